@@ -1,0 +1,470 @@
+//! The typed events, as sensors and the agent make them.
+//!
+//! Each struct answers [`EventBody::value`] for the fields it has; what stands
+//! behind that (wire, store, rules, ECS) never looks at the structs.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::{Field, ProcessEntityId, Timestamp, ValueRef};
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+        pub enum $name {
+            $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)*
+        }
+
+        impl $name {
+            /// Every value.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// Its word in events, rules and the API.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)*
+                }
+            }
+
+            /// From its word.
+            pub fn from_word(word: &str) -> Option<Self> {
+                match word {
+                    $($word => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+pub(crate) use words;
+
+words! {
+    /// The type of an event; its word is the event's `rampart.event.type`.
+    EventType {
+        /// A process began to run an image, or was forked and runs its parent's.
+        ProcessStart = "process_start",
+        /// A process ended.
+        ProcessExit = "process_exit",
+        /// The agent began its work.
+        AgentStart = "agent_start",
+        /// The agent was asked to stop and did.
+        AgentStop = "agent_stop",
+        /// The agent's own figures, each minute.
+        AgentHealth = "agent_health",
+        /// Something was lost, here is what is known of it.
+        Gap = "gap",
+    }
+}
+
+impl EventType {
+    /// The type's number on the wire. A number never changes its meaning.
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::ProcessStart => 1,
+            Self::ProcessExit => 2,
+            Self::AgentStart => 100,
+            Self::AgentStop => 101,
+            Self::AgentHealth => 102,
+            Self::Gap => 103,
+        }
+    }
+
+    /// The type with this wire number, if this version knows it.
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.iter().copied().find(|event_type| event_type.number() == number)
+    }
+}
+
+words! {
+    /// How a process came to run its image.
+    StartKind {
+        /// It called execve or a relative.
+        Exec = "exec",
+        /// It was forked and never called execve.
+        Fork = "fork",
+    }
+}
+
+words! {
+    /// Why something was lost.
+    GapReason {
+        /// The kernel's ring buffer was full.
+        KernelRingFull = "kernel_ring_full",
+        /// A netlink socket overflowed.
+        NetlinkOverflow = "netlink_overflow",
+        /// A process ended before its facts could be read from /proc.
+        ProcessGone = "process_gone",
+        /// The spool reached its size limit and gave up its oldest batches.
+        SpoolFull = "spool_full",
+        /// The spool's disk refused a write.
+        SpoolWriteFailed = "spool_write_failed",
+        /// A spooled batch was damaged on disk.
+        SpoolCorrupt = "spool_corrupt",
+        /// The server refused a batch for good.
+        ServerRefused = "server_refused",
+        /// The agent was not running and nothing kept watch for it.
+        AgentDown = "agent_down",
+        /// The kernel handed over a record that can't be read.
+        MalformedRecord = "malformed_record",
+    }
+}
+
+/// A process as every event about it shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// One life of one process.
+    pub entity_id: ProcessEntityId,
+    /// When it was created (wall clock).
+    pub start: Timestamp,
+    /// Absolute path of its image.
+    pub executable: String,
+    /// Its arguments joined by spaces.
+    pub command_line: String,
+}
+
+impl Process {
+    /// Last part of the image's path; the ` (deleted)` that Linux appends is no part of it.
+    pub fn name(&self) -> &str {
+        name_of(&self.executable)
+    }
+}
+
+/// The parent of a process.
+pub type ParentProcess = Process;
+
+/// Whom a process runs as.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct User {
+    /// Real user id.
+    pub id: u32,
+    /// Its name, where the host's user table has one.
+    pub name: Option<String>,
+    /// Effective user id.
+    pub effective_id: u32,
+    /// Real group id.
+    pub group_id: u32,
+    /// The user who logged in; `None` where nobody did.
+    pub login_id: Option<u32>,
+    /// That user's name.
+    pub login_name: Option<String>,
+}
+
+/// A process began to run an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessStart {
+    /// Exec or fork.
+    pub kind: StartKind,
+    /// The process.
+    pub process: Process,
+    /// Its parent, where it is known.
+    pub parent: Option<ParentProcess>,
+    /// The arguments one by one.
+    pub args: Vec<String>,
+    /// Full length of the arguments in bytes.
+    pub args_bytes: u64,
+    /// True where `args` is shorter than what the process got.
+    pub args_truncated: bool,
+    /// Working directory.
+    pub working_directory: Option<String>,
+    /// Whom it runs as.
+    pub user: User,
+    /// Controlling terminal.
+    pub tty: Option<String>,
+    /// PID of the session leader.
+    pub session_id: Option<u32>,
+    /// Inode of the image.
+    pub inode: Option<u64>,
+    /// Device of the image.
+    pub device: Option<u64>,
+    /// The image had no name in any directory.
+    pub image_deleted: bool,
+    /// SHA-256 of the image in hex.
+    pub sha256: Option<String>,
+    /// Why there is no hash.
+    pub hash_skipped: Option<&'static str>,
+    /// Container id.
+    pub container_id: Option<String>,
+    /// Cgroup path.
+    pub cgroup_path: Option<String>,
+}
+
+/// A process ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessExit {
+    /// The process.
+    pub process: Process,
+    /// Its parent, where it is known.
+    pub parent: Option<ParentProcess>,
+    /// Whom it ran as.
+    pub user: User,
+    /// When it ended (wall clock).
+    pub end: Timestamp,
+    /// Exit code, where it ended by itself.
+    pub exit_code: Option<u8>,
+    /// The signal that ended it.
+    pub exit_signal: Option<u8>,
+    /// From start to end in nanoseconds.
+    pub run_time_ns: u64,
+}
+
+/// The agent began its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentStart {
+    /// Version of the agent.
+    pub version: String,
+    /// Source of process events.
+    pub sensor: String,
+    /// SHA-256 of the resolved configuration.
+    pub config_hash: String,
+    /// Rule bundle in force.
+    pub rules_version: u64,
+    /// Rules in force.
+    pub rules_loaded: u64,
+    /// How the run before ended.
+    pub previous_end: &'static str,
+}
+
+/// The agent was asked to stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentStop {
+    /// Version of the agent.
+    pub version: String,
+    /// `signal` or `error`.
+    pub reason: &'static str,
+    /// The signal.
+    pub signal: Option<u8>,
+}
+
+/// The agent's own figures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentHealth {
+    /// Version of the agent.
+    pub version: String,
+    /// Source of process events.
+    pub sensor: String,
+    /// Rule bundle in force.
+    pub rules_version: u64,
+    /// Rules in force.
+    pub rules_loaded: u64,
+    /// Records numbered in this boot.
+    pub records_produced: u64,
+    /// Numbered records dropped in this boot.
+    pub records_dropped: u64,
+    /// Observations that the kernel could not hand over in this boot.
+    pub kernel_lost: u64,
+    /// Spool size in bytes.
+    pub spool_bytes: u64,
+    /// Resident memory in bytes.
+    pub memory_bytes: u64,
+    /// CPU time since the agent's start in milliseconds.
+    pub cpu_ms: u64,
+    /// Live processes that the agent knows.
+    pub processes_tracked: u64,
+}
+
+/// Something was lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// Where.
+    pub sensor: &'static str,
+    /// Why.
+    pub reason: GapReason,
+    /// What: an event type's word, or `records`.
+    pub what: &'static str,
+    /// How many; `None` where nobody can know.
+    pub count: Option<u64>,
+    /// Start of the span in which it happened.
+    pub from: Timestamp,
+    /// End of that span.
+    pub until: Timestamp,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventBody {
+    /// A process began to run an image.
+    ProcessStart(Box<ProcessStart>),
+    /// A process ended.
+    ProcessExit(Box<ProcessExit>),
+    /// The agent began its work.
+    AgentStart(AgentStart),
+    /// The agent was asked to stop.
+    AgentStop(AgentStop),
+    /// The agent's own figures.
+    AgentHealth(AgentHealth),
+    /// Something was lost.
+    Gap(Gap),
+}
+
+impl EventBody {
+    /// Its type.
+    pub fn event_type(&self) -> EventType {
+        match self {
+            Self::ProcessStart(_) => EventType::ProcessStart,
+            Self::ProcessExit(_) => EventType::ProcessExit,
+            Self::AgentStart(_) => EventType::AgentStart,
+            Self::AgentStop(_) => EventType::AgentStop,
+            Self::AgentHealth(_) => EventType::AgentHealth,
+            Self::Gap(_) => EventType::Gap,
+        }
+    }
+
+    /// The value of a field, where this event has it.
+    pub fn value(&self, field: Field) -> Option<ValueRef<'_>> {
+        match self {
+            Self::ProcessStart(body) => body.value(field),
+            Self::ProcessExit(body) => body.value(field),
+            Self::AgentStart(body) => body.value(field),
+            Self::AgentStop(body) => body.value(field),
+            Self::AgentHealth(body) => body.value(field),
+            Self::Gap(body) => body.value(field),
+        }
+    }
+}
+
+impl ProcessStart {
+    fn value(&self, field: Field) -> Option<ValueRef<'_>> {
+        Some(match field {
+            Field::ProcessStartKind => text(self.kind.as_str()),
+            Field::ProcessArgs => ValueRef::TextList(&self.args),
+            Field::ProcessArgsBytes => integer(self.args_bytes),
+            Field::ProcessArgsTruncated => ValueRef::Boolean(self.args_truncated),
+            Field::ProcessWorkingDirectory => text(self.working_directory.as_deref()?),
+            Field::ProcessTty => text(self.tty.as_deref()?),
+            Field::ProcessSessionId => integer(self.session_id?),
+            Field::ProcessInode => integer(self.inode?),
+            Field::ProcessDevice => integer(self.device?),
+            Field::ProcessImageDeleted => ValueRef::Boolean(self.image_deleted),
+            Field::ProcessSha256 => text(self.sha256.as_deref()?),
+            Field::ProcessHashSkipped => text(self.hash_skipped?),
+            Field::ContainerId => text(self.container_id.as_deref()?),
+            Field::CgroupPath => text(self.cgroup_path.as_deref()?),
+            _ => return who(&self.process, self.parent.as_ref(), &self.user, field),
+        })
+    }
+}
+
+impl ProcessExit {
+    fn value(&self, field: Field) -> Option<ValueRef<'_>> {
+        Some(match field {
+            Field::ProcessEnd => ValueRef::Time(self.end),
+            Field::ProcessExitCode => integer(self.exit_code?),
+            Field::ProcessExitSignal => integer(self.exit_signal?),
+            Field::ProcessRunTime => integer(self.run_time_ns),
+            _ => return who(&self.process, self.parent.as_ref(), &self.user, field),
+        })
+    }
+}
+
+impl AgentStart {
+    fn value(&self, field: Field) -> Option<ValueRef<'_>> {
+        Some(match field {
+            Field::AgentVersion => text(&self.version),
+            Field::AgentSensor => text(&self.sensor),
+            Field::AgentConfigHash => text(&self.config_hash),
+            Field::AgentRulesVersion => integer(self.rules_version),
+            Field::AgentRulesLoaded => integer(self.rules_loaded),
+            Field::AgentPreviousEnd => text(self.previous_end),
+            _ => return None,
+        })
+    }
+}
+
+impl AgentStop {
+    fn value(&self, field: Field) -> Option<ValueRef<'_>> {
+        Some(match field {
+            Field::AgentVersion => text(&self.version),
+            Field::AgentStopReason => text(self.reason),
+            Field::AgentStopSignal => integer(self.signal?),
+            _ => return None,
+        })
+    }
+}
+
+impl AgentHealth {
+    fn value(&self, field: Field) -> Option<ValueRef<'_>> {
+        Some(match field {
+            Field::AgentVersion => text(&self.version),
+            Field::AgentSensor => text(&self.sensor),
+            Field::AgentRulesVersion => integer(self.rules_version),
+            Field::AgentRulesLoaded => integer(self.rules_loaded),
+            Field::AgentProduced => integer(self.records_produced),
+            Field::AgentDropped => integer(self.records_dropped),
+            Field::AgentKernelLost => integer(self.kernel_lost),
+            Field::AgentSpoolBytes => integer(self.spool_bytes),
+            Field::AgentMemoryBytes => integer(self.memory_bytes),
+            Field::AgentCpuMillis => integer(self.cpu_ms),
+            Field::AgentProcessesTracked => integer(self.processes_tracked),
+            _ => return None,
+        })
+    }
+}
+
+impl Gap {
+    fn value(&self, field: Field) -> Option<ValueRef<'_>> {
+        Some(match field {
+            Field::GapSensor => text(self.sensor),
+            Field::GapReason => text(self.reason.as_str()),
+            Field::GapWhat => text(self.what),
+            Field::GapCount => integer(self.count?),
+            Field::GapFrom => ValueRef::Time(self.from),
+            Field::GapUntil => ValueRef::Time(self.until),
+            _ => return None,
+        })
+    }
+}
+
+/// The fields that every event of a process has.
+fn who<'a>(
+    process: &'a Process,
+    parent: Option<&'a ParentProcess>,
+    user: &'a User,
+    field: Field,
+) -> Option<ValueRef<'a>> {
+    Some(match field {
+        Field::ProcessEntityId => string(process.entity_id),
+        Field::ProcessPid => integer(process.entity_id.pid()),
+        Field::ProcessName => text(process.name()),
+        Field::ProcessExecutable => text(&process.executable),
+        Field::ProcessCommandLine => text(&process.command_line),
+        Field::ProcessStart => ValueRef::Time(process.start),
+        Field::ParentEntityId => string(parent?.entity_id),
+        Field::ParentPid => integer(parent?.entity_id.pid()),
+        Field::ParentName => text(parent?.name()),
+        Field::ParentExecutable => text(&parent?.executable),
+        Field::ParentCommandLine => text(&parent?.command_line),
+        Field::UserId => string(user.id),
+        Field::UserName => text(user.name.as_deref()?),
+        Field::UserEffectiveId => string(user.effective_id),
+        Field::UserGroupId => string(user.group_id),
+        Field::UserLoginId => string(user.login_id?),
+        Field::UserLoginName => text(user.login_name.as_deref()?),
+        _ => return None,
+    })
+}
+
+/// Last part of a path of either system, without Linux's ` (deleted)`.
+pub(crate) fn name_of(path: &str) -> &str {
+    let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+    path.rsplit(['/', '\\']).next().unwrap_or(path)
+}
+
+fn text(text: &str) -> ValueRef<'_> {
+    ValueRef::Text(Cow::Borrowed(text))
+}
+
+fn string(value: impl fmt::Display) -> ValueRef<'static> {
+    ValueRef::Text(Cow::Owned(value.to_string()))
+}
+
+/// Numbers beyond 2^63 (no counter gets there) stand at the largest value.
+fn integer(number: impl TryInto<i64>) -> ValueRef<'static> {
+    ValueRef::Integer(number.try_into().unwrap_or(i64::MAX))
+}

@@ -1,0 +1,232 @@
+//! What a sensor is.
+//!
+//! A [`Sensor`] hands out [`Observed`] facts in kernel order. It knows nothing of
+//! rules, hosts or numbers; the agent turns observations into events. Two duties
+//! make loss visible and crashes harmless:
+//!
+//! - whatever the kernel could not hand over comes as [`Observation::Lost`], with
+//!   the count where the kernel counted;
+//! - an observation stays with the sensor until the agent has
+//!   [committed](Sensor::commit) its position, so an agent that dies in between
+//!   sees it again, and with the position that it last stored it knows where to
+//!   go on.
+
+#![deny(missing_docs)]
+
+pub mod contract;
+mod replay;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_model::GapReason;
+
+pub use replay::ReplaySensor;
+
+/// One life of one process as the kernel names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProcessKey {
+    /// PID (thread group id) in the initial PID namespace.
+    pub pid: u32,
+    /// Start in nanoseconds since boot, suspend included.
+    pub start_ns: u64,
+}
+
+/// Place of an observation in its sensor's stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SensorPosition {
+    /// The stream; a new stream (after a reboot, a new ring) has another number.
+    pub stream: u64,
+    /// Grows along the stream. The position of an observation lies behind it: all
+    /// before `offset` has been handed out.
+    pub offset: u64,
+}
+
+/// An observation with its time and place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observed {
+    /// When it happened, in nanoseconds since boot, suspend included.
+    pub at_ns: u64,
+    /// Its place; `None` where the sensor can't hand it out again.
+    pub position: Option<SensorPosition>,
+    /// What happened.
+    pub what: Observation,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Observation {
+    /// A process was already there when the sensor started.
+    ProcessExisting(Box<ObservedImage>),
+    /// A process was forked.
+    ProcessForked(ObservedFork),
+    /// A process began to run an image.
+    ProcessExecuted(Box<ObservedImage>),
+    /// A process (its last thread) ended.
+    ProcessExited(ObservedExit),
+    /// Something could not be handed over.
+    Lost(ObservedLoss),
+}
+
+/// A process was forked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ObservedFork {
+    /// The new process.
+    pub child: ProcessKey,
+    /// Its parent.
+    pub parent: ProcessKey,
+}
+
+/// A process and the image that it runs.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ObservedImage {
+    /// PID (thread group id).
+    pub pid: u32,
+    /// Start in nanoseconds since boot.
+    pub start_ns: u64,
+    /// PID of the parent; 0 for a process that has none.
+    pub parent_pid: u32,
+    /// Start of the parent in nanoseconds since boot.
+    pub parent_start_ns: u64,
+    /// Absolute path of the image. Bytes that are not UTF-8 stand as `\xNN`.
+    pub executable: String,
+    /// Arguments. Bytes that are not UTF-8 stand as `\xNN`.
+    pub args: Vec<String>,
+    /// Full length of the arguments in bytes, ends included.
+    pub args_bytes: u64,
+    /// True where `args` is less than all.
+    pub args_truncated: bool,
+    /// Working directory.
+    pub working_directory: Option<String>,
+    /// Real user id.
+    pub uid: u32,
+    /// Effective user id.
+    pub euid: u32,
+    /// Real group id.
+    pub gid: u32,
+    /// The user who logged in; `None` where nobody did.
+    pub login_uid: Option<u32>,
+    /// PID of the session leader.
+    pub session_id: Option<u32>,
+    /// Controlling terminal.
+    pub tty: Option<String>,
+    /// The image's file.
+    pub image: Option<ImageFile>,
+    /// The image had no name in any directory.
+    pub image_deleted: bool,
+    /// Cgroup path.
+    pub cgroup_path: Option<String>,
+    /// True for a thread of the kernel itself.
+    pub kernel_thread: bool,
+}
+
+impl ObservedImage {
+    /// The process's key.
+    pub fn key(&self) -> ProcessKey {
+        ProcessKey { pid: self.pid, start_ns: self.start_ns }
+    }
+
+    /// The parent's key; `None` where there is no parent.
+    pub fn parent_key(&self) -> Option<ProcessKey> {
+        (self.parent_pid != 0).then_some(ProcessKey { pid: self.parent_pid, start_ns: self.parent_start_ns })
+    }
+}
+
+/// A file by what does not change while its content does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct ImageFile {
+    /// Device, as `st_dev` of stat(2) gives it.
+    pub device: u64,
+    /// Inode.
+    pub inode: u64,
+    /// Modification time in nanoseconds since the Unix epoch.
+    pub modified_ns: i64,
+    /// Size in bytes.
+    pub size: u64,
+}
+
+/// A process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ObservedExit {
+    /// The process.
+    pub process: ProcessKey,
+    /// Its wait status, as wait(2) gives it.
+    pub wait_status: u32,
+}
+
+/// Something could not be handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ObservedLoss {
+    /// Why.
+    pub reason: GapReason,
+    /// What: `process_fork`, `process_start`, `process_exit` or `observations`.
+    pub what: &'static str,
+    /// How many; `None` where nobody counted.
+    pub count: Option<u64>,
+    /// Start of the span, in nanoseconds since boot.
+    pub from_ns: u64,
+    /// End of the span.
+    pub until_ns: u64,
+}
+
+/// A sensor failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SensorError {
+    /// It can't run on this host; another may.
+    #[error("{sensor} is not available here: {reason}; hint: {hint}")]
+    Unavailable {
+        /// The sensor.
+        sensor: &'static str,
+        /// What is missing.
+        reason: String,
+        /// What would help.
+        hint: &'static str,
+    },
+    /// The system refused a call while the sensor ran.
+    #[error("{sensor}: {doing} failed")]
+    System {
+        /// The sensor.
+        sensor: &'static str,
+        /// What was being done.
+        doing: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Tells which life of a PID is alive now, for use by the response from any thread.
+pub trait ProcessClock: Send + Sync {
+    /// Start of the process that has this PID now, in nanoseconds since boot;
+    /// `None` where there is none. Exact to the nanosecond only if
+    /// [`precision_ns`](Self::precision_ns) is 1.
+    fn start_ns(&self, pid: u32) -> Option<u64>;
+
+    /// Two lives that started less than this apart may look the same.
+    fn precision_ns(&self) -> u64;
+}
+
+/// A source of observations.
+pub trait Sensor: Send {
+    /// Its name in events and messages, for example `ebpf`.
+    fn name(&self) -> &'static str;
+
+    /// Waits until there are observations, or for `timeout`, and hands out what
+    /// there is, in kernel order. A full stream must not keep it from returning:
+    /// it hands out at most a few thousand at a time.
+    fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(Observed)) -> Result<(), SensorError>;
+
+    /// Everything up to `position` is stored; the sensor may forget it.
+    fn commit(&mut self, position: SensorPosition);
+
+    /// Whether process starts must wake the reader at once (a rule may act on
+    /// them) or may wait for a batch.
+    fn wake_on_process_start(&mut self, at_once: bool);
+
+    /// The response's view of which processes live.
+    fn process_clock(&self) -> Arc<dyn ProcessClock>;
+
+    /// Ends for good: nothing keeps watching after this. (A sensor that is merely
+    /// dropped may leave its kernel side at work, for an agent that comes back.)
+    fn shut_down(self: Box<Self>) -> Result<(), SensorError>;
+}
