@@ -1,0 +1,86 @@
+//! The boundary: what any event store can do.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use event_model::{BootId, EventId, EventRecord, EventType, HostId, ProcessEntityId, Timestamp};
+
+use crate::{
+    AppendBatch, AppendOutcome, EventPage, EventQuery, EventStoreError, GapTotals, HistogramBucket,
+    LedgerEntry,
+};
+
+type Result<T> = std::result::Result<T, EventStoreError>;
+
+/// What a call of [`EventStore::delete_before`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Deleted {
+    /// Events removed.
+    pub events: u64,
+    /// True if there is more to remove: call again.
+    pub more: bool,
+}
+
+/// An event store. See the crate's head for what it promises.
+pub trait EventStore: Send + Sync + Debug {
+    /// Stores what is new of the batch and moves the boot's high-water mark, both
+    /// or neither; on disk when it returns. Numbers up to the mark are duplicates.
+    fn append(&self, batch: &AppendBatch) -> Result<AppendOutcome>;
+
+    /// The last number of the boot that is accounted for; 0 for a boot never heard of.
+    fn high_water(&self, host: HostId, boot: BootId) -> Result<u64>;
+
+    /// The accounts of the host's boots, the one heard of last first.
+    fn ledger(&self, host: HostId) -> Result<Vec<LedgerEntry>>;
+
+    /// Events, newest first.
+    fn search(&self, query: &EventQuery) -> Result<EventPage>;
+
+    /// One event.
+    fn by_id(&self, id: EventId) -> Result<Option<EventRecord>>;
+
+    /// Counts events in spans of `width` from `from` until `until`, also where there
+    /// are none. Spans of a minute or more begin and end on whole minutes (the
+    /// width is rounded up, `from` down); at most 10,000 spans.
+    fn histogram(
+        &self,
+        from: Timestamp,
+        until: Timestamp,
+        width: Duration,
+        host: Option<HostId>,
+        event_types: &[EventType],
+    ) -> Result<Vec<HistogramBucket>>;
+
+    /// Counts events of all hosts and types in each whole minute that `from` to
+    /// `until` touches.
+    fn count_by_minute(&self, from: Timestamp, until: Timestamp) -> Result<Vec<HistogramBucket>> {
+        self.histogram(from, until, Duration::from_secs(60), None, &[])
+    }
+
+    /// The gap events whose spans overlap `from` to `until`, newest first, at most
+    /// `limit` (1 to 1,000).
+    fn gaps_between(
+        &self,
+        host: Option<HostId>,
+        from: Timestamp,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<EventRecord>>;
+
+    /// The sums over these gap events, all of them.
+    fn gap_totals(&self, host: Option<HostId>, from: Timestamp, until: Timestamp) -> Result<GapTotals>;
+
+    /// The process start that tells what the process was at the time `around`: the
+    /// latest one before, or the first after. Found only within a minute of the
+    /// process's creation, which is where nearly every exec stands.
+    fn process_start_of(
+        &self,
+        host: HostId,
+        process: ProcessEntityId,
+        around: Timestamp,
+    ) -> Result<Option<EventRecord>>;
+
+    /// Removes events observed before (rounded down to a whole minute), at most
+    /// `max_events` a call, so that appends are not kept waiting. Accounts stay.
+    fn delete_before(&self, before: Timestamp, max_events: u64) -> Result<Deleted>;
+}
