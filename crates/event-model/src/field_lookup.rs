@@ -75,7 +75,8 @@ pub fn resolve_field(scope: RuleScope, name: &str) -> Result<Field, UnknownField
     if let Some(field) = table.get(&(scope, name.to_ascii_lowercase())) {
         return Ok(*field);
     }
-    let distance = |known: &str| strsim::osa_distance(&known.to_ascii_lowercase(), &name.to_ascii_lowercase());
+    let distance =
+        |known: &str| strsim::osa_distance(&known.to_ascii_lowercase(), &name.to_ascii_lowercase());
     let nearest = spellings(scope)
         .map(|(known, _)| (distance(known), known))
         .min()
@@ -131,7 +132,10 @@ mod tests {
             let mut seen: HashMap<String, Field> = HashMap::new();
             for (name, field) in spellings(scope) {
                 let other = seen.insert(name.to_ascii_lowercase(), field);
-                assert!(other.is_none_or(|other| other == field), "{scope}: `{name}` is {other:?} and {field:?}");
+                assert!(
+                    other.is_none_or(|other| other == field),
+                    "{scope}: `{name}` is {other:?} and {field:?}"
+                );
             }
         }
     }
@@ -143,9 +147,15 @@ mod tests {
         let mut columns = HashSet::new();
         for field in Field::ALL {
             let spec = field.spec();
-            assert!(numbers.insert(spec.number) && names.insert(spec.ecs) && columns.insert(field.column()), "{field:?}");
+            assert!(
+                numbers.insert(spec.number) && names.insert(spec.ecs) && columns.insert(field.column()),
+                "{field:?}"
+            );
             assert_eq!(Field::from_number(spec.number), Some(*field));
-            assert!(spec.home.iter().all(|scope| spec.scopes.contains(scope)), "{field:?}: home outside scopes");
+            assert!(
+                spec.home.iter().all(|scope| spec.scopes.contains(scope)),
+                "{field:?}: home outside scopes"
+            );
         }
     }
 }

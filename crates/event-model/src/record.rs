@@ -4,7 +4,8 @@
 //! so that a hole in the numbers is a loss, whatever was lost.
 
 use crate::{
-    BootId, Detection, EventBody, EventId, EventType, Field, HostId, ResponseReceipt, Timestamp, Value, ValueRef,
+    BootId, Detection, EventBody, EventId, EventType, Field, HostId, ResponseReceipt, Timestamp, Value,
+    ValueRef,
 };
 
 /// What every record has.
@@ -152,7 +153,10 @@ mod tests {
         ];
         let record = EventRecord::from_fields(header(), EventType::ProcessStart, fields);
         assert_eq!(record.text(Field::UserName), Some("a"));
-        assert_eq!(record.fields().map(|(field, _)| field).collect::<Vec<_>>(), [Field::ProcessPid, Field::UserName]);
+        assert_eq!(
+            record.fields().map(|(field, _)| field).collect::<Vec<_>>(),
+            [Field::ProcessPid, Field::UserName]
+        );
         assert_eq!(record.integer(Field::UserName), None, "a text is no number");
     }
 }

@@ -1,0 +1,385 @@
+//! Records to messages and back.
+//!
+//! What comes in is checked as coming from a stranger: unknown types, wrong kinds
+//! and oversized values are refused or cut off with a count, and nothing says
+//! who the sender is; that comes from the certificate.
+
+use event_model::{
+    ActionKind, BootId, Detection, DetectionId, EventHeader, EventRecord, EventType, Field, HostId,
+    ProcessSummary, ReceiptState, ReceiptStep, Record, RecordBody, ResponseMode, ResponseReceipt,
+    ResponseTarget, RuleId, RuleReference, Severity, Timestamp, Value, ValueKind,
+};
+use prost::Message as _;
+use uuid::Uuid;
+
+use crate::link::{self, field_value};
+
+/// Longest text that a field may hold, in bytes; an agent cuts before.
+pub const MAX_TEXT_BYTES: usize = 64 * 1024;
+/// Most items in a list.
+pub const MAX_LIST_ITEMS: usize = 4_096;
+/// Most ancestors of a detection.
+pub const MAX_ANCESTRY: usize = 64;
+/// Most records of a batch.
+pub const MAX_RECORDS: usize = 100_000;
+
+/// A batch, decoded and checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// The boot.
+    pub boot_id: BootId,
+    /// All numbers from here …
+    pub first_sequence: u64,
+    /// … to here belong to the batch, also where a record is missing.
+    pub last_sequence: u64,
+    /// Records in the order of their numbers.
+    pub records: Vec<Record>,
+    /// Cumulative figures of the boot.
+    pub ledger: Ledger,
+    /// Fields and events of a newer agent that this version does not know; they were left out.
+    pub unknown: u64,
+}
+
+/// Cumulative figures of a boot, as of the end of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ledger {
+    /// Records that got a number.
+    pub produced: u64,
+    /// Of these, dropped before they could be sent.
+    pub dropped: u64,
+    /// Observations that never reached user space.
+    pub kernel_lost: u64,
+}
+
+/// A batch was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// Not the message that it should be.
+    #[error("the batch can't be decoded")]
+    Undecodable,
+    /// A part is missing or has a value that it can't have.
+    #[error("record {sequence}: {what} is missing or malformed")]
+    Malformed {
+        /// The record's number; 0 for the batch itself.
+        sequence: u64,
+        /// The part.
+        what: &'static str,
+    },
+    /// More than may be.
+    #[error("the batch has {count} {what}; the maximum is {maximum}")]
+    TooMany {
+        /// What.
+        what: &'static str,
+        /// How many.
+        count: usize,
+        /// The limit.
+        maximum: usize,
+    },
+}
+
+/// Encodes a batch. The records must be of one boot and in order.
+pub fn encode_batch(
+    boot_id: BootId,
+    first_sequence: u64,
+    last_sequence: u64,
+    records: &[Record],
+    ledger: Ledger,
+) -> Vec<u8> {
+    let message = link::Batch {
+        boot_id: boot_id.as_bytes().to_vec(),
+        first_sequence,
+        last_sequence,
+        records: records.iter().map(record_to_wire).collect(),
+        ledger: Some(link::Ledger {
+            produced: ledger.produced,
+            dropped: ledger.dropped,
+            kernel_lost: ledger.kernel_lost,
+        }),
+    };
+    message.encode_to_vec()
+}
+
+/// Decodes and checks a batch of that host.
+pub fn decode_batch(host_id: HostId, bytes: &[u8]) -> Result<Batch, WireError> {
+    let message = link::Batch::decode(bytes).map_err(|_| WireError::Undecodable)?;
+    let malformed = |what| WireError::Malformed { sequence: 0, what };
+    let boot_id = BootId::from_slice(&message.boot_id).map_err(|_| malformed("boot id"))?;
+    if message.first_sequence == 0 || message.last_sequence < message.first_sequence {
+        return Err(malformed("span of sequence numbers"));
+    }
+    if message.last_sequence > i64::MAX.unsigned_abs() {
+        return Err(malformed("span of sequence numbers"));
+    }
+    check_count("records", message.records.len(), MAX_RECORDS)?;
+    let mut batch = Batch {
+        boot_id,
+        first_sequence: message.first_sequence,
+        last_sequence: message.last_sequence,
+        records: Vec::with_capacity(message.records.len()),
+        ledger: message.ledger.map_or(Ledger::default(), |ledger| Ledger {
+            produced: ledger.produced,
+            dropped: ledger.dropped,
+            kernel_lost: ledger.kernel_lost,
+        }),
+        unknown: 0,
+    };
+    let mut next = message.first_sequence;
+    for record in message.records {
+        if record.sequence < next || record.sequence > message.last_sequence {
+            return Err(WireError::Malformed { sequence: record.sequence, what: "sequence number" });
+        }
+        next = record.sequence + 1;
+        let decoder = RecordDecoder { host_id, boot_id, sequence: record.sequence };
+        match decoder.record(record, &mut batch.unknown)? {
+            Some(record) => batch.records.push(record),
+            None => batch.unknown += 1,
+        }
+    }
+    Ok(batch)
+}
+
+fn record_to_wire(record: &Record) -> link::Record {
+    let body = match &record.body {
+        RecordBody::Event(event) => link::record::Body::Event(event_to_wire(event)),
+        RecordBody::Detection(detection) => link::record::Body::Detection(detection_to_wire(detection)),
+        RecordBody::Receipt(receipt) => link::record::Body::Receipt(receipt_to_wire(receipt)),
+    };
+    link::Record {
+        sequence: record.header.sequence,
+        observed_at_ns: record.header.observed_at.as_nanos(),
+        monotonic_ns: record.header.monotonic_ns,
+        body: Some(body),
+    }
+}
+
+fn event_to_wire(event: &EventRecord) -> link::Event {
+    let fields = event.fields().map(|(field, value)| {
+        let value = match value {
+            Value::Text(text) => field_value::Value::Text(cut(text).to_owned()),
+            Value::Integer(number) => field_value::Value::Integer(*number),
+            Value::Boolean(truth) => field_value::Value::Boolean(*truth),
+            Value::TextList(items) => field_value::Value::List(link::TextList {
+                items: items.iter().take(MAX_LIST_ITEMS).map(|item| cut(item).to_owned()).collect(),
+            }),
+            Value::Time(time) => field_value::Value::TimeNs(time.as_nanos()),
+        };
+        link::FieldValue { field: field.spec().number, value: Some(value) }
+    });
+    link::Event { event_type: event.event_type.number(), fields: fields.collect() }
+}
+
+fn detection_to_wire(detection: &Detection) -> link::Detection {
+    let ancestry = detection.ancestry.iter().take(MAX_ANCESTRY).map(|process| link::ProcessSummary {
+        entity_id: process.entity_id.to_string(),
+        executable: cut(&process.executable).to_owned(),
+        command_line: cut(&process.command_line).to_owned(),
+        user: cut(&process.user).to_owned(),
+        start_ns: process.start.as_nanos(),
+    });
+    let header = &detection.event.header;
+    link::Detection {
+        id: detection.id.as_bytes().to_vec(),
+        rule_id: detection.rule.id.as_str().to_owned(),
+        rule_name: detection.rule.name.clone(),
+        rule_description: detection.rule.description.clone(),
+        severity: detection.rule.severity.as_str().to_owned(),
+        attack: detection.rule.attack.clone(),
+        mode: detection.rule.mode.as_str().to_owned(),
+        event_sequence: header.sequence,
+        event_observed_at_ns: header.observed_at.as_nanos(),
+        event_monotonic_ns: header.monotonic_ns,
+        event: Some(event_to_wire(&detection.event)),
+        ancestry: ancestry.collect(),
+        matched: detection.matched.clone(),
+        actions: detection.actions.iter().map(|action| action.as_str().to_owned()).collect(),
+    }
+}
+
+fn receipt_to_wire(receipt: &ResponseReceipt) -> link::Receipt {
+    let steps = receipt
+        .steps
+        .iter()
+        .map(|step| link::ReceiptStep { at_ns: step.at.as_nanos(), what: step.what.clone() });
+    link::Receipt {
+        id: receipt.id.as_bytes().to_vec(),
+        detection_id: receipt.detection_id.as_bytes().to_vec(),
+        action: receipt.action.as_str().to_owned(),
+        entity_id: receipt.target.entity_id.to_string(),
+        executable: cut(&receipt.target.executable).to_owned(),
+        state: receipt.state.as_str().to_owned(),
+        reason: receipt.reason.clone(),
+        steps: steps.collect(),
+    }
+}
+
+/// Cuts at a character, so that the server takes the text.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_TEXT_BYTES)]
+}
+
+struct RecordDecoder {
+    host_id: HostId,
+    boot_id: BootId,
+    sequence: u64,
+}
+
+impl RecordDecoder {
+    fn malformed(&self, what: &'static str) -> WireError {
+        WireError::Malformed { sequence: self.sequence, what }
+    }
+
+    fn text(&self, what: &'static str, text: String) -> Result<String, WireError> {
+        if text.len() <= MAX_TEXT_BYTES { Ok(text) } else { Err(self.malformed(what)) }
+    }
+
+    fn header(&self, sequence: u64, observed_at_ns: i64, monotonic_ns: u64) -> EventHeader {
+        EventHeader {
+            host_id: self.host_id,
+            boot_id: self.boot_id,
+            sequence,
+            observed_at: Timestamp::from_nanos(observed_at_ns),
+            monotonic_ns,
+        }
+    }
+
+    /// `None` for a kind of record that this version does not know.
+    fn record(&self, record: link::Record, unknown: &mut u64) -> Result<Option<Record>, WireError> {
+        let header = self.header(record.sequence, record.observed_at_ns, record.monotonic_ns);
+        let body = match record.body {
+            None => return Ok(None),
+            Some(link::record::Body::Event(event)) => match self.event(header.clone(), event, unknown)? {
+                None => return Ok(None),
+                Some(event) => RecordBody::Event(event),
+            },
+            Some(link::record::Body::Detection(detection)) => match self.detection(detection, unknown)? {
+                None => return Ok(None),
+                Some(detection) => RecordBody::Detection(Box::new(detection)),
+            },
+            Some(link::record::Body::Receipt(receipt)) => {
+                RecordBody::Receipt(Box::new(self.receipt(receipt)?))
+            }
+        };
+        Ok(Some(Record { header, body }))
+    }
+
+    fn event(
+        &self,
+        header: EventHeader,
+        event: link::Event,
+        unknown: &mut u64,
+    ) -> Result<Option<EventRecord>, WireError> {
+        let Some(event_type) = EventType::from_number(event.event_type) else {
+            return Ok(None);
+        };
+        let mut fields = Vec::with_capacity(event.fields.len());
+        for link::FieldValue { field, value } in event.fields {
+            let (Some(field), Some(value)) = (Field::from_number(field), value) else {
+                *unknown += 1;
+                continue;
+            };
+            fields.push((field, self.value(field, value)?));
+        }
+        Ok(Some(EventRecord::from_fields(header, event_type, fields)))
+    }
+
+    fn value(&self, field: Field, value: field_value::Value) -> Result<Value, WireError> {
+        let spec = field.spec();
+        Ok(match (spec.kind, value) {
+            (ValueKind::Text, field_value::Value::Text(text)) => Value::Text(self.text(spec.ecs, text)?),
+            (ValueKind::Integer, field_value::Value::Integer(number)) => Value::Integer(number),
+            (ValueKind::Boolean, field_value::Value::Boolean(truth)) => Value::Boolean(truth),
+            (ValueKind::Time, field_value::Value::TimeNs(nanos)) => Value::Time(Timestamp::from_nanos(nanos)),
+            (ValueKind::TextList, field_value::Value::List(list)) => {
+                check_count(spec.ecs, list.items.len(), MAX_LIST_ITEMS)?;
+                let items = list.items.into_iter().map(|item| self.text(spec.ecs, item));
+                Value::TextList(items.collect::<Result<_, _>>()?)
+            }
+            _ => return Err(self.malformed(spec.ecs)),
+        })
+    }
+
+    fn detection(
+        &self,
+        detection: link::Detection,
+        unknown: &mut u64,
+    ) -> Result<Option<Detection>, WireError> {
+        check_count("ancestors", detection.ancestry.len(), MAX_ANCESTRY)?;
+        check_count("matched conditions", detection.matched.len(), MAX_LIST_ITEMS)?;
+        check_count("ATT&CK techniques", detection.attack.len(), MAX_LIST_ITEMS)?;
+        let header = self.header(
+            detection.event_sequence,
+            detection.event_observed_at_ns,
+            detection.event_monotonic_ns,
+        );
+        let event = detection.event.ok_or_else(|| self.malformed("the detection's event"))?;
+        let Some(event) = self.event(header, event, unknown)? else {
+            return Ok(None);
+        };
+        let rule = RuleReference {
+            id: RuleId::new(self.text("rule id", detection.rule_id)?),
+            name: self.text("rule name", detection.rule_name)?,
+            description: self.text("rule description", detection.rule_description)?,
+            severity: Severity::from_word(&detection.severity).ok_or_else(|| self.malformed("severity"))?,
+            attack: self.texts("ATT&CK technique", detection.attack)?,
+            mode: ResponseMode::from_word(&detection.mode).ok_or_else(|| self.malformed("mode"))?,
+        };
+        let ancestry = detection.ancestry.into_iter().map(|process| self.ancestor(process));
+        let ancestry = ancestry.collect::<Result<_, _>>()?;
+        // An action of a newer agent is left out and counted, like an unknown field.
+        let known: Vec<_> = detection.actions.iter().filter_map(|word| ActionKind::from_word(word)).collect();
+        *unknown += (detection.actions.len() - known.len()) as u64;
+        Ok(Some(Detection {
+            id: DetectionId::from_slice(&detection.id).map_err(|_| self.malformed("detection id"))?,
+            rule,
+            event,
+            ancestry,
+            matched: self.texts("matched condition", detection.matched)?,
+            actions: known,
+        }))
+    }
+
+    fn ancestor(&self, process: link::ProcessSummary) -> Result<ProcessSummary, WireError> {
+        let entity_id: event_model::ProcessEntityId =
+            process.entity_id.parse().map_err(|_| self.malformed("an ancestor's entity id"))?;
+        Ok(ProcessSummary {
+            entity_id,
+            pid: entity_id.pid(),
+            executable: self.text("an ancestor's executable", process.executable)?,
+            command_line: self.text("an ancestor's command line", process.command_line)?,
+            user: self.text("an ancestor's user", process.user)?,
+            start: Timestamp::from_nanos(process.start_ns),
+        })
+    }
+
+    fn receipt(&self, receipt: link::Receipt) -> Result<ResponseReceipt, WireError> {
+        check_count("receipt steps", receipt.steps.len(), MAX_LIST_ITEMS)?;
+        let steps = receipt.steps.into_iter().map(|step| {
+            let at = Timestamp::from_nanos(step.at_ns);
+            Ok(ReceiptStep { at, what: self.text("receipt step", step.what)? })
+        });
+        Ok(ResponseReceipt {
+            id: Uuid::from_slice(&receipt.id).map_err(|_| self.malformed("receipt id"))?,
+            detection_id: DetectionId::from_slice(&receipt.detection_id)
+                .map_err(|_| self.malformed("the receipt's detection id"))?,
+            action: ActionKind::from_word(&receipt.action).ok_or_else(|| self.malformed("action"))?,
+            target: ResponseTarget {
+                entity_id: receipt.entity_id.parse().map_err(|_| self.malformed("the target's entity id"))?,
+                executable: self.text("the target's executable", receipt.executable)?,
+            },
+            state: ReceiptState::from_word(&receipt.state).ok_or_else(|| self.malformed("receipt state"))?,
+            reason: self.text("receipt reason", receipt.reason)?,
+            steps: steps.collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn texts(&self, what: &'static str, texts: Vec<String>) -> Result<Vec<String>, WireError> {
+        texts.into_iter().map(|text| self.text(what, text)).collect()
+    }
+}
+
+fn check_count(what: &'static str, count: usize, maximum: usize) -> Result<(), WireError> {
+    if count <= maximum { Ok(()) } else { Err(WireError::TooMany { what, count, maximum }) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn host() -> HostId {
+    HostId::from_uuid(Uuid::from_u128(1))
+}
+
+fn boot() -> BootId {
+    BootId::from_uuid(Uuid::from_u128(2))
+}
+
+fn header(sequence: u64) -> EventHeader {
+    EventHeader {
+        host_id: host(),
+        boot_id: boot(),
+        sequence,
+        observed_at: Timestamp::from_nanos(1_795_000_000_000_000_000),
+        monotonic_ns: 77,
+    }
+}
+
+fn event(sequence: u64) -> EventRecord {
+    let fields = vec![
+        (Field::ProcessPid, Value::Integer(4711)),
+        (Field::ProcessArgs, Value::TextList(vec!["sh".into(), "-c".into()])),
+        (Field::ProcessCommandLine, Value::Text("sh -c \u{202e}x\n".into())),
+        (Field::ProcessArgsTruncated, Value::Boolean(false)),
+        (Field::ProcessStart, Value::Time(Timestamp::from_nanos(-5))),
+    ];
+    EventRecord::from_fields(header(sequence), EventType::ProcessStart, fields)
+}
+
+fn records() -> Vec<Record> {
+    let entity = event_model::ProcessEntityId::new(boot(), 4711, 99);
+    let event = event(5);
+    let detection = Detection {
+        id: DetectionId::of_match(event.header.event_id(), &RuleId::new("1")),
+        rule: RuleReference {
+            id: RuleId::new("1"),
+            name: "可疑进程名称".into(),
+            description: String::new(),
+            severity: Severity::High,
+            attack: vec!["T1059.004".into()],
+            mode: ResponseMode::Auto,
+        },
+        event: event.clone(),
+        ancestry: vec![ProcessSummary {
+            entity_id: entity,
+            pid: 4711,
+            executable: "/bin/sh".into(),
+            command_line: "sh -c x".into(),
+            user: "root".into(),
+            start: Timestamp::from_nanos(3),
+        }],
+        matched: vec!["name contains 'trojan'".into()],
+        actions: vec![ActionKind::Alert, ActionKind::TerminateProcess],
+    };
+    let receipt = ResponseReceipt {
+        id: Uuid::from_u128(9),
+        detection_id: detection.id,
+        action: ActionKind::TerminateProcess,
+        target: ResponseTarget { entity_id: entity, executable: "/bin/sh".into() },
+        state: ReceiptState::Verified,
+        reason: "the process is gone".into(),
+        steps: vec![ReceiptStep { at: Timestamp::from_nanos(4), what: "sent SIGTERM".into() }],
+    };
+    vec![
+        Record { header: header(5), body: RecordBody::Event(event) },
+        Record { header: header(6), body: RecordBody::Detection(Box::new(detection)) },
+        Record { header: header(9), body: RecordBody::Receipt(Box::new(receipt)) },
+    ]
+}
+
+#[test]
+fn records_survive_the_wire_whole() {
+    let ledger = Ledger { produced: 9, dropped: 2, kernel_lost: 3 };
+    let bytes = encode_batch(boot(), 5, 9, &records(), ledger);
+    let batch = decode_batch(host(), &bytes).expect("our own batch");
+    let expected = Batch {
+        boot_id: boot(),
+        first_sequence: 5,
+        last_sequence: 9,
+        records: records(),
+        ledger,
+        unknown: 0,
+    };
+    assert_eq!(batch, expected);
+}
+
+#[test]
+fn numbers_out_of_order_or_outside_the_span_are_refused() {
+    let mut backwards = records();
+    backwards.swap(0, 1);
+    let bytes = encode_batch(boot(), 5, 9, &backwards, Ledger::default());
+    assert!(matches!(
+        decode_batch(host(), &bytes),
+        Err(WireError::Malformed { what: "sequence number", .. })
+    ));
+    let bytes = encode_batch(boot(), 5, 8, &records(), Ledger::default());
+    assert!(matches!(decode_batch(host(), &bytes), Err(WireError::Malformed { sequence: 9, .. })));
+    let bytes = encode_batch(boot(), 5, 4, &[], Ledger::default());
+    assert!(decode_batch(host(), &bytes).is_err());
+}
+
+#[test]
+fn what_a_newer_agent_adds_is_left_out_and_counted() {
+    let mut message = link::Batch {
+        boot_id: boot().as_bytes().to_vec(),
+        first_sequence: 5,
+        last_sequence: 6,
+        records: vec![record_to_wire(&records()[0]), record_to_wire(&records()[0])],
+        ledger: None,
+    };
+    let Some(link::record::Body::Event(known)) = &mut message.records[0].body else { panic!("an event") };
+    known.fields.push(link::FieldValue { field: 65_000, value: Some(field_value::Value::Integer(1)) });
+    message.records[1].sequence = 6;
+    let Some(link::record::Body::Event(unknown)) = &mut message.records[1].body else { panic!("an event") };
+    unknown.event_type = 65_000;
+    let batch = decode_batch(host(), &message.encode_to_vec()).expect("still a batch");
+    assert_eq!((batch.records.len(), batch.unknown), (1, 2));
+    assert_eq!(batch.records[0], records()[0]);
+}
+
+#[test]
+fn a_field_of_the_wrong_kind_is_refused() {
+    let mut record = record_to_wire(&records()[0]);
+    let Some(link::record::Body::Event(event)) = &mut record.body else { panic!("an event") };
+    event.fields[0].value = Some(field_value::Value::Text("4711".into()));
+    let message = link::Batch {
+        boot_id: boot().as_bytes().to_vec(),
+        first_sequence: 5,
+        last_sequence: 5,
+        records: vec![record],
+        ledger: None,
+    };
+    let refused = decode_batch(host(), &message.encode_to_vec());
+    assert_eq!(refused, Err(WireError::Malformed { sequence: 5, what: "process.pid" }));
+}
+
+#[test]
+fn texts_longer_than_the_limit_are_cut_at_a_character() {
+    let long = "é".repeat(MAX_TEXT_BYTES);
+    let fields = vec![(Field::ProcessCommandLine, Value::Text(long))];
+    let event = EventRecord::from_fields(header(1), EventType::ProcessStart, fields);
+    let record = Record { header: header(1), body: RecordBody::Event(event) };
+    let bytes = encode_batch(boot(), 1, 1, &[record], Ledger::default());
+    let batch = decode_batch(host(), &bytes).expect("cut, not refused");
+    let RecordBody::Event(event) = &batch.records[0].body else { panic!("an event") };
+    assert_eq!(event.text(Field::ProcessCommandLine).map(str::len), Some(MAX_TEXT_BYTES));
+}
+
+proptest! {
+    #[test]
+    fn rubbish_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let _ = decode_batch(host(), &bytes);
+    }
+
+    #[test]
+    fn a_damaged_batch_never_panics(place in 0usize..400, value in any::<u8>()) {
+        let mut bytes = encode_batch(boot(), 5, 9, &records(), Ledger::default());
+        let place = place % bytes.len();
+        bytes[place] = value;
+        let _ = decode_batch(host(), &bytes);
+    }
+}
