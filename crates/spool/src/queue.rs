@@ -1,0 +1,425 @@
+//! The queue: append at the end, acknowledge at the front, recover at the start.
+
+use std::collections::VecDeque;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::SpoolError;
+use crate::codec::{BatchHeader, HEADER_LEN, MAX_NOTE, MAX_PAYLOAD, encode};
+use crate::reader::{Reader, damage_between, whole_batch};
+use crate::segment::{Found, body, id_of, look, path_of};
+use crate::state::{LastBatch, Loss, LossReason, State, sync_dir};
+use crate::syncer::Syncer;
+
+/// Limits of a spool.
+#[derive(Debug, Clone, Copy)]
+pub struct SpoolOptions {
+    /// All segments together, in bytes. Past it the oldest segment is given up.
+    pub max_bytes: u64,
+    /// A segment is closed when the next batch would make it larger. Made smaller
+    /// where `max_bytes` is: giving up costs a quarter of the spool at most.
+    pub segment_bytes: u64,
+}
+
+impl Default for SpoolOptions {
+    fn default() -> Self {
+        Self { max_bytes: 512 << 20, segment_bytes: 8 << 20 }
+    }
+}
+
+/// What opening found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Bytes of an unfinished append that were cut off. They were never confirmed to anyone.
+    pub torn_bytes: u64,
+    /// Bytes behind the last readable batch that can't be read: batches that were
+    /// confirmed may have stood there, with numbers that nothing tells any more.
+    pub unreadable_tail_bytes: u64,
+}
+
+pub(crate) struct Segment {
+    pub(crate) id: u64,
+    pub(crate) file: Arc<File>,
+    pub(crate) len: u64,
+    /// A failed write left bytes behind `len` that could not be cut: nothing may follow them.
+    closed: bool,
+}
+
+pub(crate) struct Inner {
+    pub(crate) segments: VecDeque<Segment>,
+    pub(crate) state: State,
+    next_id: u64,
+    /// Acknowledged or given up, but not deleted yet.
+    retired: Vec<u64>,
+}
+
+/// A bounded, crash-safe queue of sealed batches in a directory.
+pub struct Spool {
+    dir: PathBuf,
+    dir_file: Arc<File>,
+    max_bytes: u64,
+    segment_bytes: u64,
+    inner: Mutex<Inner>,
+    /// Held while the state file is written, so that a newer state is never overwritten by an older.
+    state_file: Mutex<()>,
+    syncer: Syncer,
+    _lock: File,
+}
+
+impl Spool {
+    /// Opens the spool in `dir` (made with mode 0700 if missing), and recovers what is there.
+    ///
+    /// # Errors
+    /// [`SpoolError::Locked`] if another process has it, [`SpoolError::Io`] if the system refuses.
+    /// Damage in files is no error: see [`losses`](Self::losses).
+    pub fn open(dir: &Path, options: SpoolOptions) -> Result<(Self, Recovery), SpoolError> {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(SpoolError::io("making", dir))?;
+        let lock_path = dir.join("lock");
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&lock_path);
+        let lock = lock.map_err(SpoolError::io("opening", &lock_path))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| SpoolError::Locked { path: dir.to_owned() })?;
+        let dir_file = Arc::new(File::open(dir).map_err(SpoolError::io("opening", dir))?);
+        let (inner, recovery) = recover(dir)?;
+        let syncer = Syncer::start().map_err(SpoolError::io("starting the sync thread for", dir))?;
+        let spool = Self {
+            dir: dir.to_owned(),
+            dir_file,
+            max_bytes: options.max_bytes,
+            segment_bytes: options.segment_bytes.min(options.max_bytes / 4),
+            inner: Mutex::new(inner),
+            state_file: Mutex::new(()),
+            syncer,
+            _lock: lock,
+        };
+        spool.delete_retired()?;
+        Ok((spool, recovery))
+    }
+
+    /// Appends a batch. It survives the end of this process when this returns.
+    /// `note` comes back with [`last`](Self::last).
+    ///
+    /// At the size limit the oldest segments are given up and stand in [`losses`](Self::losses).
+    ///
+    /// # Errors
+    /// [`SpoolError::Io`], for example with no space left: nothing of the batch stays,
+    /// and the next append may succeed. [`SpoolError::TooLarge`] if it can never fit.
+    pub fn append(&self, header: &BatchHeader, note: &[u8], payload: &[u8]) -> Result<(), SpoolError> {
+        let size = (HEADER_LEN + note.len() + payload.len()) as u64;
+        if size > self.max_bytes || payload.len() > MAX_PAYLOAD || note.len() > MAX_NOTE {
+            return Err(SpoolError::TooLarge { bytes: size, limit: self.max_bytes.min(MAX_PAYLOAD as u64) });
+        }
+        let bytes = encode(header, note, payload);
+        let mut inner = self.lock();
+        while inner.bytes() + size > self.max_bytes && inner.give_up_oldest() {}
+        let full = inner
+            .segments
+            .back()
+            .is_none_or(|last| last.closed || (last.len > 0 && last.len + size > self.segment_bytes));
+        if full {
+            self.add_segment(&mut inner)?;
+        }
+        let Some(active) = inner.segments.back_mut() else { return Ok(()) };
+        let path = path_of(&self.dir, active.id);
+        if let Err(error) = active.file.write_all_at(&bytes, active.len) {
+            active.closed = active.file.set_len(active.len).is_err();
+            return Err(SpoolError::io("appending to", path)(error));
+        }
+        let place = (active.id, active.len);
+        active.len += size;
+        self.syncer.soon(&active.file);
+        inner.state.last = Some(LastBatch { header: *header, note: note.to_vec(), place });
+        let given_up = !inner.retired.is_empty();
+        drop(inner);
+        if given_up { self.delete_retired() } else { Ok(()) }
+    }
+
+    /// The last batch that was appended, also after it was acknowledged and deleted.
+    pub fn last(&self) -> Option<LastBatch> {
+        self.lock().state.last.clone()
+    }
+
+    /// A reader that starts at the first batch that is not acknowledged.
+    pub fn reader(self: &Arc<Self>) -> Reader {
+        Reader::new(Arc::clone(self), self.lock().state.cursor)
+    }
+
+    /// Acknowledges every batch up to the one that ends with `last_sequence` of that boot.
+    /// Batches of another boot in front of it are not passed: they come first.
+    ///
+    /// # Errors
+    /// [`SpoolError::Io`]: the segments stay and are deleted at a later call.
+    pub fn ack(&self, boot_id: [u8; 16], last_sequence: u64) -> Result<(), SpoolError> {
+        let mut inner = self.lock();
+        inner
+            .advance(|header| header.boot_id == boot_id && header.last_sequence() <= last_sequence)
+            .map_err(SpoolError::io("reading", &self.dir))?;
+        inner.retire_acknowledged(self.segment_bytes / 8);
+        let retired = !inner.retired.is_empty();
+        drop(inner);
+        if retired { self.delete_retired() } else { Ok(()) }
+    }
+
+    /// What was given up and not yet [reported](Self::losses_reported).
+    pub fn losses(&self) -> Vec<Loss> {
+        self.lock().state.losses.clone()
+    }
+
+    /// These losses stand in a record that has been appended.
+    ///
+    /// # Errors
+    /// [`SpoolError::Io`]: after a restart they may be reported again.
+    pub fn losses_reported(&self, losses: &[Loss]) -> Result<(), SpoolError> {
+        self.lock().state.reported(losses);
+        self.store_state()
+    }
+
+    /// Size of all segments in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.lock().bytes()
+    }
+
+    /// True if every batch is acknowledged.
+    pub fn is_empty(&self) -> bool {
+        let inner = self.lock();
+        inner.segments.back().is_none_or(|last| inner.state.cursor >= (last.id, last.len))
+    }
+
+    /// Makes everything durable now: batches, cursor, last header. For a clean stop.
+    ///
+    /// # Errors
+    /// [`SpoolError::Io`] if the state could not be written.
+    pub fn sync(&self) -> Result<(), SpoolError> {
+        self.syncer.now();
+        self.store_state()
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add_segment(&self, inner: &mut Inner) -> Result<(), SpoolError> {
+        let id = inner.next_id;
+        let path = path_of(&self.dir, id);
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
+        let file = Arc::new(file.map_err(SpoolError::io("making", path))?);
+        self.syncer.soon(&self.dir_file);
+        inner.next_id += 1;
+        inner.segments.push_back(Segment { id, file, len: 0, closed: false });
+        Ok(())
+    }
+
+    fn store_state(&self) -> Result<(), SpoolError> {
+        let _writing = self.state_file.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.lock().state.clone();
+        state.store(&self.dir)
+    }
+
+    /// Deletes segments that nobody needs: cursor first, durable, then the files.
+    fn delete_retired(&self) -> Result<(), SpoolError> {
+        let retired = self.lock().retired.clone();
+        if retired.is_empty() {
+            return Ok(());
+        }
+        self.store_state()?;
+        for id in &retired {
+            let path = path_of(&self.dir, *id);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(SpoolError::io("deleting", path)(error));
+                }
+                _ => self.lock().retired.retain(|other| other != id),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.len).sum()
+    }
+
+    /// Moves the cursor over batches for which `pass` holds, and over damage in front of them.
+    fn advance(&mut self, mut pass: impl FnMut(&BatchHeader) -> bool) -> io::Result<()> {
+        for segment in &self.segments {
+            if segment.id < self.state.cursor.0 {
+                continue;
+            }
+            let mut offset = if segment.id == self.state.cursor.0 { self.state.cursor.1 } else { 0 };
+            loop {
+                match look(&segment.file, offset, segment.len)? {
+                    Found::Batch(stored) if pass(&stored.header) => {
+                        offset += stored.total_len();
+                        self.state.cursor = (segment.id, offset);
+                    }
+                    Found::Batch(_) => return Ok(()),
+                    Found::Damage { next } => offset = next,
+                    Found::Torn(_) | Found::TornHeader | Found::End => break,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes fully acknowledged segments out of the queue; the last one only once it has some size.
+    fn retire_acknowledged(&mut self, keep_below: u64) {
+        while let Some(first) = self.segments.front() {
+            let passed = self.state.cursor.0 > first.id || self.state.cursor >= (first.id, first.len);
+            let is_last = self.segments.len() == 1;
+            if !passed || (is_last && first.len < keep_below.max(1)) {
+                return;
+            }
+            self.retired.push(first.id);
+            self.segments.pop_front();
+        }
+    }
+
+    /// Gives up the oldest segment; false if there is none.
+    fn give_up_oldest(&mut self) -> bool {
+        let Some(oldest) = self.segments.pop_front() else { return false };
+        let from = if oldest.id == self.state.cursor.0 { self.state.cursor.1 } else { 0 };
+        if self.state.cursor.0 <= oldest.id {
+            for loss in unacknowledged(&oldest, from) {
+                self.state.add_loss(loss);
+            }
+            self.state.cursor = (oldest.id + 1, 0);
+        }
+        self.retired.push(oldest.id);
+        true
+    }
+}
+
+/// The batches of a segment from `offset` on, as losses.
+fn unacknowledged(segment: &Segment, mut offset: u64) -> Vec<Loss> {
+    let mut losses: Vec<Loss> = Vec::new();
+    loop {
+        match look(&segment.file, offset, segment.len) {
+            Ok(Found::Batch(stored)) => {
+                offset += stored.total_len();
+                losses.push(whole_batch(LossReason::Full, &stored.header, None));
+            }
+            // Damage has its own loss, made when it was first seen.
+            Ok(Found::Damage { next }) => offset = next,
+            Ok(Found::Torn(_) | Found::TornHeader | Found::End) => return losses,
+            Err(error) => {
+                tracing::warn!(%error, segment = segment.id, "spool segment can't be read, its batches are lost");
+                let place = Some((segment.id, offset));
+                let unknown =
+                    Loss { reason: LossReason::Full, boot_id: None, sequences: None, records: None, place };
+                losses.push(unknown);
+                return losses;
+            }
+        }
+    }
+}
+
+/// Reads what is on disk.
+fn recover(dir: &Path) -> Result<(Inner, Recovery), SpoolError> {
+    let mut state = State::load(dir);
+    let mut ids: Vec<u64> = fs::read_dir(dir)
+        .map_err(SpoolError::io("listing", dir))?
+        .filter_map(|entry| id_of(entry.ok()?.file_name().to_str()?))
+        .collect();
+    ids.sort_unstable();
+    let (old, ids): (Vec<u64>, Vec<u64>) = ids.into_iter().partition(|id| *id < state.cursor.0);
+    let newest = ids.last().copied().into_iter().chain(state.last.as_ref().map(|last| last.place.0));
+    let next_id = newest.max().map_or(1, |id| id + 1).max(state.cursor.0);
+    let mut recovery = Recovery::default();
+    let mut segments: VecDeque<Segment> = VecDeque::new();
+    let mut previous: Option<BatchHeader> = None;
+    let mut missing: Option<(u64, u64)> = None;
+    for &id in &ids {
+        let before = segments.back().map(|segment| segment.id);
+        if before.is_some_and(|before| before + 1 < id) {
+            missing = Some((id - 1, 0));
+        }
+        let path = path_of(dir, id);
+        let file = OpenOptions::new().read(true).write(true).open(&path);
+        let file = Arc::new(file.map_err(SpoolError::io("opening", &path))?);
+        let len = file.metadata().map_err(SpoolError::io("reading", &path))?.len();
+        let is_last = Some(&id) == ids.last();
+        let mut segment = Segment { id, file, len, closed: false };
+        let scanned = scan(&mut segment, is_last, &mut state, &mut previous, &mut missing, &mut recovery);
+        scanned.map_err(SpoolError::io("reading", &path))?;
+        // After a power cut a segment can be shorter than the state remembers. What
+        // is appended must not land where it would look acknowledged.
+        let end = (id, segment.len);
+        if state.cursor.0 == id && state.cursor > end {
+            state.cursor = end;
+            segment.closed = true;
+        }
+        segment.closed |= state.last.as_ref().is_some_and(|last| last.place.0 == id && last.place >= end);
+        segments.push_back(segment);
+    }
+    if state.cursor.0 == 0 {
+        state.cursor = (ids.first().copied().unwrap_or(next_id), 0);
+    }
+    sync_dir(dir)?;
+    Ok((Inner { segments, state, next_id, retired: old }, recovery))
+}
+
+/// Walks one segment, notes damage and the last header, and cuts a torn tail.
+fn scan(
+    segment: &mut Segment,
+    is_last: bool,
+    state: &mut State,
+    previous: &mut Option<BatchHeader>,
+    missing: &mut Option<(u64, u64)>,
+    recovery: &mut Recovery,
+) -> io::Result<()> {
+    let mut offset = 0;
+    loop {
+        let place = (segment.id, offset);
+        match look(&segment.file, offset, segment.len)? {
+            Found::Batch(stored) => {
+                if let Some(place) = missing.take() {
+                    state.add_loss(damage_between(previous.as_ref(), Some(&stored.header), place));
+                }
+                // Older segments are checked when they are read for sending.
+                let read =
+                    if is_last { body(&segment.file, offset, &stored)? } else { Some(Default::default()) };
+                let acknowledged = place < state.cursor;
+                if read.is_none() && !acknowledged {
+                    state.add_loss(whole_batch(LossReason::Corrupt, &stored.header, Some(place)));
+                }
+                if state.last.as_ref().is_none_or(|last| last.place < place) {
+                    let (note, _) = read.unwrap_or_default();
+                    state.last = Some(LastBatch { header: stored.header, note, place });
+                }
+                *previous = Some(stored.header);
+                offset += stored.total_len();
+            }
+            Found::Damage { next } => {
+                if next == segment.len && is_last {
+                    recovery.unreadable_tail_bytes = segment.len - offset;
+                }
+                // The number of records shows only at the next header.
+                if missing.is_none() && place >= state.cursor {
+                    *missing = Some(place);
+                }
+                offset = next;
+            }
+            Found::Torn(_) | Found::TornHeader if is_last => {
+                recovery.torn_bytes = segment.len - offset;
+                segment.file.set_len(offset)?;
+                segment.len = offset;
+            }
+            Found::Torn(stored) => {
+                state.add_loss(whole_batch(LossReason::Corrupt, &stored.header, Some(place)));
+                *previous = Some(stored.header);
+                break;
+            }
+            Found::TornHeader | Found::End => break,
+        }
+    }
+    if is_last && let Some(place) = missing.take() {
+        state.add_loss(damage_between(previous.as_ref(), None, place));
+    }
+    Ok(())
+}

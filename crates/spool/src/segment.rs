@@ -1,0 +1,86 @@
+//! Reading a segment file forward, over damage where there is some.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::codec::{HEADER_LEN, StoredHeader, decode_header};
+
+/// What stands at an offset of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// A batch whose header is good and whose payload lies whole in the file.
+    Batch(StoredHeader),
+    /// A good header, but the file ends before the payload does.
+    Torn(StoredHeader),
+    /// Fewer bytes than a header has.
+    TornHeader,
+    /// No header; the next good one stands at this offset (the end, if there is none).
+    Damage {
+        /// Where reading goes on.
+        next: u64,
+    },
+    /// The end.
+    End,
+}
+
+/// What stands at `offset` of a file of which `len` bytes count.
+pub(crate) fn look(file: &File, offset: u64, len: u64) -> io::Result<Found> {
+    if offset >= len {
+        return Ok(Found::End);
+    }
+    if len - offset < HEADER_LEN as u64 {
+        return Ok(Found::TornHeader);
+    }
+    let mut head = [0; HEADER_LEN];
+    file.read_exact_at(&mut head, offset)?;
+    match decode_header(&head) {
+        Some(stored) if offset + stored.total_len() <= len => Ok(Found::Batch(stored)),
+        Some(stored) => Ok(Found::Torn(stored)),
+        None => Ok(Found::Damage { next: next_header(file, offset + 1, len)? }),
+    }
+}
+
+/// Offset of the next good header at or behind `from`; `len` if there is none.
+fn next_header(file: &File, from: u64, len: u64) -> io::Result<u64> {
+    let mut bytes = vec![0; usize::try_from(len - from).map_err(io::Error::other)?];
+    file.read_exact_at(&mut bytes, from)?;
+    let starts = bytes.windows(HEADER_LEN).zip(from..);
+    for (window, offset) in starts {
+        if window.starts_with(b"RSB1")
+            && let Ok(head) = window.try_into()
+            && decode_header(head).is_some()
+        {
+            return Ok(offset);
+        }
+    }
+    Ok(len)
+}
+
+/// Note and payload of the batch at `offset`; `None` if the checksum says that they are damaged.
+pub(crate) fn body(
+    file: &File,
+    offset: u64,
+    stored: &StoredHeader,
+) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
+    let note_len = stored.note_len as usize;
+    let mut note = vec![0; note_len + stored.payload_len as usize];
+    file.read_exact_at(&mut note, offset + HEADER_LEN as u64)?;
+    if crc32fast::hash(&note) != stored.body_crc {
+        return Ok(None);
+    }
+    let payload = note.split_off(note_len);
+    Ok(Some((note, payload)))
+}
+
+/// The file of segment `id`.
+pub(crate) fn path_of(dir: &Path, id: u64) -> PathBuf {
+    dir.join(format!("{id:020}.segment"))
+}
+
+/// The id of the segment that has this file name.
+pub(crate) fn id_of(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".segment")?;
+    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+}

@@ -1,0 +1,292 @@
+//! What the spool promises: order, exact losses, nothing half-written.
+
+#![allow(clippy::unwrap_used, reason = "a failed expectation is the report")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use spool::{BatchHeader, LossReason, Position, Spool, SpoolError, SpoolOptions};
+
+const BOOT: [u8; 16] = [1; 16];
+
+fn header(first: u64, count: u32) -> BatchHeader {
+    let position = Some(Position { stream: 7, offset: first * 100 });
+    BatchHeader { boot_id: BOOT, first_sequence: first, record_count: count, position }
+}
+
+fn open(dir: &Path) -> Arc<Spool> {
+    open_with(dir, SpoolOptions::default())
+}
+
+fn open_with(dir: &Path, options: SpoolOptions) -> Arc<Spool> {
+    Arc::new(Spool::open(dir, options).unwrap().0)
+}
+
+/// Batches of ten records, numbered from 1.
+fn fill(spool: &Spool, batches: u64) {
+    for batch in 0..batches {
+        spool.append(&header(batch * 10 + 1, 10), b"note", &payload(batch * 10 + 1)).unwrap();
+    }
+}
+
+fn payload(first: u64) -> Vec<u8> {
+    first.to_le_bytes().repeat(25)
+}
+
+/// First sequence numbers of what a reader hands out, checked against their payloads.
+fn pending(spool: &Arc<Spool>) -> Vec<u64> {
+    let mut reader = spool.reader();
+    let mut firsts = Vec::new();
+    while let Some(batch) = reader.next_batch().unwrap() {
+        assert_eq!(batch.payload, payload(batch.header.first_sequence));
+        firsts.push(batch.header.first_sequence);
+    }
+    firsts
+}
+
+fn segments(dir: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "segment"))
+        .collect();
+    paths.sort();
+    paths
+}
+
+#[test]
+fn batches_come_in_order_survive_a_restart_and_go_when_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = SpoolOptions { max_bytes: 1 << 20, segment_bytes: 1_000 };
+    let spool = open_with(dir.path(), small);
+    fill(&spool, 10);
+    assert_eq!(pending(&spool), [1, 11, 21, 31, 41, 51, 61, 71, 81, 91]);
+    spool.ack(BOOT, 30).unwrap();
+    spool.ack(BOOT, 45).unwrap();
+    assert_eq!(pending(&spool)[0], 41, "a batch is acknowledged by its last record");
+    spool.sync().unwrap();
+    drop(spool);
+
+    let spool = open_with(dir.path(), small);
+    assert_eq!(pending(&spool), [41, 51, 61, 71, 81, 91]);
+    spool.ack([2; 16], 1_000).unwrap();
+    assert_eq!(pending(&spool)[0], 41, "another boot's number says nothing");
+    spool.ack(BOOT, 100).unwrap();
+    assert!(spool.is_empty());
+    assert_eq!(segments(dir.path()), Vec::<PathBuf>::new());
+    drop(spool);
+
+    let spool = open_with(dir.path(), small);
+    let last = spool.last().unwrap();
+    assert_eq!((last.header, last.note.as_slice()), (header(91, 10), b"note".as_slice()));
+    spool.append(&header(101, 1), b"", &payload(101)).unwrap();
+    assert_eq!(pending(&spool), [101]);
+    assert_eq!(spool.losses(), []);
+}
+
+#[test]
+fn a_torn_tail_is_cut_at_every_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    fill(&spool, 3);
+    drop(spool);
+    let segment = segments(dir.path()).remove(0);
+    let whole = fs::read(&segment).unwrap();
+    let batch = whole.len() / 3;
+    for length in batch * 2..whole.len() {
+        fs::write(&segment, &whole[..length]).unwrap();
+        let (spool, recovery) = Spool::open(dir.path(), SpoolOptions::default()).unwrap();
+        let spool = Arc::new(spool);
+        assert_eq!(recovery.torn_bytes, (length - batch * 2) as u64);
+        assert_eq!(pending(&spool), [1, 11], "cut at {length}");
+        assert_eq!(spool.losses(), []);
+        assert_eq!(spool.last().unwrap().header, header(11, 10));
+        spool.append(&header(21, 10), b"note", &payload(21)).unwrap();
+        assert_eq!(pending(&spool), [1, 11, 21]);
+    }
+}
+
+#[test]
+fn any_flipped_bit_costs_one_batch_and_is_counted_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    fill(&spool, 3);
+    drop(spool);
+    let segment = segments(dir.path()).remove(0);
+    let whole = fs::read(&segment).unwrap();
+    let batch = whole.len() / 3;
+    for byte in batch..batch * 2 {
+        let mut damaged = whole.clone();
+        damaged[byte] ^= 1 << (byte % 8);
+        fs::write(&segment, &damaged).unwrap();
+        let _ = fs::remove_file(dir.path().join("state"));
+        let _ = fs::remove_file(dir.path().join("state.previous"));
+        let spool = open(dir.path());
+        assert_eq!(pending(&spool), [1, 21], "flip in byte {byte}");
+        let losses = spool.losses();
+        assert_eq!(losses.len(), 1);
+        assert_eq!(losses[0].reason, LossReason::Corrupt);
+        assert_eq!((losses[0].sequences, losses[0].records), (Some((11, 20)), Some(10)));
+        spool.losses_reported(&losses).unwrap();
+        drop(spool);
+        let spool = open(dir.path());
+        assert_eq!(pending(&spool), [1, 21]);
+        assert_eq!(spool.losses(), [], "the same damage is not reported again");
+        spool.ack(BOOT, 30).unwrap();
+        assert!(spool.is_empty());
+    }
+}
+
+#[test]
+fn an_unreadable_tail_is_a_loss_of_unknown_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    fill(&spool, 2);
+    drop(spool);
+    let segment = segments(dir.path()).remove(0);
+    let mut bytes = fs::read(&segment).unwrap();
+    let half = bytes.len() / 2;
+    bytes[half..].fill(0);
+    fs::write(&segment, &bytes).unwrap();
+    let (spool, recovery) = Spool::open(dir.path(), SpoolOptions::default()).unwrap();
+    assert_eq!(recovery.unreadable_tail_bytes, half as u64);
+    assert_eq!(spool.losses().len(), 1);
+    assert_eq!(spool.losses()[0].records, None);
+}
+
+#[test]
+fn a_missing_segment_is_a_counted_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = SpoolOptions { max_bytes: 1 << 20, segment_bytes: 600 };
+    let spool = open_with(dir.path(), small);
+    fill(&spool, 8);
+    drop(spool);
+    let all = segments(dir.path());
+    assert_eq!(all.len(), 4);
+    fs::remove_file(&all[1]).unwrap();
+    let spool = open_with(dir.path(), small);
+    assert_eq!(pending(&spool), [1, 11, 41, 51, 61, 71]);
+    assert_eq!(spool.losses()[0].sequences, Some((21, 40)));
+}
+
+#[test]
+fn at_the_limit_the_oldest_go_and_are_counted_exactly() {
+    let dir = tempfile::tempdir().unwrap();
+    let tiny = SpoolOptions { max_bytes: 3_000, segment_bytes: 1_000 };
+    let spool = open_with(dir.path(), tiny);
+    fill(&spool, 100);
+    assert!(spool.bytes() <= 3_000);
+    let left = pending(&spool);
+    assert_eq!(*left.last().unwrap(), 991);
+    let lost: u64 = spool.losses().iter().map(|loss| loss.records.unwrap()).sum();
+    assert_eq!(lost + left.len() as u64 * 10, 1_000);
+    let mut next = 1;
+    for loss in spool.losses() {
+        let (from, to) = loss.sequences.unwrap();
+        assert_eq!((loss.reason, from, to + 1 - from), (LossReason::Full, next, loss.records.unwrap()));
+        next = to + 1;
+    }
+    assert_eq!(next, left[0]);
+    drop(spool);
+    let spool = open_with(dir.path(), tiny);
+    assert_eq!(pending(&spool), left);
+    assert_eq!(spool.losses().len(), 1, "losses stay on record until they are reported");
+
+    let error = spool.append(&header(1_001, 1), b"", &[0; 4_000]).unwrap_err();
+    assert!(matches!(error, SpoolError::TooLarge { limit: 3_000, .. }));
+}
+
+#[test]
+fn acknowledged_batches_are_no_loss_at_the_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open_with(dir.path(), SpoolOptions { max_bytes: 3_000, segment_bytes: 1_000 });
+    for batch in 0..100_u64 {
+        spool.append(&header(batch * 10 + 1, 10), b"", &payload(batch * 10 + 1)).unwrap();
+        spool.ack(BOOT, batch * 10 + 10).unwrap();
+    }
+    assert_eq!(spool.losses(), []);
+}
+
+#[test]
+fn a_second_agent_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let _spool = open(dir.path());
+    let error = Spool::open(dir.path(), SpoolOptions::default()).map(|_| ()).unwrap_err();
+    assert!(matches!(error, SpoolError::Locked { .. }), "{error}");
+}
+
+#[test]
+fn files_are_for_the_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("new");
+    let spool = open(&path);
+    fill(&spool, 1);
+    spool.sync().unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&path), 0o700);
+    for entry in fs::read_dir(&path).unwrap() {
+        assert_eq!(mode(&entry.unwrap().path()), 0o600);
+    }
+}
+
+#[test]
+fn a_damaged_state_file_gives_way_to_its_other_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    fill(&spool, 2);
+    spool.ack(BOOT, 10).unwrap();
+    spool.sync().unwrap();
+    spool.sync().unwrap();
+    drop(spool);
+    fs::write(dir.path().join("state"), "").unwrap();
+    assert_eq!(pending(&open(dir.path())), [11]);
+    fs::write(dir.path().join("state"), "00000000 {}\n").unwrap();
+    fs::write(dir.path().join("state.previous"), "x").unwrap();
+    assert_eq!(pending(&open(dir.path())), [1, 11], "sent twice at worst, never lost");
+}
+
+#[test]
+fn a_full_disk_refuses_the_batch_whole_and_space_brings_it_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
+        .arg(dir.path())
+        .stderr(std::process::Stdio::null())
+        .status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: mounting a small tmpfs is not permitted here");
+        return;
+    }
+    let unmount = scopeguard(dir.path());
+    {
+        let spool = open(dir.path());
+        let mut first = 1;
+        let refused = loop {
+            match spool.append(&header(first, 10), b"note", &payload(first).repeat(20)) {
+                Ok(()) => first += 10,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(refused, SpoolError::Io { .. }), "{refused}");
+        assert_eq!(spool.last().unwrap().header.last_sequence(), first - 1);
+        drop(spool);
+        let (spool, recovery) = Spool::open(dir.path(), SpoolOptions::default()).unwrap();
+        assert_eq!(recovery.torn_bytes, 0, "nothing half-written is left");
+        spool.ack(BOOT, first - 1).unwrap();
+        drop(spool);
+    }
+    drop(unmount);
+}
+
+/// Unmounts when dropped, also on a failed expectation.
+fn scopeguard(path: &Path) -> impl Drop {
+    struct Unmount(PathBuf);
+    impl Drop for Unmount {
+        fn drop(&mut self) {
+            let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+        }
+    }
+    Unmount(path.to_owned())
+}
