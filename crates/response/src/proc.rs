@@ -1,0 +1,72 @@
+//! The little that is read from /proc here.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+/// `PF_KTHREAD` of the kernel's task flags (include/linux/sched.h).
+const KERNEL_THREAD: u64 = 0x0020_0000;
+
+/// Fields of `/proc/PID/stat`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stat {
+    pub(crate) state: u8,
+    pub(crate) parent: u32,
+    pub(crate) kernel_thread: bool,
+    /// Start in clock ticks since boot.
+    pub(crate) start_ticks: u64,
+}
+
+impl Stat {
+    /// Dead, but not yet waited for by its parent.
+    pub(crate) fn is_ended(&self) -> bool {
+        matches!(self.state, b'Z' | b'X' | b'x')
+    }
+}
+
+/// The process's stat; `None` if there is no such process.
+pub(crate) fn stat(pid: u32) -> Option<Stat> {
+    parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse(text: &str) -> Option<Stat> {
+    // The name in parentheses may itself hold spaces and parentheses.
+    let (_, rest) = text.rsplit_once(") ")?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    Some(Stat {
+        state: *fields.first()?.as_bytes().first()?,
+        parent: fields.get(1)?.parse().ok()?,
+        kernel_thread: fields.get(6)?.parse::<u64>().ok()? & KERNEL_THREAD != 0,
+        start_ticks: fields.get(19)?.parse().ok()?,
+    })
+}
+
+/// Device and inode of the image that the process runs; `None` for kernel threads and ended processes.
+pub(crate) fn image_of(pid: u32) -> Option<(u64, u64)> {
+    let file = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
+    Some((file.dev(), file.ino()))
+}
+
+/// Path of the image that the process runs.
+pub(crate) fn executable_of(pid: u32) -> Option<String> {
+    Some(fs::read_link(format!("/proc/{pid}/exe")).ok()?.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_spaces_and_parentheses_is_no_trap() {
+        let text = "42 (a) R 1 (b) S 7 1 1 0 -1 2097216 0 0 0 0 0 0 0 0 20 0 1 0 987 0 0";
+        let expected = Stat { state: b'S', parent: 7, kernel_thread: true, start_ticks: 987 };
+        assert_eq!(parse(text), Some(expected));
+        assert_eq!(parse("42 (x) R"), None);
+    }
+
+    #[test]
+    fn reads_this_process() {
+        let own = stat(std::process::id()).expect("this process exists");
+        assert!(!own.kernel_thread && !own.is_ended());
+        assert_eq!(image_of(std::process::id()), image_of(std::process::id()));
+    }
+}
