@@ -1,0 +1,69 @@
+//! Hosts.
+
+use event_model::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::words::TimeText;
+
+/// A host.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Host {
+    /// Its id, drawn at enrolment.
+    pub id: String,
+    /// Its name, as it says itself.
+    pub name: String,
+    /// Operating system, for example `Debian GNU/Linux 12 (bookworm)`.
+    pub os: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// Version of its agent.
+    pub agent_version: String,
+    /// Source of its process events: `ebpf` or `netlink`.
+    pub sensor: String,
+    /// When it was enrolled.
+    #[schema(value_type = TimeText)]
+    pub enrolled_at: Timestamp,
+    /// When the server last heard of it.
+    #[schema(value_type = Option<TimeText>, required)]
+    pub last_seen_at: Option<Timestamp>,
+    /// Connected, and heard of within 30 s.
+    pub online: bool,
+    /// The boot that it last reported from.
+    #[schema(required)]
+    pub boot_id: Option<String>,
+    /// Version of the rule bundle in force there.
+    pub rules_version: u64,
+    /// How many rules are in force there.
+    pub rules_loaded: u64,
+    /// Rules that its agent refused, each with the reason.
+    pub rules_errors: Vec<String>,
+    /// When its certificate ends.
+    #[schema(value_type = Option<TimeText>, required)]
+    pub cert_expires_at: Option<Timestamp>,
+    /// Shut out for good.
+    pub revoked: bool,
+    /// Alerts that are not closed.
+    pub open_alerts: u64,
+    /// The account of its records since its last boot.
+    pub ledger: Ledger,
+}
+
+/// The account of a host's records in its latest boot: `produced = stored + in
+/// the agent's spool + dropped`.
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+pub struct Ledger {
+    /// Highest record number that the agent reported.
+    pub produced: u64,
+    /// Records that the server stored.
+    pub stored: u64,
+    /// Records that are lost, all accounted for in gap records.
+    pub dropped: u64,
+    /// Observations that the kernel could not hand over.
+    pub kernel_lost: u64,
+}
+
+super::page!(
+    /// Hosts by name.
+    HostPage of Host
+);

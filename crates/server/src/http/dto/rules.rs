@@ -1,0 +1,142 @@
+//! Rules.
+
+use event_model::{ActionKind, ResponseMode, Severity, Timestamp};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::words::{ActionWord, ModeWord, RuleOriginWord, RuleTypeWord, SeverityWord, TimeText};
+use state_store::RuleOrigin;
+
+/// A rule.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Rule {
+    /// Its id, as in its text.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Description.
+    pub description: String,
+    /// Type.
+    #[serde(rename = "type")]
+    #[schema(value_type = RuleTypeWord)]
+    pub rule_type: event_model::RuleScope,
+    /// Severity.
+    #[schema(value_type = SeverityWord)]
+    pub severity: Severity,
+    /// Whether agents judge it.
+    pub enabled: bool,
+    /// What its actions may do.
+    #[schema(value_type = ModeWord)]
+    pub mode: ResponseMode,
+    /// Its actions.
+    #[schema(value_type = Vec<ActionWord>)]
+    pub actions: Vec<ActionKind>,
+    /// ATT&CK techniques.
+    pub attack: Vec<String>,
+    /// JSON, as written.
+    pub text: String,
+    /// When it was last changed.
+    #[schema(value_type = TimeText)]
+    pub updated_at: Timestamp,
+    /// By whom.
+    pub updated_by: String,
+    /// Where it came from.
+    #[schema(value_type = RuleOriginWord)]
+    pub origin: RuleOrigin,
+    /// Alerts in 24 hours, repeats included.
+    pub alerts_24h: u64,
+}
+
+super::page!(
+    /// Rules by id.
+    RulePage of Rule
+);
+
+/// A rule's text.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RuleText {
+    /// One rule in JSON.
+    #[schema(max_length = 65536)]
+    pub text: String,
+}
+
+/// A change of what stands beside a rule's conditions.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RuleChange {
+    /// Whether agents judge it.
+    #[serde(default)]
+    pub enabled: Option<bool>,
+    /// What its actions may do.
+    #[serde(default)]
+    #[schema(value_type = Option<ModeWord>)]
+    pub mode: Option<ResponseMode>,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DiagnosticSeverity {
+    /// The rule can't be used.
+    Error,
+    /// It can, but likely does not do what was meant.
+    Warning,
+}
+
+/// What the rule engine says about a place in a rule's text.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct RuleDiagnostic {
+    /// How bad it is.
+    pub severity: DiagnosticSeverity,
+    /// Line in the text, from 1.
+    pub line: u32,
+    /// Column in the line, from 1, in characters.
+    pub column: u32,
+    /// Column behind the last character it is about.
+    #[serde(default)]
+    #[schema(required)]
+    pub end_column: Option<u32>,
+    /// What is wrong.
+    pub reason: String,
+    /// What to do.
+    #[serde(default)]
+    #[schema(required)]
+    pub hint: Option<String>,
+    /// Stable word.
+    pub code: String,
+}
+
+/// What the rule engine says about a rule.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RuleCheck {
+    /// No errors.
+    pub ok: bool,
+    /// Errors and warnings in the order of the text.
+    pub diagnostics: Vec<RuleDiagnostic>,
+    /// What was read, where there are no errors.
+    #[schema(required)]
+    pub rule: Option<CheckedRule>,
+}
+
+/// A rule as the engine reads it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CheckedRule {
+    /// Id.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Type.
+    #[serde(rename = "type")]
+    #[schema(value_type = RuleTypeWord)]
+    pub rule_type: event_model::RuleScope,
+    /// Severity.
+    #[schema(value_type = SeverityWord)]
+    pub severity: Severity,
+    /// Mode.
+    #[schema(value_type = ModeWord)]
+    pub mode: ResponseMode,
+    /// Actions.
+    #[schema(value_type = Vec<ActionWord>)]
+    pub actions: Vec<ActionKind>,
+}

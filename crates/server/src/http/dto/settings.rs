@@ -1,0 +1,183 @@
+//! Settings, keys, tokens.
+
+use event_model::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::words::{RoleWord, TimeText};
+use state_store::Role;
+
+/// How long things are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Events, in days.
+    #[schema(minimum = 1, maximum = 3650)]
+    pub events_retention_days: u32,
+    /// Alerts, in days.
+    #[schema(minimum = 1, maximum = 3650)]
+    pub alerts_retention_days: u32,
+}
+
+/// The server's certificates and public keys.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Keys {
+    /// The CA that signs agents' certificates.
+    pub ca: CertificateInfo,
+    /// The certificate of this address.
+    pub tls: CertificateInfo,
+    /// Agents seal their batches with this.
+    pub batch_key: PublicKeyInfo,
+    /// Agents check rule bundles with this.
+    pub command_key: CommandKeyInfo,
+}
+
+/// A certificate.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct CertificateInfo {
+    /// Subject.
+    pub subject: String,
+    /// Names and addresses.
+    pub sans: Vec<String>,
+    /// Start.
+    #[schema(value_type = TimeText)]
+    pub not_before: Timestamp,
+    /// End.
+    #[schema(value_type = TimeText)]
+    pub not_after: Timestamp,
+    /// SHA-256 of the DER in hex.
+    pub sha256: String,
+}
+
+/// An RSA public key.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct PublicKeyInfo {
+    /// Length in bits.
+    pub bits: u32,
+    /// SHA-256 of the SPKI in hex.
+    pub sha256: String,
+    /// The key, for an agent's `-pubkey`.
+    pub pem: String,
+}
+
+/// The Ed25519 key that signs rule bundles.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct CommandKeyInfo {
+    /// SHA-256 of the public key in hex.
+    pub sha256: String,
+}
+
+/// A token with which hosts enrol.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EnrollmentToken {
+    /// Id.
+    pub id: String,
+    /// When it was made.
+    #[schema(value_type = TimeText)]
+    pub created_at: Timestamp,
+    /// By whom.
+    pub created_by: String,
+    /// When it ends.
+    #[schema(value_type = TimeText)]
+    pub expires_at: Timestamp,
+    /// How many hosts may use it in all.
+    pub uses: u32,
+    /// How many have.
+    pub used: u32,
+}
+
+super::page!(
+    /// Enrolment tokens, the latest first.
+    EnrollmentTokenPage of EnrollmentToken
+);
+
+/// A new enrolment token.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnrollmentTokenCreate {
+    /// How long it may be used; an hour by default.
+    #[serde(default = "an_hour")]
+    #[schema(minimum = 60, maximum = 86400)]
+    pub ttl_seconds: u32,
+    /// How many hosts may use it; one by default.
+    #[serde(default = "one")]
+    #[schema(minimum = 1, maximum = 1000)]
+    pub uses: u32,
+}
+
+fn an_hour() -> u32 {
+    3600
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// The token, this one time.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EnrollmentTokenCreated {
+    /// Id.
+    pub id: String,
+    /// The token. It can't be shown again.
+    pub token: String,
+    /// When it ends.
+    #[schema(value_type = TimeText)]
+    pub expires_at: Timestamp,
+    /// The line to paste on the host.
+    pub command: String,
+}
+
+/// A token for scripts.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ApiToken {
+    /// Id.
+    pub id: String,
+    /// What it is for.
+    pub name: String,
+    /// What it may do.
+    #[schema(value_type = RoleWord)]
+    pub role: Role,
+    /// When it was made.
+    #[schema(value_type = TimeText)]
+    pub created_at: Timestamp,
+    /// By whom.
+    pub created_by: String,
+    /// When it ends.
+    #[schema(value_type = TimeText)]
+    pub expires_at: Timestamp,
+    /// When it was last used.
+    #[schema(value_type = Option<TimeText>, required)]
+    pub last_used_at: Option<Timestamp>,
+}
+
+super::page!(
+    /// API tokens, the latest first.
+    ApiTokenPage of ApiToken
+);
+
+/// A new API token.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApiTokenCreate {
+    /// What it is for.
+    #[schema(min_length = 1, max_length = 64)]
+    pub name: String,
+    /// What it may do.
+    #[schema(value_type = RoleWord)]
+    pub role: Role,
+    /// How long it may be used, in days.
+    #[schema(minimum = 1, maximum = 366)]
+    pub ttl_days: u32,
+}
+
+/// The token, this one time.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ApiTokenCreated {
+    /// Id.
+    pub id: String,
+    /// The token. It can't be shown again.
+    pub token: String,
+    /// When it ends.
+    #[schema(value_type = TimeText)]
+    pub expires_at: Timestamp,
+}

@@ -1,0 +1,106 @@
+//! Who may do what: one table for all routes. A route that is not in it is refused.
+
+use axum::http::Method;
+use state_store::Role;
+
+/// What it takes to use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permission {
+    /// Nothing.
+    Public,
+    /// To be signed in, also with a first password.
+    OwnSession,
+    /// To read hosts, events, alerts and rules.
+    Read,
+    /// To work on alerts.
+    WorkOnAlerts,
+    /// To change rules and their modes.
+    EditRules,
+    /// Users, tokens, settings, revocation.
+    Administer,
+    /// To read the audit log.
+    ReadAudit,
+}
+
+impl Permission {
+    /// Whether a role has it.
+    pub fn is_given_to(self, role: Role) -> bool {
+        match self {
+            Self::Public | Self::OwnSession | Self::Read => true,
+            Self::WorkOnAlerts => {
+                matches!(
+                    role,
+                    Role::Analyst | Role::Responder | Role::DetectionEngineer | Role::Administrator
+                )
+            }
+            Self::EditRules => matches!(role, Role::DetectionEngineer | Role::Administrator),
+            Self::Administer => role == Role::Administrator,
+            Self::ReadAudit => matches!(role, Role::Auditor | Role::Administrator),
+        }
+    }
+
+    /// Who has it, for messages.
+    pub fn needed(self) -> &'static str {
+        match self {
+            Self::Public => "nothing",
+            Self::OwnSession | Self::Read => "any role",
+            Self::WorkOnAlerts => "analyst, responder, detection_engineer or administrator",
+            Self::EditRules => "detection_engineer or administrator",
+            Self::Administer => "administrator",
+            Self::ReadAudit => "auditor or administrator",
+        }
+    }
+}
+
+/// Where the API lives.
+pub const API: &str = "/api/v1";
+
+/// Every route of the API.
+pub const ROUTES: &[(Method, &str, Permission)] = &[
+    (Method::GET, "/health", Permission::Public),
+    (Method::GET, "/openapi.json", Permission::Public),
+    (Method::POST, "/session", Permission::Public),
+    (Method::GET, "/session", Permission::OwnSession),
+    (Method::DELETE, "/session", Permission::OwnSession),
+    (Method::PUT, "/session/password", Permission::OwnSession),
+    (Method::GET, "/dashboard", Permission::Read),
+    (Method::GET, "/hosts", Permission::Read),
+    (Method::GET, "/hosts/{id}", Permission::Read),
+    (Method::POST, "/hosts/{id}/revoke", Permission::Administer),
+    (Method::GET, "/events", Permission::Read),
+    (Method::GET, "/events/histogram", Permission::Read),
+    (Method::GET, "/events/stream", Permission::Read),
+    (Method::GET, "/events/{id}", Permission::Read),
+    (Method::GET, "/fields", Permission::Read),
+    (Method::GET, "/alerts", Permission::Read),
+    (Method::GET, "/alerts/{id}", Permission::Read),
+    (Method::PATCH, "/alerts/{id}", Permission::WorkOnAlerts),
+    (Method::GET, "/rules", Permission::Read),
+    (Method::POST, "/rules", Permission::EditRules),
+    (Method::POST, "/rules/check", Permission::EditRules),
+    (Method::GET, "/rules/{id}", Permission::Read),
+    (Method::PUT, "/rules/{id}", Permission::EditRules),
+    (Method::PATCH, "/rules/{id}", Permission::EditRules),
+    (Method::DELETE, "/rules/{id}", Permission::EditRules),
+    (Method::GET, "/users", Permission::Administer),
+    (Method::POST, "/users", Permission::Administer),
+    (Method::PATCH, "/users/{id}", Permission::Administer),
+    (Method::DELETE, "/users/{id}", Permission::Administer),
+    (Method::GET, "/enrollment-tokens", Permission::Administer),
+    (Method::POST, "/enrollment-tokens", Permission::Administer),
+    (Method::DELETE, "/enrollment-tokens/{id}", Permission::Administer),
+    (Method::GET, "/api-tokens", Permission::Administer),
+    (Method::POST, "/api-tokens", Permission::Administer),
+    (Method::DELETE, "/api-tokens/{id}", Permission::Administer),
+    (Method::GET, "/settings", Permission::Read),
+    (Method::PUT, "/settings", Permission::Administer),
+    (Method::GET, "/settings/keys", Permission::Read),
+    (Method::GET, "/ingest", Permission::Read),
+    (Method::GET, "/audit", Permission::ReadAudit),
+];
+
+/// What it takes for this method on this path template (without [`API`]).
+pub fn permission_of(method: &Method, template: &str) -> Option<Permission> {
+    let route = ROUTES.iter().find(|(known, path, _)| known == method && *path == template)?;
+    Some(route.2)
+}
