@@ -1,1 +1,154 @@
-fn main() {}
+//! `edr`, the operator's tool.
+//!
+//! Each command is a module with a `run` that takes the arguments behind the
+//! command's words; to add one, write the module and add its row to [`COMMANDS`].
+//! Exit codes: 0 all well, 1 something was found or failed, 2 the command line is wrong.
+
+mod arguments;
+mod rules;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use arguments::{Usage, nearest};
+
+/// A command and what runs it.
+struct Command {
+    /// Its words, for example `rules check`.
+    words: &'static [&'static str],
+    /// What stands behind the words in the help.
+    arguments: &'static str,
+    /// One line of help.
+    summary: &'static str,
+    run: fn(Vec<OsString>) -> anyhow::Result<Outcome>,
+}
+
+/// How a command ended, where it could be run at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Success,
+    /// It ran, and what it looked at is not in order.
+    Findings,
+}
+
+const COMMANDS: &[Command] = &[Command {
+    words: &["rules", "check"],
+    arguments: "PATH… [--json-errors]",
+    summary: "check rule files, or every *.json in folders",
+    run: rules::check,
+}];
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match dispatch(arguments) {
+        Ok(Outcome::Success) => ExitCode::SUCCESS,
+        Ok(Outcome::Findings) => ExitCode::from(1),
+        Err(error) => {
+            let usage = error.downcast_ref::<Usage>().is_some();
+            // A closed stderr leaves nobody to tell.
+            let _ = writeln!(std::io::stderr(), "edr: {error:#}");
+            ExitCode::from(if usage { 2 } else { 1 })
+        }
+    }
+}
+
+fn dispatch(arguments: Vec<OsString>) -> anyhow::Result<Outcome> {
+    let words: Vec<&str> = arguments.iter().map_while(|argument| argument.to_str()).collect();
+    let Some(first) = words.first() else {
+        return Err(Usage::new("no command given", "`edr --help` lists the commands").into());
+    };
+    if ["help", "-help", "--help", "-h"].contains(first) {
+        print(&help())?;
+        return Ok(Outcome::Success);
+    }
+    if ["-version", "--version", "-V"].contains(first) {
+        print(&format!("edr {}\n", env!("CARGO_PKG_VERSION")))?;
+        return Ok(Outcome::Success);
+    }
+    let command = COMMANDS.iter().find(|command| words.starts_with(command.words));
+    let Some(command) = command else { return Err(unknown_command(&words).into()) };
+    let rest = arguments[command.words.len()..].to_vec();
+    if rest.iter().any(|argument| argument == "--help" || argument == "-help" || argument == "-h") {
+        print(&format!("edr {} {}\n    {}\n", command.words.join(" "), command.arguments, command.summary))?;
+        return Ok(Outcome::Success);
+    }
+    (command.run)(rest)
+}
+
+fn unknown_command(words: &[&str]) -> Usage {
+    // `edr rules` alone, or `edr rules chek`.
+    let siblings = || COMMANDS.iter().filter(|command| command.words[0] == words[0]);
+    let list = "`edr --help` lists the commands";
+    if siblings().next().is_some() {
+        let Some(second) = words.get(1) else {
+            let known: Vec<&str> = siblings().filter_map(|command| command.words.get(1).copied()).collect();
+            return Usage::new(
+                format!("`{}` needs one more word", words[0]),
+                format!("write one of: {}", known.join(", ")),
+            );
+        };
+        let known = siblings().filter_map(|command| command.words.get(1).copied());
+        let hint = nearest(second, known).map(|near| format!("did you mean `{} {near}`?", words[0]));
+        return Usage::new(
+            format!("unknown command `{} {second}`", words[0]),
+            hint.unwrap_or_else(|| list.to_owned()),
+        );
+    }
+    let near = nearest(words[0], COMMANDS.iter().map(|command| command.words[0]));
+    let hint = near.map(|near| format!("did you mean `{near}`?")).unwrap_or_else(|| list.to_owned());
+    Usage::new(format!("unknown command `{}`", words[0]), hint)
+}
+
+fn help() -> String {
+    let mut text = "edr: the operator's tool of Rampart\n\ncommands:\n".to_owned();
+    for command in COMMANDS {
+        let line =
+            format!("  edr {} {}\n      {}\n", command.words.join(" "), command.arguments, command.summary);
+        text.push_str(&line);
+    }
+    text.push_str("\n`edr COMMAND --help` shows one command. Long flags work with one dash or two.\n");
+    text
+}
+
+/// Prints to stdout; a reader that went away (`edr … | head`) is no error.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complaint(line: &str) -> String {
+        let arguments = line.split_whitespace().map(OsString::from).collect();
+        let error = dispatch(arguments).expect_err("a usage error");
+        assert!(error.downcast_ref::<Usage>().is_some(), "{error}");
+        error.to_string()
+    }
+
+    #[test]
+    fn an_unknown_command_names_the_nearest() {
+        assert_eq!(complaint("ruels"), "unknown command `ruels`; hint: did you mean `rules`?");
+        assert_eq!(
+            complaint("rules chekc x"),
+            "unknown command `rules chekc`; hint: did you mean `rules check`?"
+        );
+        assert_eq!(
+            complaint("frobnicate"),
+            "unknown command `frobnicate`; hint: `edr --help` lists the commands"
+        );
+        assert!(complaint("rules").contains("check"));
+        assert!(complaint("").contains("--help"));
+    }
+
+    #[test]
+    fn help_lists_every_command() {
+        for command in COMMANDS {
+            assert!(help().contains(&command.words.join(" ")));
+        }
+    }
+}

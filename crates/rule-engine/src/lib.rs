@@ -1,0 +1,35 @@
+//! Rules: text in; compiled rules, verdicts and diagnostics out. No I/O, no
+//! operating system.
+//!
+//! [`parse_rules`] reads the JSON of a rule file. Whatever is wrong becomes a
+//! [`Diagnostic`] with its place; a bad rule is left out and the others load.
+//! [`RuleSet::compile`] arranges rules by the events they judge, and
+//! [`RuleSet::evaluate`] says which of them match an event. `docs/reference/rules.md`
+//! is the author's view of the same.
+//!
+//! Nothing here panics on any text or event, and every limit on size and depth
+//! is a constant with its reason beside it.
+
+#![deny(missing_docs)]
+
+mod condition;
+mod diagnostic;
+mod edit;
+mod expression;
+mod fold;
+mod json;
+mod nearest;
+mod rule;
+mod rule_file;
+mod rule_reader;
+mod rule_set;
+mod source;
+mod telemetry;
+
+pub use diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
+pub use edit::{EditError, set_key};
+pub use rule::{ExceptionHead, MatchMode, ParsedRule, RuleHead};
+pub use rule_file::{ParseOutcome, RULE_FILE_LIMIT, parse_rules, parse_rules_bytes};
+pub use rule_set::{CompileOutcome, Phase, RuleCounters, RuleMatch, RuleSet};
+pub use source::Place;
+pub use telemetry::{Telemetry, rules_without_source};

@@ -1,0 +1,180 @@
+//! `edr rules check`: whether rule files load, and if not, why.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use event_model::EventType;
+use rule_engine::{
+    Diagnostic, ParsedRule, RULE_FILE_LIMIT, RuleSet, parse_rules_bytes, rules_without_source,
+};
+
+use crate::arguments::{Usage, parser};
+use crate::{Outcome, print};
+
+/// What the sensors of this version collect.
+const COLLECTED: &[EventType] = &[EventType::ProcessStart, EventType::ProcessExit];
+/// How deep folders may stand in each other; a link that leads up ends here too.
+const FOLDER_DEPTH_LIMIT: usize = 32;
+
+struct CheckOptions {
+    paths: Vec<PathBuf>,
+    json_errors: bool,
+}
+
+/// Checks files, and folders with all that is in them. Diagnostics go to stderr
+/// for people, or as NDJSON to stdout; the counts go where they don't.
+pub(crate) fn check(arguments: Vec<OsString>) -> anyhow::Result<Outcome> {
+    let options = check_options(arguments)?;
+    let mut files = BTreeSet::new();
+    for path in &options.paths {
+        collect_files(path, &mut files)?;
+    }
+    if files.is_empty() {
+        return Err(Usage::new("no rule files found", "rule files end in `.json`").into());
+    }
+    let mut report = Report { json: options.json_errors, ..Report::default() };
+    let mut rules: Vec<ParsedRule> = Vec::new();
+    for file in &files {
+        rules.extend(report.file(file)?);
+    }
+    report.whole_set(rules)?;
+    report.finish(files.len())
+}
+
+fn check_options(arguments: Vec<OsString>) -> anyhow::Result<CheckOptions> {
+    let mut options = CheckOptions { paths: Vec::new(), json_errors: false };
+    let mut parser = parser(arguments);
+    while let Some(argument) = parser
+        .next()
+        .map_err(|error| Usage::new(error.to_string(), "`edr rules check --help` shows the flags"))?
+    {
+        match argument {
+            lexopt::Arg::Value(path) => options.paths.push(path.into()),
+            lexopt::Arg::Long("json-errors") => options.json_errors = true,
+            lexopt::Arg::Long(other) => {
+                return Err(Usage::unknown_flag(other, &["json-errors", "help"]).into());
+            }
+            lexopt::Arg::Short(other) => {
+                return Err(Usage::unknown_flag(&other.to_string(), &["json-errors", "help"]).into());
+            }
+        }
+    }
+    if options.paths.is_empty() {
+        return Err(Usage::new("no path given", "write `edr rules check FILE_OR_FOLDER…`").into());
+    }
+    Ok(options)
+}
+
+/// A file that was named is taken as it is; in folders, every `*.json` that is no rule test.
+fn collect_files(path: &Path, files: &mut BTreeSet<PathBuf>) -> anyhow::Result<()> {
+    let metadata = fs::metadata(path).map_err(|error| {
+        Usage::new(format!("`{}` can't be read: {error}", path.display()), "check the path")
+    })?;
+    if metadata.is_dir() {
+        collect_folder(path, FOLDER_DEPTH_LIMIT, files)
+    } else {
+        files.insert(path.to_owned());
+        Ok(())
+    }
+}
+
+fn collect_folder(folder: &Path, depth_left: usize, files: &mut BTreeSet<PathBuf>) -> anyhow::Result<()> {
+    if depth_left == 0 {
+        anyhow::bail!("`{}` is nested deeper than {FOLDER_DEPTH_LIMIT} folders", folder.display());
+    }
+    let unreadable = || format!("reading folder `{}`", folder.display());
+    for entry in fs::read_dir(folder).with_context(unreadable)? {
+        let path = entry.with_context(unreadable)?.path();
+        let Ok(metadata) = fs::metadata(&path) else { continue };
+        if metadata.is_dir() {
+            collect_folder(&path, depth_left - 1, files)?;
+        } else if metadata.is_file() && is_rule_file(&path) {
+            files.insert(path);
+        }
+    }
+    Ok(())
+}
+
+fn is_rule_file(path: &Path) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    name.ends_with(".json") && !name.ends_with(".test.json")
+}
+
+#[derive(Default)]
+struct Report {
+    json: bool,
+    loaded: usize,
+    refused: usize,
+    errors: usize,
+    warnings: usize,
+}
+
+impl Report {
+    /// The rules of a file that load.
+    fn file(&mut self, path: &Path) -> anyhow::Result<Vec<ParsedRule>> {
+        let mut bytes = Vec::new();
+        // One byte more than the engine takes is enough for it to refuse the rest.
+        let limit = u64::try_from(RULE_FILE_LIMIT).unwrap_or(u64::MAX).saturating_add(1);
+        fs::File::open(path)
+            .and_then(|file| file.take(limit).read_to_end(&mut bytes))
+            .with_context(|| format!("reading `{}`", path.display()))?;
+        let outcome = parse_rules_bytes(&path.to_string_lossy(), &bytes);
+        let text = String::from_utf8_lossy(&bytes);
+        for diagnostic in &outcome.diagnostics {
+            self.show(diagnostic, &text)?;
+        }
+        self.refused += outcome.refused;
+        Ok(outcome.rules)
+    }
+
+    /// What only shows in all files together.
+    fn whole_set(&mut self, rules: Vec<ParsedRule>) -> anyhow::Result<()> {
+        let compiled = RuleSet::compile(rules);
+        self.refused += compiled.diagnostics.len();
+        self.loaded = compiled.rules.len();
+        let starved = rules_without_source(compiled.rules.rules(), COLLECTED);
+        for diagnostic in compiled.diagnostics.iter().chain(&starved) {
+            let text = fs::read_to_string(&diagnostic.file).unwrap_or_default();
+            self.show(diagnostic, &text)?;
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, diagnostic: &Diagnostic, source: &str) -> anyhow::Result<()> {
+        if diagnostic.is_error() {
+            self.errors += 1;
+        } else {
+            self.warnings += 1;
+        }
+        if self.json {
+            print(&format!("{}\n", serde_json::to_string(diagnostic)?))
+        } else {
+            Ok(std::io::stderr().write_all(diagnostic.render(source).as_bytes())?)
+        }
+    }
+
+    fn finish(&self, files: usize) -> anyhow::Result<Outcome> {
+        let counts = format!(
+            "{}: {} loaded, {} refused; {}, {}\n",
+            counted(files, "file"),
+            counted(self.loaded, "rule"),
+            self.refused,
+            counted(self.errors, "error"),
+            counted(self.warnings, "warning"),
+        );
+        if self.json {
+            std::io::stderr().write_all(counts.as_bytes())?;
+        } else {
+            print(&counts)?;
+        }
+        Ok(if self.errors == 0 { Outcome::Success } else { Outcome::Findings })
+    }
+}
+
+fn counted(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}

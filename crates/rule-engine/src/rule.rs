@@ -1,0 +1,174 @@
+//! A rule that was read: its head for people and APIs, its conditions for the matcher.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_model::{ActionKind, Field, ResponseMode, RuleId, RuleReference, RuleScope, Severity, Timestamp};
+
+use crate::expression::{EventView, Expression};
+use crate::source::Place;
+use crate::telemetry::Telemetry;
+
+/// How the conditions of a rule work together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MatchMode {
+    /// One true condition is enough.
+    Any,
+    /// Every condition must be true.
+    All,
+}
+
+/// What a rule says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct RuleHead {
+    /// Its id.
+    pub id: RuleId,
+    /// Its name.
+    pub name: String,
+    /// What it detects and what to do then.
+    pub description: String,
+    /// What kind of events it judges.
+    #[serde(rename = "type")]
+    pub scope: RuleScope,
+    /// How bad a match is.
+    pub severity: Severity,
+    /// False: the rule is not judged.
+    pub enabled: bool,
+    /// What its actions may do.
+    pub mode: ResponseMode,
+    /// What it asks for, in the order written.
+    pub actions: Vec<ActionKind>,
+    /// Any or all conditions.
+    #[serde(rename = "match")]
+    pub match_mode: MatchMode,
+    /// ATT&CK techniques.
+    pub attack: Vec<String>,
+    /// Free words for searching.
+    pub tags: Vec<String>,
+    /// Where to read more.
+    pub references: Vec<String>,
+    /// How long a process may take to end gracefully; zero means by force at once.
+    #[serde(rename = "terminate_grace_ms", serialize_with = "as_millis")]
+    pub terminate_grace: Duration,
+    /// Its conditions as written.
+    pub conditions: Vec<String>,
+    /// When the rule stays silent.
+    pub exceptions: Vec<ExceptionHead>,
+}
+
+/// What an exception says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ExceptionHead {
+    /// Its conditions as written; all must be true.
+    pub conditions: Vec<String>,
+    /// Why it is there.
+    pub reason: String,
+    /// Who made it.
+    pub author: Option<String>,
+    /// From then on it no longer counts; `None` for never.
+    pub expires: Option<Timestamp>,
+}
+
+fn as_millis<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+impl RuleHead {
+    /// The rule as a detection carries it.
+    pub fn reference(&self) -> RuleReference {
+        RuleReference {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            description: self.description.clone(),
+            severity: self.severity,
+            attack: self.attack.clone(),
+            mode: self.mode,
+        }
+    }
+
+    /// False where the rule is switched off, by either switch.
+    pub fn is_active(&self) -> bool {
+        self.enabled && self.mode != ResponseMode::Off
+    }
+}
+
+/// A rule that was read without error.
+#[derive(Debug, Clone)]
+pub struct ParsedRule {
+    pub(crate) head: Arc<RuleHead>,
+    pub(crate) text: Arc<str>,
+    pub(crate) place: Place,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) needs_hash: bool,
+    pub(crate) conditions: Vec<Expression>,
+    pub(crate) exceptions: Vec<Exception>,
+}
+
+impl ParsedRule {
+    /// What it says of itself.
+    pub fn head(&self) -> &RuleHead {
+        &self.head
+    }
+
+    /// Its JSON object as written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Where its id stands.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The events that it judges.
+    pub fn telemetry(&self) -> Telemetry {
+        self.telemetry
+    }
+
+    /// True where it can be judged only once the image's hash is known.
+    pub fn needs_hash(&self) -> bool {
+        self.needs_hash
+    }
+
+    pub(crate) fn place_fields(&mut self, mut slot_of: impl FnMut(Field) -> usize) {
+        for expression in &mut self.conditions {
+            expression.place(&mut slot_of);
+        }
+        for exception in &mut self.exceptions {
+            exception.conditions.iter_mut().for_each(|expression| expression.place(&mut slot_of));
+        }
+    }
+
+    /// Whether the conditions hold; exceptions are not asked.
+    pub(crate) fn holds(&self, view: &EventView<'_>) -> bool {
+        match self.head.match_mode {
+            MatchMode::Any => self.conditions.iter().any(|condition| condition.holds(view)),
+            MatchMode::All => self.conditions.iter().all(|condition| condition.holds(view)),
+        }
+    }
+
+    pub(crate) fn is_excepted(&self, view: &EventView<'_>, at: Timestamp) -> bool {
+        self.exceptions.iter().any(|exception| {
+            exception.expires.is_none_or(|expires| at < expires)
+                && exception.conditions.iter().all(|condition| condition.holds(view))
+        })
+    }
+
+    /// The conditions that hold, as written.
+    pub(crate) fn matched_conditions(&self, view: &EventView<'_>) -> Vec<&str> {
+        let all = self.conditions.iter().zip(&self.head.conditions);
+        all.filter(|(condition, _)| condition.holds(view)).map(|(_, text)| text.as_str()).collect()
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Exception {
+    pub(crate) conditions: Vec<Expression>,
+    pub(crate) expires: Option<Timestamp>,
+}
+
+/// Fields that are known only after the image was read.
+pub(crate) fn is_hash_field(field: Field) -> bool {
+    matches!(field, Field::ProcessSha256 | Field::ProcessHashSkipped)
+}

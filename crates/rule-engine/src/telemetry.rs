@@ -1,0 +1,215 @@
+//! Which events a rule judges.
+//!
+//! A rule's type allows some sources of events; the rule judges the first of them
+//! whose events carry every field that the rule uses. A `process` rule that uses
+//! `exit_code` so judges process ends, any other one process starts.
+
+use event_model::{EventType, Field, RuleScope};
+
+use crate::diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
+use crate::rule::ParsedRule;
+
+/// A source of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Telemetry {
+    /// Starts of processes.
+    ProcessStart,
+    /// Ends of processes.
+    ProcessExit,
+    /// Connections and DNS.
+    Network,
+    /// Changes of files.
+    File,
+    /// Changes of the Windows registry.
+    Registry,
+    /// Scheduled tasks.
+    Task,
+    /// Windows event log records.
+    EventLog,
+}
+
+/// What only a process that has ended has.
+const EXIT_ONLY: &[Field] =
+    &[Field::ProcessEnd, Field::ProcessExitCode, Field::ProcessExitSignal, Field::ProcessRunTime];
+
+/// What is read at the start of a process and not carried again at its end.
+const START_ONLY: &[Field] = &[
+    Field::ProcessStartKind,
+    Field::ProcessArgs,
+    Field::ProcessArgsBytes,
+    Field::ProcessArgsTruncated,
+    Field::ProcessWorkingDirectory,
+    Field::ProcessTty,
+    Field::ProcessSessionId,
+    Field::ProcessInode,
+    Field::ProcessDevice,
+    Field::ProcessImageDeleted,
+    Field::ProcessSha256,
+    Field::ProcessHashSkipped,
+    Field::ContainerId,
+    Field::CgroupPath,
+];
+
+impl Telemetry {
+    /// What rules of a type can judge, in the order of preference.
+    pub(crate) fn of_scope(scope: RuleScope) -> &'static [Self] {
+        match scope {
+            RuleScope::Process => &[Self::ProcessStart, Self::ProcessExit],
+            RuleScope::Attack => &[Self::ProcessStart, Self::ProcessExit, Self::File, Self::Task],
+            RuleScope::Network => &[Self::Network],
+            RuleScope::File => &[Self::File],
+            RuleScope::Registry => &[Self::Registry],
+            RuleScope::EventLog => &[Self::EventLog],
+        }
+    }
+
+    /// Whether its events can have the field.
+    pub(crate) fn carries(self, field: Field) -> bool {
+        let in_scope = |scope| field.spec().scopes.contains(&scope);
+        match self {
+            Self::ProcessStart => of_process(field) && !EXIT_ONLY.contains(&field),
+            Self::ProcessExit => of_process(field) && !START_ONLY.contains(&field),
+            Self::Network => in_scope(RuleScope::Network),
+            Self::File => in_scope(RuleScope::File),
+            Self::Registry => in_scope(RuleScope::Registry),
+            // What every event has that a process caused, and the task itself.
+            Self::Task => {
+                matches!(field, Field::TaskName | Field::TaskCommand)
+                    || (in_scope(RuleScope::Attack) && in_scope(RuleScope::Registry))
+            }
+            Self::EventLog => in_scope(RuleScope::EventLog),
+        }
+    }
+
+    /// The type of its events, where this version has one.
+    pub fn event_type(self) -> Option<EventType> {
+        match self {
+            Self::ProcessStart => Some(EventType::ProcessStart),
+            Self::ProcessExit => Some(EventType::ProcessExit),
+            Self::Network | Self::File | Self::Registry | Self::Task | Self::EventLog => None,
+        }
+    }
+
+    /// Its events in words.
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::ProcessStart => "process start events",
+            Self::ProcessExit => "process exit events",
+            Self::Network => "network events",
+            Self::File => "file events",
+            Self::Registry => "registry events",
+            Self::Task => "scheduled task events",
+            Self::EventLog => "Windows event log records",
+        }
+    }
+}
+
+fn of_process(field: Field) -> bool {
+    field.spec().scopes.contains(&RuleScope::Process)
+}
+
+/// A warning for each rule that can never fire where only these types of events
+/// are collected.
+pub fn rules_without_source<'a>(
+    rules: impl IntoIterator<Item = &'a ParsedRule>,
+    collected: &[EventType],
+) -> Vec<Diagnostic> {
+    let starved = rules.into_iter().filter(|rule| {
+        let event_type = rule.telemetry().event_type();
+        event_type.is_none_or(|event_type| !collected.contains(&event_type))
+    });
+    let warning = |rule: &ParsedRule| {
+        let events = rule.telemetry().describe();
+        let reason = format!("rule `{}` can never fire here: no source of {events}", rule.head().id);
+        let hint = Some("it stays loaded and works once they are collected".to_owned());
+        let code = DiagnosticCode::NoSource;
+        Diagnostic::new(DiagnosticSeverity::Warning, code, rule.place(), reason, hint)
+    };
+    starved.map(warning).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use event_model::{
+        BootId, EventBody, Process, ProcessEntityId, ProcessExit, ProcessStart, StartKind, Timestamp, User,
+    };
+
+    use super::*;
+
+    fn process() -> Process {
+        Process {
+            entity_id: ProcessEntityId::new(BootId::from_uuid(uuid::Uuid::from_u128(1)), 2, 3),
+            start: Timestamp::from_nanos(4),
+            executable: "/bin/a".into(),
+            command_line: "a".into(),
+        }
+    }
+
+    fn user() -> User {
+        User {
+            id: 1,
+            name: Some("a".into()),
+            effective_id: 1,
+            group_id: 1,
+            login_id: Some(1),
+            login_name: Some("a".into()),
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_process_events_is_what_they_carry() {
+        let start = EventBody::ProcessStart(Box::new(ProcessStart {
+            kind: StartKind::Exec,
+            process: process(),
+            parent: Some(process()),
+            args: vec!["a".into()],
+            args_bytes: 2,
+            args_truncated: false,
+            working_directory: Some("/".into()),
+            user: user(),
+            tty: Some("pts0".into()),
+            session_id: Some(1),
+            inode: Some(1),
+            device: Some(1),
+            image_deleted: false,
+            sha256: Some("00".into()),
+            hash_skipped: Some("changed"),
+            container_id: Some("0".into()),
+            cgroup_path: Some("/".into()),
+        }));
+        let exit = EventBody::ProcessExit(Box::new(ProcessExit {
+            process: process(),
+            parent: Some(process()),
+            user: user(),
+            end: Timestamp::from_nanos(5),
+            exit_code: Some(0),
+            exit_signal: Some(9),
+            run_time_ns: 1,
+        }));
+        for field in Field::ALL {
+            if field.spec().scopes.contains(&RuleScope::Process) {
+                assert_eq!(
+                    Telemetry::ProcessStart.carries(*field),
+                    start.value(*field).is_some(),
+                    "start: {field:?}"
+                );
+                assert_eq!(
+                    Telemetry::ProcessExit.carries(*field),
+                    exit.value(*field).is_some(),
+                    "exit: {field:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_field_that_rules_can_use_is_carried_by_some_events() {
+        for scope in RuleScope::ALL {
+            for field in Field::ALL.iter().filter(|field| field.spec().scopes.contains(&scope)) {
+                let carried = Telemetry::of_scope(scope).iter().any(|telemetry| telemetry.carries(*field));
+                assert!(carried, "{scope}: {field:?}");
+            }
+        }
+    }
+}
