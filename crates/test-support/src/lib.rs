@@ -1,0 +1,52 @@
+//! The real binaries under test: start, stop, kill and ask them.
+//!
+//! Nothing here replaces a part of the product: [`ServerProcess`] and
+//! [`AgentProcess`] run what `make build` made, [`Api`] speaks to the server as
+//! any client does. Whatever a test starts ends with the test, also where it
+//! fails.
+
+mod agent;
+mod api;
+mod child;
+mod server;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+pub use agent::{AgentOptions, AgentProcess, can_load_bpf};
+pub use api::{Api, ApiError};
+pub use server::{ServerOptions, ServerProcess};
+
+/// The built binary of that name, beside the running test's.
+///
+/// # Panics
+/// If it was not built; says how to.
+pub fn binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a running test has a path");
+    // target/release/deps/<test> and target/release/<binary>
+    let folder = test.ancestors().nth(2).expect("a test lies two folders deep").to_owned();
+    let path = folder.join(name);
+    assert!(path.exists(), "{} was not built; run `make build` (or `make test`) first", path.display());
+    path
+}
+
+/// Asks until there is an answer.
+///
+/// # Panics
+/// If there is none within `limit`.
+pub fn wait_for<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {limit:?}");
+        pause(Duration::from_millis(20));
+    }
+}
+
+/// Lets other processes go on for a moment, between two looks at a condition.
+pub fn pause(time: Duration) {
+    let (_keep, never) = std::sync::mpsc::channel::<()>();
+    let _ = never.recv_timeout(time);
+}

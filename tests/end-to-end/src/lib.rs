@@ -1,0 +1,199 @@
+//! What the end-to-end tests share: an installation on this machine, and a load
+//! of short processes whose every start is counted on both sides.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use test_support::{
+    AgentOptions, AgentProcess, Api, ServerOptions, ServerProcess, can_load_bpf, pause, wait_for,
+};
+
+/// A server and an enrolled agent of this machine, in a folder of their own.
+pub struct Installation {
+    /// The server; `None` while a test has it down.
+    pub server: Option<ServerProcess>,
+    /// The agent; `None` while a test has it down.
+    pub agent: Option<AgentProcess>,
+    /// A client of the API with all rights.
+    pub api: Api,
+    folder: TempDir,
+}
+
+impl Installation {
+    /// Starts both. `None`, with the reason printed, where this machine can't run them.
+    pub fn start() -> Option<Self> {
+        if !can_load_bpf() {
+            println!("skipped: needs root and /sys/kernel/btf/vmlinux");
+            return None;
+        }
+        let folder = TempDir::with_prefix("rampart-end-to-end-").expect("a temporary folder");
+        let server = ServerProcess::start(folder.path());
+        let api = server.api("administrator");
+        let options = AgentOptions {
+            state: folder.path().join("agent"),
+            arguments: vec![
+                format!("-server={}", server.url()),
+                format!("-cert={}", server.ca_file().display()),
+                format!("-token={}", server.enrollment_token()),
+            ],
+        };
+        let mut agent = AgentProcess::launch(options);
+        let line = agent.wait_until_running();
+        assert!(line.contains("ebpf"), "the agent does not use eBPF here: {line}");
+        let installation = Self { server: Some(server), agent: Some(agent), api, folder };
+        installation.host();
+        Some(installation)
+    }
+
+    /// The folder of everything.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The one host, once the server knows it as online.
+    pub fn host(&self) -> Value {
+        wait_for("the host is online", Duration::from_secs(30), || {
+            let hosts = self.api.get("/hosts").ok()?;
+            hosts["items"].as_array()?.iter().find(|host| host["online"] == true).cloned()
+        })
+    }
+
+    /// The server's options after a crash.
+    pub fn kill_server(&mut self) -> ServerOptions {
+        self.server.take().expect("the server runs").kill()
+    }
+
+    /// The agent's options after a crash.
+    pub fn kill_agent(&mut self) -> AgentOptions {
+        self.agent.take().expect("the agent runs").kill()
+    }
+
+    /// Starts the server again.
+    pub fn start_server(&mut self, options: ServerOptions) {
+        self.server = Some(ServerProcess::start_with(options));
+    }
+
+    /// Starts the agent again.
+    pub fn start_agent(&mut self, options: AgentOptions) {
+        self.agent = Some(AgentProcess::start(options));
+    }
+}
+
+impl Drop for Installation {
+    fn drop(&mut self) {
+        // The agent first, so that its last batch finds a server.
+        self.agent.take();
+        self.server.take();
+    }
+}
+
+/// Short processes of an image of their own, started as fast as they end.
+pub struct Load {
+    image: PathBuf,
+    started: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    /// Starts processes from `workers` threads, with `gap` between two of one
+    /// thread, until [`finish`](Self::finish) or until `limit` have been started.
+    pub fn start(folder: &Path, workers: u64, gap: Duration, limit: u64) -> Self {
+        let image = folder.join("short-lived");
+        std::fs::copy("/bin/true", &image).expect("/bin/true can be copied");
+        let started = Arc::new(AtomicU64::new(0));
+        let stop = Arc::new(AtomicBool::new(false));
+        let share = limit / workers;
+        let workers: Vec<_> = (0..workers)
+            .map(|_| {
+                let (image, started, stop) = (image.clone(), Arc::clone(&started), Arc::clone(&stop));
+                std::thread::spawn(move || {
+                    for _ in 0..share {
+                        if stop.load(Ordering::Relaxed) {
+                            return;
+                        }
+                        let status = Command::new(&image).stdin(Stdio::null()).status().expect("it starts");
+                        assert!(status.success());
+                        started.fetch_add(1, Ordering::Relaxed);
+                        if !gap.is_zero() {
+                            pause(gap);
+                        }
+                    }
+                })
+            })
+            .collect();
+        Self { image, started, stop, workers }
+    }
+
+    /// How many have been started so far.
+    pub fn so_far(&self) -> u64 {
+        self.started.load(Ordering::Relaxed)
+    }
+
+    /// Waits until all `limit` processes have been started and have ended.
+    pub fn run_out(self) -> Finished {
+        for worker in self.workers {
+            worker.join().expect("a worker ends well");
+        }
+        Finished { image: self.image, started: self.started.load(Ordering::Relaxed) }
+    }
+
+    /// Stops; the processes under way end first.
+    pub fn finish(self) -> Finished {
+        self.stop.store(true, Ordering::Relaxed);
+        self.run_out()
+    }
+}
+
+/// A load that has ended.
+pub struct Finished {
+    image: PathBuf,
+    /// How many processes were started.
+    pub started: u64,
+}
+
+impl Finished {
+    /// Holds what the server stored against what was started: each start once,
+    /// or counted in a gap record.
+    pub fn assert_every_start_is_stored_or_counted(&self, api: &Api, limit: Duration) {
+        let image = self.image.display();
+        let path = format!("/events?type=process_start&field=process.executable:{image}&limit=500");
+        // Everything is there once start number `started` is stored or counted as
+        // lost; nothing may come after, so the figures are read again then.
+        wait_for(&format!("{} starts of {image} are stored or counted", self.started), limit, || {
+            (api.all(&path).len() as u64 + lost_starts(api) >= self.started).then_some(())
+        });
+        let stored = api.all(&path);
+        let lost = lost_starts(api);
+        let lives: HashSet<_> = stored
+            .iter()
+            .map(|event| event["process"]["entity_id"].as_str().expect("an entity id"))
+            .collect();
+        println!("started {}, stored {}, counted as lost {lost}", self.started, stored.len());
+        assert_eq!(lives.len(), stored.len(), "a start was stored twice");
+        assert!(stored.len() as u64 <= self.started, "more was stored than was started");
+        // Other processes' starts may be among the lost.
+        assert!(self.started - stored.len() as u64 <= lost, "a start is missing and not counted");
+        if lost == 0 {
+            assert_eq!(stored.len() as u64, self.started);
+        }
+        let uncounted = api.all("/events?type=gap&limit=500");
+        let uncounted: Vec<_> =
+            uncounted.iter().filter(|gap| gap["rampart"]["gap"]["count"].is_null()).collect();
+        assert!(uncounted.is_empty(), "losses that nobody counted: {uncounted:?}");
+    }
+}
+
+/// Process starts that gap records count as lost.
+fn lost_starts(api: &Api) -> u64 {
+    let gaps = api.all("/events?type=gap&limit=500");
+    let counts = gaps.iter().map(|gap| &gap["rampart"]["gap"]).filter(|gap| gap["what"] != "process_exit");
+    counts.map(|gap| gap["count"].as_u64().unwrap_or(0)).sum()
+}

@@ -1,0 +1,75 @@
+# Rampart. `make help` lists the targets.
+#
+# Everything is built in one profile (release), so that what is tested is what
+# runs, and nothing is built twice.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# Tools that make installs for itself, where the machine has none that are new enough.
+TOOLS := $(CURDIR)/.tools
+export PATH := $(TOOLS)/bin:$(HOME)/.cargo/bin:$(PATH)
+
+# A cargo that runs under make prints no progress bar and must not ask.
+export CARGO_TERM_PROGRESS_WHEN := never
+
+CONSOLE_SOURCES := $(shell find console -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null) \
+	schema/openapi.json
+
+.PHONY: help deps deps-test console build run demo test test-long lint fmt bench bench-kill screenshots openapi clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+deps: ## install what building needs (Debian packages, Node)
+	@scripts/install-dependencies.sh build
+
+deps-test: ## install what the tests need besides (Chromium, a Chinese font)
+	@scripts/install-dependencies.sh build test
+
+console: console/dist/index.html ## build the web console
+
+console/node_modules/.package-lock.json: console/package-lock.json | deps
+	cd console && npm ci --ignore-scripts --no-audit --no-fund
+
+console/dist/index.html: console/node_modules/.package-lock.json $(CONSOLE_SOURCES)
+	cd console && npm run build
+
+build: deps console ## build edr-agent, edr-server and edr
+	cargo build --release --locked --bins
+
+run: build ## start server and agent on this machine; Ctrl-C stops both
+	@scripts/run.sh
+
+demo: build ## act a harmless attack against a running `make run` and show what came of it
+	@scripts/demo.sh
+
+test: deps-test build ## run all tests but the slow ones
+	cd console && npm run --silent typecheck && npm run --silent test
+	cargo test --release --locked --workspace
+
+test-long: deps-test build ## run the slow tests too
+	RAMPART_LONG_TESTS=1 $(MAKE) test
+
+lint: deps console ## formatting and lints
+	cargo fmt --all --check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+
+fmt: ## format the code
+	cargo fmt --all
+
+bench: bench-kill ## run the benchmarks
+
+bench-kill: build ## time from exec to the agent's signal
+	cargo bench --locked -p agent --bench kill_latency
+
+screenshots: test ## refresh the pictures in docs/images from the end-to-end test
+	cp target/screenshots/*.png docs/images/
+
+openapi: build ## write schema/openapi.json and the console's types from the server
+	target/release/edr-server -openapi > schema/openapi.json
+	cd console && npm run generate
+
+clean: ## remove what was built
+	rm -rf target console/dist console/node_modules
