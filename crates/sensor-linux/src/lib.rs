@@ -1,0 +1,94 @@
+//! The Linux process sensors.
+//!
+//! [`open`] gives the best that this host allows: eBPF programs that hand over
+//! fork, exec and exit through one ring ([`EbpfSensor`]), else the kernel's proc
+//! connector, filled in from /proc ([`ProcConnectorSensor`]).
+//!
+//! Both first start to listen and then hand out what is already there
+//! ([`ProcessExisting`](sensor_api::Observation::ProcessExisting)), so no process
+//! falls in between; one may be seen both ways. Kernel threads are handed out
+//! among the existing processes only; later ones are not reported.
+//!
+//! The eBPF sensor is lossless as long as its ring has room. Room is what has been
+//! [committed](sensor_api::Sensor::commit): an agent that neither reads nor
+//! commits for long makes the kernel count losses, which come out as
+//! [`Lost`](sensor_api::Observation::Lost) with exact figures.
+
+#![deny(missing_docs)]
+
+mod clock;
+mod connector;
+mod ebpf;
+mod escape;
+mod losses;
+mod pins;
+mod procfs;
+mod record;
+mod ring;
+
+use std::path::PathBuf;
+
+use sensor_api::{Sensor, SensorError, SensorPosition};
+
+pub use connector::{ProcConnectorSensor, open_proc_connector};
+pub use ebpf::{EbpfSensor, open_ebpf};
+pub use pins::remove_pins;
+
+/// What a sensor is to be opened with.
+#[derive(Debug, Clone)]
+pub struct LinuxSensorOptions {
+    /// Directory in bpffs under which programs and maps are pinned, so that they go
+    /// on watching while the agent is away; `None` keeps them with the process.
+    /// Its parent must exist once bpffs is mounted, and one sensor at a time may use it.
+    pub pin_dir: Option<PathBuf>,
+    /// Behind which position nothing is stored yet. What lies before it is not
+    /// handed out again; a position of another stream says nothing.
+    pub resume_after: Option<SensorPosition>,
+    /// Size of the ring in bytes; made a power of two of at least one page.
+    pub ring_bytes: u32,
+}
+
+impl Default for LinuxSensorOptions {
+    fn default() -> Self {
+        Self { pin_dir: None, resume_after: None, ring_bytes: 8 << 20 }
+    }
+}
+
+/// Opens the eBPF sensor, or the proc connector where eBPF is not available.
+///
+/// The texts are for the operator: what is missing or weaker than it could be, and
+/// what would help.
+///
+/// # Errors
+/// If neither sensor can run here; the error is the proc connector's, after the
+/// reason why eBPF is not available was logged.
+pub fn open(options: LinuxSensorOptions) -> Result<(Box<dyn Sensor>, Vec<String>), SensorError> {
+    match open_ebpf(options) {
+        Ok(mut sensor) => {
+            let notes = sensor.take_notes();
+            Ok((Box::new(sensor), notes))
+        }
+        Err(error) => {
+            let note = format!(
+                "{}; the proc connector stands in for it: it misses facts of processes that end at once, and loses all \
+                 that happens while the agent is away",
+                chain(&error)
+            );
+            tracing::warn!(reason = note, "eBPF sensor not available");
+            let sensor = open_proc_connector()?;
+            Ok((Box::new(sensor), vec![note]))
+        }
+    }
+}
+
+/// The error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only
+ *
+ * What the kernel side writes and the Rust side reads. The static assertions
+ * below are the layout; a test on the Rust side compares them with the offsets
+ * that src/record.rs reads at. A change of meaning takes a new RECORD_MAGIC.
+ *
+ * Byte order is the machine's own: the two sides never part.
+ */
+#ifndef RAMPART_RECORD_H
+#define RAMPART_RECORD_H
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef long long s64;
+
+#define RECORD_MAGIC 0x31505352u /* "RSP1" */
+
+#define RECORD_FORK 1
+#define RECORD_EXEC 2
+#define RECORD_EXIT 3
+
+/* Losses and productions are counted under these. */
+#define COUNT_FORK 0
+#define COUNT_EXEC 1
+#define COUNT_EXIT 2
+#define COUNT_TYPES 3
+
+/* Flags of struct exec_record. */
+#define EXEC_EXECUTABLE_CUT 1 /* the path's first components are missing */
+#define EXEC_CWD_CUT 2
+#define EXEC_CGROUP_CUT 4
+#define EXEC_ARGS_CUT 8     /* longer than ARGS_MAX */
+#define EXEC_ARGS_UNREAD 16 /* the memory could not be read */
+
+#define ARGS_MAX 16384u
+#define NO_ID 0xffffffffu /* no login user, no session */
+
+struct record_head {
+	u32 magic;
+	u16 type;
+	u16 flags;
+	u32 size; /* of the whole record, head included */
+	u32 pid;
+	u64 at_ns;    /* nanoseconds since boot, suspend included */
+	u64 start_ns; /* of the process pid, on the same clock */
+};
+
+struct fork_record {
+	struct record_head head; /* pid and start_ns are the child's */
+	u32 parent_pid;
+	u32 reserved;
+	u64 parent_start_ns;
+};
+
+struct exit_record {
+	struct record_head head;
+	u32 wait_status;
+	u32 reserved;
+};
+
+/* Followed by: executable, cwd, cgroup, tty, filename, args, with the lengths
+ * given. The three paths are lists of names from the last to the first, each
+ * ended by a zero byte, as the kernel's trees are walked upwards. */
+struct exec_record {
+	struct record_head head;
+	u32 parent_pid;
+	u32 uid;
+	u64 parent_start_ns;
+	u32 euid;
+	u32 gid;
+	u32 login_uid;
+	u32 session_id;
+	u64 inode;
+	s64 modified_s;
+	u64 size;
+	u32 modified_ns;
+	u32 device; /* the kernel's dev_t: major << 20 | minor */
+	u32 links;
+	u32 args_bytes; /* full length */
+	u16 executable_len;
+	u16 cwd_len;
+	u16 cgroup_len;
+	u16 tty_len;
+	u16 filename_len; /* as given to execve; only where the path is cut */
+	u16 args_len;
+	u32 reserved;
+};
+
+/* One line of the task iterator. */
+struct task_record {
+	u32 pid;
+	u32 parent_pid;
+	u64 start_ns;
+	u64 parent_start_ns;
+	u32 kernel_thread;
+	u32 reserved;
+};
+
+/* What programs and agent tell each other; the only entry of the map `control`. */
+struct control {
+	u32 magic;
+	u32 wake_on_exec; /* 1: a rule may act on process starts, so don't batch them */
+	u64 object_hash;  /* of the programs that are pinned beside it */
+	u64 stream;       /* drawn when the ring was made */
+	u64 created_ns;
+};
+
+/* One type's figures, in the per-CPU map `counters`. */
+struct counter {
+	u64 produced;
+	u64 lost;
+};
+
+/* Which losses the agent has stored; the only entry of the map `ledger`, which
+ * only the agent reads and writes. It lives here so that it lives as long as the
+ * counters that it speaks of. */
+struct ledger {
+	u64 reported[COUNT_TYPES]; /* losses whose report is stored */
+	u64 checked_ns;            /* when the counters were last looked at */
+	u64 handed_out[COUNT_TYPES]; /* losses whose report is on its way */
+	u64 handed_out_at;           /* that report's first position; 0 for none */
+};
+
+#define AT(type, field, offset) \
+	_Static_assert(__builtin_offsetof(struct type, field) == offset, #type "." #field)
+#define SIZE(type, size) _Static_assert(sizeof(struct type) == size, #type)
+
+AT(record_head, magic, 0);
+AT(record_head, type, 4);
+AT(record_head, flags, 6);
+AT(record_head, size, 8);
+AT(record_head, pid, 12);
+AT(record_head, at_ns, 16);
+AT(record_head, start_ns, 24);
+SIZE(record_head, 32);
+
+AT(fork_record, parent_pid, 32);
+AT(fork_record, parent_start_ns, 40);
+SIZE(fork_record, 48);
+
+AT(exit_record, wait_status, 32);
+SIZE(exit_record, 40);
+
+AT(exec_record, parent_pid, 32);
+AT(exec_record, uid, 36);
+AT(exec_record, parent_start_ns, 40);
+AT(exec_record, euid, 48);
+AT(exec_record, gid, 52);
+AT(exec_record, login_uid, 56);
+AT(exec_record, session_id, 60);
+AT(exec_record, inode, 64);
+AT(exec_record, modified_s, 72);
+AT(exec_record, size, 80);
+AT(exec_record, modified_ns, 88);
+AT(exec_record, device, 92);
+AT(exec_record, links, 96);
+AT(exec_record, args_bytes, 100);
+AT(exec_record, executable_len, 104);
+AT(exec_record, cwd_len, 106);
+AT(exec_record, cgroup_len, 108);
+AT(exec_record, tty_len, 110);
+AT(exec_record, filename_len, 112);
+AT(exec_record, args_len, 114);
+SIZE(exec_record, 120);
+
+AT(task_record, pid, 0);
+AT(task_record, parent_pid, 4);
+AT(task_record, start_ns, 8);
+AT(task_record, parent_start_ns, 16);
+AT(task_record, kernel_thread, 24);
+SIZE(task_record, 32);
+
+AT(control, magic, 0);
+AT(control, wake_on_exec, 4);
+AT(control, object_hash, 8);
+AT(control, stream, 16);
+AT(control, created_ns, 24);
+SIZE(control, 32);
+
+AT(counter, produced, 0);
+AT(counter, lost, 8);
+SIZE(counter, 16);
+
+AT(ledger, reported, 0);
+AT(ledger, checked_ns, 24);
+AT(ledger, handed_out, 32);
+AT(ledger, handed_out_at, 56);
+SIZE(ledger, 64);
+
+#undef AT
+#undef SIZE
+#endif

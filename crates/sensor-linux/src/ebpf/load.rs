@@ -1,0 +1,323 @@
+//! Loading, attaching, pinning; going on with what is pinned.
+
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use event_model::GapReason;
+use libbpf_rs::{Iter, Link, MapCore, MapHandle, Object, ObjectBuilder, PrintLevel};
+use sensor_api::{Observation, Observed, ObservedLoss, ProcessClock, SensorError, SensorPosition};
+
+use super::snapshot::{self, Task};
+use super::{EbpfSensor, SENSOR, failed, now_ns};
+use crate::clock::{KernelClock, ProcClock};
+use crate::losses::{self, Losses};
+use crate::pins::{self, Control, Maps};
+use crate::ring::RingReader;
+use crate::{LinuxSensorOptions, chain};
+
+/// The compiled programs. BPF objects are ELF files, which libbpf wants aligned.
+#[repr(align(8))]
+struct Aligned<Bytes: ?Sized>(Bytes);
+static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(env!("RAMPART_BPF_OBJECT")));
+
+/// Tells this build's programs from another's.
+fn object_hash() -> u64 {
+    env!("RAMPART_BPF_OBJECT_HASH").parse().expect("build.rs writes a number")
+}
+
+pub(super) fn open(options: LinuxSensorOptions) -> Result<EbpfSensor, SensorError> {
+    let ring_bytes = ring_size(options.ring_bytes);
+    let mut notes = Vec::new();
+    let mut before = Vec::new();
+
+    if let Some(dir) = &options.pin_dir {
+        match pins::open(dir) {
+            Some(maps) => match Control::read(&maps.control) {
+                Some(control)
+                    if control.object_hash == object_hash() && maps.ring.max_entries() == ring_bytes =>
+                {
+                    return resume(maps, control, dir, options.resume_after);
+                }
+                _ => {
+                    notes.push(
+                        "the programs of another version were replaced; see the gap for what was in them"
+                            .to_owned(),
+                    );
+                    before = given_up(&maps);
+                }
+            },
+            None => tracing::debug!(dir = %dir.display(), "no pinned programs"),
+        }
+    }
+    fresh(options.pin_dir, ring_bytes, notes, before)
+}
+
+/// The kernel wants a power of two of whole pages.
+fn ring_size(bytes: u32) -> u32 {
+    let page = u32::try_from(rustix::param::page_size()).unwrap_or(4096);
+    bytes.clamp(page, 1 << 30).next_power_of_two()
+}
+
+/// What goes with pinned programs that this version can't go on with.
+fn given_up(maps: &Maps) -> Vec<Observed> {
+    let now = now_ns();
+    let mut lost = losses::untold(&maps.counters, &maps.ledger, now);
+    lost.push(ObservedLoss {
+        reason: GapReason::AgentDown,
+        what: "observations",
+        count: None,
+        from_ns: Control::read(&maps.control).map_or(0, |control| control.created_ns),
+        until_ns: now,
+    });
+    lost.into_iter()
+        .map(|loss| Observed { at_ns: now, position: None, what: Observation::Lost(loss) })
+        .collect()
+}
+
+/// Goes on with programs that watched all the time.
+fn resume(
+    maps: Maps,
+    control: Control,
+    dir: &Path,
+    resume_after: Option<SensorPosition>,
+) -> Result<EbpfSensor, SensorError> {
+    let stored_to =
+        resume_after.filter(|position| position.stream == control.stream).map(|position| position.offset);
+    let mut ring = open_ring(&maps)?;
+    if let Some(offset) = stored_to {
+        ring.skip_to(offset);
+    }
+    let iterator = pins::iterator(dir);
+    let tasks = std::fs::File::open(&iterator).and_then(snapshot::read_tasks);
+    let mut notes = Vec::new();
+    let tasks = tasks_or_note(tasks, &mut notes);
+    finish(Parts {
+        resumed: true,
+        ring,
+        maps,
+        control,
+        stored_to,
+        tasks,
+        notes,
+        before: Vec::new(),
+        pin_dir: Some(dir.to_owned()),
+        links: Vec::new(),
+    })
+}
+
+/// Loads, attaches and pins the programs.
+fn fresh(
+    pin_dir: Option<PathBuf>,
+    ring_bytes: u32,
+    mut notes: Vec<String>,
+    before: Vec<Observed>,
+) -> Result<EbpfSensor, SensorError> {
+    libbpf_rs::set_print(Some((PrintLevel::Debug, |level, text| {
+        tracing::debug!(target: "libbpf", ?level, "{}", text.trim_end());
+    })));
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return Err(SensorError::Unavailable {
+            sensor: SENSOR,
+            reason: "this kernel does not describe its types (/sys/kernel/btf/vmlinux is missing)".to_owned(),
+            hint: "run a kernel from 5.8 on that is built with CONFIG_DEBUG_INFO_BTF, as all current distributions' are",
+        });
+    }
+    let object = load(ring_bytes).map_err(|error| unavailable("loading the BPF programs", &error))?;
+    let mut maps = maps_of(&object)?;
+    let control =
+        Control { wake_on_exec: false, object_hash: object_hash(), stream: random()?, created_ns: now_ns() };
+    control.write(&maps.control).map_err(|error| failed("writing the control map", error))?;
+
+    let mut links = Vec::new();
+    let mut iterator = None;
+    for program in object.progs_mut() {
+        let name = program.name().to_string_lossy().into_owned();
+        let attached = program.attach();
+        if let Some(link_name) = pins::LINKS.into_iter().find(|link_name| *link_name == name) {
+            let link =
+                attached.map_err(|error| unavailable("attaching to the scheduler's tracepoints", &error))?;
+            links.push((link_name, link));
+        } else {
+            iterator = Some(attached);
+        }
+    }
+    if links.len() != pins::LINKS.len() {
+        return Err(failed(
+            "finding the programs in their object",
+            io::Error::from(io::ErrorKind::NotFound).into(),
+        ));
+    }
+    let tasks = match &iterator {
+        Some(Ok(link)) => Iter::new(link).map_err(io::Error::other).and_then(snapshot::read_tasks),
+        Some(Err(error)) => Err(io::Error::other(error.to_string())),
+        None => Err(io::ErrorKind::NotFound.into()),
+    };
+    if let Some(Ok(link)) = iterator {
+        links.push((pins::ITERATOR, link));
+    }
+    let tasks = tasks_or_note(tasks, &mut notes);
+
+    let pin_dir = pin_dir.filter(|dir| match pin(dir, &mut maps, &mut links) {
+        Ok(()) => true,
+        Err(reason) => {
+            notes.push(format!(
+                "the BPF programs are not pinned at {} ({reason}): nothing is watched while the agent is away; \
+                 hint: mount bpffs at /sys/fs/bpf",
+                dir.display()
+            ));
+            false
+        }
+    });
+    finish(Parts {
+        resumed: false,
+        ring: open_ring(&maps)?,
+        maps,
+        control,
+        stored_to: None,
+        tasks,
+        notes,
+        before,
+        links: if pin_dir.is_some() { Vec::new() } else { links },
+        pin_dir,
+    })
+}
+
+fn load(ring_bytes: u32) -> Result<Object, libbpf_rs::Error> {
+    let mut open = ObjectBuilder::default().name("rampart")?.open_memory(&OBJECT.0)?;
+    for mut map in open.maps_mut() {
+        if map.name() == "ring" {
+            map.set_max_entries(ring_bytes)?;
+        }
+    }
+    open.load()
+}
+
+fn pin(dir: &Path, maps: &mut Maps, links: &mut [(&'static str, Link)]) -> Result<(), String> {
+    // What stands there is of another version, or was left half done.
+    pins::remove_pins(dir).map_err(|error| error.to_string())?;
+    pins::create_dir(dir).map_err(|error| error.to_string())?;
+    pins::pin(dir, maps, links).map_err(|error| {
+        if let Err(error) = pins::remove_pins(dir) {
+            tracing::warn!(%error, dir = %dir.display(), "could not remove half-made pins");
+        }
+        chain(&error)
+    })
+}
+
+fn maps_of(object: &Object) -> Result<Maps, SensorError> {
+    let map = |name: &str| {
+        let found = object.maps().find(|map| map.name() == name);
+        let found = found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound).into());
+        found.and_then(|map| MapHandle::try_from(&map)).map_err(|error| failed("opening the maps", error))
+    };
+    Ok(Maps {
+        ring: map("ring")?,
+        counters: map("counters")?,
+        ledger: map("ledger")?,
+        clock: map("clock")?,
+        control: map("control")?,
+    })
+}
+
+fn open_ring(maps: &Maps) -> Result<RingReader, SensorError> {
+    RingReader::new(maps.ring.as_fd(), maps.ring.max_entries()).map_err(|source| SensorError::System {
+        sensor: SENSOR,
+        doing: "mapping the ring",
+        source,
+    })
+}
+
+/// The iterator's tasks; `None`, with a word to the operator, where there is no iterator.
+fn tasks_or_note(tasks: io::Result<Vec<Task>>, notes: &mut Vec<String>) -> Option<Vec<Task>> {
+    tasks
+        .inspect_err(|error| {
+            notes.push(format!(
+                "the kernel does not list its tasks to BPF programs ({error}): start times of processes older than the \
+                 sensor are known to 10 ms only"
+            ));
+        })
+        .ok()
+}
+
+struct Parts {
+    resumed: bool,
+    ring: RingReader,
+    maps: Maps,
+    control: Control,
+    stored_to: Option<u64>,
+    tasks: Option<Vec<Task>>,
+    notes: Vec<String>,
+    before: Vec<Observed>,
+    pin_dir: Option<PathBuf>,
+    links: Vec<(&'static str, Link)>,
+}
+
+fn finish(mut parts: Parts) -> Result<EbpfSensor, SensorError> {
+    let copy = |map: &MapHandle| MapHandle::try_from(map).map_err(|error| failed("opening the maps", error));
+    let losses = Losses::open(
+        copy(&parts.maps.counters)?,
+        copy(&parts.maps.ledger)?,
+        parts.control.stream,
+        parts.stored_to,
+        now_ns(),
+    )
+    .map_err(|error| failed("reading the ledger of losses", error))?;
+    let clock: Arc<dyn ProcessClock> = match parts.tasks {
+        Some(_) => Arc::new(KernelClock::new(copy(&parts.maps.clock)?)),
+        None => Arc::new(ProcClock),
+    };
+    // A process whose fork is still to be read comes with it.
+    let to_come = snapshot::forks_to_come(&mut parts.ring);
+    let mut first = parts.before;
+    first.extend(snapshot::existing(parts.tasks.as_deref(), &to_come));
+    Ok(EbpfSensor {
+        resumed: parts.resumed,
+        notes: parts.notes,
+        ring: parts.ring,
+        control: parts.control,
+        maps: parts.maps,
+        losses,
+        clock,
+        first: first.into_iter(),
+        losses_checked: None,
+        pin_dir: parts.pin_dir,
+        links: parts.links,
+    })
+}
+
+fn random() -> Result<u64, SensorError> {
+    let mut bytes = [0; 8];
+    std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).map_err(
+        |source| SensorError::System { sensor: SENSOR, doing: "drawing the number of the stream", source },
+    )?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+fn unavailable(doing: &'static str, error: &libbpf_rs::Error) -> SensorError {
+    let lockdown = std::fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
+    let (because, hint) = if error.kind() == libbpf_rs::ErrorKind::PermissionDenied {
+        if lockdown.contains("[confidentiality]") {
+            (
+                "the kernel is locked down to confidentiality",
+                "lockdown=integrity allows BPF to read kernel memory",
+            )
+        } else {
+            (
+                "the agent lacks CAP_BPF and CAP_PERFMON (before Linux 5.8: CAP_SYS_ADMIN)",
+                "run it as root, outside of containers that drop capabilities",
+            )
+        }
+    } else {
+        (
+            "the kernel refused",
+            "eBPF needs Linux 5.8 with BTF and CONFIG_BPF_SYSCALL; run with -debug for the kernel's words",
+        )
+    };
+    SensorError::Unavailable {
+        sensor: SENSOR,
+        reason: format!("{doing}: {because} ({})", chain(error)),
+        hint,
+    }
+}

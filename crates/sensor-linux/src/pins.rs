@@ -1,0 +1,155 @@
+//! The kernel side's files in bpffs.
+//!
+//! A pinned program goes on when its loader ends. The directory holds the maps, one
+//! link for each program, and the task iterator, which is read like a file. The
+//! control map is pinned last and removed first: a directory that has it is whole.
+
+#![allow(unsafe_code, reason = "mount(2) has no safe form")]
+
+use std::ffi::CStr;
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle};
+
+use crate::record::{RECORD_MAGIC, u32_at, u64_at};
+
+const BPFFS: &CStr = c"/sys/fs/bpf";
+const BPFFS_MAGIC: rustix::fs::FsWord = 0xcafe_4a11;
+const CONTROL_KEY: [u8; 4] = [0; 4];
+
+/// The programs that are pinned by their links.
+pub(crate) const LINKS: [&str; 3] = ["on_exec", "on_fork", "on_exit"];
+/// The iterator over all tasks.
+pub(crate) const ITERATOR: &str = "each_task";
+const MAPS: [&str; 4] = ["ring", "counters", "ledger", "clock"];
+const CONTROL: &str = "control";
+
+/// The maps that both sides use.
+pub(crate) struct Maps {
+    pub(crate) ring: MapHandle,
+    pub(crate) counters: MapHandle,
+    pub(crate) ledger: MapHandle,
+    pub(crate) clock: MapHandle,
+    pub(crate) control: MapHandle,
+}
+
+/// As `struct control` of `bpf/record.h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Control {
+    pub(crate) wake_on_exec: bool,
+    pub(crate) object_hash: u64,
+    pub(crate) stream: u64,
+    pub(crate) created_ns: u64,
+}
+
+impl Control {
+    pub(crate) fn read(map: &MapHandle) -> Option<Self> {
+        let bytes = map.lookup(&CONTROL_KEY, MapFlags::ANY).ok()??;
+        (u32_at(&bytes, 0).ok()? == RECORD_MAGIC).then_some(())?;
+        Some(Self {
+            wake_on_exec: u32_at(&bytes, 4).ok()? != 0,
+            object_hash: u64_at(&bytes, 8).ok()?,
+            stream: u64_at(&bytes, 16).ok()?,
+            created_ns: u64_at(&bytes, 24).ok()?,
+        })
+    }
+
+    pub(crate) fn write(&self, map: &MapHandle) -> Result<(), libbpf_rs::Error> {
+        let mut bytes = Vec::with_capacity(32);
+        bytes.extend(RECORD_MAGIC.to_ne_bytes());
+        bytes.extend(u32::from(self.wake_on_exec).to_ne_bytes());
+        bytes.extend(self.object_hash.to_ne_bytes());
+        bytes.extend(self.stream.to_ne_bytes());
+        bytes.extend(self.created_ns.to_ne_bytes());
+        map.update(&CONTROL_KEY, &bytes, MapFlags::ANY)
+    }
+}
+
+/// Makes the directory, mounting bpffs at its usual place if that is missing.
+pub(crate) fn create_dir(dir: &Path) -> io::Result<()> {
+    let usual = Path::new("/sys/fs/bpf");
+    if dir.starts_with(usual) && !is_bpffs(usual)? {
+        // SAFETY: all arguments are C strings that live through the call.
+        let mounted = unsafe {
+            libc::mount(
+                c"bpf".as_ptr(),
+                BPFFS.as_ptr(),
+                c"bpf".as_ptr(),
+                libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC,
+                c"mode=0700".as_ptr().cast(),
+            )
+        };
+        if mounted != 0 {
+            let error = io::Error::last_os_error();
+            return Err(io::Error::new(error.kind(), format!("mounting bpffs at /sys/fs/bpf: {error}")));
+        }
+    }
+    let parent = dir.parent().ok_or_else(|| io::Error::other("the pin directory needs a parent"))?;
+    if !is_bpffs(parent)? {
+        return Err(io::Error::other(format!("{} is not in a bpffs", parent.display())));
+    }
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn is_bpffs(path: &Path) -> io::Result<bool> {
+    let found = rustix::fs::statfs(path)?;
+    Ok(found.f_type == BPFFS_MAGIC)
+}
+
+/// Pins all; the control map last.
+pub(crate) fn pin(dir: &Path, maps: &mut Maps, links: &mut [(&str, Link)]) -> Result<(), libbpf_rs::Error> {
+    let [ring, counters, ledger, clock] = MAPS;
+    maps.ring.pin(dir.join(ring))?;
+    maps.counters.pin(dir.join(counters))?;
+    maps.ledger.pin(dir.join(ledger))?;
+    maps.clock.pin(dir.join(clock))?;
+    for (name, link) in links {
+        link.pin(dir.join(*name))?;
+    }
+    maps.control.pin(dir.join(CONTROL))
+}
+
+/// The maps of a directory that is whole.
+pub(crate) fn open(dir: &Path) -> Option<Maps> {
+    let map = |name: &str| MapHandle::from_pinned_path(dir.join(name)).ok();
+    let control = map(CONTROL)?;
+    let links_are_there = LINKS.into_iter().all(|name| dir.join(name).exists());
+    let [ring, counters, ledger, clock] = MAPS.map(map);
+    links_are_there.then_some(Maps {
+        ring: ring?,
+        counters: counters?,
+        ledger: ledger?,
+        clock: clock?,
+        control,
+    })
+}
+
+/// The path of the iterator.
+pub(crate) fn iterator(dir: &Path) -> PathBuf {
+    dir.join(ITERATOR)
+}
+
+/// Removes what the eBPF sensor pinned in `dir`, and `dir` itself. What no sensor
+/// has open ends with it. It is no error if there is nothing.
+///
+/// # Errors
+/// If a file or the directory can't be removed.
+pub fn remove_pins(dir: &Path) -> io::Result<()> {
+    for name in [CONTROL].into_iter().chain(LINKS).chain([ITERATOR]).chain(MAPS) {
+        absent_is_fine(fs::remove_file(dir.join(name)))?;
+    }
+    absent_is_fine(fs::remove_dir(dir))
+}
+
+fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
