@@ -1,0 +1,210 @@
+//! One example of each kind of record, as it goes outward: `schema/examples/`.
+//!
+//! The files are what integrators read and what later versions must still
+//! understand. `RAMPART_UPDATE=1 cargo test -p event-model` writes them anew; a
+//! change in them is a change of the contract.
+
+use std::path::Path;
+
+use event_model::*;
+use uuid::Uuid;
+
+const CONTEXT: EcsContext<'_> = EcsContext { host_name: "web-01", agent_version: Some("0.1.0") };
+
+fn boot() -> BootId {
+    BootId::from_uuid(Uuid::from_u128(0x1a2b3c4d_0000_4000_8000_000000000001))
+}
+
+fn header(sequence: u64) -> EventHeader {
+    EventHeader {
+        host_id: HostId::from_uuid(Uuid::from_u128(0x9f1c_0000_0000_4000_8000_0000_0000_0042)),
+        boot_id: boot(),
+        sequence,
+        observed_at: Timestamp::from_nanos(1_795_296_903_000_000_042),
+        monotonic_ns: 98_765_432_201,
+    }
+}
+
+fn process() -> Process {
+    Process {
+        entity_id: ProcessEntityId::new(boot(), 4711, 98_765_432_101),
+        start: Timestamp::from_nanos(1_795_296_902_999_999_942),
+        executable: "/usr/bin/dash".into(),
+        command_line: "sh -c id".into(),
+    }
+}
+
+fn parent() -> Process {
+    Process {
+        entity_id: ProcessEntityId::new(boot(), 812, 4_000_000_000),
+        start: Timestamp::from_nanos(1_795_296_808_000_000_000),
+        executable: "/usr/sbin/nginx".into(),
+        command_line: "nginx: worker process".into(),
+    }
+}
+
+fn user() -> User {
+    User {
+        id: 33,
+        name: Some("www-data".into()),
+        effective_id: 33,
+        group_id: 33,
+        login_id: Some(1000),
+        login_name: Some("alice".into()),
+    }
+}
+
+fn start() -> ProcessStart {
+    ProcessStart {
+        kind: StartKind::Exec,
+        process: process(),
+        parent: Some(parent()),
+        args: vec!["sh".into(), "-c".into(), "id".into()],
+        args_bytes: 9,
+        args_truncated: false,
+        working_directory: Some("/var/www".into()),
+        user: user(),
+        tty: Some("pts0".into()),
+        session_id: Some(700),
+        inode: Some(131_099),
+        device: Some(65_024),
+        image_deleted: false,
+        sha256: Some("9a271f2a916b0b6ee6cecb2426f0b3206ef074578be55d9bc94f6f3fe3ab86aa".into()),
+        hash_skipped: None,
+        container_id: Some("4f3c".repeat(16)),
+        cgroup_path: Some("/system.slice/nginx.service".into()),
+    }
+}
+
+/// An example of every event type; the match makes a new type fail to compile here.
+fn body(event_type: EventType) -> EventBody {
+    match event_type {
+        EventType::ProcessStart => EventBody::ProcessStart(Box::new(start())),
+        EventType::ProcessExit => EventBody::ProcessExit(Box::new(ProcessExit {
+            process: process(),
+            parent: Some(parent()),
+            user: user(),
+            end: Timestamp::from_nanos(1_795_296_903_500_000_000),
+            exit_code: None,
+            exit_signal: Some(9),
+            run_time_ns: 500_000_058,
+        })),
+        EventType::AgentStart => EventBody::AgentStart(AgentStart {
+            version: "0.1.0".into(),
+            sensor: "ebpf".into(),
+            config_hash: "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".into(),
+            rules_version: 1_795_296_000_000,
+            rules_loaded: 12,
+            previous_end: "clean",
+        }),
+        EventType::AgentStop => {
+            EventBody::AgentStop(AgentStop { version: "0.1.0".into(), reason: "signal", signal: Some(15) })
+        }
+        EventType::AgentHealth => EventBody::AgentHealth(AgentHealth {
+            version: "0.1.0".into(),
+            sensor: "ebpf".into(),
+            rules_version: 1_795_296_000_000,
+            rules_loaded: 12,
+            records_produced: 40_210,
+            records_dropped: 0,
+            kernel_lost: 0,
+            spool_bytes: 18_432,
+            memory_bytes: 21_000_192,
+            cpu_ms: 830,
+            processes_tracked: 143,
+        }),
+        EventType::Gap => EventBody::Gap(Gap {
+            sensor: "ebpf",
+            reason: GapReason::KernelRingFull,
+            what: "process_start",
+            count: Some(17),
+            from: Timestamp::from_nanos(1_795_296_900_000_000_000),
+            until: Timestamp::from_nanos(1_795_296_900_100_000_000),
+        }),
+    }
+}
+
+fn detection(event: EventRecord) -> Detection {
+    let rule = RuleReference {
+        id: RuleId::new("1003"),
+        name: "Shell started by a web server".into(),
+        description: "A web server process started a command shell.".into(),
+        severity: Severity::High,
+        attack: vec!["T1505.003".into(), "T1059.004".into()],
+        mode: ResponseMode::Auto,
+    };
+    let summary = |process: &Process, user: &str| ProcessSummary {
+        entity_id: process.entity_id,
+        pid: process.entity_id.pid(),
+        executable: process.executable.clone(),
+        command_line: process.command_line.clone(),
+        user: user.into(),
+        start: process.start,
+    };
+    Detection {
+        id: DetectionId::of_match(event.header.event_id(), &rule.id),
+        rule,
+        event,
+        ancestry: vec![summary(&process(), "www-data"), summary(&parent(), "www-data")],
+        matched: vec!["parent_name in ('nginx', 'httpd') and name in ('sh', 'bash')".into()],
+        actions: vec![ActionKind::Alert, ActionKind::TerminateProcess],
+    }
+}
+
+fn receipt(detection: &Detection) -> ResponseReceipt {
+    let step = |nanos, what: &str| ReceiptStep { at: Timestamp::from_nanos(nanos), what: what.into() };
+    ResponseReceipt {
+        id: Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001),
+        detection_id: detection.id,
+        action: ActionKind::TerminateProcess,
+        target: ResponseTarget { entity_id: process().entity_id, executable: process().executable },
+        state: ReceiptState::Verified,
+        reason: "the process is gone".into(),
+        steps: vec![
+            step(1_795_296_903_000_200_000, "identity checked"),
+            step(1_795_296_903_000_210_000, "sent SIGTERM"),
+            step(1_795_296_903_000_900_000, "the process ended"),
+        ],
+    }
+}
+
+#[test]
+fn the_examples_are_what_the_code_makes() {
+    let mut examples = Vec::new();
+    for (event_type, sequence) in EventType::ALL.iter().zip(1..) {
+        let event = EventRecord::from_body(header(sequence), &body(*event_type));
+        examples.push((format!("{event_type}_linux.json"), event_to_ecs(&event, CONTEXT)));
+    }
+    let event = EventRecord::from_body(header(1), &body(EventType::ProcessStart));
+    let detection = detection(event);
+    examples.push(("detection_linux.json".into(), detection_to_ecs(&header(8), &detection, CONTEXT)));
+    examples.push(("response_linux.json".into(), receipt_to_ecs(&header(9), &receipt(&detection), CONTEXT)));
+
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schema/examples");
+    let mut differing = Vec::new();
+    for (name, document) in &examples {
+        let made = format!("{}\n", serde_json::to_string_pretty(document).expect("JSON"));
+        let path = folder.join(name);
+        if std::env::var_os("RAMPART_UPDATE").is_some() {
+            std::fs::write(&path, &made).expect("the example can be written");
+        } else if std::fs::read_to_string(&path).unwrap_or_default() != made {
+            differing.push(name);
+        }
+    }
+    assert!(
+        differing.is_empty(),
+        "differs from schema/examples: {differing:?}; if it is meant: RAMPART_UPDATE=1"
+    );
+}
+
+#[test]
+fn every_field_of_a_typed_event_has_the_kind_that_the_table_says() {
+    for event_type in EventType::ALL {
+        let body = body(*event_type);
+        let present: Vec<_> = Field::ALL.iter().filter_map(|&f| Some((f, body.value(f)?))).collect();
+        assert!(!present.is_empty(), "{event_type} has no field");
+        for (field, value) in present {
+            assert_eq!(value.kind(), field.spec().kind, "{event_type}: {field:?}");
+        }
+    }
+}
