@@ -1,16 +1,16 @@
-//! The form of a batch on disk: a fixed header of 68 bytes, then note and payload.
+//! The form of a batch on disk: a fixed header of 84 bytes, then note and payload.
 //!
 //! ```text
 //!  0 magic "RSB1"     4 version u16       6 flags u16 (1: has a position)
 //!  8 boot_id [16]    24 first_sequence   32 record_count u32   36 payload_len u32
-//! 40 stream u64      48 offset u64       56 note_len u32       60 body_crc u32
-//! 64 header_crc u32
+//! 40 stream u64      48 offset u64       56 from_ns i64        64 until_ns i64
+//! 72 note_len u32    76 body_crc u32     80 header_crc u32
 //! ```
 //! Numbers are little-endian. The header has a checksum of its own, so that damage
 //! in a payload costs that batch alone and says which records it held.
 
 /// Size of the header on disk.
-pub(crate) const HEADER_LEN: usize = 68;
+pub(crate) const HEADER_LEN: usize = 84;
 
 /// The longest payload that is taken: no batch comes near it, so a longer length is damage.
 pub const MAX_PAYLOAD: usize = 32 << 20;
@@ -40,6 +40,9 @@ pub struct BatchHeader {
     pub first_sequence: u64,
     /// How many records; their numbers follow each other.
     pub record_count: u32,
+    /// Wall-clock time of the earliest and the latest record, in nanoseconds since
+    /// the Unix epoch: if the batch is lost, this is when there is a gap.
+    pub span: (i64, i64),
     /// How far the sensor had come; `None` where no observation stands behind the batch.
     pub position: Option<Position>,
 }
@@ -86,6 +89,8 @@ pub(crate) fn encode(header: &BatchHeader, note: &[u8], payload: &[u8]) -> Vec<u
     bytes.extend_from_slice(&len(payload));
     bytes.extend_from_slice(&position.stream.to_le_bytes());
     bytes.extend_from_slice(&position.offset.to_le_bytes());
+    bytes.extend_from_slice(&header.span.0.to_le_bytes());
+    bytes.extend_from_slice(&header.span.1.to_le_bytes());
     bytes.extend_from_slice(&len(note));
     bytes.extend_from_slice(&body_crc.finalize().to_le_bytes());
     let header_crc = crc32fast::hash(&bytes);
@@ -106,7 +111,7 @@ pub(crate) fn decode_header(bytes: &[u8; HEADER_LEN]) -> Option<StoredHeader> {
     let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
     let mut boot_id = [0; 16];
     boot_id.copy_from_slice(&bytes[8..24]);
-    let (payload_len, note_len) = (u32_at(36), u32_at(56));
+    let (payload_len, note_len) = (u32_at(36), u32_at(72));
     let first_sequence = u64_at(24);
     let record_count = u32_at(32);
     if u16_at(4) != VERSION
@@ -118,9 +123,14 @@ pub(crate) fn decode_header(bytes: &[u8; HEADER_LEN]) -> Option<StoredHeader> {
     }
     let position = Position { stream: u64_at(40), offset: u64_at(48) };
     let has_position = u16_at(6) & HAS_POSITION != 0;
-    let header =
-        BatchHeader { boot_id, first_sequence, record_count, position: has_position.then_some(position) };
-    Some(StoredHeader { header, note_len, payload_len, body_crc: u32_at(60) })
+    let header = BatchHeader {
+        boot_id,
+        first_sequence,
+        record_count,
+        span: (u64_at(56).cast_signed(), u64_at(64).cast_signed()),
+        position: has_position.then_some(position),
+    };
+    Some(StoredHeader { header, note_len, payload_len, body_crc: u32_at(76) })
 }
 
 #[cfg(test)]
@@ -130,7 +140,8 @@ mod tests {
     #[test]
     fn header_comes_back_and_every_bit_counts() {
         for position in [None, Some(Position { stream: u64::MAX, offset: 7 })] {
-            let header = BatchHeader { boot_id: [9; 16], first_sequence: 5, record_count: 3, position };
+            let header =
+                BatchHeader { boot_id: [9; 16], first_sequence: 5, record_count: 3, span: (-1, 9), position };
             let bytes = encode(&header, b"note", b"sealed");
             let head: [u8; HEADER_LEN] = bytes[..HEADER_LEN].try_into().unwrap();
             let stored = decode_header(&head).unwrap();

@@ -310,9 +310,8 @@ fn unacknowledged(segment: &Segment, mut offset: u64) -> Vec<Loss> {
             Err(error) => {
                 tracing::warn!(%error, segment = segment.id, "spool segment can't be read, its batches are lost");
                 let place = Some((segment.id, offset));
-                let unknown =
-                    Loss { reason: LossReason::Full, boot_id: None, sequences: None, records: None, place };
-                losses.push(unknown);
+                let (boot_id, sequences, records, span) = (None, None, None, None);
+                losses.push(Loss { reason: LossReason::Full, boot_id, sequences, records, span, place });
                 return losses;
             }
         }

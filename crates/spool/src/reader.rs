@@ -87,6 +87,7 @@ pub(crate) fn whole_batch(reason: LossReason, header: &BatchHeader, place: Optio
         boot_id: Some(header.boot_id),
         sequences: Some((header.first_sequence, header.last_sequence())),
         records: Some(u64::from(header.record_count)),
+        span: Some(header.span),
         place,
     }
 }
@@ -105,5 +106,6 @@ pub(crate) fn damage_between(
         _ => None,
     };
     let records = sequences.map(|(from, to)| (to + 1).saturating_sub(from));
-    Loss { reason: LossReason::Corrupt, boot_id, sequences, records, place: Some(place) }
+    let span = before.zip(after).map(|(before, after)| (before.span.1, after.span.0));
+    Loss { reason: LossReason::Corrupt, boot_id, sequences, records, span, place: Some(place) }
 }

@@ -38,6 +38,8 @@ pub struct Loss {
     pub sequences: Option<(u64, u64)>,
     /// How many records are lost, where it is known.
     pub records: Option<u64>,
+    /// Time of the earliest and the latest of them (see [`BatchHeader::span`]), where it is known.
+    pub span: Option<(i64, i64)>,
     /// Segment and offset of the damage: the same damage is one loss, however often it is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) place: Option<(u64, u64)>,
@@ -53,6 +55,7 @@ impl Loss {
         }
         self.sequences = Some((from, to));
         self.records = self.records.zip(next.records).map(|(a, b)| a + b);
+        self.span = self.span.zip(next.span).map(|(a, b)| (a.0.min(b.0), a.1.max(b.1)));
         true
     }
 }

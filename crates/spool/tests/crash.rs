@@ -27,7 +27,13 @@ fn child_appends_until_it_is_killed() {
     let mut reader = spool.reader();
     loop {
         let count = u32::try_from(next % 5 + 1).unwrap();
-        let header = BatchHeader { boot_id: BOOT, first_sequence: next, record_count: count, position: None };
+        let header = BatchHeader {
+            boot_id: BOOT,
+            first_sequence: next,
+            record_count: count,
+            span: (0, 1),
+            position: None,
+        };
         spool.append(&header, &[], &vec![7; usize::try_from(next % 3_000).unwrap()]).unwrap();
         println!("appended {}", header.last_sequence());
         next += u64::from(count);

@@ -12,7 +12,7 @@ const BOOT: [u8; 16] = [1; 16];
 
 fn header(first: u64, count: u32) -> BatchHeader {
     let position = Some(Position { stream: 7, offset: first * 100 });
-    BatchHeader { boot_id: BOOT, first_sequence: first, record_count: count, position }
+    BatchHeader { boot_id: BOOT, first_sequence: first, record_count: count, span: (0, 1), position }
 }
 
 fn open(dir: &Path) -> Arc<Spool> {
