@@ -17,9 +17,11 @@ mod append;
 pub mod contract;
 mod error;
 mod query;
+mod sqlite;
 mod store;
 
 pub use append::{AgentFigures, AppendBatch, AppendOutcome, BadBatch, LedgerEntry};
 pub use error::EventStoreError;
 pub use query::{Cursor, EventPage, EventQuery, GapTotals, HistogramBucket, ParseCursorError, Predicate};
+pub use sqlite::SqliteEventStore;
 pub use store::{Deleted, EventStore};

@@ -1,0 +1,254 @@
+//! What goes in and out: batches with their accounts, and retention.
+
+use std::collections::BTreeMap;
+
+use event_model::{
+    BootId, EventRecord, EventType, Field, FieldSource, GapReason, HostId, Timestamp, ValueRef,
+};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::columns::{as_i64, insert, insert_sql, unreadable};
+use super::counts::{MINUTE_NS, minute_of};
+use super::{Result, database};
+use crate::{AgentFigures, AppendBatch, AppendOutcome, Deleted, LedgerEntry};
+
+const DOING: &str = "store a batch of events";
+
+pub(super) fn append(connection: &Connection, batch: &AppendBatch) -> Result<AppendOutcome> {
+    let mark = high_water(connection, batch.host, batch.boot)?;
+    let new_events = &batch.events[batch.events.partition_point(|event| event.header.sequence <= mark)..];
+    let new_others =
+        batch.other_sequences.len() - batch.other_sequences.partition_point(|&number| number <= mark);
+
+    let stored = (new_events.len() + new_others) as u64;
+    let all = (batch.events.len() + batch.other_sequences.len()) as u64;
+    // Numbers between the mark and the batch's first one are missing too. The
+    // batch's numbers were checked to rise, so there are at least `stored` of them.
+    let missing = batch.last_sequence.saturating_sub(mark) - stored;
+    let outcome = AppendOutcome {
+        stored,
+        events_stored: new_events.len() as u64,
+        duplicates: all - stored,
+        missing,
+        high_water: mark.max(batch.last_sequence),
+    };
+
+    let gaps = insert_events(connection, batch.host, new_events)?;
+    move_mark(connection, batch, new_events, &gaps, &outcome)?;
+    Ok(outcome)
+}
+
+/// What the gap events of a batch say.
+#[derive(Debug, Default)]
+struct GapAccount {
+    explained: u64,
+    lost_observations: u64,
+    of_unknown_size: u64,
+}
+
+fn insert_events(connection: &Connection, host: HostId, events: &[EventRecord]) -> Result<GapAccount> {
+    let failed = database(DOING);
+    let mut gaps = GapAccount::default();
+    let mut by_minute: BTreeMap<(i64, EventType), i64> = BTreeMap::new();
+    let mut statement = connection.prepare_cached(insert_sql()).map_err(&failed)?;
+    for event in events {
+        insert(&mut statement, event).map_err(&failed)?;
+        *by_minute.entry((minute_of(event.header.observed_at), event.event_type)).or_default() += 1;
+        if event.event_type == EventType::Gap {
+            note_gap(connection, event, &mut gaps)?;
+        }
+    }
+    let mut count = connection
+        .prepare_cached(
+            "INSERT INTO minute_counts (minute, host_id, event_type, count) VALUES (?, ?, ?, ?)
+             ON CONFLICT DO UPDATE SET count = count + excluded.count",
+        )
+        .map_err(&failed)?;
+    for ((minute, event_type), number) in by_minute {
+        count.execute(params![minute, host.as_bytes(), event_type.number(), number]).map_err(&failed)?;
+    }
+    Ok(gaps)
+}
+
+fn note_gap(connection: &Connection, event: &EventRecord, gaps: &mut GapAccount) -> Result<()> {
+    let time = |field| match event.value(field) {
+        Some(ValueRef::Time(time)) => time,
+        _ => event.header.observed_at,
+    };
+    let (from, until) = (time(Field::GapFrom), time(Field::GapUntil));
+    let lost = event.integer(Field::GapCount).map(|count| count.max(0));
+    let account = match lost {
+        None => &mut gaps.of_unknown_size,
+        Some(_) if had_numbers(event) => &mut gaps.explained,
+        Some(_) => &mut gaps.lost_observations,
+    };
+    *account = account.saturating_add(lost.map_or(1, i64::unsigned_abs));
+    connection
+        .prepare_cached("INSERT INTO gaps (event, host_id, from_at, until_at, lost) VALUES (?, ?, ?, ?, ?)")
+        .and_then(|mut statement| {
+            statement.execute(params![
+                connection.last_insert_rowid(),
+                event.header.host_id.as_bytes(),
+                from.min(until).as_nanos(),
+                until.max(from).as_nanos(),
+                lost
+            ])
+        })
+        .map_err(database(DOING))?;
+    Ok(())
+}
+
+/// True where what was lost had been numbered, so that it is also missing from the sequence.
+fn had_numbers(gap: &EventRecord) -> bool {
+    match gap.text(Field::GapReason).and_then(GapReason::from_word) {
+        Some(
+            GapReason::SpoolFull
+            | GapReason::SpoolWriteFailed
+            | GapReason::SpoolCorrupt
+            | GapReason::ServerRefused,
+        ) => true,
+        Some(
+            GapReason::KernelRingFull
+            | GapReason::NetlinkOverflow
+            | GapReason::ProcessGone
+            | GapReason::AgentDown
+            | GapReason::MalformedRecord,
+        )
+        | None => false,
+    }
+}
+
+fn move_mark(
+    connection: &Connection,
+    batch: &AppendBatch,
+    new_events: &[EventRecord],
+    gaps: &GapAccount,
+    outcome: &AppendOutcome,
+) -> Result<()> {
+    let figures = batch.figures.unwrap_or_default();
+    let newest = new_events.last().map(|event| &event.header);
+    let last_event_at = new_events.iter().map(|event| event.header.observed_at.as_nanos()).max();
+    // Wall clock minus time since boot: tells when the boot was, by the host's own clock.
+    let clock_offset =
+        newest.map(|header| header.observed_at.as_nanos().saturating_sub(as_i64(header.monotonic_ns)));
+    // `touched` orders the boots of a host without trusting any clock.
+    connection
+        .prepare_cached(
+            "INSERT INTO streams VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14,
+                 (SELECT coalesce(max(touched), 0) + 1 FROM streams WHERE host_id = ?1))
+             ON CONFLICT DO UPDATE SET
+                 high_water = excluded.high_water,
+                 stored = stored + excluded.stored,
+                 events = events + excluded.events,
+                 missing = missing + excluded.missing,
+                 explained = min(explained + excluded.explained, 1 << 62),
+                 lost_observations = min(lost_observations + excluded.lost_observations, 1 << 62),
+                 gaps_of_unknown_size = gaps_of_unknown_size + excluded.gaps_of_unknown_size,
+                 produced = max(produced, excluded.produced),
+                 dropped = max(dropped, excluded.dropped),
+                 kernel_lost = max(kernel_lost, excluded.kernel_lost),
+                 last_event_at = coalesce(max(last_event_at, excluded.last_event_at), last_event_at,
+                     excluded.last_event_at),
+                 clock_offset = coalesce(excluded.clock_offset, clock_offset),
+                 touched = excluded.touched",
+        )
+        .and_then(|mut statement| {
+            statement.execute(params![
+                batch.host.as_bytes(),
+                batch.boot.as_bytes(),
+                as_i64(outcome.high_water),
+                as_i64(outcome.stored),
+                as_i64(outcome.events_stored),
+                as_i64(outcome.missing),
+                as_i64(gaps.explained),
+                as_i64(gaps.lost_observations),
+                as_i64(gaps.of_unknown_size),
+                as_i64(figures.produced),
+                as_i64(figures.dropped),
+                as_i64(figures.kernel_lost),
+                last_event_at,
+                clock_offset,
+            ])
+        })
+        .map_err(database(DOING))?;
+    Ok(())
+}
+
+pub(super) fn high_water(connection: &Connection, host: HostId, boot: BootId) -> Result<u64> {
+    let mark: Option<i64> = connection
+        .prepare_cached("SELECT high_water FROM streams WHERE host_id = ? AND boot_id = ?")
+        .and_then(|mut statement| {
+            statement.query_row(params![host.as_bytes(), boot.as_bytes()], |row| row.get(0)).optional()
+        })
+        .map_err(database("read an account"))?;
+    Ok(mark.map_or(0, i64::unsigned_abs))
+}
+
+pub(super) fn ledger(connection: &Connection, host: HostId) -> Result<Vec<LedgerEntry>> {
+    let failed = database("read accounts");
+    let mut statement = connection
+        .prepare_cached(
+            "SELECT boot_id, high_water, stored, events, missing, explained, lost_observations,
+                 gaps_of_unknown_size, produced, dropped, kernel_lost, last_event_at
+             FROM streams WHERE host_id = ? ORDER BY touched DESC",
+        )
+        .map_err(&failed)?;
+    let mut rows = statement.query([host.as_bytes()]).map_err(&failed)?;
+    let mut entries = Vec::new();
+    while let Some(row) = rows.next().map_err(&failed)? {
+        let boot: Vec<u8> = row.get(0).map_err(&failed)?;
+        let count = |column| row_count(row, column).map_err(&failed);
+        let last_event_at: Option<i64> = row.get(11).map_err(&failed)?;
+        entries.push(LedgerEntry {
+            host,
+            boot: BootId::from_slice(&boot).map_err(|_| unreadable("boot_id"))?,
+            high_water: count(1)?,
+            stored: count(2)?,
+            events: count(3)?,
+            missing: count(4)?,
+            explained: count(5)?,
+            lost_observations: count(6)?,
+            gaps_of_unknown_size: count(7)?,
+            figures: AgentFigures { produced: count(8)?, dropped: count(9)?, kernel_lost: count(10)? },
+            last_event_at: last_event_at.map(Timestamp::from_nanos),
+        });
+    }
+    Ok(entries)
+}
+
+fn row_count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(column).map(i64::unsigned_abs)
+}
+
+pub(super) fn delete_before(connection: &Connection, before: Timestamp, max_events: u64) -> Result<Deleted> {
+    let failed = database("remove old events");
+    let minute = minute_of(before);
+    let until = minute.saturating_mul(MINUTE_NS);
+    let mut places: Vec<i64> = Vec::new();
+    let mut left = max_events.clamp(1, 100_000) as usize;
+    for host in super::search::hosts(connection)? {
+        let mut statement = connection
+            .prepare_cached("SELECT place FROM events WHERE host_id = ? AND observed_at < ? LIMIT ?")
+            .map_err(&failed)?;
+        let found = statement
+            .query_map(params![host.as_bytes(), until, as_i64(left as u64)], |row| row.get(0))
+            .and_then(Iterator::collect::<rusqlite::Result<Vec<i64>>>)
+            .map_err(&failed)?;
+        left -= found.len();
+        places.extend(found);
+        if left == 0 {
+            break;
+        }
+    }
+    let mut delete = connection.prepare_cached("DELETE FROM events WHERE place = ?").map_err(&failed)?;
+    let mut delete_gap = connection.prepare_cached("DELETE FROM gaps WHERE event = ?").map_err(&failed)?;
+    for place in &places {
+        delete.execute([place]).map_err(&failed)?;
+        delete_gap.execute([place]).map_err(&failed)?;
+    }
+    let more = left == 0;
+    if !more {
+        connection.execute("DELETE FROM minute_counts WHERE minute < ?", [minute]).map_err(&failed)?;
+    }
+    Ok(Deleted { events: places.len() as u64, more })
+}

@@ -1,0 +1,170 @@
+//! Counts over time, and gaps.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use event_model::{EventRecord, EventType, HostId, Timestamp};
+use rusqlite::{Connection, params};
+
+use super::columns::as_i64;
+use super::search::{by_place, hosts};
+use super::{Result, database};
+use crate::{GapTotals, HistogramBucket};
+
+pub(super) const MINUTE_NS: i64 = 60_000_000_000;
+
+/// More spans than any picture has room for.
+const MAX_SPANS: i64 = 10_000;
+
+pub(super) fn minute_of(time: Timestamp) -> i64 {
+    time.as_nanos().div_euclid(MINUTE_NS)
+}
+
+pub(super) fn histogram(
+    connection: &Connection,
+    from: Timestamp,
+    until: Timestamp,
+    width: Duration,
+    host: Option<HostId>,
+    event_types: &[EventType],
+) -> Result<Vec<HistogramBucket>> {
+    if until <= from {
+        return Ok(Vec::new());
+    }
+    let until = until.as_nanos();
+    let mut width = i64::try_from(width.as_nanos()).unwrap_or(i64::MAX).max(1);
+    let span = |from: i64| until.saturating_sub(from);
+    width = width.max(span(from.as_nanos()).div_euclid(MAX_SPANS).saturating_add(1).min(i64::MAX / 2));
+    let (from, counts) = if width < MINUTE_NS {
+        (from.as_nanos(), counts_of_events(connection, from.as_nanos(), until, width, host, event_types)?)
+    } else {
+        width = width.saturating_add(MINUTE_NS - 1).div_euclid(MINUTE_NS).saturating_mul(MINUTE_NS);
+        let from = minute_of(from).saturating_mul(MINUTE_NS);
+        (from, counts_of_minutes(connection, from, until, width, host, event_types)?)
+    };
+    let mut buckets = Vec::new();
+    let mut start = from;
+    while start < until {
+        let place = (start - from) / width;
+        let count = counts.get(&place).copied().unwrap_or_default();
+        buckets.push(HistogramBucket { start: Timestamp::from_nanos(start), count });
+        match start.checked_add(width) {
+            Some(next) => start = next,
+            None => break,
+        }
+    }
+    Ok(buckets)
+}
+
+/// From the counts by minute: a row for each minute, host and type.
+fn counts_of_minutes(
+    connection: &Connection,
+    from: i64,
+    until: i64,
+    width: i64,
+    host: Option<HostId>,
+    event_types: &[EventType],
+) -> Result<BTreeMap<i64, u64>> {
+    let failed = database("count events");
+    let sql = format!(
+        "SELECT (minute - ?1) / ?2, sum(count) FROM minute_counts
+         WHERE minute >= ?1 AND minute <= ?3 AND (?4 IS NULL OR host_id = ?4) AND {} GROUP BY 1",
+        type_condition(event_types)
+    );
+    let mut statement = connection.prepare_cached(&sql).map_err(&failed)?;
+    let last = until.saturating_sub(1).div_euclid(MINUTE_NS);
+    let values = params![
+        from.div_euclid(MINUTE_NS),
+        width / MINUTE_NS,
+        last,
+        host.map(|host| host.as_bytes().to_vec())
+    ];
+    let counts = statement.query_map(values, |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())));
+    counts.and_then(Iterator::collect).map_err(&failed)
+}
+
+/// Spans of less than a minute are counted from the events themselves. They are
+/// many only over a short time, so few events are touched.
+fn counts_of_events(
+    connection: &Connection,
+    from: i64,
+    until: i64,
+    width: i64,
+    host: Option<HostId>,
+    event_types: &[EventType],
+) -> Result<BTreeMap<i64, u64>> {
+    let failed = database("count events");
+    let sql = format!(
+        "SELECT (observed_at - ?1) / ?2, count(*) FROM events
+         WHERE host_id = ?3 AND observed_at >= ?1 AND observed_at < ?4 AND {} GROUP BY 1",
+        type_condition(event_types)
+    );
+    let hosts = match host {
+        Some(host) => vec![host],
+        None => hosts(connection)?,
+    };
+    let mut sums = BTreeMap::new();
+    let mut statement = connection.prepare_cached(&sql).map_err(&failed)?;
+    for host in hosts {
+        let mut rows = statement.query(params![from, width, host.as_bytes(), until]).map_err(&failed)?;
+        while let Some(row) = rows.next().map_err(&failed)? {
+            let count: i64 = row.get(1).map_err(&failed)?;
+            *sums.entry(row.get(0).map_err(&failed)?).or_default() += count.unsigned_abs();
+        }
+    }
+    Ok(sums)
+}
+
+fn type_condition(event_types: &[EventType]) -> String {
+    if event_types.is_empty() {
+        return "1".to_owned();
+    }
+    let numbers: Vec<String> = event_types.iter().map(|kind| kind.number().to_string()).collect();
+    format!("event_type IN ({})", numbers.join(","))
+}
+
+pub(super) fn gaps_between(
+    connection: &Connection,
+    host: Option<HostId>,
+    from: Timestamp,
+    until: Timestamp,
+    limit: usize,
+) -> Result<Vec<EventRecord>> {
+    let failed = database("look gaps up");
+    let mut statement = connection
+        .prepare_cached(
+            "SELECT event FROM gaps WHERE until_at >= ?1 AND from_at < ?2 AND (?3 IS NULL OR host_id = ?3)
+             ORDER BY until_at DESC, event DESC LIMIT ?4",
+        )
+        .map_err(&failed)?;
+    let host = host.map(|host| host.as_bytes().to_vec());
+    let values = params![from.as_nanos(), until.as_nanos(), host, as_i64(limit.clamp(1, 1_000) as u64)];
+    let places: Vec<i64> =
+        statement.query_map(values, |row| row.get(0)).and_then(Iterator::collect).map_err(&failed)?;
+    let mut events = Vec::with_capacity(places.len());
+    for place in places {
+        events.extend(by_place(connection, place)?);
+    }
+    Ok(events)
+}
+
+pub(super) fn gap_totals(
+    connection: &Connection,
+    host: Option<HostId>,
+    from: Timestamp,
+    until: Timestamp,
+) -> Result<GapTotals> {
+    // total() gives a float: a sum past 2^63, which only a lying agent can make, is no error.
+    let sql = "SELECT count(*), total(lost), count(*) - count(lost) FROM gaps
+               WHERE until_at >= ?1 AND from_at < ?2 AND (?3 IS NULL OR host_id = ?3)";
+    let host = host.map(|host| host.as_bytes().to_vec());
+    connection
+        .query_row(sql, params![from.as_nanos(), until.as_nanos(), host], |row| {
+            Ok(GapTotals {
+                gaps: row.get::<_, i64>(0)?.unsigned_abs(),
+                lost: row.get::<_, f64>(1)? as u64,
+                of_unknown_size: row.get::<_, i64>(2)?.unsigned_abs(),
+            })
+        })
+        .map_err(database("count gaps"))
+}
