@@ -1,0 +1,82 @@
+use settings::Request;
+
+use super::*;
+
+fn config(folder: &Path, arguments: &[&str]) -> Config {
+    let db = format!("-db={}", folder.join("state.db").display());
+    let arguments = arguments.iter().map(|argument| (*argument).to_owned()).chain([db]);
+    let Request::Run(resolved) =
+        crate::config::PROGRAM.read(arguments.map(Into::into), |_| None).unwrap()
+    else {
+        panic!()
+    };
+    Config::from_resolved(&resolved).unwrap()
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_nanos(1_795_000_000_000_000_000)
+}
+
+#[test]
+fn the_first_start_makes_everything_and_the_second_keeps_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), &["-names=edr.example.org,10.1.2.3"]);
+    let first = Pki::load_or_make(&config, now()).unwrap();
+    let second = Pki::load_or_make(&config, now()).unwrap();
+    assert_eq!(first.ca, second.ca);
+    assert_eq!(first.tls_chain, second.tls_chain);
+    assert_eq!(first.sealing_key, second.sealing_key);
+    let keys = second.describe().unwrap();
+    assert_eq!(keys.batch_key.bits, 3072);
+    for name in ["localhost", "127.0.0.1", "::1", "edr.example.org", "10.1.2.3"] {
+        assert!(keys.tls.sans.iter().any(|san| san == name), "{name}: {:?}", keys.tls.sans);
+    }
+    for private in ["ca-key.pem", "server-key.pem", "server-private.pem", "command-key.pem"] {
+        assert!(!crate::host_system::others_can_read(&folder.path().join(private)).unwrap(), "{private}");
+    }
+}
+
+#[test]
+fn the_certificate_is_made_anew_for_a_new_name_and_before_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Pki::load_or_make(&config(folder.path(), &[]), now()).unwrap();
+    let renamed = Pki::load_or_make(&config(folder.path(), &["-names=new.example.org"]), now()).unwrap();
+    assert_eq!(first.ca, renamed.ca);
+    assert_ne!(first.tls_chain[0], renamed.tls_chain[0]);
+    let later = Timestamp::from_nanos(now().as_nanos() + 340 * 24 * 3_600_000_000_000);
+    let renewed = Pki::load_or_make(&config(folder.path(), &["-names=new.example.org"]), later).unwrap();
+    assert_ne!(renamed.tls_chain[0], renewed.tls_chain[0]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_private_key_that_others_can_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), &[]);
+    Pki::load_or_make(&config, now()).unwrap();
+    let key = folder.path().join("ca-key.pem");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let error = Pki::load_or_make(&config, now()).unwrap_err();
+    assert!(matches!(error, PkiError::Exposed { .. }), "{error}");
+    std::fs::remove_file(&key).unwrap();
+    let error = Pki::load_or_make(&config, now()).unwrap_err();
+    assert!(error.to_string().contains("lock every agent out"), "{error}");
+}
+
+#[test]
+fn of_a_request_only_the_key_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let pki = Pki::load_or_make(&config(folder.path(), &[]), now()).unwrap();
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let wishful = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let request = wishful.serialize_request(&key).unwrap();
+    let host = HostId::from_uuid(uuid::Uuid::new_v4());
+    let issued = pki.issue_agent_certificate(request.der(), host, now()).unwrap();
+    assert_eq!(protocol::enrollment::host_of_certificate(&issued.der), Some(host));
+    let shown = certificates::describe(&issued.der.clone().into()).unwrap();
+    assert_eq!(shown.sans, [protocol::enrollment::agent_uri(host)]);
+    let mut damaged = request.der().to_vec();
+    *damaged.last_mut().unwrap() ^= 1;
+    assert!(matches!(pki.issue_agent_certificate(&damaged, host, now()), Err(PkiError::BadRequest)));
+}
