@@ -115,8 +115,11 @@ impl Losses {
         let mut ledger = Ledger::read(&bytes).unwrap_or_default();
         if let Some(offset) = stored_to {
             ledger.settle(offset);
+            // A report that nobody stored leaves its place to the next.
+            if !ledger.is_settled() {
+                ledger.handed_out_at = ledger.handed_out_at.min(offset);
+            }
         }
-        // What was on its way and not stored will be told anew, at another place.
         ledger.handed_out = ledger.reported;
         if ledger.checked_ns == 0 {
             ledger.checked_ns = now_ns;

@@ -88,6 +88,7 @@ fn resume(
     let mut ring = open_ring(&maps)?;
     if let Some(offset) = stored_to {
         ring.skip_to(offset);
+        ring.commit(offset);
     }
     let iterator = pins::iterator(dir);
     let tasks = std::fs::File::open(&iterator).and_then(snapshot::read_tasks);

@@ -1,0 +1,321 @@
+//! What the eBPF sensor promises beyond the contract of all sensors.
+
+#![allow(clippy::unwrap_used, reason = "in tests a failed expectation is the report")]
+
+mod rights;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use sensor_api::contract::{MarkedProcess, read_until, unique};
+use sensor_api::{Observation, Observed, ObservedExit, ObservedImage, ProcessKey, Sensor};
+use sensor_linux::{LinuxSensorOptions, open_ebpf};
+
+use rights::{PinDir, ebpf};
+
+fn images(seen: &[Observed]) -> impl Iterator<Item = &ObservedImage> {
+    seen.iter().filter_map(|observed| match &observed.what {
+        Observation::ProcessExecuted(image) => Some(image.as_ref()),
+        _ => None,
+    })
+}
+
+fn image_of(pid: u32, executable: &str, seen: &[Observed]) -> Option<ObservedImage> {
+    images(seen).find(|image| image.pid == pid && image.executable == executable).cloned()
+}
+
+fn exits(pid: u32, seen: &[Observed]) -> Vec<ObservedExit> {
+    let exit = |observed: &Observed| match observed.what {
+        Observation::ProcessExited(exit) if exit.process.pid == pid => Some(exit),
+        _ => None,
+    };
+    seen.iter().filter_map(exit).collect()
+}
+
+/// A copy of a shell or another program under a path of its own.
+fn copy(of: &str, to: &Path) {
+    fs::create_dir_all(to.parent().unwrap()).unwrap();
+    fs::copy(of, to).unwrap();
+    fs::set_permissions(to, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A shell that waits until its input is closed.
+fn waiting(program: &Path, args: &[&str]) -> Child {
+    Command::new(program).args(args).args(["-c", "read line"]).stdin(Stdio::piped()).spawn().unwrap()
+}
+
+/// What the kernel side says of a process, and what /proc says to a sensor that is
+/// opened while the process lives.
+fn both_views(sensor: &mut dyn Sensor, child: &Child, executable: &str) -> (ObservedImage, ObservedImage) {
+    let mut seen = Vec::new();
+    read_until(sensor, &mut seen, "exec", |seen| image_of(child.id(), executable, seen).is_some());
+    let by_kernel = image_of(child.id(), executable, &seen).unwrap();
+    let mut other = open_ebpf(LinuxSensorOptions::default()).unwrap();
+    let mut listed = Vec::new();
+    other.poll(Duration::ZERO, &mut |observed| listed.push(observed)).unwrap();
+    let by_proc = listed.into_iter().find_map(|observed| match observed.what {
+        Observation::ProcessExisting(image) if image.pid == child.id() => Some(*image),
+        _ => None,
+    });
+    (by_kernel, by_proc.expect("a live process is listed"))
+}
+
+#[test]
+fn the_kernel_side_and_proc_agree_on_a_process() {
+    let Some(mut sensor) = ebpf(LinuxSensorOptions::default()) else { return };
+    let here = tempfile::tempdir().unwrap();
+    let here = here.path().canonicalize().unwrap();
+    let deep = here.join("d/".repeat(40)).join("name with spaces and ünïcode");
+    // Another mount, as the path has to be walked across it.
+    let memory = tempfile::Builder::new().tempdir_in("/dev/shm");
+    let mut places = vec![here.join("sh"), deep];
+    places.extend(memory.iter().map(|dir| dir.path().join("sh")));
+    for path in places {
+        copy("/bin/sh", &path);
+        let mut child = waiting(&path, &[]);
+        let (by_kernel, by_proc) = both_views(&mut sensor, &child, path.to_str().unwrap());
+        assert_eq!(by_kernel, by_proc);
+        let file = fs::metadata(&path).unwrap();
+        let image = by_kernel.image.unwrap();
+        assert_eq!((image.device, image.inode, image.size), (file.dev(), file.ino(), file.size()));
+        assert_eq!(image.modified_ns, file.mtime() * 1_000_000_000 + file.mtime_nsec());
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_path_too_deep_to_walk_is_found_another_way() {
+    let Some(mut sensor) = ebpf(LinuxSensorOptions::default()) else { return };
+    let here = tempfile::tempdir().unwrap();
+    let path = here.path().canonicalize().unwrap().join("d/".repeat(150)).join("sh");
+    copy("/bin/sh", &path);
+    let mut child = waiting(&path, &[]);
+    let (by_kernel, _) = both_views(&mut sensor, &child, path.to_str().unwrap());
+    assert_eq!(by_kernel.executable, path.to_str().unwrap());
+    drop(child.stdin.take());
+    child.wait().unwrap();
+}
+
+#[test]
+fn an_image_without_a_name_is_marked() {
+    let Some(mut sensor) = ebpf(LinuxSensorOptions::default()) else { return };
+    let here = tempfile::tempdir().unwrap();
+    let path = here.path().canonicalize().unwrap().join("sh");
+    copy("/bin/sh", &path);
+    // Held open, so that it can be run after it lost its name.
+    let file = fs::File::open(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let held =
+        PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&file)));
+    let mut child = waiting(&held, &[]);
+    let (by_kernel, by_proc) = both_views(&mut sensor, &child, path.to_str().unwrap());
+    assert!(by_kernel.image_deleted);
+    assert_eq!(by_kernel, by_proc);
+    drop(child.stdin.take());
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_script_runs_its_interpreter() {
+    let Some(mut sensor) = ebpf(LinuxSensorOptions::default()) else { return };
+    let here = tempfile::tempdir().unwrap();
+    let script = here.path().join("script");
+    fs::write(&script, "#!/bin/sh\nexit 0\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    // On a busy machine a fork elsewhere may still hold the script open for writing.
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let mut child = loop {
+        match Command::new(&script).arg("x").spawn() {
+            Err(error)
+                if error.kind() == std::io::ErrorKind::ExecutableFileBusy && Instant::now() < deadline => {}
+            other => break other.unwrap(),
+        }
+    };
+    child.wait().unwrap();
+    let mut seen = Vec::new();
+    let shell = fs::canonicalize("/bin/sh").unwrap();
+    let shell = shell.to_str().unwrap();
+    read_until(&mut sensor, &mut seen, "exec", |seen| image_of(child.id(), shell, seen).is_some());
+    let image = image_of(child.id(), shell, &seen).unwrap();
+    assert_eq!(image.args, ["/bin/sh", script.to_str().unwrap(), "x"]);
+}
+
+#[test]
+fn a_signal_is_the_end_that_is_told() {
+    let Some(mut sensor) = ebpf(LinuxSensorOptions::default()) else { return };
+    let mut process = MarkedProcess::start("killed", &[]);
+    process.child.kill().unwrap();
+    process.child.wait().unwrap();
+    let mut seen = Vec::new();
+    let pid = process.child.id();
+    read_until(&mut sensor, &mut seen, "exit", |seen| !exits(pid, seen).is_empty());
+    assert_eq!(exits(pid, &seen)[0].wait_status, 9);
+}
+
+#[test]
+fn a_fork_without_exec_is_told() {
+    let Some(mut sensor) = ebpf(LinuxSensorOptions::default()) else { return };
+    let mut child = Command::new("/bin/sh").args(["-c", "(exit 5); exit 6"]).spawn().unwrap();
+    child.wait().unwrap();
+    let mut seen = Vec::new();
+    read_until(&mut sensor, &mut seen, "exit", |seen| !exits(child.id(), seen).is_empty());
+    let fork = seen.iter().find_map(|observed| match observed.what {
+        Observation::ProcessForked(fork) if fork.parent.pid == child.id() => Some(fork),
+        _ => None,
+    });
+    let subshell = fork.expect("the subshell is forked").child;
+    assert_eq!(exits(subshell.pid, &seen), [ObservedExit { process: subshell, wait_status: 5 << 8 }]);
+    assert!(images(&seen).all(|image| image.key() != subshell));
+}
+
+/// Not a test by itself: the process that the next test starts. All its threads end
+/// at once.
+#[test]
+fn threads_that_race_to_the_end() {
+    if std::env::var_os("RAMPART_TEST_RACE").is_none() {
+        return;
+    }
+    let barrier = std::sync::Arc::new(std::sync::Barrier::new(16));
+    for _ in 0..15 {
+        let barrier = std::sync::Arc::clone(&barrier);
+        std::thread::spawn(move || {
+            barrier.wait();
+        });
+    }
+    barrier.wait();
+}
+
+#[test]
+fn a_process_of_many_threads_ends_once() {
+    let Some(mut sensor) = ebpf(LinuxSensorOptions::default()) else { return };
+    let mut seen = Vec::new();
+    let mut pids = Vec::new();
+    for _ in 0..50 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "threads_that_race_to_the_end", "--quiet"])
+            .env("RAMPART_TEST_RACE", "1")
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        assert!(child.wait().unwrap().success());
+        pids.push(child.id());
+    }
+    read_until(&mut sensor, &mut seen, "exits", |seen| pids.iter().all(|pid| !exits(*pid, seen).is_empty()));
+    for pid in pids {
+        let ends = exits(pid, &seen);
+        assert_eq!(ends.len(), 1, "{ends:?}");
+        assert_eq!(ends[0].wait_status, 0);
+        let forked: Vec<ProcessKey> = seen
+            .iter()
+            .filter_map(|observed| match observed.what {
+                Observation::ProcessForked(fork) if fork.child.pid == pid => Some(fork.child),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(forked, [ends[0].process], "one fork, as threads are no processes");
+    }
+}
+
+#[test]
+fn a_process_start_wakes_the_reader_if_asked() {
+    let Some(mut sensor) = ebpf(LinuxSensorOptions::default()) else { return };
+    sensor.wake_on_process_start(true);
+    let mut seen = Vec::new();
+    let mut process = MarkedProcess::start("wake", &[]);
+    read_until(&mut sensor, &mut seen, "exec", |seen| images(seen).any(|image| process.is(image)));
+    process.finish();
+}
+
+#[test]
+fn what_another_version_pinned_is_replaced_and_its_losses_are_told() {
+    let Some(_) = ebpf(LinuxSensorOptions::default()) else { return };
+    let pins = PinDir::new("version");
+    // Another size of the ring stands for another version.
+    let small = LinuxSensorOptions { ring_bytes: 4 << 10, ..pins.options() };
+    let old = open_ebpf(small).unwrap();
+    let old_stream = old.stream();
+    assert!(old.is_pinned());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while old.kernel_counts().unwrap()[1].lost == 0 {
+        assert!(Instant::now() < deadline, "one page is soon full");
+        Command::new("/bin/true").status().unwrap();
+    }
+    drop(old);
+    let mut new = open_ebpf(pins.options()).unwrap();
+    assert!(!new.resumed && new.is_pinned() && new.stream() != old_stream);
+    assert_eq!(new.take_notes().len(), 1);
+    let mut seen = Vec::new();
+    new.poll(Duration::ZERO, &mut |observed| seen.push(observed)).unwrap();
+    let lost = |what: &str| {
+        seen.iter().find_map(|observed| match observed.what {
+            Observation::Lost(loss) if loss.what == what => Some(loss.count),
+            _ => None,
+        })
+    };
+    assert!(lost("process_start").flatten().is_some_and(|count| count > 0));
+    assert_eq!(lost("observations"), Some(None), "nobody knows what was in the ring");
+    Box::new(new).shut_down().unwrap();
+    assert!(!pins.path().exists());
+}
+
+#[test]
+fn losses_are_told_once_over_restarts() {
+    let Some(_) = ebpf(LinuxSensorOptions::default()) else { return };
+    let pins = PinDir::new("ledger");
+    let options = || LinuxSensorOptions { ring_bytes: 4 << 10, ..pins.options() };
+    let mut sensor = open_ebpf(options()).unwrap();
+    let mut told = 0;
+    let mut stored_to = None;
+    // Agent 0 commits its report; 1 has stored it, but dies before it can commit; 2
+    // dies before it has stored anything; 3 gets the rest.
+    for agent in 0..4 {
+        let before = sensor.kernel_counts().unwrap()[1].lost;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while sensor.kernel_counts().unwrap()[1].lost < before + 10 {
+            assert!(Instant::now() < deadline, "one page is soon full");
+            Command::new("/bin/true").status().unwrap();
+        }
+        let mut seen = Vec::new();
+        let is_told = |seen: &[Observed]| starts_lost(seen) > 0;
+        read_until(&mut sensor, &mut seen, "report", is_told);
+        let last = seen.iter().rev().find_map(|observed| observed.position).unwrap();
+        if agent != 2 {
+            told += starts_lost(&seen);
+            stored_to = Some(last);
+        }
+        if agent == 0 || agent == 3 {
+            sensor.commit(last);
+        }
+        if agent != 3 {
+            drop(sensor);
+            sensor = open_ebpf(LinuxSensorOptions { resume_after: stored_to, ..options() }).unwrap();
+            assert!(sensor.resumed);
+        }
+    }
+    // Whatever was lost since the last report comes with the next record.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut unique_mark = Vec::new();
+    while told != sensor.kernel_counts().unwrap()[1].lost {
+        assert!(Instant::now() < deadline, "told {told} of {:?}", sensor.kernel_counts());
+        Command::new("/bin/true").arg(unique("more")).status().unwrap();
+        unique_mark.clear();
+        sensor.poll(Duration::from_millis(5), &mut |observed| unique_mark.push(observed)).unwrap();
+        told += starts_lost(&unique_mark);
+        if let Some(position) = unique_mark.iter().rev().find_map(|observed| observed.position) {
+            sensor.commit(position);
+        }
+    }
+    Box::new(sensor).shut_down().unwrap();
+}
+
+fn starts_lost(seen: &[Observed]) -> u64 {
+    let lost = |observed: &Observed| match observed.what {
+        Observation::Lost(loss) if loss.what == "process_start" => loss.count.unwrap(),
+        _ => 0,
+    };
+    seen.iter().map(lost).sum()
+}
