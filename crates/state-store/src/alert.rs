@@ -19,7 +19,7 @@ use crate::words::words;
 /// How long after an alert's last detection another one still counts as its repeat.
 pub(crate) const REPEAT_WINDOW: Duration = Duration::from_secs(3_600);
 
-/// The id of an alert: that of the detection that opened it.
+/// The id of an alert: made from the host and the detection that opened it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct AlertId(Uuid);
@@ -30,15 +30,15 @@ impl AlertId {
         Self(uuid)
     }
 
+    /// The id of the alert that this detection of this host opens. With the host in
+    /// it, no agent can take another's place by naming the other's detection.
+    pub fn opened_by(host: HostId, first: DetectionId) -> Self {
+        Self(Uuid::new_v5(host.as_uuid(), first.as_bytes()))
+    }
+
     /// The UUID itself.
     pub const fn as_uuid(&self) -> &Uuid {
         &self.0
-    }
-}
-
-impl From<DetectionId> for AlertId {
-    fn from(first: DetectionId) -> Self {
-        Self(*first.as_uuid())
     }
 }
 
@@ -85,7 +85,7 @@ words! {
 /// A detection as it came in.
 #[derive(Debug, Clone, Copy)]
 pub struct DetectionInput<'a> {
-    /// The detection; the host in its event's header is the one of the certificate.
+    /// The detection.
     pub detection: &'a Detection,
     /// Name of the host.
     pub host_name: &'a str,
@@ -94,8 +94,11 @@ pub struct DetectionInput<'a> {
 }
 
 /// The detections and receipts of one batch.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Findings<'a> {
+    /// The host, from its certificate. Whatever the findings name is looked for
+    /// among what this host sent before, and nowhere else.
+    pub host: HostId,
     /// In the order in which they were made.
     pub detections: Vec<DetectionInput<'a>>,
     /// In the order in which they were made. Each names its detection, which may
@@ -133,9 +136,9 @@ pub struct FindingsOutcome {
 }
 
 /// The process that an alert is about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlertProcess {
-    /// One life of one process.
+    /// One life of one process, as the event gives it.
     pub entity_id: String,
     /// PID.
     pub pid: Option<i64>,

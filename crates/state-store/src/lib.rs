@@ -19,6 +19,7 @@ mod error;
 mod host;
 mod rule;
 mod secret;
+mod sqlite;
 mod store;
 mod words;
 
@@ -36,4 +37,5 @@ pub use error::StateError;
 pub use host::{AgentFigures, AgentStatus, Certificate, Host, NewHost};
 pub use rule::{NewRule, Rule, RuleHead, RuleOrigin, RulePatch, RuleSet};
 pub use secret::{PasswordError, PasswordHash, SecretDigest, Token, one_time_password};
+pub use sqlite::SqliteStateStore;
 pub use store::{AccessStore, ActivityStore, AlertStore, HostStore, Page, RuleStore, StateStore};

@@ -176,7 +176,8 @@ pub trait RuleStore: Send + Sync {
 /// Alerts.
 pub trait AlertStore: Send + Sync {
     /// Records what a batch found: alerts, repeats, receipts, and an outbox row for
-    /// each new alert. Idempotent by the ids of detections and receipts.
+    /// each new alert. Idempotent by the ids of detections and receipts;
+    /// a receipt that comes again with another state replaces the one before.
     fn record_findings(&self, findings: &Findings<'_>, now: Timestamp) -> Result<FindingsOutcome>;
 
     /// Alerts, the first detected last first. An alert keeps its place when it repeats.
