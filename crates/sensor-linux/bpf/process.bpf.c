@@ -200,7 +200,7 @@ static __always_inline struct kernfs_node *cgroup_node(struct css_set *set, u32 
  * task is at its root, as everything is where the old hierarchies are in use. */
 static __always_inline struct kernfs_node *best_cgroup_node(struct css_set *set)
 {
-	struct kernfs_node *node = BPF_CORE_READ(set, dfl_cgrp, kn);
+	struct kernfs_node *node = set->dfl_cgrp->kn;
 
 	if (node && cgroup_parent(node))
 		return node;
@@ -239,19 +239,19 @@ static __always_inline void fill_file(struct exec_record *record, struct inode *
 	struct inode___timespec *timespec = (void *)inode;
 	struct inode___old *old = (void *)inode;
 
-	record->inode = BPF_CORE_READ(inode, i_ino);
-	record->size = BPF_CORE_READ(inode, i_size);
-	record->links = BPF_CORE_READ(inode, i_nlink);
-	record->device = BPF_CORE_READ(inode, i_sb, s_dev);
+	record->inode = inode->i_ino;
+	record->size = inode->i_size;
+	record->links = inode->i_nlink;
+	record->device = inode->i_sb->s_dev;
 	if (bpf_core_field_exists(inode->i_mtime_sec)) {
-		record->modified_s = BPF_CORE_READ(inode, i_mtime_sec);
-		record->modified_ns = BPF_CORE_READ(inode, i_mtime_nsec);
+		record->modified_s = inode->i_mtime_sec;
+		record->modified_ns = inode->i_mtime_nsec;
 	} else if (bpf_core_field_exists(timespec->__i_mtime)) {
-		record->modified_s = BPF_CORE_READ(timespec, __i_mtime.tv_sec);
-		record->modified_ns = BPF_CORE_READ(timespec, __i_mtime.tv_nsec);
+		record->modified_s = timespec->__i_mtime.tv_sec;
+		record->modified_ns = timespec->__i_mtime.tv_nsec;
 	} else {
-		record->modified_s = BPF_CORE_READ(old, i_mtime.tv_sec);
-		record->modified_ns = BPF_CORE_READ(old, i_mtime.tv_nsec);
+		record->modified_s = old->i_mtime.tv_sec;
+		record->modified_ns = old->i_mtime.tv_nsec;
 	}
 }
 
@@ -317,26 +317,26 @@ int on_exec(u64 *ctx)
 	record->reserved = 0;
 	s->used = 0;
 
-	file = BPF_CORE_READ(mm, exe_file);
-	fill_file(record, BPF_CORE_READ(file, f_inode));
-	put_path(s, BPF_CORE_READ(file, f_path.dentry), BPF_CORE_READ(file, f_path.mnt), EXECUTABLE_END);
+	file = mm->exe_file;
+	fill_file(record, file->f_inode);
+	put_path(s, file->f_path.dentry, file->f_path.mnt, EXECUTABLE_END);
 	record->executable_len = s->used;
 	if (s->cut)
 		record->head.flags |= EXEC_EXECUTABLE_CUT;
 
 	before = s->used;
-	put_path(s, BPF_CORE_READ(task, fs, pwd.dentry), BPF_CORE_READ(task, fs, pwd.mnt), CWD_END);
+	put_path(s, task->fs->pwd.dentry, task->fs->pwd.mnt, CWD_END);
 	record->cwd_len = s->used - before;
 	if (s->cut)
 		record->head.flags |= EXEC_CWD_CUT;
 
 	before = s->used;
-	put_cgroup(s, best_cgroup_node(BPF_CORE_READ(task, cgroups)));
+	put_cgroup(s, best_cgroup_node(task->cgroups));
 	record->cgroup_len = s->used - before;
 	if (s->cut)
 		record->head.flags |= EXEC_CGROUP_CUT;
 
-	tty = BPF_CORE_READ(signal, tty);
+	tty = signal->tty;
 	before = s->used;
 	if (tty && before <= CGROUP_END) {
 		n = bpf_probe_read_kernel_str(s->data + before, TTY_SPACE,
