@@ -180,20 +180,21 @@ impl Excerpt {
     /// Rules may be one line of a megabyte; what is shown fits a terminal.
     const BEFORE: usize = 60;
     const AFTER: usize = 40;
+    const WIDTH: usize = 110;
 
     fn of(line: &str, column: u32, end_column: u32) -> Self {
         let line = line.strip_suffix('\r').unwrap_or(line);
         let index = |column: u32| usize::try_from(column).unwrap_or(1).saturating_sub(1);
         let (start, end) = (index(column), index(end_column).max(index(column) + 1));
         let first = start.saturating_sub(Self::BEFORE);
-        let last = end.min(start + Self::AFTER) + Self::AFTER;
+        let last = (end.min(start + Self::AFTER) + Self::AFTER).max(first + Self::WIDTH);
         let mut excerpt = Self { text: String::new(), indent: 0, marked: 0 };
         if first > 0 {
             excerpt.text.push('…');
             excerpt.indent = 1;
         }
         let mut characters = line.chars().enumerate().skip(first);
-        for (at, character) in characters.by_ref().take_while(|(at, _)| *at < last) {
+        for (at, character) in characters.by_ref().take(last - first) {
             let shown = visible_character(character);
             let cells = shown.chars().map(cells_of).sum::<usize>();
             if at < start {

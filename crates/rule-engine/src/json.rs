@@ -166,8 +166,11 @@ impl Parser<'_> {
                 None => {
                     return Err(self.syntax("the text ends inside an object", Some("add the missing `}`")));
                 }
-                Some(_) => {
-                    let hint = "a key stands in double quotes, as in \"name\": …";
+                Some(other) => {
+                    let hint = match other {
+                        b'/' | b'#' => "JSON has no comments; use \"description\"",
+                        _ => "a key stands in double quotes, as in \"name\": …",
+                    };
                     return Err(self.syntax(format!("{} where a key should stand", self.found()), Some(hint)));
                 }
             }

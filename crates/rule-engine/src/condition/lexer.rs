@@ -146,6 +146,13 @@ impl Lexer<'_> {
             }
             _ => {
                 let end = rest.find(ends_word).unwrap_or(rest.len());
+                if end == 0 {
+                    // A lone `&`. Without this the lexer would stand still.
+                    let range = start..start + first.len_utf8();
+                    let hint = Some("write `and`; put a text with such characters in quotes".to_owned());
+                    let reason = format!("`{first}` is no operator");
+                    return Err(Finding::error(DiagnosticCode::UnknownOperator, range, reason, hint));
+                }
                 (TokenKind::Word(rest[..end].to_owned()), end)
             }
         };

@@ -6,13 +6,22 @@ fn document(text: &str) -> Document {
 
 fn faults(text: &str) -> Vec<(String, String)> {
     let document = document(text);
-    document.faults.iter().map(|fault| (text[fault.span.start..fault.span.end].to_owned(), fault.reason.clone())).collect()
+    document
+        .faults
+        .iter()
+        .map(|fault| (text[fault.span.start..fault.span.end].to_owned(), fault.reason.clone()))
+        .collect()
 }
 
 #[test]
 fn what_serde_json_reads_this_reads_alike() {
     for text in [
-        "null", " true ", "[ ]", "{ }", "-0.5e+10", "[1, [2, {\"a\": []}]]",
+        "null",
+        " true ",
+        "[ ]",
+        "{ }",
+        "-0.5e+10",
+        "[1, [2, {\"a\": []}]]",
         r#"{"a": "x\u4e2d\ud83d\ude00\n\/", "b": [false]}"#,
     ] {
         assert!(serde_json::from_str::<serde_json::Value>(text).is_ok(), "{text}");
