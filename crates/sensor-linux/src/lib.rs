@@ -60,24 +60,32 @@ impl Default for LinuxSensorOptions {
 /// what would help.
 ///
 /// # Errors
-/// If neither sensor can run here; the error is the proc connector's, after the
-/// reason why eBPF is not available was logged.
+/// If neither sensor can run here; the error says why of both.
 pub fn open(options: LinuxSensorOptions) -> Result<(Box<dyn Sensor>, Vec<String>), SensorError> {
-    match open_ebpf(options) {
+    let no_ebpf = match open_ebpf(options) {
         Ok(mut sensor) => {
             let notes = sensor.take_notes();
-            Ok((Box::new(sensor), notes))
+            return Ok((Box::new(sensor), notes));
         }
-        Err(error) => {
+        Err(error) => chain(&error),
+    };
+    match open_proc_connector() {
+        Ok(sensor) => {
             let note = format!(
-                "{}; the proc connector stands in for it: it misses facts of processes that end at once, and loses all \
-                 that happens while the agent is away",
-                chain(&error)
+                "{no_ebpf}; the proc connector stands in for it: it misses the facts of processes that end at once, and \
+                 all that happens while the agent is away"
             );
-            tracing::warn!(reason = note, "eBPF sensor not available");
-            let sensor = open_proc_connector()?;
             Ok((Box::new(sensor), vec![note]))
         }
+        Err(no_connector) => Err(neither(&no_ebpf, &chain(&no_connector))),
+    }
+}
+
+fn neither(no_ebpf: &str, no_connector: &str) -> SensorError {
+    SensorError::Unavailable {
+        sensor: "process sensor",
+        reason: format!("{no_ebpf}; {no_connector}"),
+        hint: "run the agent as root, outside of containers",
     }
 }
 
@@ -91,4 +99,17 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_any_sensor_both_reasons_are_told() {
+        let error =
+            neither("ebpf is not available here: no BTF", "proc_connector is not available here: no netlink");
+        let text = error.to_string();
+        assert!(text.contains("no BTF") && text.contains("no netlink") && text.contains("hint: "), "{text}");
+    }
 }

@@ -306,7 +306,7 @@ fn unavailable(doing: &'static str, error: &libbpf_rs::Error) -> SensorError {
             )
         } else {
             (
-                "the agent lacks CAP_BPF and CAP_PERFMON (before Linux 5.8: CAP_SYS_ADMIN)",
+                "the agent lacks CAP_BPF and CAP_PERFMON",
                 "run it as root, outside of containers that drop capabilities",
             )
         }
