@@ -1,0 +1,11 @@
+import { Bell, Gauge, ListTree, Monitor, Scale, Settings } from 'lucide-react';
+
+/** The main pages: order of the side bar, and `g` + key goes there. */
+export const PAGES = [
+  { id: 'dashboard', to: '/', key: 'd', icon: Gauge },
+  { id: 'alerts', to: '/alerts', key: 'a', icon: Bell },
+  { id: 'events', to: '/events', key: 'e', icon: ListTree },
+  { id: 'hosts', to: '/hosts', key: 'h', icon: Monitor },
+  { id: 'rules', to: '/rules', key: 'r', icon: Scale },
+  { id: 'settings', to: '/settings/{-$tab}', key: 's', icon: Settings },
+] as const;

@@ -1,0 +1,166 @@
+// The API's closed lists of words, and what stands on many pages.
+
+export const common = {
+  all: 'All',
+  cancel: 'Cancel',
+  clear: 'Clear',
+  close: 'Close',
+  copied: 'Copied',
+  copy: 'Copy',
+  create: 'Create',
+  delete: 'Delete',
+  loading: 'Loading…',
+  more: 'Show more',
+  nothingMatches: 'Nothing matches these filters',
+  pageNotFound: 'There is no such page',
+  refresh: 'Refresh',
+  retry: 'Try again',
+  save: 'Save',
+  total: '{{total}} in total',
+};
+
+export const errors = {
+  unreachable: 'The server does not answer. Check the connection and try again.',
+  not_signed_in: 'Your session has ended. Sign in again.',
+  wrong_password: 'The user name or the password is wrong.',
+  throttled: 'Too many attempts. Wait a moment and try again.',
+  busy: 'The server is busy. Try again.',
+  rule_refused: 'The rule has errors and was not saved.',
+};
+
+export const nav = {
+  main: 'Main',
+  skip: 'Skip to content',
+  dashboard: 'Dashboard',
+  alerts: 'Alerts',
+  events: 'Events',
+  hosts: 'Hosts',
+  rules: 'Rules',
+  settings: 'Settings',
+  theme: 'Theme',
+  language: 'Switch to Chinese',
+  account: 'Account',
+  changePassword: 'Change password',
+  signOut: 'Sign out',
+  live: 'Live',
+  reconnecting: 'Reconnecting…',
+};
+
+export const theme = { system: 'System', light: 'Light', dark: 'Dark' };
+
+export const shortcuts = {
+  title: 'Keyboard shortcuts',
+  goTo: 'Go to {{page}}',
+  search: 'Search on this page',
+  nextRow: 'Next row',
+  previousRow: 'Previous row',
+  openRow: 'Open the row',
+  close: 'Close a dialog or panel',
+  this: 'Show these shortcuts',
+};
+
+export const severity = {
+  critical: 'Critical',
+  high: 'High',
+  medium: 'Medium',
+  low: 'Low',
+  informational: 'Informational',
+};
+
+export const status = { new: 'New', in_progress: 'In progress', closed: 'Closed' };
+
+export const closeReason = {
+  true_positive: 'True positive',
+  false_positive: 'False positive',
+  benign: 'Benign',
+  duplicate: 'Duplicate',
+};
+
+export const mode = {
+  off: 'Off',
+  detect: 'Detect',
+  shadow: 'Shadow',
+  ask: 'Ask',
+  auto: 'Automatic',
+};
+
+export const action = {
+  alert: 'Alert',
+  log: 'Log',
+  terminate_process: 'Terminate process',
+  quarantine_file: 'Quarantine file',
+  block_connection: 'Block connection',
+  kill_tree: 'Kill process tree',
+  isolate_host: 'Isolate host',
+  collect_evidence: 'Collect evidence',
+};
+
+export const receipt = {
+  sent: 'sent',
+  applied: 'applied',
+  verified: 'verified',
+  failed: 'failed',
+  refused: 'refused',
+};
+
+export const role = {
+  viewer: 'Viewer',
+  analyst: 'Analyst',
+  responder: 'Responder',
+  detection_engineer: 'Detection engineer',
+  approver: 'Approver',
+  auditor: 'Auditor',
+  administrator: 'Administrator',
+};
+
+export const roleHint = {
+  viewer: 'Reads hosts, events, alerts and rules.',
+  analyst: 'Reads everything and works on alerts.',
+  responder: 'Works on alerts and acts on hosts.',
+  detection_engineer: 'Works on alerts and changes rules and their modes.',
+  approver: 'Reads everything and decides on actions that wait for a yes.',
+  auditor: 'Reads everything and the audit log.',
+  administrator: 'May do everything, users and settings included.',
+};
+
+export const ruleType = {
+  process: 'Process',
+  network: 'Network',
+  file: 'File',
+  registry: 'Registry',
+  attack: 'ATT&CK',
+  event_log: 'Event log',
+};
+
+export const eventType = {
+  process_start: 'Process start',
+  process_exit: 'Process exit',
+  detection: 'Detection',
+  response: 'Response',
+  agent_start: 'Agent start',
+  agent_stop: 'Agent stop',
+  agent_health: 'Agent health',
+  gap: 'Gap',
+};
+
+export const gapReason = {
+  kernel_ring_full: "the kernel's buffer was full",
+  netlink_overflow: 'a netlink socket overflowed',
+  process_gone: 'the process was gone before it could be read',
+  spool_full: "the agent's spool was full",
+  spool_write_failed: "the agent's disk refused a write",
+  spool_corrupt: 'a spooled batch was damaged',
+  server_refused: 'the server refused a batch for good',
+  agent_down: 'the agent was not running',
+  malformed_record: 'the kernel handed over an unreadable record',
+};
+
+export const range = {
+  '15m': 'Last 15 minutes',
+  '1h': 'Last hour',
+  '6h': 'Last 6 hours',
+  '24h': 'Last 24 hours',
+  '7d': 'Last 7 days',
+  '30d': 'Last 30 days',
+  custom: 'From – to',
+};
