@@ -83,6 +83,22 @@ impl Expression {
         }
     }
 
+    /// Roughly what judging it costs, in steps of comparing a short text.
+    pub(crate) fn cost(&self) -> u32 {
+        match self {
+            Self::All(parts) | Self::Any(parts) => {
+                parts.iter().map(Self::cost).fold(0, |sum, cost| sum.saturating_add(cost))
+            }
+            Self::Not(inner) => inner.cost(),
+            Self::Test(test) => match test.check {
+                Check::Matches(_) => 20,
+                Check::Contains(_) => 4,
+                Check::In(_) | Check::NumberIn(_) => 2,
+                _ => 1,
+            },
+        }
+    }
+
     pub(crate) fn holds(&self, view: &EventView<'_>) -> bool {
         match self {
             Self::All(parts) => parts.iter().all(|part| part.holds(view)),

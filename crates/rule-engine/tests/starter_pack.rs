@@ -17,7 +17,7 @@ fn pack() -> PathBuf {
 }
 
 fn rule_files() -> BTreeSet<PathBuf> {
-    let files = fs::read_dir(pack()).unwrap().map(|entry| entry.unwrap().path());
+    let files = fs::read_dir(pack()).expect("the pack").map(|entry| entry.expect("an entry").path());
     files
         .filter(|path| {
             path.to_string_lossy().ends_with(".json") && !path.to_string_lossy().ends_with(".test.json")
@@ -26,7 +26,7 @@ fn rule_files() -> BTreeSet<PathBuf> {
 }
 
 fn read(path: &Path) -> Vec<ParsedRule> {
-    let text = fs::read_to_string(path).unwrap();
+    let text = fs::read_to_string(path).expect("a rule file");
     let outcome = parse_rules(&path.to_string_lossy(), &text);
     let findings: String = outcome.diagnostics.iter().map(|finding| finding.render(&text)).collect();
     assert!(findings.is_empty(), "{findings}");

@@ -41,7 +41,10 @@ impl Binder {
 
     fn parts(&mut self, parts: &[Tree]) -> Option<Vec<Expression>> {
         let bound: Vec<_> = parts.iter().map(|part| self.tree(part)).collect();
-        bound.into_iter().collect()
+        let mut bound: Vec<Expression> = bound.into_iter().collect::<Option<_>>()?;
+        // Tests have no effects, so the cheap ones may go first.
+        bound.sort_by_key(Expression::cost);
+        Some(bound)
     }
 
     fn comparison(&mut self, comparison: &Comparison) -> Result<Test, Finding> {

@@ -1,0 +1,106 @@
+//! `edr rules check` as a user runs it.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value as Json;
+
+fn edr(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_edr")).args(arguments).current_dir(folder).output().expect("edr runs")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("UTF-8")
+}
+
+fn rule(id: u32, condition: &str) -> String {
+    format!(
+        "{{\"id\": {id}, \"name\": \"r{id}\", \"type\": \"process\", \"severity\": \"low\",\n  \
+         \"conditions\": [\"{condition}\"], \"actions\": [\"alert\"]}}"
+    )
+}
+
+#[test]
+fn the_starter_pack_is_in_order() {
+    let pack = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../rules");
+    let output = edr(&pack, &["rules", "check", "."]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert!(out(&output).ends_with(" loaded, 0 refused; 0 errors, 0 warnings\n"), "{}", out(&output));
+}
+
+#[test]
+fn errors_are_shown_with_their_place_and_the_rest_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("a/b")).unwrap();
+    fs::write(folder.path().join("a/good.json"), rule(1, "name = 'a'")).unwrap();
+    fs::write(folder.path().join("a/b/bad.json"), rule(2, "nmae = 'a'")).unwrap();
+    fs::write(folder.path().join("a/b/same.json"), rule(1, "name = 'b'")).unwrap();
+    fs::write(folder.path().join("a/b/bad.test.json"), "not looked at").unwrap();
+    fs::write(folder.path().join("a/b/pack.toml"), "not looked at").unwrap();
+    let output = edr(folder.path(), &["rules", "check", "a"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(out(&output), "3 files: 1 rule loaded, 2 refused; 2 errors, 0 warnings\n");
+    let shown = err(&output);
+    assert!(
+        shown.contains("a/b/bad.json:2:19: error[unknown-field]: `nmae` is not a field of process rules\n"),
+        "{shown}"
+    );
+    assert!(shown.contains("  hint: did you mean `name`?\n"), "{shown}");
+    assert!(shown.contains("error[duplicate-id]"), "{shown}");
+
+    let output = edr(folder.path(), &["rules", "check", "-json-errors", "a/b/bad.json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let lines: Vec<Json> = out(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 1);
+    assert_eq!(
+        (&lines[0]["code"], &lines[0]["line"], &lines[0]["column"]),
+        (&"unknown-field".into(), &2.into(), &19.into())
+    );
+    assert!(err(&output).starts_with("1 file: 0 rules loaded, 1 refused"));
+}
+
+#[test]
+fn a_rule_without_source_is_a_warning_and_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = rule(1, "remote_port = 4444").replace("process", "network");
+    fs::write(folder.path().join("n.json"), network).unwrap();
+    let output = edr(folder.path(), &["rules", "check", "n.json"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(
+        err(&output)
+            .contains("warning[no-source]: rule `1` can never fire here: no source of network events")
+    );
+}
+
+#[test]
+fn a_wrong_command_line_exits_with_two() {
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, complaint) in [
+        (&["rules", "check"] as &[&str], "no path given"),
+        (&["rules", "check", "missing.json"], "`missing.json` can't be read"),
+        (&["rules", "check", "."], "no rule files found"),
+        (&["rules", "check", "--json-error", "."], "did you mean `--json-errors`?"),
+        (&["rules", "check", "--json-errors=yes", "."], "json-errors"),
+        (&["rule", "check"], "did you mean `rules`?"),
+        (&[], "no command given"),
+    ] {
+        let output = edr(folder.path(), arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", err(&output));
+        assert!(err(&output).contains(complaint), "{arguments:?}: {}", err(&output));
+        assert!(out(&output).is_empty());
+    }
+}
+
+#[test]
+fn help_lists_the_commands() {
+    for help in ["--help", "-help", "help"] {
+        let output = edr(Path::new("."), &[help]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(out(&output).contains("edr rules check PATH…"), "{}", out(&output));
+    }
+}
