@@ -1,0 +1,101 @@
+//! From a process of the table to the body of an event.
+
+use event_model::{BootId, Process, ProcessEntityId, ProcessExit, ProcessStart, ProcessSummary, StartKind};
+use sensor_api::ProcessKey;
+
+use crate::clock::WallClock;
+use crate::process_table::{Entry, ProcessTable};
+
+/// Ancestors that a detection carries.
+const MAX_ANCESTRY: usize = 16;
+
+/// What all events of one boot share.
+#[derive(Debug, Clone, Copy)]
+pub struct Enricher<'a> {
+    /// The boot.
+    pub boot_id: BootId,
+    /// Its clock.
+    pub clock: &'a WallClock,
+    /// Its processes.
+    pub table: &'a ProcessTable,
+}
+
+impl Enricher<'_> {
+    /// The start of a process, without the hash of its image.
+    pub fn process_start(&self, key: ProcessKey, kind: StartKind) -> Option<ProcessStart> {
+        let entry = self.table.entry(key)?;
+        let image = &entry.image;
+        Some(ProcessStart {
+            kind,
+            process: self.process(key, entry),
+            parent: self.parent(entry),
+            args: image.args.clone(),
+            args_bytes: image.args_bytes,
+            args_truncated: image.args_truncated,
+            working_directory: image.working_directory.clone(),
+            user: image.user.clone(),
+            tty: image.tty.clone(),
+            session_id: image.session_id,
+            inode: image.file.map(|file| file.inode),
+            device: image.file.map(|file| file.device),
+            image_deleted: image.image_deleted,
+            sha256: None,
+            hash_skipped: None,
+            container_id: image.container_id.clone(),
+            cgroup_path: image.cgroup_path.clone(),
+        })
+    }
+
+    /// The end of a process.
+    pub fn process_exit(&self, key: ProcessKey, at_ns: u64, wait_status: u32) -> Option<ProcessExit> {
+        let entry = self.table.entry(key)?;
+        // The layout of wait(2): the low seven bits are the signal, 0x80 is the
+        // core dump flag, the next eight bits are the exit code.
+        let signal = wait_status & 0x7f;
+        let code = (wait_status >> 8) & 0xff;
+        Some(ProcessExit {
+            process: self.process(key, entry),
+            parent: self.parent(entry),
+            user: entry.image.user.clone(),
+            end: self.clock.at(at_ns),
+            exit_code: (signal == 0).then(|| u8::try_from(code).unwrap_or(u8::MAX)),
+            exit_signal: (signal != 0).then(|| u8::try_from(signal).unwrap_or(u8::MAX)),
+            run_time_ns: at_ns.saturating_sub(key.start_ns),
+        })
+    }
+
+    /// The process and its ancestors, nearest first.
+    pub fn ancestry(&self, key: ProcessKey) -> Vec<ProcessSummary> {
+        let own = self.table.entry(key).map(|entry| (key, entry));
+        own.into_iter()
+            .chain(self.table.ancestors(key))
+            .take(MAX_ANCESTRY)
+            .map(|(key, entry)| ProcessSummary {
+                entity_id: self.entity_id(key),
+                pid: key.pid,
+                executable: entry.image.executable.clone(),
+                command_line: entry.image.command_line.clone(),
+                user: entry.image.user.name.clone().unwrap_or_else(|| entry.image.user.id.to_string()),
+                start: self.clock.at(key.start_ns),
+            })
+            .collect()
+    }
+
+    fn entity_id(&self, key: ProcessKey) -> ProcessEntityId {
+        ProcessEntityId::new(self.boot_id, key.pid, key.start_ns)
+    }
+
+    fn process(&self, key: ProcessKey, entry: &Entry) -> Process {
+        Process {
+            entity_id: self.entity_id(key),
+            start: self.clock.at(key.start_ns),
+            executable: entry.image.executable.clone(),
+            command_line: entry.image.command_line.clone(),
+        }
+    }
+
+    fn parent(&self, entry: &Entry) -> Option<Process> {
+        let key = entry.parent?;
+        Some(self.process(key, self.table.entry(key)?))
+    }
+}

@@ -1,0 +1,105 @@
+//! What a process runs and as whom: the facts of an exec, made ready for events.
+
+use std::sync::Arc;
+
+use event_model::User;
+use protocol::wire::MAX_TEXT_BYTES;
+use sensor_api::{ImageFile, ObservedImage};
+
+use crate::container::container_of;
+use crate::users::Users;
+
+/// An image and its surroundings. Forked children share their parent's.
+#[derive(Debug, Clone, Default)]
+pub struct Image {
+    /// Absolute path; empty where nobody saw the exec.
+    pub executable: String,
+    /// Arguments joined by spaces.
+    pub command_line: String,
+    /// Arguments.
+    pub args: Vec<String>,
+    /// Full length of the arguments in bytes.
+    pub args_bytes: u64,
+    /// True where something of them was cut.
+    pub args_truncated: bool,
+    /// Working directory at the exec.
+    pub working_directory: Option<String>,
+    /// Whom it runs as.
+    pub user: User,
+    /// Controlling terminal.
+    pub tty: Option<String>,
+    /// PID of the session leader.
+    pub session_id: Option<u32>,
+    /// The file.
+    pub file: Option<ImageFile>,
+    /// The file had no name in any directory.
+    pub image_deleted: bool,
+    /// Container id.
+    pub container_id: Option<String>,
+    /// Cgroup path.
+    pub cgroup_path: Option<String>,
+    /// A thread of the kernel itself.
+    pub kernel_thread: bool,
+}
+
+impl Image {
+    /// For a process whose exec nobody saw.
+    pub fn unknown() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// False for [`unknown`](Self::unknown).
+    pub fn is_known(&self) -> bool {
+        self.kernel_thread || !self.executable.is_empty()
+    }
+}
+
+/// Makes images of observations.
+#[derive(Debug)]
+pub struct Images {
+    users: Users,
+}
+
+impl Default for Images {
+    fn default() -> Self {
+        Self { users: Users::new("/etc/passwd") }
+    }
+}
+
+impl Images {
+    /// The observed image with the names that this host gives to its numbers.
+    pub fn take(&mut self, observed: &ObservedImage) -> Arc<Image> {
+        let mut name = |id: u32| self.users.name(id).map(str::to_owned);
+        let user = User {
+            id: observed.uid,
+            name: name(observed.uid),
+            effective_id: observed.euid,
+            group_id: observed.gid,
+            login_id: observed.login_uid,
+            login_name: observed.login_uid.and_then(&mut name),
+        };
+        let mut command_line = observed.args.join(" ");
+        let mut args_truncated = observed.args_truncated;
+        if command_line.len() > MAX_TEXT_BYTES {
+            // What the wire would cut is cut here, where it can be marked.
+            command_line.truncate(command_line.floor_char_boundary(MAX_TEXT_BYTES));
+            args_truncated = true;
+        }
+        Arc::new(Image {
+            executable: observed.executable.clone(),
+            command_line,
+            args: observed.args.clone(),
+            args_bytes: observed.args_bytes,
+            args_truncated,
+            working_directory: observed.working_directory.clone(),
+            user,
+            tty: observed.tty.clone(),
+            session_id: observed.session_id,
+            file: observed.image,
+            image_deleted: observed.image_deleted,
+            container_id: observed.cgroup_path.as_deref().and_then(container_of).map(str::to_owned),
+            cgroup_path: observed.cgroup_path.clone(),
+            kernel_thread: observed.kernel_thread,
+        })
+    }
+}

@@ -1,0 +1,173 @@
+//! From an event to verdicts, and from a verdict to the act.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use event_model::{
+    ActionKind, Detection, DetectionId, EventBody, EventHeader, EventRecord, EventType, Field, FieldSource,
+    ProcessSummary, ReceiptState, ResponseMode, ResponseReceipt, ResponseTarget, RuleReference, Timestamp,
+    ValueRef,
+};
+use response::{Guards, Plan, Target, Terminator};
+use rule_engine::{Phase, RuleHead};
+use uuid::Uuid;
+
+use crate::rules::ActiveRules;
+use crate::run_state::Caution;
+
+/// An event that has its number but is not a record yet, as rules see it.
+pub struct Numbered<'a> {
+    /// Place and time.
+    pub header: &'a EventHeader,
+    /// Content.
+    pub body: &'a EventBody,
+}
+
+impl FieldSource for Numbered<'_> {
+    fn event_type(&self) -> EventType {
+        self.body.event_type()
+    }
+
+    fn observed_at(&self) -> Timestamp {
+        self.header.observed_at
+    }
+
+    fn value(&self, field: Field) -> Option<ValueRef<'_>> {
+        self.body.value(field)
+    }
+}
+
+/// One rule matched.
+#[derive(Debug)]
+pub struct Verdict {
+    id: DetectionId,
+    rule: RuleReference,
+    matched: Vec<String>,
+    actions: Vec<ActionKind>,
+}
+
+impl Verdict {
+    /// The detection, now that the event is a record.
+    pub fn detection(self, event: &EventRecord, ancestry: Vec<ProcessSummary>) -> Detection {
+        let Self { id, rule, matched, actions } = self;
+        Detection { id, rule, event: event.clone(), ancestry, matched, actions }
+    }
+}
+
+/// Judges events, and acts where a rule says so.
+pub struct Judge {
+    guards: Guards,
+    terminator: Terminator,
+    receipts: mpsc::Receiver<ResponseReceipt>,
+    own_receipts: mpsc::Sender<ResponseReceipt>,
+    caution: Caution,
+    rules: Arc<ActiveRules>,
+}
+
+impl Judge {
+    /// A judge without rules.
+    ///
+    /// # Errors
+    /// If the response can't start its thread.
+    pub fn new(
+        processes: Arc<dyn sensor_api::ProcessClock>,
+        clock: response::Clock,
+        caution: Caution,
+    ) -> std::io::Result<Self> {
+        let (own_receipts, receipts) = mpsc::channel();
+        let terminator = Terminator::new(processes, clock, own_receipts.clone())?;
+        let (guards, rules) = (Guards::of_this_host(), Arc::default());
+        Ok(Self { guards, terminator, receipts, own_receipts, caution, rules })
+    }
+
+    /// Judges by these rules from now on.
+    pub fn use_rules(&mut self, rules: Arc<ActiveRules>) {
+        self.rules = rules;
+    }
+
+    /// The rules in use.
+    pub fn rules(&self) -> &Arc<ActiveRules> {
+        &self.rules
+    }
+
+    /// Judges one event in one phase. Where a rule acts, the first signal is sent before this returns.
+    pub fn judge(&mut self, event: &Numbered<'_>, phase: Phase, target: Option<&Target>) -> Vec<Verdict> {
+        let rules = Arc::clone(&self.rules);
+        let matches = rules.set.evaluate(event, phase);
+        if matches.is_empty() {
+            return Vec::new();
+        }
+        let event_id = event.header.event_id();
+        let mut verdicts = Vec::with_capacity(matches.len());
+        for one in matches {
+            let id = DetectionId::of_match(event_id, &one.rule.id);
+            if let Some(target) = target {
+                self.respond(id, one.rule, target);
+            }
+            let matched = one.matched.into_iter().map(str::to_owned).collect();
+            let actions = one.rule.actions.clone();
+            verdicts.push(Verdict { id, rule: one.rule.reference(), matched, actions });
+        }
+        verdicts
+    }
+
+    /// Receipts that came in since the last call.
+    pub fn receipts(&self) -> impl Iterator<Item = ResponseReceipt> {
+        self.receipts.try_iter()
+    }
+
+    /// Looks again which services are protected.
+    pub fn refresh_guards(&mut self) {
+        self.guards.refresh();
+    }
+
+    /// Waits for receipts of what was begun, for a clean stop.
+    pub fn finish(&self, limit: std::time::Duration) {
+        self.terminator.finish(limit);
+    }
+
+    fn respond(&mut self, detection_id: DetectionId, rule: &RuleHead, target: &Target) {
+        if !matches!(rule.mode, ResponseMode::Shadow | ResponseMode::Ask | ResponseMode::Auto) {
+            return;
+        }
+        for &action in &rule.actions {
+            match action {
+                ActionKind::Alert | ActionKind::Log => {}
+                _ if self.caution == Caution::SafeMode => {
+                    let reason = "the agent is in safe mode after repeated crashes, it does not act";
+                    self.refuse(detection_id, action, target, reason.to_owned());
+                }
+                ActionKind::TerminateProcess => {
+                    let plan = Plan { detection_id, target: target.clone(), grace: rule.terminate_grace };
+                    match self.guards.authorise(plan, rule.mode) {
+                        Ok(authorised) => self.terminator.act(authorised),
+                        Err(refused) => self.tell(refused.1),
+                    }
+                }
+                _ => {
+                    let reason = format!("`{action}` is not available in this version of the agent");
+                    self.refuse(detection_id, action, target, reason);
+                }
+            }
+        }
+    }
+
+    fn refuse(&self, detection_id: DetectionId, action: ActionKind, target: &Target, reason: String) {
+        let mut place = detection_id.as_bytes().to_vec();
+        place.extend_from_slice(action.as_str().as_bytes());
+        self.tell(ResponseReceipt {
+            id: Uuid::new_v5(detection_id.as_uuid(), &place),
+            detection_id,
+            action,
+            target: ResponseTarget { entity_id: target.entity_id, executable: target.executable.clone() },
+            state: ReceiptState::Refused,
+            reason,
+            steps: Vec::new(),
+        });
+    }
+
+    fn tell(&self, receipt: ResponseReceipt) {
+        // The receiver is a field of this very value.
+        let _ = self.own_receipts.send(receipt);
+    }
+}

@@ -1,0 +1,30 @@
+//! The agent: watches one host, judges what it sees, acts at once, and tells the server.
+//!
+//! ```text
+//! sensor ─► pipeline: process table ─► event ─► rules ─► response ─► recorder ─► spool ─► uplink ─► server
+//!                                                          │            └─► -output
+//!                                                          └─► proof ─► receipt, back into the pipeline
+//! ```
+//!
+//! The [`pipeline`] is one thread, in which everything observed is handled in the
+//! order of the kernel. The uplink is another, and may be away for as long as the
+//! spool has room: judging and acting never wait for the server.
+
+pub mod clock;
+pub mod container;
+pub mod enrich;
+pub mod host;
+pub mod image;
+pub mod image_hash;
+pub mod judge;
+pub mod note;
+pub mod options;
+pub mod output;
+pub mod pipeline;
+pub mod process_table;
+pub mod recorder;
+pub mod rules;
+pub mod run_state;
+mod state_file;
+
+pub mod users;

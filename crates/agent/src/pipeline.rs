@@ -1,0 +1,452 @@
+//! The one thread that everything observed goes through, in kernel order:
+//! process table, event, number, rules, response, hash, remaining rules, records.
+//!
+//! It waits for nothing but the sensor. Sending, writing `-output` and proving a
+//! kill are other threads'; what this one does per event is bounded.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use event_model::{
+    AgentHealth, AgentStart, AgentStop, BootId, EventBody, EventRecord, EventType, Gap, GapReason,
+    ProcessEntityId, RecordBody, ResponseReceipt, StartKind, Timestamp,
+};
+use response::Target;
+use rule_engine::Phase;
+use sensor_api::{Observation, Observed, ObservedLoss, ProcessKey, Sensor, SensorError, SensorPosition};
+
+use crate::clock::{WallClock, boot_ns};
+use crate::enrich::Enricher;
+use crate::image::Images;
+use crate::image_hash::ImageHashes;
+use crate::judge::{Judge, Numbered, Verdict};
+use crate::process_table::{Life, ProcessTable};
+use crate::recorder::Recorder;
+use crate::rules::RuleBook;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+const POLL: Duration = Duration::from_millis(5);
+const HEALTH_EVERY: Duration = Duration::from_secs(60);
+
+/// Detections logged in any second; whoever can trigger a rule must not fill the disk with log lines.
+const LOGGED_DETECTIONS: u32 = 20;
+
+/// Asks the pipeline to stop.
+#[derive(Debug, Default)]
+pub struct Stop {
+    asked: AtomicBool,
+    signal: AtomicU8,
+}
+
+impl Stop {
+    /// Stop, because of that signal.
+    pub fn ask(&self, signal: u8) {
+        self.signal.store(signal, Ordering::Relaxed);
+        self.asked.store(true, Ordering::Release);
+    }
+}
+
+/// The server refused a batch for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedBatch {
+    /// The boot of its records.
+    pub boot_id: [u8; 16],
+    /// How many.
+    pub records: u64,
+    /// When they were observed.
+    pub span: (i64, i64),
+}
+
+/// What the run before this one left.
+#[derive(Debug, Clone, Copy)]
+pub struct Before {
+    /// Its sensor's stream, if it had one.
+    pub stream: Option<u64>,
+    /// Time of its last record.
+    pub until: Timestamp,
+}
+
+/// What a pipeline needs.
+pub struct Parts {
+    /// The source.
+    pub sensor: Box<dyn Sensor>,
+    /// The boot.
+    pub boot_id: BootId,
+    /// Its clock.
+    pub clock: Arc<WallClock>,
+    /// Who is there; restored forks included.
+    pub table: ProcessTable,
+    /// Rules and response.
+    pub judge: Judge,
+    /// The way out.
+    pub recorder: Recorder,
+    /// Rules that may change.
+    pub rules: Arc<RuleBook>,
+    /// Batches that the server refused.
+    pub refused: mpsc::Receiver<RefusedBatch>,
+    /// What was before, if anything was.
+    pub before: Option<Before>,
+    /// For the agent's start event.
+    pub config_hash: String,
+    /// For the agent's start event.
+    pub previous_end: &'static str,
+    /// Goes up by one with each completed round; for tests and a watchdog.
+    pub rounds: Arc<AtomicU64>,
+}
+
+/// Runs until it is asked to stop, or the sensor fails. The sensor is shut down at the end.
+///
+/// # Errors
+/// The sensor's error; what was observed before is recorded all the same.
+pub fn run(parts: Parts, stop: &Stop) -> Result<(), SensorError> {
+    let Parts { mut sensor, recorder, boot_id, clock, table, judge, rules, refused, before, .. } = parts;
+    let mut work = Work {
+        sensor_name: sensor.name(),
+        boot_id,
+        clock,
+        table,
+        images: Images::default(),
+        hashes: ImageHashes::default(),
+        judge,
+        recorder,
+        rules,
+        refused,
+        before,
+        steps: Vec::new(),
+        lives_doubtful: false,
+        logged: (Instant::now(), 0),
+    };
+    sensor.wake_on_process_start(work.use_new_rules().unwrap_or(false));
+    work.tell_start(parts.config_hash, parts.previous_end);
+    let mut result = Ok(());
+    let (mut second, mut health) = (Instant::now(), Instant::now());
+    while !stop.asked.load(Ordering::Acquire) {
+        let mut committed = work.recorder.stored_position();
+        let polled = work.poll(sensor.as_mut(), POLL);
+        if let Some(position) =
+            work.recorder.stored_position().filter(|position| Some(*position) != committed)
+        {
+            sensor.commit(position);
+            committed = Some(position);
+        }
+        if let Err(error) = polled {
+            result = Err(error);
+            break;
+        }
+        if let Some(at_once) = work.use_new_rules() {
+            sensor.wake_on_process_start(at_once);
+        }
+        if second.elapsed() >= Duration::from_secs(1) {
+            second = Instant::now();
+            work.each_second();
+        }
+        if health.elapsed() >= HEALTH_EVERY {
+            health = Instant::now();
+            work.tell_health();
+        }
+        work.flush_if_due();
+        if let Some(position) =
+            work.recorder.stored_position().filter(|position| Some(*position) != committed)
+        {
+            sensor.commit(position);
+        }
+        parts.rounds.fetch_add(1, Ordering::Relaxed);
+    }
+    work.finish(sensor.as_mut(), stop, &result);
+    sensor.shut_down().and(result)
+}
+
+struct Work {
+    sensor_name: &'static str,
+    boot_id: BootId,
+    clock: Arc<WallClock>,
+    table: ProcessTable,
+    images: Images,
+    hashes: ImageHashes,
+    judge: Judge,
+    recorder: Recorder,
+    rules: Arc<RuleBook>,
+    refused: mpsc::Receiver<RefusedBatch>,
+    before: Option<Before>,
+    steps: Vec<Life>,
+    /// An exit may have been lost, so that the table holds processes that are gone.
+    lives_doubtful: bool,
+    logged: (Instant, u32),
+}
+
+impl Work {
+    fn poll(&mut self, sensor: &mut dyn Sensor, timeout: Duration) -> Result<(), SensorError> {
+        let asked_ns = boot_ns();
+        let mut latest = None;
+        let result = sensor.poll(timeout, &mut |observed| {
+            latest = Some(observed.at_ns);
+            self.observe(&observed);
+        });
+        // Only as far as the stream has come: the exec of a waiting fork may stand
+        // in the ring unread. An empty ring has come as far as the question was.
+        let mut steps = std::mem::take(&mut self.steps);
+        self.table.tell_waiting(latest.unwrap_or(asked_ns), &mut steps);
+        self.tell_steps(steps);
+        self.tell_receipts();
+        result
+    }
+
+    fn observe(&mut self, observed: &Observed) {
+        if let Observation::Lost(loss) = &observed.what {
+            self.tell_loss(loss);
+        }
+        if let Some(position) = observed.position {
+            self.tell_absence(position);
+        }
+        let mut steps = std::mem::take(&mut self.steps);
+        self.table.observe(observed.at_ns, &observed.what, &mut self.images, &mut steps);
+        self.tell_steps(steps);
+        if let Some(position) = observed.position {
+            self.recorder.reached(position);
+        }
+        self.flush_if_due();
+    }
+
+    /// Tells the steps and gives the list back for use again.
+    fn tell_steps(&mut self, mut steps: Vec<Life>) {
+        for step in steps.drain(..) {
+            match step {
+                Life::Started { key, kind, at_ns } => self.tell_process_start(key, kind, at_ns),
+                Life::Ended { key, at_ns, wait_status } => self.tell_process_exit(key, at_ns, wait_status),
+            }
+        }
+        self.steps = steps;
+    }
+
+    fn tell_process_start(&mut self, key: ProcessKey, kind: StartKind, at_ns: u64) {
+        let enricher = Enricher { boot_id: self.boot_id, clock: &self.clock, table: &self.table };
+        let Some(start) = enricher.process_start(key, kind) else { return };
+        let header = self.recorder.number(at_ns);
+        let target = self.target(key);
+        let mut body = EventBody::ProcessStart(Box::new(start));
+        let event = Numbered { header: &header, body: &body };
+        let mut verdicts = self.judge.judge(&event, Phase::WithoutHash, target.as_ref());
+
+        // Only now: hashing takes longer than everything before it.
+        let image =
+            self.table.entry(key).and_then(|entry| Some((entry.image.file?, entry.image.executable.clone())));
+        if let (EventBody::ProcessStart(start), Some((file, path))) = (&mut body, image) {
+            match self.hashes.hash(key.pid, &path, &file) {
+                Ok(hash) => start.sha256 = Some(hash),
+                Err(reason) => start.hash_skipped = Some(reason),
+            }
+        }
+        if self.judge.rules().set.needs_hash(EventType::ProcessStart) {
+            let event = Numbered { header: &header, body: &body };
+            verdicts.extend(self.judge.judge(&event, Phase::HashOnly, target.as_ref()));
+        }
+        let event = EventRecord::from_body(header, &body);
+        self.record(event, verdicts, key);
+    }
+
+    fn tell_process_exit(&mut self, key: ProcessKey, at_ns: u64, wait_status: u32) {
+        let enricher = Enricher { boot_id: self.boot_id, clock: &self.clock, table: &self.table };
+        let Some(exit) = enricher.process_exit(key, at_ns, wait_status) else { return };
+        let header = self.recorder.number(at_ns);
+        let body = EventBody::ProcessExit(Box::new(exit));
+        // The process is gone: there is nothing to act on.
+        let verdicts = self.judge.judge(&Numbered { header: &header, body: &body }, Phase::All, None);
+        let event = EventRecord::from_body(header, &body);
+        self.record(event, verdicts, key);
+    }
+
+    /// The event, then its detections.
+    fn record(&mut self, event: EventRecord, verdicts: Vec<Verdict>, key: ProcessKey) {
+        let header = event.header.clone();
+        if verdicts.is_empty() {
+            self.recorder.push(header, RecordBody::Event(event));
+            return;
+        }
+        let enricher = Enricher { boot_id: self.boot_id, clock: &self.clock, table: &self.table };
+        let ancestry = enricher.ancestry(key);
+        self.recorder.push(header.clone(), RecordBody::Event(event.clone()));
+        for verdict in verdicts {
+            let detection = verdict.detection(&event, ancestry.clone());
+            if self.may_log() {
+                tracing::info!(
+                    rule.id = %detection.rule.id, rule.name = detection.rule.name, process.pid = key.pid,
+                    mode = %detection.rule.mode, "detection"
+                );
+            }
+            let header = self.recorder.number(header.monotonic_ns);
+            self.recorder.push(header, RecordBody::Detection(Box::new(detection)));
+        }
+    }
+
+    fn target(&self, key: ProcessKey) -> Option<Target> {
+        let image = &self.table.entry(key)?.image;
+        Some(Target {
+            entity_id: ProcessEntityId::new(self.boot_id, key.pid, key.start_ns),
+            executable: image.executable.clone(),
+            image: image.file.map(|file| (file.device, file.inode)),
+            kernel_thread: image.kernel_thread,
+        })
+    }
+
+    fn tell_receipts(&mut self) {
+        let receipts: Vec<ResponseReceipt> = self.judge.receipts().collect();
+        for receipt in receipts {
+            if self.may_log() {
+                tracing::info!(
+                    action = %receipt.action, state = %receipt.state, reason = receipt.reason,
+                    process.pid = receipt.target.entity_id.pid(), "response"
+                );
+            }
+            let header = self.recorder.number(boot_ns());
+            self.recorder.push(header, RecordBody::Receipt(Box::new(receipt)));
+        }
+        while let Ok(RefusedBatch { boot_id, records, span }) = self.refused.try_recv() {
+            let gap = (Some(records), Timestamp::from_nanos(span.0), Timestamp::from_nanos(span.1));
+            self.recorder.tell_lost_records(GapReason::ServerRefused, Some(boot_id), gap);
+        }
+    }
+
+    fn tell_loss(&mut self, loss: &ObservedLoss) {
+        self.lives_doubtful = true;
+        if loss.reason == GapReason::AgentDown {
+            self.before = None;
+        }
+        self.recorder.count_kernel_loss(loss.count.unwrap_or(0));
+        self.recorder.tell_gap(Gap {
+            sensor: self.sensor_name,
+            reason: loss.reason,
+            what: loss.what,
+            count: loss.count,
+            from: self.clock.at(loss.from_ns),
+            until: self.clock.at(loss.until_ns),
+        });
+    }
+
+    /// The first observation tells whether anything watched since the run before this one.
+    fn tell_absence(&mut self, first: SensorPosition) {
+        let Some(before) = self.before.take() else { return };
+        if before.stream != Some(first.stream) {
+            self.recorder.tell_gap(Gap {
+                sensor: self.sensor_name,
+                reason: GapReason::AgentDown,
+                what: "observations",
+                count: None,
+                from: before.until,
+                until: self.clock.now(),
+            });
+        }
+    }
+
+    /// Takes up changed rules; `Some` says whether process starts must come at once.
+    fn use_new_rules(&mut self) -> Option<bool> {
+        let active = self.rules.active();
+        if Arc::ptr_eq(&active, self.judge.rules()) {
+            return None;
+        }
+        let at_once = active.may_act_on_start();
+        self.judge.use_rules(active);
+        Some(at_once)
+    }
+
+    fn flush_if_due(&mut self) {
+        if self.recorder.is_due() {
+            self.recorder.flush(self.table.waiting());
+        }
+    }
+
+    fn each_second(&mut self) {
+        self.clock.refresh();
+        if self.rules.reload_if_changed() {
+            tracing::info!("rules were loaded again");
+        }
+        if std::mem::take(&mut self.lives_doubtful) {
+            self.table.sweep(boot_ns(), |pid| Path::new(&format!("/proc/{pid}")).exists());
+        }
+    }
+
+    fn tell_start(&mut self, config_hash: String, previous_end: &'static str) {
+        let rules = self.judge.rules();
+        let start = AgentStart {
+            version: VERSION.to_owned(),
+            sensor: self.sensor_name.to_owned(),
+            config_hash,
+            rules_version: rules.version,
+            rules_loaded: rules.set.len() as u64,
+            previous_end,
+        };
+        self.recorder.tell(boot_ns(), &EventBody::AgentStart(start));
+    }
+
+    fn tell_health(&mut self) {
+        self.judge.refresh_guards();
+        let rules = self.judge.rules();
+        let counters = self.recorder.counters();
+        let (memory_bytes, cpu_ms) = own_usage();
+        let health = AgentHealth {
+            version: VERSION.to_owned(),
+            sensor: self.sensor_name.to_owned(),
+            rules_version: rules.version,
+            rules_loaded: rules.set.len() as u64,
+            records_produced: self.recorder.produced(),
+            records_dropped: counters.dropped,
+            kernel_lost: counters.kernel_lost,
+            spool_bytes: self.recorder.spool_bytes(),
+            memory_bytes,
+            cpu_ms,
+            processes_tracked: self.table.live() as u64,
+        };
+        self.recorder.tell(boot_ns(), &EventBody::AgentHealth(health));
+    }
+
+    /// Takes in what is left, tells the stop, and writes everything out.
+    fn finish(&mut self, sensor: &mut dyn Sensor, stop: &Stop, result: &Result<(), SensorError>) {
+        // Bounded: on a busy host the stream never ends.
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let asked_ns = boot_ns();
+        let mut reached = result.is_err();
+        while !reached && Instant::now() < deadline {
+            let mut last = None;
+            let polled = sensor.poll(Duration::ZERO, &mut |observed| {
+                last = Some(observed.at_ns);
+                self.observe(&observed);
+            });
+            reached = polled.is_err() || last.is_none_or(|at_ns| at_ns > asked_ns);
+        }
+        // Nobody will see whether these exec yet.
+        let mut steps = std::mem::take(&mut self.steps);
+        self.table.tell_waiting(u64::MAX, &mut steps);
+        self.tell_steps(steps);
+        self.judge.finish(Duration::from_millis(1_500));
+        self.tell_receipts();
+        let signal = stop.signal.load(Ordering::Relaxed);
+        let reason = if result.is_ok() { "signal" } else { "error" };
+        let stop = AgentStop { version: VERSION.to_owned(), reason, signal: (signal != 0).then_some(signal) };
+        self.recorder.tell(boot_ns(), &EventBody::AgentStop(stop));
+        self.recorder.flush(self.table.waiting());
+        if let Some(position) = self.recorder.stored_position() {
+            sensor.commit(position);
+        }
+        self.recorder.finish(Duration::from_secs(2));
+    }
+
+    fn may_log(&mut self) -> bool {
+        if self.logged.0.elapsed() >= Duration::from_secs(1) {
+            self.logged = (Instant::now(), 0);
+        }
+        self.logged.1 += 1;
+        self.logged.1 <= LOGGED_DETECTIONS
+    }
+}
+
+/// Resident memory in bytes and CPU time in milliseconds of this process.
+fn own_usage() -> (u64, u64) {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> =
+        stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect()).unwrap_or_default();
+    let number = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+    // Fields 14, 15 and 24 of proc(5), which counts from 1 and has two before the `)`.
+    let ticks = number(11) + number(12);
+    (number(21) * rustix::param::page_size() as u64, ticks * 10)
+}

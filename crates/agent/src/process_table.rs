@@ -1,0 +1,258 @@
+//! Who lives, who was whose parent, and when a start is to be told.
+//!
+//! The table turns what the sensor observes into [`Life`] steps. A fork alone is
+//! not told at once: nearly always an exec follows, which tells more. Only if the
+//! child neither execs nor exits for [`FORK_WAITS_NS`], or exits without ever having
+//! exec'd, a start of kind `fork` is told, with its parent's image.
+//!
+//! Entries stay for a while after the exit, so that children find their parents;
+//! a PID that comes again is another key and never inherits anything.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use event_model::StartKind;
+use sensor_api::{Observation, ObservedFork, ObservedImage, ProcessKey};
+
+use crate::image::{Image, Images};
+
+/// How long a fork may wait for its exec before it is told by itself.
+pub const FORK_WAITS_NS: u64 = 500_000_000;
+
+/// More waiting forks than this are told at once: what waits must fit into a note of the spool.
+const MAX_WAITING: usize = 8_192;
+
+/// How long an ended process is remembered, and how many of them.
+const ENDED_STAYS_NS: u64 = 60_000_000_000;
+const MAX_ENDED: usize = 8_192;
+
+/// A step in the life of a process, to be told as an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// It began to run an image.
+    Started {
+        /// The process.
+        key: ProcessKey,
+        /// Exec or fork.
+        kind: StartKind,
+        /// When, in nanoseconds since boot.
+        at_ns: u64,
+    },
+    /// It ended.
+    Ended {
+        /// The process.
+        key: ProcessKey,
+        /// When, in nanoseconds since boot.
+        at_ns: u64,
+        /// As wait(2) gives it.
+        wait_status: u32,
+    },
+}
+
+/// A process as the table knows it.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The process that forked it, where that was seen; else its parent when it was first seen.
+    pub parent: Option<ProcessKey>,
+    /// What it runs.
+    pub image: Arc<Image>,
+    /// When it was forked, while that waits to be told.
+    waiting: Option<u64>,
+    ended: bool,
+}
+
+/// A fork that waits to be told. What a crash must not lose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitingFork {
+    /// The fork.
+    pub fork: ObservedFork,
+    /// When it happened, in nanoseconds since boot.
+    pub at_ns: u64,
+}
+
+/// The processes of the host.
+#[derive(Debug, Default)]
+pub struct ProcessTable {
+    entries: HashMap<ProcessKey, Entry>,
+    live: HashMap<u32, ProcessKey>,
+    waiting: VecDeque<(u64, ProcessKey)>,
+    ended: VecDeque<(u64, ProcessKey)>,
+}
+
+impl ProcessTable {
+    /// Takes an observation in; the steps that it makes are appended to `steps`.
+    pub fn observe(&mut self, at_ns: u64, what: &Observation, images: &mut Images, steps: &mut Vec<Life>) {
+        match what {
+            Observation::ProcessExisting(observed) => self.existing(observed, images),
+            Observation::ProcessForked(fork) => self.forked(at_ns, *fork, steps),
+            Observation::ProcessExecuted(observed) => {
+                let key = observed.key();
+                self.executed(observed, images);
+                steps.push(Life::Started { key, kind: StartKind::Exec, at_ns });
+            }
+            Observation::ProcessExited(exit) => self.exited(at_ns, exit.process, exit.wait_status, steps),
+            Observation::Lost(_) => {}
+        }
+        self.forget(at_ns);
+    }
+
+    /// Tells the forks that have waited long enough. `now_ns` must not be ahead of what was observed.
+    pub fn tell_waiting(&mut self, now_ns: u64, steps: &mut Vec<Life>) {
+        while let Some(&(at_ns, key)) = self.waiting.front() {
+            let overdue = at_ns.saturating_add(FORK_WAITS_NS) <= now_ns || self.waiting.len() > MAX_WAITING;
+            if !overdue {
+                return;
+            }
+            self.waiting.pop_front();
+            self.tell_fork(key, steps);
+        }
+    }
+
+    /// Forks that are not told yet, for the note beside a batch.
+    pub fn waiting(&self) -> impl Iterator<Item = WaitingFork> {
+        self.waiting.iter().filter_map(|&(at_ns, child)| {
+            let entry = self.entries.get(&child).filter(|entry| entry.waiting.is_some())?;
+            let parent = entry.parent.unwrap_or(ProcessKey { pid: 0, start_ns: 0 });
+            Some(WaitingFork { fork: ObservedFork { child, parent }, at_ns })
+        })
+    }
+
+    /// Takes up forks that an agent before this one had not told yet.
+    pub fn restore(&mut self, waiting: impl IntoIterator<Item = WaitingFork>) {
+        for WaitingFork { fork, at_ns } in waiting {
+            self.forked(at_ns, fork, &mut Vec::new());
+        }
+    }
+
+    /// The process, alive or lately ended.
+    pub fn entry(&self, key: ProcessKey) -> Option<&Entry> {
+        self.entries.get(&key)
+    }
+
+    /// The process's ancestors as far as they are known, nearest first.
+    pub fn ancestors(&self, key: ProcessKey) -> impl Iterator<Item = (ProcessKey, &Entry)> {
+        let parent_of = |key| self.entries.get(&key).and_then(|entry: &Entry| entry.parent);
+        // A chain can't be longer than the table, unless the table is wrong.
+        std::iter::successors(parent_of(key), move |key| parent_of(*key))
+            .take(64)
+            .map_while(|key| Some((key, self.entries.get(&key)?)))
+    }
+
+    /// How many live processes are known.
+    pub fn live(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Forgets live processes that are not there any more, whose exits were lost.
+    pub fn sweep(&mut self, now_ns: u64, is_alive: impl Fn(u32) -> bool) {
+        let gone: Vec<ProcessKey> = self.live.values().filter(|key| !is_alive(key.pid)).copied().collect();
+        for key in gone {
+            self.mark_ended(now_ns, key);
+        }
+    }
+
+    fn existing(&mut self, observed: &ObservedImage, images: &mut Images) {
+        let key = observed.key();
+        // The stream may have told of it before the snapshot did; a later exec says more.
+        let told =
+            self.entries.get(&key).is_some_and(|entry| entry.image.is_known() && entry.waiting.is_none());
+        if told {
+            return;
+        }
+        let image = images.take(observed);
+        match self.entries.get_mut(&key) {
+            Some(entry) => {
+                entry.image = image;
+                entry.parent = entry.parent.or(observed.parent_key());
+            }
+            None => {
+                self.insert(key, Entry { parent: observed.parent_key(), image, waiting: None, ended: false });
+            }
+        }
+    }
+
+    fn forked(&mut self, at_ns: u64, fork: ObservedFork, steps: &mut Vec<Life>) {
+        let image = match self.entries.get(&fork.parent) {
+            Some(parent) => Arc::clone(&parent.image),
+            None => Image::unknown(),
+        };
+        let parent = Some(fork.parent).filter(|parent| parent.pid != 0);
+        match self.entries.get_mut(&fork.child) {
+            // The snapshot saw the child before the stream told of its fork.
+            Some(entry) => {
+                entry.waiting = Some(at_ns);
+                entry.parent = parent.or(entry.parent);
+            }
+            None => self.insert(fork.child, Entry { parent, image, waiting: Some(at_ns), ended: false }),
+        }
+        self.waiting.push_back((at_ns, fork.child));
+        if self.waiting.len() > MAX_WAITING {
+            self.tell_waiting(0, steps);
+        }
+    }
+
+    fn executed(&mut self, observed: &ObservedImage, images: &mut Images) {
+        let key = observed.key();
+        let image = images.take(observed);
+        match self.entries.get_mut(&key) {
+            Some(entry) => {
+                entry.image = image;
+                entry.waiting = None;
+                entry.parent = entry.parent.or(observed.parent_key());
+            }
+            None => {
+                self.insert(key, Entry { parent: observed.parent_key(), image, waiting: None, ended: false });
+            }
+        }
+    }
+
+    fn exited(&mut self, at_ns: u64, key: ProcessKey, wait_status: u32, steps: &mut Vec<Life>) {
+        if !self.entries.contains_key(&key) {
+            self.insert(key, Entry { parent: None, image: Image::unknown(), waiting: None, ended: false });
+        }
+        self.tell_fork(key, steps);
+        steps.push(Life::Ended { key, at_ns, wait_status });
+        self.mark_ended(at_ns, key);
+    }
+
+    fn tell_fork(&mut self, key: ProcessKey, steps: &mut Vec<Life>) {
+        if let Some(at_ns) = self.entries.get_mut(&key).and_then(|entry| entry.waiting.take()) {
+            steps.push(Life::Started { key, kind: StartKind::Fork, at_ns });
+        }
+    }
+
+    fn insert(&mut self, key: ProcessKey, entry: Entry) {
+        if let Some(before) = self.live.insert(key.pid, key).filter(|before| *before != key) {
+            // The PID is in use again, so its last life is over, whatever was lost.
+            self.mark_ended(key.start_ns, before);
+            self.live.insert(key.pid, key);
+        }
+        self.entries.insert(key, entry);
+    }
+
+    fn mark_ended(&mut self, at_ns: u64, key: ProcessKey) {
+        if self.live.get(&key.pid) == Some(&key) {
+            self.live.remove(&key.pid);
+        }
+        if let Some(entry) = self.entries.get_mut(&key).filter(|entry| !entry.ended) {
+            entry.ended = true;
+            self.ended.push_back((at_ns, key));
+        }
+    }
+
+    fn forget(&mut self, now_ns: u64) {
+        while let Some(&(at_ns, key)) = self.ended.front() {
+            let stays = at_ns.saturating_add(ENDED_STAYS_NS) > now_ns && self.ended.len() <= MAX_ENDED;
+            if stays {
+                return;
+            }
+            self.ended.pop_front();
+            if self.entries.get(&key).is_some_and(|entry| entry.ended) {
+                self.entries.remove(&key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,310 @@
+//! The rules in force: those of `-rules DIR` and the server's signed bundle.
+//!
+//! They are swapped as one: the pipeline loads an [`ActiveRules`] and judges by it,
+//! whatever changes meanwhile. A bad rule costs itself only. A bundle is kept on
+//! disk when it is taken (with the one before it), so that an agent judges by it
+//! from its start, with or without a server.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use event_model::{EventType, Timestamp};
+use prost::Message as _;
+use protocol::bundle::{BundleRefusal, verify_bundle, verify_stored_bundle};
+use protocol::link::{PolicyBundle, SignedBundle};
+use rule_engine::{Diagnostic, ParsedRule, RuleSet, parse_rules, parse_rules_bytes};
+
+use crate::run_state::Caution;
+use crate::state_file;
+
+/// What the pipeline judges by.
+#[derive(Debug, Default)]
+pub struct ActiveRules {
+    /// The rules.
+    pub set: RuleSet,
+    /// Version of the server's bundle; 0 without one.
+    pub version: u64,
+    /// One line for each rule that could not be loaded.
+    pub errors: Vec<String>,
+}
+
+impl ActiveRules {
+    /// Whether a process start must reach the agent at once, because a rule may act on it.
+    pub fn may_act_on_start(&self) -> bool {
+        self.set.may_terminate_on(EventType::ProcessStart)
+    }
+}
+
+/// A bundle was not put into force.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// It does not verify.
+    #[error(transparent)]
+    Refused(#[from] BundleRefusal),
+    /// Its rules made the agent crash before.
+    #[error(
+        "version {0} was in force when the agent crashed repeatedly; hint: change the rules, a newer version is taken"
+    )]
+    SetAside(u64),
+}
+
+/// Where rules come from, and what of them is in force.
+pub struct RuleBook {
+    active: ArcSwap<ActiveRules>,
+    sources: Mutex<Sources>,
+}
+
+#[derive(Default)]
+struct Sources {
+    dir: Option<PathBuf>,
+    dir_stamp: Vec<(PathBuf, Option<SystemTime>, u64)>,
+    bundle: Option<PolicyBundle>,
+    /// Not taken again, see [`BundleError::SetAside`].
+    set_aside: u64,
+    kept: Option<Kept>,
+}
+
+/// Where bundles are kept and whose signature counts.
+struct Kept {
+    state_dir: PathBuf,
+    command_key: Vec<u8>,
+}
+
+impl RuleBook {
+    /// With the rules of that directory, if there is one. What is wrong with them goes to standard error.
+    pub fn open(dir: Option<PathBuf>) -> Self {
+        let sources = Sources { dir_stamp: stamp(dir.as_deref()), dir, ..Sources::default() };
+        let book = Self { active: ArcSwap::default(), sources: Mutex::new(sources) };
+        book.compile();
+        book
+    }
+
+    /// Also with the server's bundles: those signed by `command_key`, kept in `state_dir`.
+    pub fn keep_bundles(&self, state_dir: &Path, command_key: Vec<u8>, caution: Caution) {
+        let current = read_bundle(&state_dir.join("policy.bin"), &command_key);
+        let bundle = if caution == Caution::Normal {
+            current
+        } else {
+            let previous = read_bundle(&state_dir.join("policy.previous.bin"), &command_key);
+            self.lock().set_aside = current.map_or(0, |bundle| bundle.version);
+            previous
+        };
+        let mut sources = self.lock();
+        sources.bundle = bundle;
+        sources.kept = Some(Kept { state_dir: state_dir.to_owned(), command_key });
+        drop(sources);
+        self.compile();
+    }
+
+    /// The rules in force.
+    pub fn active(&self) -> Arc<ActiveRules> {
+        self.active.load_full()
+    }
+
+    /// Verifies a bundle and puts it into force.
+    ///
+    /// # Errors
+    /// The bundle in force stays.
+    pub fn take_bundle(&self, signed: &SignedBundle, now: Timestamp) -> Result<(), BundleError> {
+        let mut sources = self.lock();
+        let Some(kept) = &sources.kept else { return Err(BundleRefusal::BadSignature.into()) };
+        let in_force = sources.bundle.as_ref().map_or(0, |bundle| bundle.version);
+        let bundle = verify_bundle(signed, &kept.command_key, in_force, now)?;
+        if bundle.version <= sources.set_aside {
+            return Err(BundleError::SetAside(bundle.version));
+        }
+        let path = kept.state_dir.join("policy.bin");
+        if sources.set_aside == 0 {
+            // With a version set aside, the one before it stays the good one.
+            let _ = fs::rename(&path, kept.state_dir.join("policy.previous.bin"));
+        }
+        if let Err(error) = state_file::write(&path, &signed.encode_to_vec()) {
+            tracing::warn!(%error, "the rules could not be kept on disk, the next start begins without them");
+        }
+        sources.bundle = Some(bundle);
+        drop(sources);
+        self.compile();
+        Ok(())
+    }
+
+    /// Loads the directory again if a file in it changed; true if it did.
+    pub fn reload_if_changed(&self) -> bool {
+        let mut sources = self.lock();
+        let now = stamp(sources.dir.as_deref());
+        if now == sources.dir_stamp {
+            return false;
+        }
+        sources.dir_stamp = now;
+        drop(sources);
+        self.compile();
+        true
+    }
+
+    fn compile(&self) {
+        let sources = self.lock();
+        let mut rules: Vec<ParsedRule> = Vec::new();
+        let mut errors = Vec::new();
+        for rule in sources.bundle.iter().flat_map(|bundle| &bundle.rules) {
+            let name = format!("rule {} of the server", rule.id);
+            let outcome = parse_rules(&name, &rule.json);
+            report(&outcome.diagnostics, &rule.json, &mut errors);
+            rules.extend(outcome.rules);
+        }
+        if let Some(dir) = &sources.dir {
+            load_dir(dir, &mut rules, &mut errors);
+        }
+        let version = sources.bundle.as_ref().map_or(0, |bundle| bundle.version);
+        let outcome = RuleSet::compile(rules);
+        report(&outcome.diagnostics, "", &mut errors);
+        self.active.store(Arc::new(ActiveRules { set: outcome.rules, version, errors }));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Sources> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn load_dir(dir: &Path, rules: &mut Vec<ParsedRule>, errors: &mut Vec<String>) {
+    let files = match rule_files(dir) {
+        Ok(files) => files,
+        Err(error) => {
+            let line = format!("{}: rules can't be read: {error}", dir.display());
+            eprintln!("{line}");
+            errors.push(line);
+            return;
+        }
+    };
+    for path in files {
+        let name = path.display().to_string();
+        match fs::read(&path) {
+            Ok(bytes) => {
+                let outcome = parse_rules_bytes(&name, &bytes);
+                report(&outcome.diagnostics, &String::from_utf8_lossy(&bytes), errors);
+                rules.extend(outcome.rules);
+            }
+            Err(error) => {
+                let line = format!("{name}: can't be read: {error}");
+                eprintln!("{line}");
+                errors.push(line);
+            }
+        }
+    }
+}
+
+fn report(diagnostics: &[Diagnostic], source: &str, errors: &mut Vec<String>) {
+    for diagnostic in diagnostics {
+        eprint!("{}", diagnostic.render(source));
+        if diagnostic.is_error() {
+            let Diagnostic { file, line, column, reason, .. } = diagnostic;
+            errors.push(format!("{file}:{line}:{column}: {reason}"));
+        }
+    }
+}
+
+/// The rule files of a directory, in the order of their names.
+fn rule_files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn stamp(dir: Option<&Path>) -> Vec<(PathBuf, Option<SystemTime>, u64)> {
+    let files = dir.and_then(|dir| rule_files(dir).ok()).unwrap_or_default();
+    let stamped = files.into_iter().map(|path| {
+        let file = fs::metadata(&path).ok();
+        let modified = file.as_ref().and_then(|file| file.modified().ok());
+        (path, modified, file.map_or(0, |file| file.len()))
+    });
+    stamped.collect()
+}
+
+fn read_bundle(path: &Path, command_key: &[u8]) -> Option<PolicyBundle> {
+    let bytes = fs::read(path).ok()?;
+    let bundle = SignedBundle::decode(bytes.as_slice())
+        .map_err(|_| BundleRefusal::Malformed)
+        .and_then(|signed| verify_stored_bundle(&signed, command_key));
+    match bundle {
+        Ok(bundle) => Some(bundle),
+        Err(refusal) => {
+            tracing::error!(path = %path.display(), %refusal, "the kept rules are not used");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::signature::Ed25519KeyPair;
+    use protocol::bundle::{public_command_key, sign_bundle};
+    use protocol::link::RuleText;
+
+    use super::*;
+
+    fn rule(id: u32, word: &str) -> String {
+        format!(
+            r#"{{"id": {id}, "name": "n", "description": "d", "type": "process", "severity": "high",
+                "enabled": true, "conditions": ["name contains '{word}'"], "actions": ["alert"]}}"#
+        )
+    }
+
+    fn bundle(version: u64, rules: &[String], key: &Ed25519KeyPair) -> SignedBundle {
+        let rules =
+            rules.iter().enumerate().map(|(id, json)| RuleText { id: id.to_string(), json: json.clone() });
+        let bundle =
+            PolicyBundle { version, created_at_ns: 0, expires_at_ns: i64::MAX, rules: rules.collect() };
+        sign_bundle(&bundle, key)
+    }
+
+    #[test]
+    fn a_bad_file_costs_itself_only_and_changes_are_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.json"), rule(1, "x")).unwrap();
+        fs::write(dir.path().join("b.json"), "{").unwrap();
+        fs::write(dir.path().join("notes.txt"), "no rule").unwrap();
+        let book = RuleBook::open(Some(dir.path().to_owned()));
+        assert_eq!((book.active().set.len(), book.active().errors.len()), (1, 1));
+        assert!(book.active().errors[0].contains("b.json:1:"), "{:?}", book.active().errors);
+        assert!(!book.reload_if_changed());
+        fs::write(dir.path().join("b.json"), rule(2, "y")).unwrap();
+        assert!(book.reload_if_changed());
+        assert_eq!((book.active().set.len(), book.active().errors.len()), (2, 0));
+    }
+
+    #[test]
+    fn bundles_are_verified_kept_and_never_go_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = Ed25519KeyPair::generate().unwrap();
+        let open = |caution| {
+            let book = RuleBook::open(None);
+            book.keep_bundles(dir.path(), public_command_key(&key), caution);
+            book
+        };
+        let now = Timestamp::from_nanos(1);
+        let book = open(Caution::Normal);
+        assert_eq!(book.active().version, 0);
+        book.take_bundle(&bundle(5, &[rule(1, "x")], &key), now).unwrap();
+        book.take_bundle(&bundle(6, &[rule(1, "x"), "{".into(), rule(2, "y")], &key), now).unwrap();
+        assert_eq!((book.active().version, book.active().set.len(), book.active().errors.len()), (6, 2, 1));
+        assert!(book.take_bundle(&bundle(5, &[], &key), now).is_err());
+        let stranger = Ed25519KeyPair::generate().unwrap();
+        assert!(book.take_bundle(&bundle(9, &[], &stranger), now).is_err());
+        assert_eq!(book.active().version, 6);
+
+        assert_eq!(open(Caution::Normal).active().version, 6, "kept over a restart");
+        let careful = open(Caution::LastKnownGood);
+        assert_eq!(careful.active().version, 5, "the one before, after crashes");
+        let again = careful.take_bundle(&bundle(6, &[], &key), now).unwrap_err();
+        assert!(matches!(again, BundleError::SetAside(6)));
+        careful.take_bundle(&bundle(7, &[], &key), now).unwrap();
+        assert_eq!(open(Caution::LastKnownGood).active().version, 5);
+    }
+}
