@@ -33,8 +33,9 @@ pub(super) fn histogram(
     }
     let until = until.as_nanos();
     let mut width = i64::try_from(width.as_nanos()).unwrap_or(i64::MAX).max(1);
-    let span = |from: i64| until.saturating_sub(from);
-    width = width.max(span(from.as_nanos()).div_euclid(MAX_SPANS).saturating_add(1).min(i64::MAX / 2));
+    // From end to end of time is more than an i64 holds.
+    let span = i128::from(until) - i128::from(from.as_nanos());
+    width = width.max(i64::try_from(span / i128::from(MAX_SPANS) + 1).unwrap_or(i64::MAX));
     let (from, counts) = if width < MINUTE_NS {
         (from.as_nanos(), counts_of_events(connection, from.as_nanos(), until, width, host, event_types)?)
     } else {
@@ -43,15 +44,12 @@ pub(super) fn histogram(
         (from, counts_of_minutes(connection, from, until, width, host, event_types)?)
     };
     let mut buckets = Vec::new();
-    let mut start = from;
-    while start < until {
-        let place = (start - from) / width;
+    let mut start = Some(from);
+    for place in 0.. {
+        let Some(time) = start.filter(|start| *start < until) else { break };
         let count = counts.get(&place).copied().unwrap_or_default();
-        buckets.push(HistogramBucket { start: Timestamp::from_nanos(start), count });
-        match start.checked_add(width) {
-            Some(next) => start = next,
-            None => break,
-        }
+        buckets.push(HistogramBucket { start: Timestamp::from_nanos(time), count });
+        start = time.checked_add(width);
     }
     Ok(buckets)
 }

@@ -187,7 +187,7 @@ pub(super) fn process_start_of(
     let sql = format!(
         "SELECT observed_at, place FROM (
              SELECT observed_at, place, event_type, {} FROM events
-             WHERE host_id = ?2 AND observed_at >= ?3 AND observed_at < ?4
+             WHERE host_id = ? AND observed_at >= ? AND observed_at < ?
              ORDER BY observed_at, place LIMIT {MAX_SCANNED})
          WHERE {} LIMIT 64",
         Field::ProcessEntityId.column(),
@@ -197,7 +197,7 @@ pub(super) fn process_start_of(
     let until = created.saturating_add(60 * SECOND_NS);
     let mut statement = connection.prepare_cached(&sql).map_err(&failed)?;
     let own: [SqlValue; 3] = [host.as_bytes().to_vec().into(), from.into(), until.into()];
-    let values = condition.values.into_iter().chain(own);
+    let values = own.into_iter().chain(condition.values);
     let starts: Vec<(i64, i64)> = statement
         .query_map(params_from_iter(values), |row| Ok((row.get(0)?, row.get(1)?)))
         .and_then(Iterator::collect)

@@ -1,0 +1,197 @@
+//! Appending, accounts, retention.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use event_model::{EventRecord, EventType, Field, Timestamp, Value, ValueKind};
+
+use super::{NOON, Open, after_noon, batch, batch_of, boot, gap, header, host, process_start, search_all};
+use crate::{AgentFigures, AppendBatch, AppendOutcome, EventQuery, EventStoreError};
+
+pub(super) fn events_come_back_whole(place: &Path, open: Open<'_>) {
+    // One event with every field that there is, so that a new kind or column can't be forgotten.
+    let value = |field: Field| match field.spec().kind {
+        ValueKind::Text => Value::Text(format!("ünïcode \0 '\"; {} \u{1f600}", field.spec().ecs)),
+        ValueKind::Integer => Value::Integer(i64::MIN + i64::from(field.spec().number)),
+        ValueKind::Boolean => Value::Boolean(field.spec().number.is_multiple_of(2)),
+        ValueKind::TextList => Value::TextList(vec![String::new(), "a\"b".into(), "ö\n".into()]),
+        ValueKind::Time => Value::Time(Timestamp::from_nanos(-1)),
+    };
+    let all = Field::ALL.iter().map(|&field| (field, value(field))).collect();
+    let events = vec![
+        EventRecord::from_fields(header(host(1), boot(1), 1, 5), EventType::ProcessStart, all),
+        EventRecord::from_fields(header(host(1), boot(1), 2, 6), EventType::AgentStart, Vec::new()),
+        process_start(host(1), boot(1), 3, 7, "ls -l"),
+    ];
+    let store = open(place);
+    store.append(&batch_of(events.clone())).expect("stored");
+    for restart in [false, true] {
+        let store = if restart { open(place) } else { store.clone() };
+        let mut found = search_all(&*store, &EventQuery::newest(2));
+        found.reverse();
+        assert_eq!(found, events, "after a restart: {restart}");
+        assert_eq!(store.high_water(host(1), boot(1)).expect("a mark"), 3);
+    }
+}
+
+pub(super) fn a_batch_that_comes_again_is_stored_once(place: &Path, open: Open<'_>) {
+    let store = open(place);
+    let first = batch(host(1), boot(1), 1, 10);
+    let outcome = store.append(&first).expect("stored");
+    let all_new = AppendOutcome { stored: 10, events_stored: 10, duplicates: 0, missing: 0, high_water: 10 };
+    assert_eq!(outcome, all_new);
+
+    let again = store.append(&first).expect("nothing to do");
+    let none_new = AppendOutcome { stored: 0, events_stored: 0, duplicates: 10, missing: 0, high_water: 10 };
+    assert_eq!(again, none_new);
+
+    drop(store);
+    let store = open(place);
+    let overlapping = store.append(&batch(host(1), boot(1), 8, 12)).expect("two are new");
+    let two_new = AppendOutcome { stored: 2, events_stored: 2, duplicates: 3, missing: 0, high_water: 12 };
+    assert_eq!(overlapping, two_new);
+
+    // Another boot and another host count for themselves.
+    assert_eq!(store.append(&batch(host(1), boot(2), 1, 3)).expect("stored").stored, 3);
+    assert_eq!(store.append(&batch(host(2), boot(1), 1, 3)).expect("stored").stored, 3);
+    assert_eq!(search_all(&*store, &EventQuery::newest(5)).len(), 18);
+    let boots: Vec<_> = store.ledger(host(1)).expect("accounts").iter().map(|entry| entry.boot).collect();
+    assert_eq!(boots, [boot(2), boot(1)], "the boot heard of last comes first");
+    assert_eq!(store.high_water(host(9), boot(1)).expect("no mark"), 0);
+}
+
+pub(super) fn holes_are_accounted(place: &Path, open: Open<'_>) {
+    let store = open(place);
+    // 1 to 3 never came; 4 and 7 are events, 5 a detection, 6 is a hole, 8 a receipt, 9 and 10 are holes.
+    let mut holed = batch_of(vec![process_start(host(1), boot(1), 4, 1, "a")]);
+    holed.events.push(process_start(host(1), boot(1), 7, 2, "b"));
+    holed.other_sequences = vec![5, 8];
+    holed.last_sequence = 10;
+    holed.figures = Some(AgentFigures { produced: 10, dropped: 6, kernel_lost: 3 });
+    let outcome = store.append(&holed).expect("stored");
+    let expected = AppendOutcome { stored: 4, events_stored: 2, duplicates: 0, missing: 6, high_water: 10 };
+    assert_eq!(outcome, expected);
+
+    let gaps = vec![
+        gap(host(1), boot(1), 11, 3, "spool_full", Some(4)),
+        gap(host(1), boot(1), 12, 4, "spool_corrupt", Some(1)),
+        gap(host(1), boot(1), 13, 5, "kernel_ring_full", Some(3)),
+        gap(host(1), boot(1), 14, 6, "agent_down", None),
+        gap(host(1), boot(1), 15, 7, "a reason of the future", Some(-5)),
+    ];
+    store.append(&batch_of(gaps)).expect("stored");
+    drop(store);
+    let ledger = open(place).ledger(host(1)).expect("accounts");
+    let [entry] = ledger.as_slice() else { panic!("one boot, not {ledger:?}") };
+    assert_eq!((entry.high_water, entry.stored, entry.events, entry.missing), (15, 9, 7, 6));
+    assert_eq!((entry.explained, entry.unexplained(), entry.lost_observations), (5, 1, 3));
+    assert_eq!(entry.gaps_of_unknown_size, 1);
+    assert_eq!(entry.figures, AgentFigures { produced: 10, dropped: 6, kernel_lost: 3 });
+    assert_eq!(entry.last_event_at, Some(after_noon(7)));
+}
+
+pub(super) fn bad_batches_change_nothing(place: &Path, open: Open<'_>) {
+    let store = open(place);
+    store.append(&batch(host(1), boot(1), 1, 2)).expect("stored");
+    let good = batch(host(1), boot(1), 3, 5);
+    let bad = |change: &dyn Fn(&mut AppendBatch)| {
+        let mut batch = good.clone();
+        change(&mut batch);
+        batch
+    };
+    let batches = [
+        ("from zero", bad(&|batch| batch.first_sequence = 0)),
+        ("first after last", bad(&|batch| batch.last_sequence = 2)),
+        ("past what can be counted", bad(&|batch| batch.last_sequence = u64::MAX)),
+        ("an event outside", bad(&|batch| batch.last_sequence = 4)),
+        ("not rising", bad(&|batch| batch.events.swap(0, 1))),
+        ("twice", bad(&|batch| batch.other_sequences = vec![4])),
+        ("others outside", bad(&|batch| batch.other_sequences = vec![9])),
+        ("another host's", bad(&|batch| batch.host = host(2))),
+        ("another boot's", bad(&|batch| batch.boot = boot(2))),
+    ];
+    for (what, batch) in batches {
+        match store.append(&batch) {
+            Err(EventStoreError::BadBatch(_)) => {}
+            other => panic!("{what}: {other:?}"),
+        }
+    }
+    assert_eq!(store.high_water(host(1), boot(1)).expect("a mark"), 2);
+    assert_eq!(store.append(&good).expect("stored").stored, 3);
+
+    let empty = AppendBatch { events: Vec::new(), first_sequence: 6, last_sequence: 6, ..good };
+    assert_eq!(store.append(&empty).expect("only a hole").missing, 1);
+}
+
+pub(super) fn retention_leaves_accounts(place: &Path, open: Open<'_>) {
+    let store = open(place);
+    // A second apart from noon: 59 events stand in the first minute, 60 in the second.
+    store.append(&batch(host(1), boot(1), 1, 150)).expect("stored");
+    store.append(&batch(host(2), boot(1), 1, 150)).expect("stored");
+    store
+        .append(&batch_of(vec![gap(host(1), boot(1), 151, 30_000_000_000, "spool_full", Some(1))]))
+        .expect("stored");
+    let before = after_noon(125_000_000_000);
+    let mut removed = 0;
+    let mut calls = 0;
+    loop {
+        let deleted = store.delete_before(before, 50).expect("removed");
+        assert!(deleted.events <= 50, "{} at once", deleted.events);
+        removed += deleted.events;
+        calls += 1;
+        if !deleted.more {
+            break;
+        }
+    }
+    assert_eq!(removed, 119 + 119 + 1, "whole minutes, in {calls} calls");
+    let left = search_all(&*store, &EventQuery::newest(100));
+    assert_eq!(left.len(), 62);
+    assert!(left.iter().all(|event| event.header.observed_at >= after_noon(120_000_000_000)));
+    let counted: u64 = store
+        .count_by_minute(NOON, after_noon(600_000_000_000))
+        .expect("counts")
+        .iter()
+        .map(|b| b.count)
+        .sum();
+    assert_eq!(counted, 62);
+    assert_eq!(store.gap_totals(None, NOON, before).expect("sums").gaps, 0);
+    // What is gone is still known to have been here: it is not stored a second time.
+    assert_eq!(store.append(&batch(host(1), boot(1), 1, 150)).expect("known").stored, 0);
+    assert_eq!(store.ledger(host(1)).expect("accounts")[0].stored, 151);
+}
+
+pub(super) fn readers_see_whole_batches(place: &Path, open: Open<'_>) {
+    const BATCH: u64 = 20;
+    let store = open(place);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let readers: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut most = 0;
+                    let mut reads = 0;
+                    while !done.load(Ordering::Relaxed) || reads == 0 {
+                        let count = search_all_at_once(&*store);
+                        assert!(count.is_multiple_of(BATCH) && count >= most, "{count} events after {most}");
+                        most = count;
+                        reads += 1;
+                    }
+                    reads
+                })
+            })
+            .collect();
+        for round in 0..40 {
+            store.append(&batch(host(1), boot(1), round * BATCH + 1, (round + 1) * BATCH)).expect("stored");
+        }
+        done.store(true, Ordering::Relaxed);
+        for reader in readers {
+            assert!(reader.join().expect("a reader that saw nothing wrong") > 0);
+        }
+    });
+    assert_eq!(search_all_at_once(&*store), 40 * BATCH);
+}
+
+fn search_all_at_once(store: &dyn crate::EventStore) -> u64 {
+    store.search(&EventQuery::newest(1_000)).expect("a search").events.len() as u64
+}
