@@ -144,7 +144,7 @@ pub(crate) fn image_of(process: ProcessKey, parent: ProcessKey) -> Option<Observ
             size: file.size(),
         }),
         image_deleted,
-        cgroup_path: fs::read(format!("/proc/{pid}/cgroup")).ok().and_then(|text| cgroup_path(&text)),
+        cgroup_path: fs::read(format!("/proc/{pid}/cgroup")).ok().map(|text| cgroup_path(&text)),
         kernel_thread: stat.kernel_thread,
     };
     // Still the same one?
@@ -192,7 +192,7 @@ fn number_in(path: String) -> Option<u32> {
 
 /// The path in the one hierarchy, or, where that says nothing, in an old one: the
 /// same choice as the BPF programs make.
-fn cgroup_path(text: &[u8]) -> Option<String> {
+fn cgroup_path(text: &[u8]) -> String {
     let lines: Vec<(&[u8], &[u8])> = text
         .split(|byte| *byte == b'\n')
         .filter_map(|line| {
@@ -207,8 +207,8 @@ fn cgroup_path(text: &[u8]) -> Option<String> {
         line.map(|(_, path)| *path)
     };
     let choices = [of(b""), of(b"pids"), of(b"memory")];
-    let best = choices.iter().flatten().find(|path| **path != b"/").or(choices.iter().flatten().next())?;
-    Some(escape::text(best))
+    // A hierarchy that is not mounted has no line: everything is at its root.
+    choices.into_iter().flatten().find(|path| *path != b"/").map_or_else(|| "/".to_owned(), escape::text)
 }
 
 /// The terminal's name below /dev, from its number in stat.
@@ -246,12 +246,13 @@ mod tests {
     #[test]
     fn the_cgroup_that_says_most_is_chosen() {
         let of = |text: &str| cgroup_path(text.as_bytes());
-        assert_eq!(of("0::/system.slice/a.service\n").as_deref(), Some("/system.slice/a.service"));
-        assert_eq!(of("8:pids:/docker/1\n4:memory:/m\n0::/\n").as_deref(), Some("/docker/1"));
-        assert_eq!(of("8:pids:/\n4:cpu,memory:/m\n0::/\n").as_deref(), Some("/m"));
-        assert_eq!(of("8:pids:/\n0::/\n").as_deref(), Some("/"));
-        assert_eq!(of("2:cpu:/a:b\n1:name=systemd:/\n"), None);
-        assert_eq!(of("0::/a:b\n").as_deref(), Some("/a:b"));
+        assert_eq!(of("0::/system.slice/a.service\n"), "/system.slice/a.service");
+        assert_eq!(of("8:pids:/docker/1\n4:memory:/m\n0::/\n"), "/docker/1");
+        assert_eq!(of("8:pids:/\n4:cpu,memory:/m\n0::/\n"), "/m");
+        assert_eq!(of("8:pids:/\n0::/\n"), "/");
+        assert_eq!(of("2:cpu:/a:b\n1:name=systemd:/\n"), "/");
+        assert_eq!(of("0::/a:b\n"), "/a:b");
+        assert_eq!(of(""), "/");
     }
 
     #[test]

@@ -8,9 +8,11 @@ use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use sensor_api::{Sensor, SensorError, contract};
 use sensor_linux::{LinuxSensorOptions, open};
 
+type Opened = Result<(Box<dyn Sensor>, Vec<String>), SensorError>;
+
 /// Opens a sensor on a thread that has given up some of its capabilities; `None` if
 /// it never had them.
-fn open_without(dropped: CapabilitySet) -> Option<Result<(Box<dyn Sensor>, Vec<String>), SensorError>> {
+fn open_without(dropped: CapabilitySet) -> Option<Opened> {
     let thread = std::thread::spawn(move || {
         let mut sets = capabilities(None).unwrap();
         if !sets.effective.contains(CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN) {
