@@ -63,7 +63,7 @@ export function TimeChart({ points, kind, height, label, tone = 'accent', onSele
         legend: { show: false },
         scales: { y: { range: (_plot, _min, max) => [0, Math.max(4, max * 1.1)] } },
         axes: [
-          { ...axis, grid: { show: false }, size: 26, space: 80, values: (_plot, ticks) => ticks.map((tick) => axisTime(tick, language)) },
+          { ...axis, grid: { show: false }, size: 20, space: 80, values: (_plot, ticks) => ticks.map((tick) => axisTime(tick, language)) },
           {
             ...axis,
             size: 44,
@@ -106,7 +106,7 @@ export function TimeChart({ points, kind, height, label, tone = 'accent', onSele
   const total = points.reduce((sum, point) => sum + point.count, 0);
   return (
     <figure className="relative min-w-0">
-      <figcaption className="pointer-events-none absolute top-0 right-2 z-1 text-xs text-muted tabular-nums">
+      <figcaption className="pointer-events-none absolute -top-2 right-1 z-1 rounded bg-surface px-1 text-xs text-muted tabular-nums">
         <span className="sr-only">{label}: </span>
         {shown
           ? `${formatTime(shown.time, 'short', language)} · ${formatNumber(shown.count, language)}`

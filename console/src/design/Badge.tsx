@@ -26,7 +26,7 @@ export function Badge({ tone = 'neutral', icon, children, testId, title }: Badge
       data-testid={testId}
       title={title}
       className={cx(
-        'inline-flex h-5 items-center gap-1 rounded border px-1.5 text-2xs font-medium whitespace-nowrap [&_svg]:size-3',
+        'inline-flex h-5 items-center align-middle gap-1 rounded border px-1.5 text-2xs font-medium whitespace-nowrap [&_svg]:size-3',
         TONES[tone],
       )}
     >

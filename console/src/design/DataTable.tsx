@@ -1,21 +1,23 @@
 import { type ColumnDef, type Row, flexRender, getCoreRowModel, getSortedRowModel, useReactTable } from '@tanstack/react-table';
 import { useVirtualizer } from '@tanstack/react-virtual';
 import { ArrowDown, ArrowUp } from 'lucide-react';
-import { type KeyboardEvent, type ReactNode, useEffect, useRef } from 'react';
+import { type KeyboardEvent, type ReactNode, useEffect, useMemo, useRef } from 'react';
 
 import { cx } from './cx';
+import { useMediaQuery } from './use-media-query';
 
 declare module '@tanstack/react-table' {
   interface ColumnMeta<TData, TValue> {
     /** Width in pixels, or none to share what is left. */
     width?: number;
     align?: 'right';
-    /** Left out on narrow windows. */
-    wideOnly?: boolean;
+    /** The narrowest windows that have room for the column; all, if absent. */
+    from?: 'medium' | 'wide' | 'very-wide';
   }
 }
 
 const ROW_HEIGHT = 36;
+const TALL_ROW_HEIGHT = 50;
 const FETCH_WHEN_ROWS_LEFT = 20;
 
 interface DataTableProps<T> {
@@ -34,18 +36,26 @@ interface DataTableProps<T> {
   onReachEnd?: () => void;
   footer?: ReactNode;
   sortable?: boolean;
+  /** Rows of two lines. */
+  tall?: boolean;
   /** At most so high; then the table scrolls by itself. `fill` takes the parent's height. */
   height?: 'fill' | 'natural';
 }
 
 /** The one table: sticky head, windowed rows, arrow keys or j and k between rows, Enter opens. */
 export function DataTable<T>(props: DataTableProps<T>) {
-  const { label, columns, rows, rowId, onReachEnd, footer, sortable, height = 'natural' } = props;
+  const { label, columns, rows, rowId, onReachEnd, footer, sortable, tall, height = 'natural' } = props;
   const scroller = useRef<HTMLDivElement>(null);
-  // The row models keep no state between renders that a compiler could lose.
+  const medium = useMediaQuery('(min-width: 48rem)');
+  const wide = useMediaQuery('(min-width: 64rem)');
+  const veryWide = useMediaQuery('(min-width: 96rem)');
+  const fitting = useMemo(() => {
+    const fits = { medium, wide, 'very-wide': veryWide };
+    return columns.filter(({ meta }) => !meta?.from || fits[meta.from]);
+  }, [columns, medium, wide, veryWide]);
   const table = useReactTable({
     data: rows,
-    columns,
+    columns: fitting,
     getRowId: rowId,
     enableSorting: sortable ?? false,
     getCoreRowModel: getCoreRowModel(),
@@ -55,7 +65,7 @@ export function DataTable<T>(props: DataTableProps<T>) {
   const virtualizer = useVirtualizer({
     count: shown.length,
     getScrollElement: () => scroller.current,
-    estimateSize: () => ROW_HEIGHT,
+    estimateSize: () => (tall ? TALL_ROW_HEIGHT : ROW_HEIGHT),
     overscan: 12,
     getItemKey: (index) => shown[index]?.id ?? index,
   });
@@ -76,11 +86,10 @@ export function DataTable<T>(props: DataTableProps<T>) {
       className={cx('overflow-auto', windowed && 'h-[70vh] min-h-0 flex-1 md:h-auto')}
       onKeyDown={(event) => moveBetweenRows(event)}
     >
-      <table aria-label={label} aria-rowcount={shown.length} className="w-full min-w-[34rem] table-fixed border-collapse text-left">
+      <table aria-label={label} aria-rowcount={shown.length} className="w-full table-fixed border-collapse text-left">
         <colgroup>
           {table.getVisibleLeafColumns().map((column) => {
-            const meta = column.columnDef.meta;
-            return <col key={column.id} className={cx(meta?.wideOnly && 'max-lg:hidden')} width={meta?.width} />;
+            return <col key={column.id} width={column.columnDef.meta?.width} />;
           })}
         </colgroup>
         <thead className="sticky top-0 z-10 bg-surface">
@@ -98,7 +107,6 @@ export function DataTable<T>(props: DataTableProps<T>) {
                     className={cx(
                       'h-8 truncate border-b px-3 text-xs font-medium text-muted',
                       meta?.align === 'right' && 'text-right',
-                      meta?.wideOnly && 'max-lg:hidden',
                     )}
                   >
                     {header.column.getCanSort() ? (
@@ -121,11 +129,11 @@ export function DataTable<T>(props: DataTableProps<T>) {
           ))}
         </thead>
         <tbody>
-          {before > 0 && <Spacer height={before} columns={columns.length} />}
+          {before > 0 && <Spacer height={before} columns={fitting.length} />}
           {visible.map((row, index) => (
             <TableRow key={row.id} row={row} first={index === 0} {...props} />
           ))}
-          {after > 0 && <Spacer height={after} columns={columns.length} />}
+          {after > 0 && <Spacer height={after} columns={fitting.length} />}
         </tbody>
       </table>
       {footer}
@@ -134,7 +142,7 @@ export function DataTable<T>(props: DataTableProps<T>) {
 }
 
 function TableRow<T>({ row, first, ...props }: { row: Row<T>; first: boolean } & DataTableProps<T>) {
-  const { onOpen, rowTestId, rowClass, wholeRow, activeId } = props;
+  const { onOpen, rowTestId, rowClass, wholeRow, activeId, tall } = props;
   const active = activeId === row.id;
   const whole = wholeRow?.(row.original);
   return (
@@ -154,7 +162,8 @@ function TableRow<T>({ row, first, ...props }: { row: Row<T>; first: boolean } &
         if (event.key === 'Enter' && event.target === event.currentTarget) onOpen?.(row.original);
       }}
       className={cx(
-        'h-9 border-b border-line',
+        tall ? 'h-12.5' : 'h-9',
+        'border-b border-line',
         onOpen && 'cursor-pointer hover:bg-sunken focus-visible:-outline-offset-2',
         active && 'bg-accent-soft',
         rowClass?.(row.original),
@@ -171,9 +180,8 @@ function TableRow<T>({ row, first, ...props }: { row: Row<T>; first: boolean } &
             <td
               key={cell.id}
               className={cx(
-                'truncate px-3 py-1',
+                'overflow-hidden px-3 py-1 text-ellipsis whitespace-nowrap',
                 meta?.align === 'right' && 'text-right tabular-nums',
-                meta?.wideOnly && 'max-lg:hidden',
               )}
             >
               {flexRender(cell.column.columnDef.cell, cell.getContext())}

@@ -13,7 +13,9 @@ import { useTranslation } from 'react-i18next';
 import { cx } from './cx';
 
 const CONTROL =
-  'h-8 w-full min-w-0 rounded-md border border-line-strong bg-surface px-2.5 text-sm text-ink placeholder:text-faint hover:border-faint focus-visible:border-accent focus-visible:outline-1 focus-visible:outline-offset-0 disabled:opacity-60 aria-invalid:border-bad';
+  'min-w-0 rounded-md border border-line-strong bg-surface text-ink placeholder:text-faint hover:border-faint focus-visible:border-accent focus-visible:outline-1 focus-visible:outline-offset-0 disabled:opacity-60 aria-invalid:border-bad';
+const NORMAL = 'h-8 px-2.5 text-sm';
+const COMPACT = 'h-7 px-1.5 text-xs';
 
 interface FieldProps {
   label: ReactNode;
@@ -49,12 +51,13 @@ export function Field({ label, hint, error, children }: FieldProps) {
   );
 }
 
-export function Input({ className, ...rest }: ComponentProps<'input'>) {
-  return <input {...rest} className={cx(CONTROL, className)} />;
+/** As wide as its place, unless `className` says how wide. */
+export function Input({ className = 'w-full', ...rest }: ComponentProps<'input'>) {
+  return <input {...rest} className={cx(CONTROL, NORMAL, className)} />;
 }
 
 export function Textarea({ className, ...rest }: ComponentProps<'textarea'>) {
-  return <textarea {...rest} className={cx(CONTROL, 'h-auto min-h-20 py-1.5', className)} />;
+  return <textarea {...rest} className={cx(CONTROL, 'min-h-20 w-full px-2.5 py-1.5 text-sm', className)} />;
 }
 
 interface SelectProps extends Omit<ComponentProps<'select'>, 'onChange'> {
@@ -64,12 +67,12 @@ interface SelectProps extends Omit<ComponentProps<'select'>, 'onChange'> {
   compact?: boolean;
 }
 
-export function Select({ options, onChange, compact, className, ...rest }: SelectProps) {
+export function Select({ options, onChange, compact, className = compact ? 'w-auto' : 'w-full', ...rest }: SelectProps) {
   return (
     <select
       {...rest}
       onChange={(event) => onChange(event.target.value)}
-      className={cx(CONTROL, 'pr-7', compact && 'h-7 w-auto px-1.5 text-xs', className)}
+      className={cx(CONTROL, compact ? COMPACT : NORMAL, className)}
     >
       {options.map((option) => (
         <option key={option.value} value={option.value}>
@@ -110,7 +113,7 @@ export function SearchInput({ value, onSubmit, placeholder, onEnterOnly, classNa
       }}
     >
       <Search aria-hidden="true" className="pointer-events-none absolute top-2 left-2.5 size-4 text-faint" />
-      <Input
+      <input
         type="search"
         data-search
         data-testid={testId}
@@ -120,7 +123,7 @@ export function SearchInput({ value, onSubmit, placeholder, onEnterOnly, classNa
         autoComplete="off"
         spellCheck={false}
         onChange={(event) => setText(event.target.value)}
-        className="pr-8 pl-8 [&::-webkit-search-cancel-button]:hidden"
+        className={cx(CONTROL, 'h-8 w-full pr-8 pl-8 text-sm [&::-webkit-search-cancel-button]:hidden')}
       />
       {text && (
         <button

@@ -36,7 +36,7 @@ export function SeverityIcon({ severity, className }: { severity: Severity; clas
 export function SeverityBadge({ severity }: { severity: Severity }) {
   const { t } = useTranslation();
   return (
-    <span className={cx('inline-flex items-center gap-1.5 text-xs font-medium whitespace-nowrap', COLOURS[severity])}>
+    <span className={cx('inline-flex items-center gap-1.5 align-middle text-xs font-medium whitespace-nowrap', COLOURS[severity])}>
       <SeverityIcon severity={severity} />
       {t(`severity.${severity}`)}
     </span>

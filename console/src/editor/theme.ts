@@ -11,7 +11,8 @@ export const editorTheme = [
       color: 'var(--ink)',
       backgroundColor: 'var(--surface)',
     },
-    '&.cm-focused': { outline: '2px solid var(--accent)', outlineOffset: '-2px' },
+    // The card around the editor shows the focus.
+    '&.cm-focused': { outline: 'none' },
     '.cm-scroller': { fontFamily: 'var(--font-mono), monospace', lineHeight: '1.55', overflow: 'auto' },
     '.cm-content': { caretColor: 'var(--ink)', padding: '8px 0' },
     '.cm-cursor': { borderLeftColor: 'var(--ink)' },

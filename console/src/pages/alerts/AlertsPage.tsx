@@ -59,55 +59,52 @@ export function AlertsPage() {
       column.display({
         id: 'severity',
         header: t('alerts.severity'),
-        meta: { width: 120 },
+        meta: { width: 132 },
         cell: ({ row }) => <SeverityBadge severity={row.original.rule.severity} />,
       }),
       column.display({
         id: 'rule',
         header: t('alerts.alert'),
         cell: ({ row: { original: alert } }) => (
-          <span className="flex min-w-0 items-baseline gap-2">
-            <Link to="/alerts/$alertId" params={{ alertId: alert.id }} className="truncate font-medium hover:underline">
-              {alert.rule.name}
-            </Link>
-            {alert.count > 1 && <span className="shrink-0 text-xs text-faint tabular-nums">×{alert.count}</span>}
-          </span>
+          <>
+            <span className="flex min-w-0 items-baseline gap-2">
+              <Link to="/alerts/$alertId" params={{ alertId: alert.id }} className="truncate font-medium hover:underline">
+                {alert.rule.name}
+              </Link>
+              {alert.count > 1 && <span className="shrink-0 text-xs text-faint tabular-nums">×{alert.count}</span>}
+            </span>
+            <RawText oneLine text={alert.process?.command_line ?? '–'} className="text-muted" />
+          </>
         ),
-      }),
-      column.display({
-        id: 'process',
-        header: t('alerts.process'),
-        meta: { wideOnly: true },
-        cell: ({ row }) => <RawText oneLine text={row.original.process?.command_line ?? '–'} className="text-muted" />,
       }),
       column.display({
         id: 'host',
         header: t('alerts.host'),
-        meta: { width: 140 },
+        meta: { width: 140, from: 'medium' },
         cell: ({ row }) => row.original.host_name,
       }),
       column.display({
         id: 'response',
         header: t('alerts.response'),
-        meta: { width: 190, wideOnly: true },
+        meta: { width: 208, from: 'wide' },
         cell: ({ row }) => <ResponseBadge responses={row.original.responses} />,
       }),
       column.display({
         id: 'status',
         header: t('alerts.status'),
-        meta: { width: 110 },
+        meta: { width: 120, from: 'medium' },
         cell: ({ row }) => <AlertStatusBadge status={row.original.status} />,
       }),
       column.display({
         id: 'assignee',
         header: t('alerts.assignee'),
-        meta: { width: 100, wideOnly: true },
+        meta: { width: 110, from: 'very-wide' },
         cell: ({ row }) => row.original.assignee ?? <span className="text-faint">–</span>,
       }),
       column.display({
         id: 'time',
         header: t('alerts.time'),
-        meta: { width: 120 },
+        meta: { width: 120, from: 'medium' },
         cell: ({ row }) => <Time value={row.original.last_time} form="relative" />,
       }),
     ];
@@ -115,7 +112,7 @@ export function AlertsPage() {
     const choose = column.display({
       id: 'choose',
       header: () => <span className="sr-only">{t('alerts.choose')}</span>,
-      meta: { width: 40 },
+      meta: { width: 40, from: 'medium' },
       cell: ({ row }) => (
         <input
           type="checkbox"
@@ -133,7 +130,7 @@ export function AlertsPage() {
   return (
     <Page title={t('nav.alerts')} fill>
       <div className="flex flex-wrap gap-2">
-        <SearchInput className="w-72 max-w-full flex-1" placeholder={t('alerts.search')} value={search.q ?? ''} onSubmit={(q) => change({ q })} />
+        <SearchInput className="min-w-60 flex-1" placeholder={t('alerts.search')} value={search.q ?? ''} onSubmit={(q) => change({ q })} />
         <Select
           aria-label={t('alerts.status')}
           className="w-36"
@@ -186,6 +183,7 @@ export function AlertsPage() {
             ) : (
               <DataTable
                 height="fill"
+                tall
                 label={t('nav.alerts')}
                 columns={columns}
                 rows={items}

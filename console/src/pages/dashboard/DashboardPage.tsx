@@ -37,7 +37,7 @@ export function DashboardPage() {
               <Card title={t('dashboard.eventsPerMinute')} className="lg:col-span-2">
                 <TimeChart
                   kind="area"
-                  height={190}
+                  height={200}
                   label={t('dashboard.eventsPerMinute')}
                   points={data.events_per_minute.map((point) => ({ time: point.minute, count: point.count }))}
                 />
@@ -49,7 +49,7 @@ export function DashboardPage() {
                 <TimeChart
                   kind="bars"
                   tone="high"
-                  height={150}
+                  height={200}
                   label={t('dashboard.alertsPerHour')}
                   points={data.alerts_per_hour.map((point) => ({ time: point.start, count: point.count }))}
                 />

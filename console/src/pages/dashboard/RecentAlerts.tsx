@@ -44,11 +44,11 @@ export function RecentAlerts({ alerts, className }: { alerts: Alert[]; className
                   <RawText oneLine text={alert.process?.command_line ?? ''} className="text-muted" />
                 </span>
                 <ResponseBadge responses={alert.responses} />
-                <span className="hidden w-32 shrink-0 text-right text-xs text-muted sm:block">
+                <span className="hidden w-28 shrink-0 text-right text-xs text-muted sm:block">
                   <span className="block truncate">{alert.host_name}</span>
                   <Time value={alert.last_time} form="relative" />
                 </span>
-                <span className="hidden w-20 shrink-0 justify-end md:flex">
+                <span className="hidden w-24 shrink-0 justify-end md:flex">
                   <AlertStatusBadge status={alert.status} />
                 </span>
               </Link>

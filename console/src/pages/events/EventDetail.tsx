@@ -53,7 +53,7 @@ function FieldList({ event, onFilter }: EventDetailProps) {
       {flatten(event).map(([name, value]) => {
         const shown = textOf(value);
         return (
-          <div key={name} className="group grid grid-cols-1 gap-x-4 border-b py-1 last:border-b-0 sm:grid-cols-[13rem_minmax(0,1fr)_auto]">
+          <div key={name} className="group grid grid-cols-1 gap-x-4 border-b py-0.5 last:border-b-0 sm:grid-cols-[13rem_minmax(0,1fr)_auto]">
             <dt className="pt-0.5 font-mono text-xs text-muted [overflow-wrap:anywhere]">{name}</dt>
             <dd className="min-w-0 pt-0.5">
               {Array.isArray(value) && value.length > 0 && value.every((one) => typeof one === 'string') ? (

@@ -38,7 +38,7 @@ export function EventTable({ events, onOpen, activeId, onReachEnd, footer }: Eve
       column.display({
         id: 'type',
         header: t('events.type'),
-        meta: { width: 132 },
+        meta: { width: 132, from: 'medium' },
         cell: ({ row }) => <EventTypeBadge event={row.original} />,
       }),
       column.display({
@@ -49,7 +49,7 @@ export function EventTable({ events, onOpen, activeId, onReachEnd, footer }: Eve
       column.display({
         id: 'process',
         header: t('events.process'),
-        meta: { width: 170, wideOnly: true },
+        meta: { width: 170, from: 'wide' },
         cell: ({ row }) => {
           const pid = number(row.original, 'process.pid');
           return pid === undefined ? (
@@ -65,19 +65,19 @@ export function EventTable({ events, onOpen, activeId, onReachEnd, footer }: Eve
       column.display({
         id: 'parent',
         header: t('events.parent'),
-        meta: { width: 130, wideOnly: true },
+        meta: { width: 120, from: 'very-wide' },
         cell: ({ row }) => <RawText oneLine text={text(row.original, 'process.parent.name')} className="text-muted" />,
       }),
       column.display({
         id: 'user',
         header: t('events.user'),
-        meta: { width: 100, wideOnly: true },
+        meta: { width: 100, from: 'wide' },
         cell: ({ row }) => <RawText oneLine text={text(row.original, 'user.name') || text(row.original, 'user.id')} className="text-muted" />,
       }),
       column.display({
         id: 'host',
         header: t('events.host'),
-        meta: { width: 120, wideOnly: true },
+        meta: { width: 130, from: 'very-wide' },
         cell: ({ row }) => <span className="text-muted">{text(row.original, 'host.name')}</span>,
       }),
     ],

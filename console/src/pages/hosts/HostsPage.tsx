@@ -47,14 +47,14 @@ export function HostsPage() {
       }),
       column.accessor('open_alerts', {
         header: t('hosts.openAlertsHead'),
-        meta: { width: 110 },
+        meta: { width: 110, from: 'medium' },
         cell: ({ row }) =>
           row.original.open_alerts > 0 ? <Badge tone="bad">{row.original.open_alerts}</Badge> : <span className="text-faint">0</span>,
       }),
-      column.accessor('os', { header: t('hosts.os'), meta: { wideOnly: true } }),
+      column.accessor('os', { header: t('hosts.os'), meta: { from: 'very-wide' } }),
       column.accessor('agent_version', {
         header: t('hosts.agent'),
-        meta: { width: 150, wideOnly: true },
+        meta: { width: 150, from: 'wide' },
         cell: ({ row }) => (
           <>
             {row.original.agent_version} <span className="text-faint">{row.original.sensor}</span>
@@ -63,13 +63,13 @@ export function HostsPage() {
       }),
       column.accessor('rules_loaded', {
         header: t('hosts.rules'),
-        meta: { width: 130, wideOnly: true },
+        meta: { width: 130, from: 'wide' },
         cell: ({ row }) => <RulesCell host={row.original} />,
       }),
       column.accessor((host) => host.ledger.dropped + host.ledger.kernel_lost, {
         id: 'lost',
         header: t('hosts.records'),
-        meta: { width: 130, wideOnly: true },
+        meta: { width: 130, from: 'wide' },
         cell: ({ row }) => <CompletenessCell host={row.original} />,
       }),
       column.accessor('last_seen_at', {
@@ -100,7 +100,7 @@ export function HostsPage() {
     <Page title={t('nav.hosts')} fill actions={mayEnroll && enroll}>
       <div className="flex flex-wrap gap-2">
         <SearchInput
-          className="w-72 max-w-full flex-1 md:flex-none"
+          className="w-80 max-w-full flex-1 md:flex-none"
           placeholder={t('hosts.search')}
           value={search.q ?? ''}
           onSubmit={(q) => void navigate({ to: '/hosts', search: { ...search, q }, replace: true })}

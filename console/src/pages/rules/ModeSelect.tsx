@@ -3,6 +3,7 @@ import { useTranslation } from 'react-i18next';
 
 import type { ResponseMode, Rule } from '../../api/types';
 import { useMay } from '../../app/session';
+import { cx } from '../../design/cx';
 import { ConfirmDialog } from '../../design/Dialog';
 import { Select } from '../../design/Field';
 import { MODES, RESPONSE_ACTIONS } from '../words';
@@ -31,7 +32,7 @@ export function ModeSelect({ rule, compact }: { rule: Rule; compact?: boolean })
         value={change.isPending ? (change.variables.mode ?? rule.mode) : rule.mode}
         onChange={(value) => choose(value as ResponseMode)}
         options={MODES.map((value) => ({ value, label: t(`mode.${value}`) }))}
-        className={rule.mode === 'auto' ? 'font-medium text-bad!' : undefined}
+        className={cx(compact ? 'w-auto' : 'w-36', rule.mode === 'auto' && 'font-medium text-bad!')}
       />
       <ConfirmDialog
         open={asking}

@@ -61,7 +61,7 @@ export function RuleWorkbench({ initialText, save, isNew }: RuleWorkbenchProps) 
     <div className="grid min-h-0 flex-1 gap-4 lg:grid-cols-[minmax(0,1fr)_23rem]">
       <Card
         flush
-        className="flex min-h-[26rem] flex-col overflow-hidden [&>div]:min-h-0 [&>div]:flex-1"
+        className="flex min-h-[26rem] flex-col overflow-hidden focus-within:border-accent focus-within:ring-1 focus-within:ring-accent [&>div]:min-h-0 [&>div]:flex-1"
         title={<span className="font-mono text-xs font-normal text-muted">rule.json</span>}
         actions={
           may && (

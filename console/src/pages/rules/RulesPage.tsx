@@ -52,12 +52,12 @@ export function RulesPage() {
       column.accessor((rule) => SEVERITIES.indexOf(rule.severity), {
         id: 'severity',
         header: t('rules.severity'),
-        meta: { width: 125 },
+        meta: { width: 132, from: 'medium' },
         cell: ({ row }) => <SeverityBadge severity={row.original.severity} />,
       }),
       column.accessor('type', {
         header: t('rules.type'),
-        meta: { width: 110, wideOnly: true },
+        meta: { width: 110, from: 'wide' },
         cell: ({ row }) => t(`ruleType.${row.original.type}`),
       }),
       column.accessor('mode', {
@@ -68,7 +68,7 @@ export function RulesPage() {
       column.accessor((rule) => rule.attack.join(' '), {
         id: 'attack',
         header: 'ATT&CK',
-        meta: { width: 150, wideOnly: true },
+        meta: { width: 170, from: 'very-wide' },
         cell: ({ row }) => (
           <span className="flex gap-1 overflow-hidden">
             {row.original.attack.map((technique) => (
@@ -79,7 +79,7 @@ export function RulesPage() {
       }),
       column.accessor('alerts_24h', {
         header: t('rules.alerts24h'),
-        meta: { width: 100, align: 'right' },
+        meta: { width: 100, align: 'right', from: 'medium' },
         sortDescFirst: true,
         cell: ({ row: { original: rule } }) =>
           rule.alerts_24h > 0 ? (
@@ -92,7 +92,7 @@ export function RulesPage() {
       }),
       column.accessor('updated_at', {
         header: t('rules.updated'),
-        meta: { width: 170, wideOnly: true },
+        meta: { width: 170, from: 'wide' },
         cell: ({ row: { original: rule } }) => (
           <span className="text-muted">
             <Time value={rule.updated_at} form="relative" />
@@ -137,7 +137,7 @@ export function RulesPage() {
       }
     >
       <div className="flex flex-wrap gap-2">
-        <SearchInput className="w-72 max-w-full flex-1 md:flex-none" placeholder={t('rules.search')} value={search.q ?? ''} onSubmit={(q) => change({ q })} />
+        <SearchInput className="w-80 max-w-full flex-1 md:flex-none" placeholder={t('rules.search')} value={search.q ?? ''} onSubmit={(q) => change({ q })} />
         <Select
           aria-label={t('rules.type')}
           className="w-36"
