@@ -10,6 +10,7 @@
 //! order of the kernel. The uplink is another, and may be away for as long as the
 //! spool has room: judging and acting never wait for the server.
 
+pub mod agent;
 pub mod clock;
 pub mod container;
 pub mod enrich;
@@ -26,5 +27,5 @@ pub mod recorder;
 pub mod rules;
 pub mod run_state;
 mod state_file;
-
+pub mod uplink;
 pub mod users;

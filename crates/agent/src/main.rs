@@ -1,1 +1,45 @@
-fn main() {}
+//! `edr-agent`.
+
+use std::process::ExitCode;
+
+use agent::options::{self, Asked};
+use agent::uplink::channel::causes;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let options = match options::read(std::env::args_os().skip(1), |name| std::env::var_os(name)) {
+        Ok(Asked::Run(options)) => *options,
+        Ok(Asked::Print(text)) => {
+            println!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("edr-agent: {}", causes(&error.into()));
+            return ExitCode::from(2);
+        }
+    };
+    start_log(options.debug);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("edr-agent: the system refuses a thread: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(agent::agent::run(options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("edr-agent: {}", causes(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `EDR_LOG` can say more exactly what is logged, for example `agent=debug,h2=warn`.
+fn start_log(debug: bool) {
+    let default =
+        if debug { "info,agent=debug,sensor_linux=debug,response=debug,spool=debug" } else { "info" };
+    let filter = EnvFilter::try_from_env("EDR_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

@@ -1,0 +1,370 @@
+//! Puts the agent together, runs it, and takes it apart again.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use event_model::{BootId, HostId};
+use protocol::enrollment::{sha256, to_hex};
+use protocol::envelope::{Purpose, Sealer};
+use sensor_api::{Sensor, SensorPosition};
+use sensor_linux::LinuxSensorOptions;
+use spool::{Spool, SpoolOptions};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::clock::WallClock;
+use crate::host::{self, HostFacts};
+use crate::judge::Judge;
+use crate::note;
+use crate::options::{Options, OutputTarget};
+use crate::output::Output;
+use crate::pipeline::{self, Before, Parts, Stop};
+use crate::process_table::ProcessTable;
+use crate::recorder::{Recorder, Resume, Spooling};
+use crate::rules::RuleBook;
+use crate::run_state::{Caution, HEALTHY_AFTER, RunState};
+use crate::state_file;
+use crate::uplink::channel::ServerAddress;
+use crate::uplink::identity::Identity;
+use crate::uplink::{Uplink, enroll};
+
+/// After a stop, what is spooled may still be sent for so long.
+const LAST_SENDING: Duration = Duration::from_secs(2);
+
+/// The kernel's ring: room for about a second of a fork bomb while the agent is busy or away.
+const RING_BYTES: u32 = 16 << 20;
+
+/// No record takes less than a byte on disk. Where the end of the spool can't be read, this
+/// says how many numbers may be in use beyond the last readable one.
+const RECORDS_PER_BYTE_AT_MOST: u64 = 1;
+
+/// Runs the agent until a signal ends it.
+///
+/// # Errors
+/// What keeps it from running, for the operator.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    for note in &options.notes {
+        eprintln!("note: {note}");
+    }
+    if options.insecure {
+        eprintln!(
+            "WARNING: -insecure: the server's certificate is not verified. Anybody on the way can pose as the server; \
+             what is sent stays sealed, and rules must still be signed. Not for production."
+        );
+    }
+    let signals = Signals::listen()?;
+    match options.server.clone() {
+        None => run_standalone(options, signals).await,
+        Some(server) => run_with_server(options, &server, signals).await,
+    }
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("listening for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("listening for SIGINT")?,
+        })
+    }
+
+    /// The number of the signal that asks the agent to stop.
+    async fn asked(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.terminate.recv() => 15,
+            _ = self.interrupt.recv() => 2,
+        }
+    }
+}
+
+async fn run_standalone(options: Options, mut signals: Signals) -> anyhow::Result<()> {
+    if options.output.is_none() && options.rules_dir.is_none() {
+        eprintln!(
+            "note: -standalone without -rules and -output watches and tells nobody; hint: add `-output -`"
+        );
+    }
+    let facts = HostFacts::read();
+    let rules = Arc::new(RuleBook::open(options.rules_dir.clone()));
+    let sensor = open_sensor(None, None)?;
+    let (_sender, refused) = mpsc::channel();
+    let start = Start {
+        host_id: host::local_host_id(&options.state_dir),
+        facts,
+        resume: Resume::default(),
+        spooling: None,
+        table: ProcessTable::default(),
+        before: None,
+        previous_end: "first_start",
+        caution: Caution::Normal,
+        refused,
+    };
+    let running = Running::start(&options, start, sensor, rules)?;
+    let signal = tokio::select! {
+        signal = signals.asked() => signal,
+        () = running.ended() => 0,
+    };
+    running.stop(signal).await
+}
+
+async fn run_with_server(options: Options, server: &str, mut signals: Signals) -> anyhow::Result<()> {
+    let state_dir = options.state_dir.clone();
+    state_file::make_dir(&state_dir).with_context(|| {
+        format!("making {}; hint: run as root, or give another directory with -state", state_dir.display())
+    })?;
+    let (spool, recovery) = Spool::open(&state_dir.join("spool"), spool_options(&options))?;
+    let spool = Arc::new(spool);
+    let address = ServerAddress::parse(server)?;
+    let facts = HostFacts::read();
+    let identity = tokio::select! {
+        identity = identity(&options, &address, &facts) => identity?,
+        _ = signals.asked() => return Ok(()),
+    };
+    let boot_id = host::boot_id()?;
+    let mut run_state = RunState::begin(&state_dir, boot_id, WallClock::new().now())
+        .with_context(|| format!("writing to {}", state_dir.display()))?;
+    warn_of(run_state.caution);
+    let rules = Arc::new(RuleBook::open(options.rules_dir.clone()));
+    rules.keep_bundles(&state_dir, identity.command_key.clone(), run_state.caution);
+
+    let (mut resume, waiting) = resume_after(&spool, boot_id);
+    if recovery.unreadable_tail_bytes > 0 {
+        resume.next_sequence += recovery.unreadable_tail_bytes * RECORDS_PER_BYTE_AT_MOST;
+    }
+    let mut table = ProcessTable::default();
+    table.restore(waiting);
+    let sensor = open_sensor(Some(pin_dir(&state_dir)), resume.position)?;
+    let wake = Arc::new(tokio::sync::Notify::new());
+    let (refused_sender, refused) = mpsc::channel();
+    let sealing_key = identity.sealing_key.clone();
+    let sealer =
+        Sealer::new(&sealing_key, identity.host_id, Purpose::Batch).context("the server's RSA key")?;
+    let start = Start {
+        host_id: identity.host_id,
+        facts: facts.clone(),
+        before: spool.last().map(|last| Before {
+            stream: last.header.position.map(|position| position.stream),
+            until: event_model::Timestamp::from_nanos(last.header.span.1),
+        }),
+        resume,
+        spooling: Some(Spooling { spool: Arc::clone(&spool), sealer, wake: Arc::clone(&wake) }),
+        table,
+        previous_end: run_state.previous_end,
+        caution: run_state.caution,
+        refused,
+    };
+    let sensor_name = sensor.name().to_owned();
+    let running = Running::start(&options, start, sensor, Arc::clone(&rules))?;
+    let linked = Arc::new(AtomicBool::new(false));
+    let uplink = Uplink {
+        address,
+        options,
+        identity,
+        state_dir,
+        facts,
+        boot_id,
+        sensor: sensor_name,
+        spool: Arc::clone(&spool),
+        wake,
+        rules,
+        refused: refused_sender,
+        linked: Arc::clone(&linked),
+    };
+    let uplink = tokio::spawn(uplink.run());
+    let signal = tokio::select! {
+        signal = async {
+            tokio::select! {
+                signal = signals.asked() => signal,
+                () = async {
+                    tokio::time::sleep(HEALTHY_AFTER).await;
+                    run_state.healthy();
+                    std::future::pending::<()>().await;
+                } => 0,
+            }
+        } => signal,
+        () = running.ended() => 0,
+    };
+    let result = running.stop(signal).await;
+    if linked.load(std::sync::atomic::Ordering::Relaxed) {
+        let sent = async {
+            while !spool.is_empty() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if tokio::time::timeout(LAST_SENDING, sent).await.is_err() {
+            tracing::info!("not everything could be sent, the rest waits in the spool for the next start");
+        }
+    }
+    uplink.abort();
+    if let Err(error) = spool.sync() {
+        tracing::warn!(%error, "the spool could not be synced");
+    }
+    run_state.end();
+    result
+}
+
+/// The identity from the state directory, or a new one by the token.
+async fn identity(options: &Options, address: &ServerAddress, facts: &HostFacts) -> anyhow::Result<Identity> {
+    if let Some(identity) = Identity::load(&options.state_dir)? {
+        if options.token.is_some() {
+            tracing::info!(host = %identity.host_id, "this host is enrolled already, the token is not used");
+        }
+        return Ok(identity);
+    }
+    let Some(token) = &options.token else {
+        bail!(
+            "this host is not enrolled yet; hint: give `-token TOKEN` once (the server's console makes one under \
+             Settings), or `-standalone` to work without a server"
+        );
+    };
+    let identity = enroll::enroll(options, address, token, facts).await?;
+    identity.store(&options.state_dir)?;
+    tracing::info!(host = %identity.host_id, server = %address, "this host is enrolled");
+    Ok(identity)
+}
+
+fn spool_options(options: &Options) -> SpoolOptions {
+    SpoolOptions { max_bytes: options.spool_max_bytes, ..SpoolOptions::default() }
+}
+
+fn warn_of(caution: Caution) {
+    match caution {
+        Caution::Normal => {}
+        Caution::LastKnownGood => tracing::error!(
+            "three crashes in ten minutes: the server's rules before the newest ones are used; hint: see the log for the crash"
+        ),
+        Caution::SafeMode => tracing::error!(
+            "six crashes in ten minutes: safe mode, nothing is acted on; it ends after a minute of good health and a restart"
+        ),
+    }
+}
+
+/// Where the last agent of this boot stopped, and the forks that it had not told.
+fn resume_after(spool: &Spool, boot_id: BootId) -> (Resume, Vec<crate::process_table::WaitingFork>) {
+    let Some(last) = spool.last() else { return Default::default() };
+    // The sensor checks the stream by itself; it survives what the boot id can't tell.
+    let position = last.header.position;
+    let position = position.map(|place| SensorPosition { stream: place.stream, offset: place.offset });
+    if last.header.boot_id != *boot_id.as_bytes() {
+        return (Resume { position, ..Resume::default() }, Vec::new());
+    }
+    let (counters, waiting) = note::decode(&last.note);
+    (Resume { next_sequence: last.header.last_sequence() + 1, counters, position }, waiting)
+}
+
+/// One directory in bpffs for each state directory, so that two agents don't meet.
+fn pin_dir(state_dir: &Path) -> PathBuf {
+    let real = std::fs::canonicalize(state_dir).unwrap_or_else(|_| state_dir.to_owned());
+    let id = to_hex(&sha256(real.as_os_str().as_encoded_bytes())[..8]);
+    PathBuf::from(format!("/sys/fs/bpf/rampart-{id}"))
+}
+
+fn open_sensor(
+    pin_dir: Option<PathBuf>,
+    resume_after: Option<SensorPosition>,
+) -> anyhow::Result<Box<dyn Sensor>> {
+    let options = LinuxSensorOptions { pin_dir, resume_after, ring_bytes: RING_BYTES };
+    let (sensor, notes) = sensor_linux::open(options).context("no process sensor can run here")?;
+    for note in notes {
+        eprintln!("note: {note}");
+    }
+    Ok(sensor)
+}
+
+/// What differs between the ways to run.
+struct Start {
+    host_id: HostId,
+    facts: HostFacts,
+    resume: Resume,
+    spooling: Option<Spooling>,
+    table: ProcessTable,
+    before: Option<Before>,
+    previous_end: &'static str,
+    caution: Caution,
+    refused: mpsc::Receiver<pipeline::RefusedBatch>,
+}
+
+/// The pipeline's thread, running.
+struct Running {
+    stop: Arc<Stop>,
+    thread: std::thread::JoinHandle<Result<(), sensor_api::SensorError>>,
+    ended: tokio::sync::watch::Receiver<bool>,
+}
+
+impl Running {
+    fn start(
+        options: &Options,
+        start: Start,
+        sensor: Box<dyn Sensor>,
+        rules: Arc<RuleBook>,
+    ) -> anyhow::Result<Self> {
+        let clock = Arc::new(WallClock::new());
+        let boot_id = host::boot_id()?;
+        let host_name = start.facts.name.clone();
+        let output = options.output.as_ref().map(|target| open_output(target, &host_name)).transpose()?;
+        let receipt_clock = Arc::clone(&clock);
+        let judge = Judge::new(sensor.process_clock(), Arc::new(move || receipt_clock.now()), start.caution)
+            .context("starting the response")?;
+        let recorder =
+            Recorder::new(start.host_id, boot_id, Arc::clone(&clock), start.resume, start.spooling, output);
+        let config_hash = to_hex(&sha256(format!("{options:?}").as_bytes()));
+        let (sensor_name, rule_count) = (sensor.name(), rules.active().set.len());
+        let parts = Parts {
+            sensor,
+            boot_id,
+            clock,
+            table: start.table,
+            judge,
+            recorder,
+            rules,
+            refused: start.refused,
+            before: start.before,
+            config_hash,
+            previous_end: start.previous_end,
+            rounds: Arc::default(),
+        };
+        let stop = Arc::new(Stop::default());
+        let (tell_end, ended) = tokio::sync::watch::channel(false);
+        let asked = Arc::clone(&stop);
+        let thread = std::thread::Builder::new()
+            .name("pipeline".into())
+            .spawn(move || {
+                let result = pipeline::run(parts, &asked);
+                // Nobody listens any more once the agent is being stopped.
+                let _ = tell_end.send(true);
+                result
+            })
+            .context("starting the pipeline's thread")?;
+        eprintln!("agent is running: host {host_name}, sensor {sensor_name}, {rule_count} rules");
+        Ok(Self { stop, thread, ended })
+    }
+
+    /// Until the pipeline ends by itself, which only an error makes it do.
+    async fn ended(&self) {
+        // An error means that the thread is gone without a word.
+        let _ = self.ended.clone().wait_for(|ended| *ended).await;
+    }
+
+    async fn stop(self, signal: u8) -> anyhow::Result<()> {
+        self.stop.ask(signal);
+        let mut ended = self.ended.clone();
+        let _ = ended.wait_for(|ended| *ended).await;
+        match self.thread.join() {
+            Ok(result) => result.context("the sensor failed"),
+            Err(_) => bail!("the pipeline panicked; see above for where"),
+        }
+    }
+}
+
+fn open_output(target: &OutputTarget, host_name: &str) -> anyhow::Result<Output> {
+    Output::open(target, host_name.to_owned()).with_context(|| match target {
+        OutputTarget::Stdout => "-output -".to_owned(),
+        OutputTarget::File(path) => format!("-output {}", path.display()),
+    })
+}

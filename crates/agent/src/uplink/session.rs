@@ -1,0 +1,237 @@
+//! One stream: the hello, batches in order with a few under way, their answers, rules.
+//!
+//! The server answers batches in the order in which they were sent, so each answer
+//! is for the oldest batch under way. A refusal that does not even name the batch
+//! may be the server's own trouble: only when the same batch is refused a second
+//! time, on another link, it is given up.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use event_model::Timestamp;
+use protocol::link::agent_link_client::AgentLinkClient;
+use protocol::link::agent_message::Message as ToServer;
+use protocol::link::server_message::Message as FromServer;
+use protocol::link::{
+    AgentMessage, BatchRefused, BatchStored, Heartbeat, Hello, PolicyStatus, ServerMessage, SignedBundle,
+};
+use spool::{BatchHeader, Reader};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, interval};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tonic::transport::Channel;
+
+use super::Uplink;
+use super::channel::said;
+use super::enroll::wire_facts;
+use crate::pipeline::RefusedBatch;
+use crate::rules::ActiveRules;
+
+/// Batches that may be sent and not answered.
+const UNDER_WAY: usize = 8;
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// The server beats as well; if nothing comes for so long the link is dead.
+const MAX_SILENCE: Duration = Duration::from_secs(45);
+/// How often local changes (rules, certificate) are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A bundle may be large: this bounds what a server can make an agent hold.
+const MAX_MESSAGE: usize = 64 << 20;
+
+/// What names a batch.
+pub(super) type BatchKey = ([u8; 16], u64);
+
+pub(super) struct Session<'a> {
+    pub(super) uplink: &'a mut Uplink,
+    pub(super) client: AgentLinkClient<Channel>,
+}
+
+/// The state of one stream.
+struct Link {
+    to_server: mpsc::Sender<AgentMessage>,
+    reader: Reader,
+    under_way: VecDeque<BatchHeader>,
+    told_rules: Arc<ActiveRules>,
+    heard: Instant,
+}
+
+impl Session<'_> {
+    /// Runs until the link breaks (an error) or a new certificate is due (`Ok`).
+    pub(super) async fn run(self, refused_once: &mut Option<BatchKey>) -> anyhow::Result<()> {
+        let Self { uplink, client } = self;
+        let (to_server, outgoing) = mpsc::channel(UNDER_WAY + 4);
+        let rules = uplink.rules.active();
+        let hello = Hello {
+            host: Some(wire_facts(&uplink.facts)),
+            boot_id: uplink.boot_id.as_bytes().to_vec(),
+            sensor: uplink.sensor.clone(),
+            policy_version: rules.version,
+        };
+        send(&to_server, ToServer::Hello(hello)).await?;
+        send(&to_server, status_of(&rules)).await?;
+        let mut client = client.max_decoding_message_size(MAX_MESSAGE);
+        let incoming = client.connect(ReceiverStream::new(outgoing)).await;
+        let incoming = incoming.map_err(|status| said(&status))?.into_inner();
+        uplink.linked.store(true, Ordering::Relaxed);
+        tracing::info!(server = %uplink.address, "linked to the server");
+        let link = Link {
+            to_server,
+            reader: uplink.spool.reader(),
+            under_way: VecDeque::new(),
+            told_rules: rules,
+            heard: Instant::now(),
+        };
+        link.serve(uplink, incoming, refused_once).await
+    }
+}
+
+impl Link {
+    async fn serve(
+        mut self,
+        uplink: &Uplink,
+        mut incoming: Streaming<ServerMessage>,
+        refused_once: &mut Option<BatchKey>,
+    ) -> anyhow::Result<()> {
+        let wake = Arc::clone(&uplink.wake);
+        let (mut heartbeat, mut look) = (interval(HEARTBEAT), interval(LOOK_EVERY));
+        loop {
+            let may_send = self.send_batches().await?;
+            tokio::select! {
+                message = incoming.message() => {
+                    let message = message.map_err(|status| said(&status))?.context("the server ended the link")?;
+                    self.heard = Instant::now();
+                    self.take(uplink, message, refused_once).await?;
+                }
+                () = wake.notified(), if may_send => {}
+                _ = heartbeat.tick() => {
+                    ensure!(self.heard.elapsed() < MAX_SILENCE, "the server was silent for {} s", MAX_SILENCE.as_secs());
+                    send(&self.to_server, ToServer::Heartbeat(Heartbeat {})).await?;
+                }
+                _ = look.tick() => {
+                    let rules = uplink.rules.active();
+                    if !Arc::ptr_eq(&rules, &self.told_rules) {
+                        self.tell_rules(rules).await?;
+                    }
+                    if uplink.renewal_is_due() && self.under_way.is_empty() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends what may be sent; true if more may follow.
+    async fn send_batches(&mut self) -> anyhow::Result<bool> {
+        while self.under_way.len() < UNDER_WAY {
+            let Some(batch) = self.reader.next_batch()? else { return Ok(true) };
+            self.under_way.push_back(batch.header);
+            send(&self.to_server, ToServer::Batch(batch.payload)).await?;
+        }
+        Ok(false)
+    }
+
+    async fn take(
+        &mut self,
+        uplink: &Uplink,
+        message: ServerMessage,
+        refused_once: &mut Option<BatchKey>,
+    ) -> anyhow::Result<()> {
+        match message.message {
+            Some(FromServer::Stored(stored)) => self.stored(uplink, &stored),
+            Some(FromServer::Refused(refused)) => self.refused(uplink, &refused, refused_once),
+            Some(FromServer::Policy(bundle)) => self.policy(uplink, &bundle).await,
+            // A newer server's message; it does without an answer.
+            Some(FromServer::Heartbeat(_)) | None => Ok(()),
+        }
+    }
+
+    fn stored(&mut self, uplink: &Uplink, stored: &BatchStored) -> anyhow::Result<()> {
+        let Some(batch) = self.under_way.pop_front() else {
+            bail!("the server stored a batch that was not sent")
+        };
+        let covers = stored.boot_id == batch.boot_id && stored.last_sequence >= batch.last_sequence();
+        ensure!(covers, "the server's answer is for another batch");
+        acknowledge(uplink, &batch);
+        Ok(())
+    }
+
+    fn refused(
+        &mut self,
+        uplink: &Uplink,
+        refused: &BatchRefused,
+        refused_once: &mut Option<BatchKey>,
+    ) -> anyhow::Result<()> {
+        let Some(batch) = self.under_way.pop_front() else {
+            bail!("the server refused a batch that was not sent")
+        };
+        let key = (batch.boot_id, batch.first_sequence);
+        let named = refused.boot_id == batch.boot_id && refused.first_sequence == batch.first_sequence;
+        if !named && *refused_once != Some(key) {
+            *refused_once = Some(key);
+            bail!("the server refused a batch without naming it: {}; it is sent once more", refused.reason);
+        }
+        let records = u64::from(batch.record_count);
+        tracing::error!(
+            reason = refused.reason,
+            records,
+            "the server refused a batch for good, its records are lost"
+        );
+        let lost = RefusedBatch { boot_id: batch.boot_id, records, span: batch.span };
+        // The pipeline goes away only when the agent stops; then a restart sends the batch again.
+        uplink.refused.send(lost).context("the agent is stopping")?;
+        acknowledge(uplink, &batch);
+        Ok(())
+    }
+
+    async fn policy(&mut self, uplink: &Uplink, bundle: &SignedBundle) -> anyhow::Result<()> {
+        let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+        let now = i64::try_from(now.unwrap_or_default().as_nanos()).unwrap_or(i64::MAX);
+        match uplink.rules.take_bundle(bundle, Timestamp::from_nanos(now)) {
+            Ok(()) => {
+                let rules = uplink.rules.active();
+                tracing::info!(
+                    version = rules.version,
+                    rules = rules.set.len(),
+                    "rules of the server are in force"
+                );
+                self.tell_rules(rules).await
+            }
+            Err(error) => {
+                tracing::error!(%error, "rules of the server were not taken");
+                let ToServer::PolicyStatus(mut status) = status_of(&uplink.rules.active()) else {
+                    return Ok(());
+                };
+                status.errors.push(format!("bundle not taken: {error}"));
+                send(&self.to_server, ToServer::PolicyStatus(status)).await
+            }
+        }
+    }
+
+    async fn tell_rules(&mut self, rules: Arc<ActiveRules>) -> anyhow::Result<()> {
+        let status = status_of(&rules);
+        self.told_rules = rules;
+        send(&self.to_server, status).await
+    }
+}
+
+fn status_of(rules: &ActiveRules) -> ToServer {
+    ToServer::PolicyStatus(PolicyStatus {
+        policy_version: rules.version,
+        rules_loaded: u32::try_from(rules.set.len()).unwrap_or(u32::MAX),
+        errors: rules.errors.iter().take(100).cloned().collect(),
+    })
+}
+
+fn acknowledge(uplink: &Uplink, batch: &BatchHeader) {
+    if let Err(error) = uplink.spool.ack(batch.boot_id, batch.last_sequence()) {
+        // The server has it, and knows it if it comes again after a restart.
+        tracing::warn!(%error, "acknowledged batches could not be deleted");
+    }
+}
+
+async fn send(to_server: &mpsc::Sender<AgentMessage>, message: ToServer) -> anyhow::Result<()> {
+    to_server.send(AgentMessage { message: Some(message) }).await.ok().context("the link broke")
+}
