@@ -32,6 +32,7 @@ use sensor_api::{Sensor, SensorError, SensorPosition};
 
 pub use connector::{ProcConnectorSensor, open_proc_connector};
 pub use ebpf::{EbpfSensor, open_ebpf};
+pub use losses::KernelCount;
 pub use pins::remove_pins;
 
 /// What a sensor is to be opened with.

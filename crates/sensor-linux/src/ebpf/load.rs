@@ -115,7 +115,13 @@ fn fresh(
     mut notes: Vec<String>,
     before: Vec<Observed>,
 ) -> Result<EbpfSensor, SensorError> {
-    libbpf_rs::set_print(Some((PrintLevel::Debug, |level, text| {
+    // Thousands of lines, so they are made only where someone reads them.
+    let wanted = if tracing::enabled!(target: "libbpf", tracing::Level::DEBUG) {
+        PrintLevel::Debug
+    } else {
+        PrintLevel::Warn
+    };
+    libbpf_rs::set_print(Some((wanted, |level, text| {
         tracing::debug!(target: "libbpf", ?level, "{}", text.trim_end());
     })));
     if !Path::new("/sys/kernel/btf/vmlinux").exists() {
