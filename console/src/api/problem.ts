@@ -32,8 +32,7 @@ export class ApiError extends Error {
 export function describeError(error: unknown): string {
   if (error instanceof ApiError) {
     const known = `errors.${error.code}`;
-    const text = i18next.exists(known) ? i18next.t(known as 'errors.unreachable') : error.message;
-    return `${text} (${error.code})`;
+    return i18next.exists(known) ? i18next.t(known as 'errors.unreachable') : `${error.message} (${error.code})`;
   }
   // `fetch` throws a TypeError, worded by the browser, when no answer came.
   if (error instanceof TypeError) return i18next.t('errors.unreachable');

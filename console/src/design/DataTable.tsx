@@ -83,7 +83,7 @@ export function DataTable<T>(props: DataTableProps<T>) {
   return (
     <div
       ref={scroller}
-      className={cx('overflow-auto', windowed && 'h-[70vh] min-h-0 flex-1 md:h-auto')}
+      className={cx('overflow-auto', windowed && 'h-[70vh] md:h-auto md:min-h-0 md:flex-1')}
       onKeyDown={(event) => moveBetweenRows(event)}
     >
       <table aria-label={label} aria-rowcount={shown.length} className="w-full table-fixed border-collapse text-left">

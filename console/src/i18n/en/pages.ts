@@ -141,7 +141,6 @@ export const alerts = {
   open: 'Open',
   host: 'Host',
   anyHost: 'Any host',
-  process: 'Process',
   response: 'Response',
   assignee: 'Assignee',
   time: 'Last seen',

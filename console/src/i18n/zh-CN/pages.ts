@@ -132,7 +132,6 @@ export const alerts = {
   open: '未关闭',
   host: '主机',
   anyHost: '全部主机',
-  process: '进程',
   response: '响应',
   assignee: '负责人',
   time: '最近发生',

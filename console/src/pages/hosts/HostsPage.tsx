@@ -63,7 +63,7 @@ export function HostsPage() {
       }),
       column.accessor('rules_loaded', {
         header: t('hosts.rules'),
-        meta: { width: 130, from: 'wide' },
+        meta: { width: 150, from: 'wide' },
         cell: ({ row }) => <RulesCell host={row.original} />,
       }),
       column.accessor((host) => host.ledger.dropped + host.ledger.kernel_lost, {
