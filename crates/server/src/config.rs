@@ -24,10 +24,28 @@ pub const PROGRAM: Program = Program {
         setting("db", "db_file", Kind::Text, "FILE", "state database; keys and events are kept beside it"),
         setting("cert", "cert_file", Kind::Text, "FILE", "TLS certificate, instead of the one it makes"),
         setting("key", "key_file", Kind::Text, "FILE", "key of that certificate"),
-        setting("privkey", "private_key_file", Kind::Text, "FILE", "RSA key that opens batches, instead of its own"),
-        setting("names", "public_names", Kind::List, "NAME,…", "more names and addresses for the certificate it makes"),
+        setting(
+            "privkey",
+            "private_key_file",
+            Kind::Text,
+            "FILE",
+            "RSA key that opens batches, instead of its own",
+        ),
+        setting(
+            "names",
+            "public_names",
+            Kind::List,
+            "NAME,…",
+            "more names and addresses for the certificate it makes",
+        ),
         setting("bus", "bus", Kind::Text, "URL", "alert bus; only `memory:` in this version"),
-        setting("store", "store", Kind::Text, "URL", "event store; only the files beside -db in this version"),
+        setting(
+            "store",
+            "store",
+            Kind::Text,
+            "URL",
+            "event store; only the files beside -db in this version",
+        ),
         setting("debug", "debug", Kind::Switch, "", "say more in the log"),
         setting("openapi", "", Kind::Switch, "", "print the OpenAPI document and end"),
     ],
@@ -57,16 +75,20 @@ impl Config {
     /// [`SettingsError`] for a value that can't be used.
     pub fn from_resolved(resolved: &Resolved) -> Result<Self, SettingsError> {
         let address = resolved.text("addr").unwrap_or(":8443");
-        let addresses = parse_address(address)
-            .ok_or_else(|| resolved.refuse("addr", "an address to listen on, like `:8443` or `127.0.0.1:8443`"))?;
+        let addresses = parse_address(address).ok_or_else(|| {
+            resolved.refuse("addr", "an address to listen on, like `:8443` or `127.0.0.1:8443`")
+        })?;
         if let Some(bus) = resolved.text("bus")
             && bus != "memory:"
         {
-            return Err(resolved.refuse("bus", "a bus of this version, which has `memory:`; Redis and NATS come later"));
+            return Err(resolved
+                .refuse("bus", "a bus of this version, which has `memory:`; Redis and NATS come later"));
         }
         if resolved.has("store") {
-            return Err(resolved
-                .refuse("store", "a store of this version, which keeps events beside -db; leave -store out"));
+            return Err(resolved.refuse(
+                "store",
+                "a store of this version, which keeps events beside -db; leave -store out",
+            ));
         }
         let tls_files = match (resolved.path("cert"), resolved.path("key")) {
             (Some(cert), Some(key)) => Some((cert, key)),

@@ -1,1 +1,90 @@
-fn main() {}
+//! `edr-server`. Its log goes to stderr; stdout has only the lines for people.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use server::Server;
+use server::config::{Config, PROGRAM};
+use settings::Request;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("edr-server: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let mut out = std::io::stdout();
+    let resolved = match PROGRAM.read(std::env::args_os().skip(1), |name| std::env::var_os(name))? {
+        Request::Run(resolved) => resolved,
+        Request::Help => return Ok(writeln!(out, "{}", PROGRAM.help())?),
+        Request::Version => return Ok(writeln!(out, "edr-server {}", env!("CARGO_PKG_VERSION"))?),
+    };
+    if resolved.is_on("openapi") {
+        return Ok(out.write_all(server::http::document_text()?.as_bytes())?);
+    }
+    let config = Config::from_resolved(&resolved)?;
+    start_log(config.debug);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start threads")?;
+    runtime.block_on(serve(&config))
+}
+
+fn start_log(debug: bool) {
+    let level = if debug { "debug,h2=info,hyper=info,rustls=info" } else { "info" };
+    let filter = EnvFilter::try_from_env("EDR_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}
+
+async fn serve(config: &Config) -> anyhow::Result<()> {
+    // Before anything is printed, so that whoever waits for a line may signal at once.
+    let mut terminate = signal(SignalKind::terminate()).context("can't wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("can't wait for SIGINT")?;
+    let server = Server::prepare(config).await.context("the server can't start")?;
+    announce(&server, config)?;
+    server
+        .serve(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!("stopping");
+        })
+        .await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The lines for people. Scripts read the first one.
+fn announce(server: &Server, config: &Config) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "listening on {}", server.url())?;
+    match server.first_start() {
+        Some(first) => {
+            writeln!(out)?;
+            writeln!(out, "This is the first start. The following is shown once:")?;
+            writeln!(out, "  console:        {}", server.url())?;
+            writeln!(out, "  user:           admin")?;
+            writeln!(out, "  password:       {}   (to be replaced when signing in)", first.password)?;
+            writeln!(out, "  enrol a host:   {}   (within an hour, once)", first.enrollment_command)?;
+            writeln!(out)?;
+        }
+        None => {
+            let db = config.db_file.display();
+            writeln!(out, "a lost password is replaced with: edr user reset-password admin -db {db}")?;
+        }
+    }
+    out.flush()
+}

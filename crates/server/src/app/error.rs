@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::http::dto::RuleDiagnostic;
-
 /// Why the application said no. Each variant has one status and one code in the API.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
@@ -60,8 +58,8 @@ pub enum AppError {
         retry_after: Duration,
     },
     /// The rule engine found errors.
-    #[error("the rule has errors")]
-    RuleRefused(Vec<RuleDiagnostic>),
+    #[error("the rule has errors: {}", first_error(.0))]
+    RuleRefused(Vec<rule_engine::Diagnostic>),
     /// The server has too much to do.
     #[error("the server is busy; try again")]
     Busy,
@@ -80,6 +78,13 @@ pub enum AppError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+fn first_error(diagnostics: &[rule_engine::Diagnostic]) -> String {
+    let first = diagnostics.iter().find(|diagnostic| diagnostic.is_error());
+    first.map_or_else(String::new, |first| {
+        format!("{}:{}:{}: {}", first.file, first.line, first.column, first.reason)
+    })
 }
 
 impl AppError {
@@ -109,4 +114,28 @@ impl From<state_store::StateError> for AppError {
             other => Self::State(other),
         }
     }
+}
+
+impl From<event_store::EventStoreError> for AppError {
+    fn from(error: event_store::EventStoreError) -> Self {
+        Self::Events(error.into())
+    }
+}
+
+impl From<state_store::PasswordError> for AppError {
+    fn from(error: state_store::PasswordError) -> Self {
+        Self::internal("hashing a password", error)
+    }
+}
+
+/// An error with all that stands behind it, for the log.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }

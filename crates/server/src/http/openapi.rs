@@ -11,7 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::permission::{API, Permission, permission_of};
-use super::routes::{alerts, events, hosts, overview, rules, session, settings, tokens, users};
+use super::routes::{alerts, events, hosts, overview, rules, session, settings, stream, tokens, users};
 use crate::app::App;
 
 /// Name of the session cookie. The prefix makes browsers refuse it from other
@@ -41,7 +41,7 @@ fn api_router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(hosts::revoke_host))
         .routes(routes!(events::search_events))
         .routes(routes!(events::histogram))
-        .routes(routes!(events::stream_events))
+        .routes(routes!(stream::stream_events))
         .routes(routes!(events::event))
         .routes(routes!(events::fields))
         .routes(routes!(alerts::list_alerts))
@@ -98,7 +98,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
 
 fn operations(
     item: &mut utoipa::openapi::PathItem,
-) -> impl Iterator<Item = (axum::http::Method, &mut utoipa::openapi::path::Operation)> {
+) -> impl Iterator<Item = (http::Method, &mut utoipa::openapi::path::Operation)> {
     use axum::http::Method;
     [
         (Method::GET, &mut item.get),

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
 use super::dto::{Problem, RuleDiagnostic};
-use crate::app::AppError;
+use crate::app::{AppError, causes};
 
 /// A refusal on its way out.
 #[derive(Debug)]
@@ -23,10 +23,6 @@ impl<E: Into<AppError>> From<E> for ApiError {
         Self(error.into())
     }
 }
-
-/// The id of a request: in its problem, and in the log.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RequestId(pub(crate) Uuid);
 
 #[derive(Clone)]
 struct Pending {
@@ -52,7 +48,7 @@ impl IntoResponse for ApiError {
         let cause = status.is_server_error().then(|| causes(&error));
         let detail = error.to_string();
         let diagnostics = match error {
-            AppError::RuleRefused(diagnostics) => diagnostics,
+            AppError::RuleRefused(diagnostics) => diagnostics.into_iter().map(RuleDiagnostic::from).collect(),
             _ => Vec::new(),
         };
         response.extensions_mut().insert(Pending { status, code, detail, diagnostics, cause });
@@ -81,22 +77,9 @@ fn classify(error: &AppError) -> (StatusCode, &'static str) {
     }
 }
 
-/// An error with all that stands behind it.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
 /// The layer that completes problems.
-pub(crate) async fn finish(mut request: Request, next: Next) -> Response {
+pub(crate) async fn finish(request: Request, next: Next) -> Response {
     let id = Uuid::new_v4();
-    request.extensions_mut().insert(RequestId(id));
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let mut response = next.run(request).await;

@@ -15,7 +15,6 @@ use x509_parser::prelude::{FromDer as _, GeneralName, ParsedExtension, X509Certi
 use super::error::PkiError;
 use crate::config::Config;
 use crate::host_system;
-use crate::http::dto::CertificateInfo;
 
 /// The CA's certificate is what every agent trusts; it lives with the installation.
 const CA_LIFE: Duration = Duration::from_secs(3650 * 24 * 3600);
@@ -34,6 +33,21 @@ pub(crate) struct Issued {
     pub(crate) der: Vec<u8>,
     pub(crate) fingerprint: [u8; 32],
     pub(crate) expires_at: Timestamp,
+}
+
+/// What a certificate says.
+#[derive(Debug, Clone)]
+pub struct CertificateFacts {
+    /// Subject.
+    pub subject: String,
+    /// Names and addresses.
+    pub sans: Vec<String>,
+    /// Start.
+    pub not_before: Timestamp,
+    /// End.
+    pub not_after: Timestamp,
+    /// SHA-256 of the DER in hex.
+    pub sha256: String,
 }
 
 fn failed(what: &'static str) -> impl Fn(rcgen::Error) -> PkiError {
@@ -70,7 +84,14 @@ pub(super) fn server_names(config: &Config) -> Vec<String> {
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     names.extend(host_system::host_name().map(|name| name.to_ascii_lowercase()));
     names.extend(host_system::addresses().iter().map(ToString::to_string));
-    names.extend(config.addresses.iter().map(|address| address.ip()).filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string()));
+    names.extend(
+        config
+            .addresses
+            .iter()
+            .map(|address| address.ip())
+            .filter(|ip| !ip.is_unspecified())
+            .map(|ip| ip.to_string()),
+    );
     names.extend(config.public_names.iter().cloned());
     let mut seen = std::collections::HashSet::new();
     names.retain(|name| seen.insert(name.clone()));
@@ -149,11 +170,11 @@ pub(super) fn issue_for_agent(
     Ok(Issued { fingerprint: sha256(&der), der, expires_at })
 }
 
-pub(super) fn describe(certificate: &CertificateDer<'_>) -> Result<CertificateInfo, PkiError> {
+pub(super) fn facts_of(certificate: &CertificateDer<'_>) -> Result<CertificateFacts, PkiError> {
     let (_, parsed) = X509Certificate::from_der(certificate)
         .map_err(|error| PkiError::Unusable { path: "certificate".into(), reason: error.to_string() })?;
     let time = |seconds: i64| Timestamp::from_nanos(seconds.saturating_mul(1_000_000_000));
-    Ok(CertificateInfo {
+    Ok(CertificateFacts {
         subject: parsed.subject().to_string(),
         sans: sans(&parsed),
         not_before: time(parsed.validity().not_before.timestamp()),
@@ -185,4 +206,3 @@ pub(super) fn rsa_bits(public_key: &[u8]) -> u32 {
     let parsed = aws_lc_rs::rsa::PublicEncryptingKey::from_der(public_key);
     parsed.map_or(0, |key| u32::try_from(key.key_size_bits()).unwrap_or(0))
 }
-

@@ -26,11 +26,11 @@ use protocol::envelope::{Opener, public_sealing_key};
 use rcgen::{Issuer, KeyPair};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
+pub use certificates::CertificateFacts;
 pub(crate) use certificates::Issued;
 pub use error::PkiError;
 
 use crate::config::Config;
-use crate::http::dto;
 
 /// Keys and certificates, loaded.
 pub struct Pki {
@@ -80,8 +80,10 @@ impl Pki {
             None => made_tls_files(&folder, config, &issuer, &ca, now)?,
         };
         let private_key = match &config.private_key_file {
-            Some(path) => files::read_rsa_key(path)?
-                .ok_or_else(|| PkiError::Missing { path: path.clone(), hint: "-privkey names a file that is not there" })?,
+            Some(path) => files::read_rsa_key(path)?.ok_or_else(|| PkiError::Missing {
+                path: path.clone(),
+                hint: "-privkey names a file that is not there",
+            })?,
             None => load_or_make_rsa_key(&folder)?,
         };
         let unusable = |reason: String| PkiError::Unusable {
@@ -116,31 +118,46 @@ impl Pki {
         certificates::issue_for_agent(&self.issuer, request, host, now)
     }
 
-    /// What the console shows.
+    /// What may be shown of it.
     ///
     /// # Errors
     /// [`PkiError::Unusable`] if a certificate can't be read back.
-    pub fn describe(&self) -> Result<dto::Keys, PkiError> {
+    pub fn facts(&self) -> Result<PkiFacts, PkiError> {
         let own = self.tls_chain.first().unwrap_or(&self.ca);
-        Ok(dto::Keys {
-            ca: certificates::describe(&self.ca)?,
-            tls: certificates::describe(own)?,
-            batch_key: dto::PublicKeyInfo {
-                bits: certificates::rsa_bits(&self.sealing_key),
-                sha256: to_hex(&sha256(&self.sealing_key)),
-                pem: files::pem_text("PUBLIC KEY", &self.sealing_key),
-            },
-            command_key: dto::CommandKeyInfo {
-                sha256: to_hex(&sha256(&protocol::bundle::public_command_key(&self.command_key))),
-            },
+        Ok(PkiFacts {
+            ca: certificates::facts_of(&self.ca)?,
+            tls: certificates::facts_of(own)?,
+            sealing_key_bits: certificates::rsa_bits(&self.sealing_key),
+            sealing_key_sha256: to_hex(&sha256(&self.sealing_key)),
+            sealing_key_pem: files::pem_text("PUBLIC KEY", &self.sealing_key),
+            command_key_sha256: to_hex(&sha256(&protocol::bundle::public_command_key(&self.command_key))),
         })
     }
 }
 
+/// The public part of keys and certificates.
+#[derive(Debug, Clone)]
+pub struct PkiFacts {
+    /// The CA.
+    pub ca: CertificateFacts,
+    /// The certificate of the address.
+    pub tls: CertificateFacts,
+    /// Length of the RSA key.
+    pub sealing_key_bits: u32,
+    /// SHA-256 of its SubjectPublicKeyInfo in hex.
+    pub sealing_key_sha256: String,
+    /// It in PEM.
+    pub sealing_key_pem: String,
+    /// SHA-256 of the Ed25519 public key in hex.
+    pub command_key_sha256: String,
+}
+
 fn load_or_make_ec_key(key_file: &Path, certificate_file: &Path) -> Result<KeyPair, PkiError> {
     if let Some(key) = files::read_private_key(key_file)? {
-        let unusable =
-            |source: rcgen::Error| PkiError::Unusable { path: key_file.to_owned(), reason: source.to_string() };
+        let unusable = |source: rcgen::Error| PkiError::Unusable {
+            path: key_file.to_owned(),
+            reason: source.to_string(),
+        };
         let PrivateKeyDer::Pkcs8(key) = key else {
             return Err(PkiError::Unusable { path: key_file.to_owned(), reason: "not PKCS#8".to_owned() });
         };
@@ -212,7 +229,8 @@ fn load_or_make_rsa_key(folder: &Path) -> Result<Vec<u8>, PkiError> {
     if let Some(key) = files::read_rsa_key(&path)? {
         return Ok(key);
     }
-    let failed = |_| PkiError::Make { what: "an RSA key", reason: "the cryptographic library failed".to_owned() };
+    let failed =
+        |_| PkiError::Make { what: "an RSA key", reason: "the cryptographic library failed".to_owned() };
     let key = PrivateDecryptingKey::generate(KeySize::Rsa3072).map_err(failed)?;
     let der: Pkcs8V1Der<'_> = key.as_der().map_err(failed)?;
     files::write_private_key(&path, der.as_ref())?;
@@ -224,7 +242,8 @@ fn load_or_make_command_key(path: &Path) -> Result<Ed25519KeyPair, PkiError> {
         return Ed25519KeyPair::from_pkcs8(key.secret_der())
             .map_err(|error| PkiError::Unusable { path: path.to_owned(), reason: error.to_string() });
     }
-    let failed = |_| PkiError::Make { what: "an Ed25519 key", reason: "the cryptographic library failed".to_owned() };
+    let failed =
+        |_| PkiError::Make { what: "an Ed25519 key", reason: "the cryptographic library failed".to_owned() };
     let key = Ed25519KeyPair::generate().map_err(failed)?;
     files::write_private_key(path, key.to_pkcs8().map_err(failed)?.as_ref())?;
     Ok(key)

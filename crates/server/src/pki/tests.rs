@@ -5,8 +5,7 @@ use super::*;
 fn config(folder: &Path, arguments: &[&str]) -> Config {
     let db = format!("-db={}", folder.join("state.db").display());
     let arguments = arguments.iter().map(|argument| (*argument).to_owned()).chain([db]);
-    let Request::Run(resolved) =
-        crate::config::PROGRAM.read(arguments.map(Into::into), |_| None).unwrap()
+    let Request::Run(resolved) = crate::config::PROGRAM.read(arguments.map(Into::into), |_| None).unwrap()
     else {
         panic!()
     };
@@ -26,8 +25,8 @@ fn the_first_start_makes_everything_and_the_second_keeps_it() {
     assert_eq!(first.ca, second.ca);
     assert_eq!(first.tls_chain, second.tls_chain);
     assert_eq!(first.sealing_key, second.sealing_key);
-    let keys = second.describe().unwrap();
-    assert_eq!(keys.batch_key.bits, 3072);
+    let keys = second.facts().unwrap();
+    assert_eq!(keys.sealing_key_bits, 3072);
     for name in ["localhost", "127.0.0.1", "::1", "edr.example.org", "10.1.2.3"] {
         assert!(keys.tls.sans.iter().any(|san| san == name), "{name}: {:?}", keys.tls.sans);
     }
@@ -74,7 +73,7 @@ fn of_a_request_only_the_key_is_taken() {
     let host = HostId::from_uuid(uuid::Uuid::new_v4());
     let issued = pki.issue_agent_certificate(request.der(), host, now()).unwrap();
     assert_eq!(protocol::enrollment::host_of_certificate(&issued.der), Some(host));
-    let shown = certificates::describe(&issued.der.clone().into()).unwrap();
+    let shown = certificates::facts_of(&issued.der.clone().into()).unwrap();
     assert_eq!(shown.sans, [protocol::enrollment::agent_uri(host)]);
     let mut damaged = request.der().to_vec();
     *damaged.last_mut().unwrap() ^= 1;

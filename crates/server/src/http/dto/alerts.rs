@@ -12,7 +12,7 @@ use state_store::{AlertStatus, CloseReason};
 
 /// An alert: one rule on one process tree, with the repeats counted.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Alert {
+pub(crate) struct Alert {
     /// Id.
     pub id: String,
     /// When it first happened.
@@ -47,7 +47,7 @@ pub struct Alert {
 
 /// The rule of an alert.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct AlertRule {
+pub(crate) struct AlertRule {
     /// Id.
     pub id: String,
     /// Name.
@@ -66,7 +66,7 @@ pub struct AlertRule {
 
 /// The process of an alert.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct AlertProcess {
+pub(crate) struct AlertProcess {
     /// One life of one process.
     pub entity_id: String,
     /// PID.
@@ -82,7 +82,7 @@ pub struct AlertProcess {
 
 /// A response, and its proof.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct AlertResponse {
+pub(crate) struct AlertResponse {
     /// Id.
     pub id: String,
     /// What was asked for.
@@ -101,7 +101,7 @@ pub struct AlertResponse {
 
 /// A step of a response.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct AlertResponseStep {
+pub(crate) struct AlertResponseStep {
     /// When.
     #[schema(value_type = TimeText)]
     pub at: Timestamp,
@@ -111,7 +111,7 @@ pub struct AlertResponseStep {
 
 /// At whom a response was aimed.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct AlertResponseTarget {
+pub(crate) struct AlertResponseTarget {
     /// One life of one process.
     pub entity_id: String,
     /// Its image.
@@ -120,7 +120,7 @@ pub struct AlertResponseTarget {
 
 /// An ancestor.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct AncestorProcess {
+pub(crate) struct AncestorProcess {
     /// One life of one process.
     pub entity_id: String,
     /// PID.
@@ -138,7 +138,7 @@ pub struct AncestorProcess {
 
 /// A note on an alert.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct AlertNote {
+pub(crate) struct AlertNote {
     /// When.
     #[schema(value_type = TimeText)]
     pub at: Timestamp,
@@ -150,7 +150,7 @@ pub struct AlertNote {
 
 /// All about one alert.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct AlertDetail {
+pub(crate) struct AlertDetail {
     /// The alert.
     #[serde(flatten)]
     pub alert: Alert,
@@ -173,7 +173,7 @@ super::page!(
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub struct AlertQuery {
+pub(crate) struct AlertQuery {
     /// Status; several with commas.
     pub status: Option<String>,
     /// Severity; several with commas.
@@ -196,7 +196,7 @@ pub struct AlertQuery {
 /// A change of an alert.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct AlertChange {
+pub(crate) struct AlertChange {
     /// New status. `closed` needs a reason.
     #[serde(default)]
     #[schema(value_type = Option<AlertStatusWord>)]
@@ -213,4 +213,76 @@ pub struct AlertChange {
     #[serde(default)]
     #[schema(max_length = 4000)]
     pub note: Option<String>,
+}
+
+impl From<state_store::Alert> for Alert {
+    fn from(alert: state_store::Alert) -> Self {
+        let rule = alert.rule;
+        Self {
+            id: alert.id.to_string(),
+            time: alert.time,
+            last_time: alert.last_time,
+            host_id: alert.host_id.to_string(),
+            host_name: alert.host_name,
+            rule: AlertRule {
+                id: rule.id.to_string(),
+                name: rule.name,
+                description: rule.description,
+                severity: rule.severity,
+                attack: rule.attack,
+                mode: rule.mode,
+            },
+            status: alert.status,
+            close_reason: alert.close_reason,
+            assignee: alert.assignee,
+            count: alert.count,
+            process: alert.process.map(|process| AlertProcess {
+                entity_id: process.entity_id,
+                pid: process.pid,
+                executable: process.executable,
+                command_line: process.command_line,
+                user: process.user,
+            }),
+            responses: alert.responses.into_iter().map(AlertResponse::from).collect(),
+        }
+    }
+}
+
+impl From<event_model::ResponseReceipt> for AlertResponse {
+    fn from(receipt: event_model::ResponseReceipt) -> Self {
+        let steps = receipt.steps.into_iter().map(|step| AlertResponseStep { at: step.at, what: step.what });
+        Self {
+            id: receipt.id.to_string(),
+            action: receipt.action,
+            state: receipt.state,
+            reason: receipt.reason,
+            steps: steps.collect(),
+            target: AlertResponseTarget {
+                entity_id: receipt.target.entity_id.to_string(),
+                executable: receipt.target.executable,
+            },
+        }
+    }
+}
+
+impl From<state_store::AlertDetail> for AlertDetail {
+    fn from(detail: state_store::AlertDetail) -> Self {
+        let ancestry = detail.ancestry.into_iter().map(|process| AncestorProcess {
+            entity_id: process.entity_id.to_string(),
+            pid: process.pid,
+            executable: process.executable,
+            command_line: process.command_line,
+            user: process.user,
+            start: process.start,
+        });
+        let notes =
+            detail.notes.into_iter().map(|note| AlertNote { at: note.at, author: note.by, text: note.text });
+        Self {
+            alert: detail.alert.into(),
+            event: EcsDocument(detail.event),
+            ancestry: ancestry.collect(),
+            matched: detail.matched,
+            notes: notes.collect(),
+        }
+    }
 }

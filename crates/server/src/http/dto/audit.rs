@@ -8,7 +8,7 @@ use super::words::TimeText;
 
 /// Something that someone did.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct AuditEntry {
+pub(crate) struct AuditEntry {
     /// Its place in the log, from 1.
     pub sequence: u64,
     /// When.
@@ -35,7 +35,7 @@ super::page!(
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub struct PageQuery {
+pub(crate) struct PageQuery {
     /// From the page before.
     pub cursor: Option<String>,
     /// At most 500; 100 by default.

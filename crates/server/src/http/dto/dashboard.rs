@@ -9,7 +9,7 @@ use super::{Alert, HistogramBucket};
 
 /// What the dashboard shows.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Dashboard {
+pub(crate) struct Dashboard {
     /// Hosts.
     pub hosts: HostCounts,
     /// Alerts that are not closed, worst first, every severity.
@@ -28,7 +28,7 @@ pub struct Dashboard {
 
 /// Hosts.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct HostCounts {
+pub(crate) struct HostCounts {
     /// Enrolled and not revoked.
     pub total: u64,
     /// Of them online.
@@ -39,7 +39,7 @@ pub struct HostCounts {
 
 /// Alerts of a severity.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct SeverityCount {
+pub(crate) struct SeverityCount {
     /// Severity.
     #[schema(value_type = SeverityWord)]
     pub severity: Severity,
@@ -49,7 +49,7 @@ pub struct SeverityCount {
 
 /// Events in a minute.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct MinuteCount {
+pub(crate) struct MinuteCount {
     /// Start of the minute.
     #[schema(value_type = TimeText)]
     pub minute: Timestamp,
@@ -59,7 +59,7 @@ pub struct MinuteCount {
 
 /// Alerts of a rule.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct RuleCount {
+pub(crate) struct RuleCount {
     /// Id.
     pub rule_id: String,
     /// Name.
@@ -70,7 +70,7 @@ pub struct RuleCount {
 
 /// What is known to be missing.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Completeness {
+pub(crate) struct Completeness {
     /// Gap records in 24 hours.
     pub gaps_24h: u64,
     /// What they count together; gaps of unknown size are not in it.
@@ -79,7 +79,7 @@ pub struct Completeness {
 
 /// The server answers.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Health {
+pub(crate) struct Health {
     /// `ok`.
     pub status: String,
     /// Version of the server.
@@ -88,7 +88,7 @@ pub struct Health {
 
 /// What came in since the server started, and what was refused.
 #[derive(Debug, Default, Serialize, ToSchema)]
-pub struct IngestCounters {
+pub(crate) struct IngestCounters {
     /// Agents that are connected now.
     pub connected_agents: u64,
     /// Batches that were stored.

@@ -12,7 +12,7 @@ use super::words::TimeText;
 /// Schema, ours under `rampart`.
 #[derive(Debug, Clone, Serialize)]
 #[serde(transparent)]
-pub struct EcsDocument(pub serde_json::Value);
+pub(crate) struct EcsDocument(pub serde_json::Value);
 
 impl PartialSchema for EcsDocument {
     fn schema() -> RefOr<Schema> {
@@ -34,7 +34,7 @@ super::page!(
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub struct EventQuery {
+pub(crate) struct EventQuery {
     /// Id of the host.
     pub host: Option<String>,
     /// Type, for example `process_start`; several with commas.
@@ -64,7 +64,7 @@ pub struct EventQuery {
 #[derive(Debug, Clone, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub struct HistogramQuery {
+pub(crate) struct HistogramQuery {
     /// Start of the span; an hour ago by default.
     #[param(value_type = Option<TimeText>)]
     pub from: Option<Timestamp>,
@@ -84,7 +84,7 @@ pub struct HistogramQuery {
 
 /// A part of the span.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct HistogramBucket {
+pub(crate) struct HistogramBucket {
     /// Where it starts.
     #[schema(value_type = TimeText)]
     pub start: Timestamp,
@@ -96,7 +96,7 @@ pub struct HistogramBucket {
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub struct StreamQuery {
+pub(crate) struct StreamQuery {
     /// Id of the host.
     pub host: Option<String>,
     /// Type of event; several with commas.
@@ -107,13 +107,26 @@ pub struct StreamQuery {
     pub q: Option<String>,
 }
 
+/// What kind of values a field has.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[allow(dead_code, reason = "stands for event-model's ValueKind in the OpenAPI document")]
+pub(crate) enum FieldKind {
+    Text,
+    Integer,
+    Boolean,
+    TextList,
+    Time,
+}
+
 /// A field that events can have.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct FieldDescription {
+pub(crate) struct FieldDescription {
     /// ECS name.
     pub name: String,
-    /// `text`, `integer`, `boolean`, `text_list` or `time`.
-    pub kind: String,
+    /// What kind of values it has.
+    #[schema(value_type = FieldKind)]
+    pub kind: event_model::ValueKind,
     /// Short names in native rules.
     pub rule_names: Vec<String>,
     /// Names in Sigma rules.

@@ -8,7 +8,7 @@ use super::words::TimeText;
 
 /// A host.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Host {
+pub(crate) struct Host {
     /// Its id, drawn at enrolment.
     pub id: String,
     /// Its name, as it says itself.
@@ -52,7 +52,7 @@ pub struct Host {
 /// The account of a host's records in its latest boot: `produced = stored + in
 /// the agent's spool + dropped`.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     /// Highest record number that the agent reported.
     pub produced: u64,
     /// Records that the server stored.
@@ -67,3 +67,34 @@ super::page!(
     /// Hosts by name.
     HostPage of Host
 );
+
+impl From<crate::app::HostView> for Host {
+    fn from(view: crate::app::HostView) -> Self {
+        let host = view.host;
+        let revoked = host.is_revoked();
+        Self {
+            id: host.id.to_string(),
+            name: host.name,
+            os: host.os,
+            kernel: host.kernel,
+            agent_version: host.agent_version,
+            sensor: host.sensor.unwrap_or_default(),
+            enrolled_at: host.enrolled_at,
+            last_seen_at: host.last_seen_at.max(view.last_heard),
+            online: view.online,
+            boot_id: host.boot_id.map(|boot| boot.to_string()),
+            rules_version: host.rules_version,
+            rules_loaded: host.rules_loaded,
+            rules_errors: host.rules_errors,
+            cert_expires_at: Some(host.certificate.expires_at),
+            revoked,
+            open_alerts: host.open_alerts,
+            ledger: view.ledger.map_or_else(Ledger::default, |entry| Ledger {
+                produced: entry.figures.produced.max(entry.high_water),
+                stored: entry.stored,
+                dropped: entry.figures.dropped.max(entry.missing),
+                kernel_lost: entry.figures.kernel_lost,
+            }),
+        }
+    }
+}

@@ -14,18 +14,18 @@ mod session;
 mod settings;
 pub(crate) mod words;
 
-pub use alerts::*;
-pub use audit::*;
-pub use dashboard::*;
-pub use events::*;
-pub use hosts::*;
-pub use rules::*;
-pub use session::*;
-pub use settings::*;
+pub(crate) use alerts::*;
+pub(crate) use audit::*;
+pub(crate) use dashboard::*;
+pub(crate) use events::*;
+pub(crate) use hosts::*;
+pub(crate) use rules::*;
+pub(crate) use session::*;
+pub(crate) use settings::*;
 
 /// An error as `application/problem+json` (RFC 9457).
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
-pub struct Problem {
+pub(crate) struct Problem {
     /// Always `about:blank`: the code tells them apart.
     #[serde(rename = "type")]
     pub problem_type: String,
@@ -48,7 +48,7 @@ macro_rules! page {
     ($(#[$doc:meta])* $name:ident of $item:ty) => {
         $(#[$doc])*
         #[derive(Debug, serde::Serialize, utoipa::ToSchema)]
-        pub struct $name {
+        pub(crate) struct $name {
             /// The items.
             pub items: Vec<$item>,
             /// Ask with this cursor for what follows; null at the end.

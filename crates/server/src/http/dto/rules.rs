@@ -9,7 +9,7 @@ use state_store::RuleOrigin;
 
 /// A rule.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Rule {
+pub(crate) struct Rule {
     /// Its id, as in its text.
     pub id: String,
     /// Name.
@@ -55,7 +55,7 @@ super::page!(
 /// A rule's text.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct RuleText {
+pub(crate) struct RuleText {
     /// One rule in JSON.
     #[schema(max_length = 65536)]
     pub text: String,
@@ -64,7 +64,7 @@ pub struct RuleText {
 /// A change of what stands beside a rule's conditions.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct RuleChange {
+pub(crate) struct RuleChange {
     /// Whether agents judge it.
     #[serde(default)]
     pub enabled: Option<bool>,
@@ -77,7 +77,7 @@ pub struct RuleChange {
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum DiagnosticSeverity {
+pub(crate) enum DiagnosticSeverity {
     /// The rule can't be used.
     Error,
     /// It can, but likely does not do what was meant.
@@ -86,7 +86,7 @@ pub enum DiagnosticSeverity {
 
 /// What the rule engine says about a place in a rule's text.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct RuleDiagnostic {
+pub(crate) struct RuleDiagnostic {
     /// How bad it is.
     pub severity: DiagnosticSeverity,
     /// Line in the text, from 1.
@@ -109,7 +109,7 @@ pub struct RuleDiagnostic {
 
 /// What the rule engine says about a rule.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct RuleCheck {
+pub(crate) struct RuleCheck {
     /// No errors.
     pub ok: bool,
     /// Errors and warnings in the order of the text.
@@ -121,7 +121,7 @@ pub struct RuleCheck {
 
 /// A rule as the engine reads it.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct CheckedRule {
+pub(crate) struct CheckedRule {
     /// Id.
     pub id: String,
     /// Name.
@@ -139,4 +139,57 @@ pub struct CheckedRule {
     /// Actions.
     #[schema(value_type = Vec<ActionWord>)]
     pub actions: Vec<ActionKind>,
+}
+
+impl From<rule_engine::Diagnostic> for RuleDiagnostic {
+    fn from(diagnostic: rule_engine::Diagnostic) -> Self {
+        Self {
+            severity: if diagnostic.is_error() {
+                DiagnosticSeverity::Error
+            } else {
+                DiagnosticSeverity::Warning
+            },
+            line: diagnostic.line,
+            column: diagnostic.column,
+            end_column: Some(diagnostic.end_column),
+            reason: diagnostic.reason,
+            hint: diagnostic.hint,
+            code: diagnostic.code.as_str().to_owned(),
+        }
+    }
+}
+
+impl From<&rule_engine::RuleHead> for CheckedRule {
+    fn from(head: &rule_engine::RuleHead) -> Self {
+        Self {
+            id: head.id.to_string(),
+            name: head.name.clone(),
+            rule_type: head.scope,
+            severity: head.severity,
+            mode: head.mode,
+            actions: head.actions.clone(),
+        }
+    }
+}
+
+impl From<crate::app::RuleView> for Rule {
+    fn from(view: crate::app::RuleView) -> Self {
+        let (kept, head) = (view.rule, view.head);
+        Self {
+            id: kept.head.id.to_string(),
+            name: kept.head.name,
+            description: head.description,
+            rule_type: head.scope,
+            severity: kept.head.severity,
+            enabled: kept.head.enabled,
+            mode: kept.head.mode,
+            actions: head.actions,
+            attack: head.attack,
+            text: kept.text,
+            updated_at: kept.updated_at,
+            updated_by: kept.updated_by,
+            origin: kept.origin,
+            alerts_24h: view.alerts_24h,
+        }
+    }
 }

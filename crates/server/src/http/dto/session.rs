@@ -10,7 +10,7 @@ use state_store::Role;
 /// Signing in.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct LoginRequest {
+pub(crate) struct LoginRequest {
     /// Name of the user.
     #[schema(max_length = 64)]
     pub username: String,
@@ -22,7 +22,7 @@ pub struct LoginRequest {
 /// A new password for oneself.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct PasswordChange {
+pub(crate) struct PasswordChange {
     /// The password so far.
     #[schema(max_length = 256)]
     pub current_password: String,
@@ -33,14 +33,14 @@ pub struct PasswordChange {
 
 /// Who is signed in.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Session {
+pub(crate) struct Session {
     /// The user.
     pub user: SessionUser,
 }
 
 /// The user who is signed in.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct SessionUser {
+pub(crate) struct SessionUser {
     /// Name.
     pub username: String,
     /// Role.
@@ -52,7 +52,7 @@ pub struct SessionUser {
 
 /// A user.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct User {
+pub(crate) struct User {
     /// Name.
     pub username: String,
     /// Role.
@@ -78,7 +78,7 @@ super::page!(
 /// A new user.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct UserCreate {
+pub(crate) struct UserCreate {
     /// Letters, digits, `.`, `_`, `-`; at most 64.
     #[schema(min_length = 1, max_length = 64)]
     pub username: String,
@@ -93,7 +93,7 @@ pub struct UserCreate {
 /// A change of a user.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct UserChange {
+pub(crate) struct UserChange {
     /// New role.
     #[serde(default)]
     #[schema(value_type = Option<RoleWord>)]
@@ -105,4 +105,17 @@ pub struct UserChange {
     #[serde(default)]
     #[schema(min_length = 12, max_length = 256)]
     pub new_password: Option<String>,
+}
+
+impl From<state_store::User> for User {
+    fn from(user: state_store::User) -> Self {
+        Self {
+            username: user.username,
+            role: user.role,
+            disabled: user.disabled,
+            must_change_password: user.must_change_password,
+            created_at: user.created_at,
+            last_login_at: user.last_sign_in_at,
+        }
+    }
 }

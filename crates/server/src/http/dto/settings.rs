@@ -21,7 +21,7 @@ pub struct Settings {
 
 /// The server's certificates and public keys.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Keys {
+pub(crate) struct Keys {
     /// The CA that signs agents' certificates.
     pub ca: CertificateInfo,
     /// The certificate of this address.
@@ -34,7 +34,7 @@ pub struct Keys {
 
 /// A certificate.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct CertificateInfo {
+pub(crate) struct CertificateInfo {
     /// Subject.
     pub subject: String,
     /// Names and addresses.
@@ -51,7 +51,7 @@ pub struct CertificateInfo {
 
 /// An RSA public key.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct PublicKeyInfo {
+pub(crate) struct PublicKeyInfo {
     /// Length in bits.
     pub bits: u32,
     /// SHA-256 of the SPKI in hex.
@@ -62,14 +62,14 @@ pub struct PublicKeyInfo {
 
 /// The Ed25519 key that signs rule bundles.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct CommandKeyInfo {
+pub(crate) struct CommandKeyInfo {
     /// SHA-256 of the public key in hex.
     pub sha256: String,
 }
 
 /// A token with which hosts enrol.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct EnrollmentToken {
+pub(crate) struct EnrollmentToken {
     /// Id.
     pub id: String,
     /// When it was made.
@@ -84,6 +84,8 @@ pub struct EnrollmentToken {
     pub uses: u32,
     /// How many have.
     pub used: u32,
+    /// Taken back.
+    pub revoked: bool,
 }
 
 super::page!(
@@ -94,7 +96,7 @@ super::page!(
 /// A new enrolment token.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct EnrollmentTokenCreate {
+pub(crate) struct EnrollmentTokenCreate {
     /// How long it may be used; an hour by default.
     #[serde(default = "an_hour")]
     #[schema(minimum = 60, maximum = 86400)]
@@ -115,7 +117,7 @@ fn one() -> u32 {
 
 /// The token, this one time.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct EnrollmentTokenCreated {
+pub(crate) struct EnrollmentTokenCreated {
     /// Id.
     pub id: String,
     /// The token. It can't be shown again.
@@ -129,7 +131,7 @@ pub struct EnrollmentTokenCreated {
 
 /// A token for scripts.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct ApiToken {
+pub(crate) struct ApiToken {
     /// Id.
     pub id: String,
     /// What it is for.
@@ -158,7 +160,7 @@ super::page!(
 /// A new API token.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ApiTokenCreate {
+pub(crate) struct ApiTokenCreate {
     /// What it is for.
     #[schema(min_length = 1, max_length = 64)]
     pub name: String,
@@ -172,7 +174,7 @@ pub struct ApiTokenCreate {
 
 /// The token, this one time.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct ApiTokenCreated {
+pub(crate) struct ApiTokenCreated {
     /// Id.
     pub id: String,
     /// The token. It can't be shown again.
@@ -180,4 +182,66 @@ pub struct ApiTokenCreated {
     /// When it ends.
     #[schema(value_type = TimeText)]
     pub expires_at: Timestamp,
+}
+
+impl From<crate::pki::CertificateFacts> for CertificateInfo {
+    fn from(facts: crate::pki::CertificateFacts) -> Self {
+        let crate::pki::CertificateFacts { subject, sans, not_before, not_after, sha256 } = facts;
+        Self { subject, sans, not_before, not_after, sha256 }
+    }
+}
+
+impl From<crate::pki::PkiFacts> for Keys {
+    fn from(facts: crate::pki::PkiFacts) -> Self {
+        Self {
+            ca: facts.ca.into(),
+            tls: facts.tls.into(),
+            batch_key: PublicKeyInfo {
+                bits: facts.sealing_key_bits,
+                sha256: facts.sealing_key_sha256,
+                pem: facts.sealing_key_pem,
+            },
+            command_key: CommandKeyInfo { sha256: facts.command_key_sha256 },
+        }
+    }
+}
+
+impl From<state_store::Retention> for Settings {
+    fn from(retention: state_store::Retention) -> Self {
+        Self { events_retention_days: retention.events_days, alerts_retention_days: retention.alerts_days }
+    }
+}
+
+impl From<Settings> for state_store::Retention {
+    fn from(settings: Settings) -> Self {
+        Self { events_days: settings.events_retention_days, alerts_days: settings.alerts_retention_days }
+    }
+}
+
+impl From<state_store::EnrollmentToken> for EnrollmentToken {
+    fn from(token: state_store::EnrollmentToken) -> Self {
+        Self {
+            id: token.id.to_string(),
+            created_at: token.created_at,
+            created_by: token.created_by,
+            expires_at: token.expires_at,
+            uses: token.uses,
+            used: token.uses.saturating_sub(token.uses_left),
+            revoked: token.revoked_at.is_some(),
+        }
+    }
+}
+
+impl From<state_store::ApiToken> for ApiToken {
+    fn from(token: state_store::ApiToken) -> Self {
+        Self {
+            id: token.id.to_string(),
+            name: token.name,
+            role: token.role,
+            created_at: token.created_at,
+            created_by: token.created_by,
+            expires_at: token.expires_at,
+            last_used_at: token.last_used_at,
+        }
+    }
 }

@@ -12,7 +12,7 @@ macro_rules! word_schema {
     ($(#[$doc:meta])* $name:ident, $title:literal, $words:expr) => {
         $(#[$doc])*
         #[derive(Debug)]
-        pub struct $name;
+        pub(crate) struct $name;
 
         impl PartialSchema for $name {
             fn schema() -> RefOr<Schema> {
@@ -69,7 +69,7 @@ word_schema!(
 
 /// A time in RFC 3339.
 #[derive(Debug)]
-pub struct TimeText;
+pub(crate) struct TimeText;
 
 impl PartialSchema for TimeText {
     fn schema() -> RefOr<Schema> {

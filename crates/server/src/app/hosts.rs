@@ -1,0 +1,73 @@
+//! Hosts, as the API shows them: what is stored, and what the links know.
+
+use event_model::{HostId, Timestamp};
+use event_store::LedgerEntry;
+use state_store::Host;
+
+use super::{App, AppError, Caller, EndReason, LiveMessage, now};
+
+/// A host with what lives in memory.
+#[derive(Debug, Clone)]
+pub struct HostView {
+    /// As stored.
+    pub host: Host,
+    /// Connected, and heard of lately.
+    pub online: bool,
+    /// When it was last heard of on its link.
+    pub last_heard: Option<Timestamp>,
+    /// The account of its latest boot.
+    pub ledger: Option<LedgerEntry>,
+}
+
+impl App {
+    /// A page of hosts, by name; the cursor is how many came before.
+    pub(crate) fn host_page(
+        &self,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<HostView>, Option<String>), AppError> {
+        let start: usize = match cursor {
+            None => 0,
+            Some(text) => text.parse().map_err(|_| AppError::Invalid(format!("`{text}` is not a cursor")))?,
+        };
+        let hosts = self.state.hosts()?;
+        let total = hosts.len();
+        let page = hosts.into_iter().skip(start).take(limit);
+        let views = page.map(|host| self.view_of(host)).collect::<Result<Vec<_>, _>>()?;
+        let next = start.saturating_add(views.len());
+        Ok((views, (next < total).then(|| next.to_string())))
+    }
+
+    pub(crate) fn host(&self, id: HostId) -> Result<HostView, AppError> {
+        let host = self.state.host(id)?.ok_or_else(|| AppError::not_found("host", id))?;
+        self.view_of(host)
+    }
+
+    fn view_of(&self, host: Host) -> Result<HostView, AppError> {
+        let ledger = self.events.ledger(host.id)?.into_iter().next();
+        let (online, last_heard) = self.links.status(host.id);
+        Ok(HostView { host, online, last_heard, ledger })
+    }
+
+    /// Shuts a host out: its certificates are no longer good, and its link ends now.
+    pub(crate) fn revoke_host(&self, caller: &Caller, id: HostId) -> Result<(), AppError> {
+        if !self.state.revoke_host(id, now())? {
+            return Err(AppError::not_found("host", id));
+        }
+        self.links.end(id, EndReason::Revoked);
+        self.audit(&caller.actor(), "host.revoke", &id.to_string(), "");
+        self.tell_host(id);
+        Ok(())
+    }
+
+    /// Tells those who watch how a host is now.
+    pub(crate) fn tell_host(&self, id: HostId) {
+        if !self.live.is_watched() {
+            return;
+        }
+        match self.host(id) {
+            Ok(view) => self.live.tell(LiveMessage::Host(view.into())),
+            Err(error) => tracing::warn!(%id, error = super::causes(&error), "host could not be shown"),
+        }
+    }
+}

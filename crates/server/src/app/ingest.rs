@@ -1,0 +1,304 @@
+//! From a decoded batch to disk.
+//!
+//! One thread stores what all links hand it, in the order in which each link
+//! does: findings into the state store first (idempotent by their ids), then the
+//! events, whose high-water mark moves in the same transaction. A crash between
+//! the two, or before the acknowledgement, makes the agent send again, and
+//! nothing is doubled. Batches of one boot that wait while a commit runs are
+//! stored as one, so that the disk's slowness is shared.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use event_model::{BootId, RecordBody, ResponseReceipt};
+use event_store::{AgentFigures, AppendBatch, EventStore, EventStoreError};
+use protocol::wire::Batch;
+use state_store::{DetectionInput, Findings, StateStore};
+use tokio::sync::{mpsc, oneshot};
+
+use super::live::LiveEvents;
+use super::{Counter, Counters, Link, Live, LiveMessage, causes, now};
+
+/// Batches that may wait. Each link has at most a few under way, so this bounds memory.
+const WAITING: usize = 256;
+/// Records that are stored in one transaction at most.
+const RECORDS_AT_ONCE: usize = 20_000;
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// The boot.
+    pub boot: BootId,
+    /// Everything up to this number is on disk or accounted for.
+    pub last_sequence: u64,
+}
+
+/// Why a batch was not stored.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum IngestError {
+    /// It contradicts itself and will never be stored.
+    #[error("{0}")]
+    Refused(String),
+    /// It could not be stored now; the agent sends it again on a new link.
+    #[error("the server could not store the batch")]
+    NotNow,
+}
+
+/// What a batch's host is called.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    pub(crate) host_name: String,
+    pub(crate) agent_version: String,
+}
+
+#[derive(Debug)]
+struct Job {
+    link: Arc<Link>,
+    origin: Arc<Origin>,
+    batch: Batch,
+    done: oneshot::Sender<Result<Stored, IngestError>>,
+}
+
+/// The way to the ingest thread.
+#[derive(Debug)]
+pub struct Ingest {
+    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+impl Ingest {
+    pub(crate) fn start(
+        state: Arc<dyn StateStore>,
+        events: Arc<dyn EventStore>,
+        counters: Arc<Counters>,
+        live: Live,
+    ) -> io::Result<Self> {
+        let (jobs, waiting) = mpsc::channel(WAITING);
+        let writer = Writer { state, events, counters, live };
+        let thread =
+            std::thread::Builder::new().name("ingest".to_owned()).spawn(move || writer.run(waiting))?;
+        Ok(Self { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Hands a batch over; the receiver says when it is on disk. Waits while too many wait.
+    pub(crate) async fn store(
+        &self,
+        link: Arc<Link>,
+        origin: Arc<Origin>,
+        batch: Batch,
+    ) -> Option<oneshot::Receiver<Result<Stored, IngestError>>> {
+        let (done, receiver) = oneshot::channel();
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        jobs.send(Job { link, origin, batch, done }).await.ok()?;
+        Some(receiver)
+    }
+
+    /// Stores what still waits, and ends.
+    pub(crate) fn close(&self) {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("ingest thread panicked");
+        }
+    }
+}
+
+struct Writer {
+    state: Arc<dyn StateStore>,
+    events: Arc<dyn EventStore>,
+    counters: Arc<Counters>,
+    live: Live,
+}
+
+/// Jobs that follow each other in one boot of one host.
+struct Run {
+    jobs: Vec<Job>,
+    records: usize,
+}
+
+impl Run {
+    fn takes(&self, job: &Job) -> bool {
+        let Some(last) = self.jobs.last() else { return true };
+        last.link.host == job.link.host
+            && last.batch.boot_id == job.batch.boot_id
+            && last.batch.last_sequence.checked_add(1) == Some(job.batch.first_sequence)
+            && self.records + job.batch.records.len() <= RECORDS_AT_ONCE
+    }
+}
+
+impl Writer {
+    fn run(&self, mut waiting: mpsc::Receiver<Job>) {
+        while let Some(first) = waiting.blocking_recv() {
+            let mut jobs = VecDeque::from([first]);
+            while let Ok(job) = waiting.try_recv() {
+                jobs.push_back(job);
+                if jobs.len() >= WAITING {
+                    break;
+                }
+            }
+            for run in runs_of(jobs) {
+                self.store(run);
+            }
+        }
+    }
+
+    fn store(&self, run: Run) {
+        // A job whose link broke is the agent's to send again.
+        let (jobs, broken): (Vec<_>, Vec<_>) =
+            run.jobs.into_iter().partition(|job| !job.link.broken.load(Ordering::Acquire));
+        for job in broken {
+            let _ = job.done.send(Err(IngestError::NotNow));
+        }
+        let (Some(first), Some(last)) = (jobs.first(), jobs.last()) else { return };
+        let stored = Stored { boot: first.batch.boot_id, last_sequence: last.batch.last_sequence };
+        let origin = Arc::clone(&last.origin);
+        let links: Vec<_> = jobs.iter().map(|job| Arc::clone(&job.link)).collect();
+        let lasts: Vec<_> = jobs.iter().map(|job| job.batch.last_sequence).collect();
+        let host = first.link.host;
+        let mut waiting = Vec::new();
+        let mut batches = Vec::new();
+        for job in jobs {
+            waiting.push(job.done);
+            batches.push(job.batch);
+        }
+        match self.write(host, &origin, batches) {
+            Ok(()) => {
+                for (done, last_sequence) in waiting.into_iter().zip(lasts) {
+                    // Whoever waited may be gone with its link.
+                    let _ = done.send(Ok(Stored { last_sequence, ..stored }));
+                }
+            }
+            Err(error) => {
+                if matches!(error, IngestError::NotNow) {
+                    self.counters.count(Counter::StoreFailures);
+                    links.iter().for_each(|link| link.broken.store(true, Ordering::Release));
+                }
+                for done in waiting {
+                    let _ = done.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    fn write(
+        &self,
+        host: event_model::HostId,
+        origin: &Origin,
+        batches: Vec<Batch>,
+    ) -> Result<(), IngestError> {
+        let count = batches.len() as u64;
+        let Some((boot, first_sequence)) = batches.first().map(|batch| (batch.boot_id, batch.first_sequence))
+        else {
+            return Ok(());
+        };
+        let mut append = AppendBatch {
+            host,
+            boot,
+            events: Vec::new(),
+            other_sequences: Vec::new(),
+            first_sequence,
+            last_sequence: first_sequence,
+            figures: None,
+        };
+        let mut detections = Vec::new();
+        let mut receipts: Vec<Box<ResponseReceipt>> = Vec::new();
+        for batch in batches {
+            append.last_sequence = batch.last_sequence;
+            append.figures = Some(AgentFigures {
+                produced: batch.ledger.produced,
+                dropped: batch.ledger.dropped,
+                kernel_lost: batch.ledger.kernel_lost,
+            });
+            for record in batch.records {
+                match record.body {
+                    RecordBody::Event(event) => {
+                        append.events.push(event);
+                        continue;
+                    }
+                    RecordBody::Detection(detection) => detections.push(detection),
+                    RecordBody::Receipt(receipt) => receipts.push(receipt),
+                }
+                append.other_sequences.push(record.header.sequence);
+            }
+        }
+        append.check().map_err(|error| IngestError::Refused(error.to_string()))?;
+        let findings = Findings {
+            host,
+            detections: detections
+                .iter()
+                .map(|detection| DetectionInput {
+                    detection,
+                    host_name: &origin.host_name,
+                    agent_version: Some(&origin.agent_version),
+                })
+                .collect(),
+            receipts: receipts.iter().map(AsRef::as_ref).collect(),
+        };
+        let mut changed = Vec::new();
+        if !findings.detections.is_empty() || !findings.receipts.is_empty() {
+            let outcome = self.state.record_findings(&findings, now()).map_err(|error| {
+                tracing::error!(%host, error = causes(&error), "findings could not be stored");
+                IngestError::NotNow
+            })?;
+            changed = outcome.changed;
+        }
+        let outcome = self.events.append(&append).map_err(|error| {
+            tracing::error!(%host, error = causes(&error), "events could not be stored");
+            match error {
+                EventStoreError::BadBatch(bad) => IngestError::Refused(bad.to_string()),
+                _ => IngestError::NotNow,
+            }
+        })?;
+        if outcome.stored == 0 && outcome.duplicates > 0 {
+            self.counters.add(Counter::DuplicateBatches, count);
+        } else {
+            self.counters.add(Counter::Batches, count);
+        }
+        self.counters.add(Counter::Records, outcome.stored);
+        self.tell(origin, append, outcome.duplicates, &changed);
+        Ok(())
+    }
+
+    fn tell(&self, origin: &Origin, append: AppendBatch, duplicates: u64, changed: &[state_store::AlertId]) {
+        if !self.live.is_watched() {
+            return;
+        }
+        for id in changed {
+            match self.state.alert(*id) {
+                Ok(Some(detail)) => self.live.tell(LiveMessage::Alert(detail.alert.into())),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(error = causes(&error), "alert could not be shown"),
+            }
+        }
+        // A batch that came again was shown when it came first.
+        if duplicates == 0 && !append.events.is_empty() {
+            let (host_name, agent_version) = (origin.host_name.clone(), origin.agent_version.clone());
+            let events = LiveEvents { host_name, agent_version, events: append.events };
+            self.live.tell(LiveMessage::Events(events.into()));
+        }
+    }
+}
+
+fn runs_of(jobs: VecDeque<Job>) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for job in jobs {
+        let records = job.batch.records.len();
+        // The latest run of the host decides: an earlier one would change the order.
+        let latest = runs
+            .iter_mut()
+            .rev()
+            .find(|run| run.jobs.last().is_some_and(|last| last.link.host == job.link.host));
+        match latest {
+            Some(run) if run.takes(&job) => {
+                run.records += records;
+                run.jobs.push(job);
+            }
+            _ => runs.push(Run { jobs: vec![job], records }),
+        }
+    }
+    runs
+}

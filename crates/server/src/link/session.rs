@@ -1,0 +1,351 @@
+//! One agent's stream: records up, rules down.
+//!
+//! Batches are opened, decoded and handed to the ingest thread while earlier ones
+//! are still being written, at most [`UNDER_WAY`] of them; answers go back in the
+//! order of the batches, so an agent knows which one an answer without numbers
+//! (the seal did not open, so nobody knows them) is about.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_model::{BootId, HostId};
+use prost::Message as _;
+use protocol::envelope::{OpenError, Purpose};
+use protocol::link::agent_message::Message as FromAgent;
+use protocol::link::server_message::Message as ToAgent;
+use protocol::link::{
+    AgentMessage, BatchRefused, BatchStored, Heartbeat, Hello, PolicyStatus, ServerMessage,
+};
+use protocol::wire::{self, Batch, WireError};
+use state_store::{AgentStatus, Host};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::{interval, timeout};
+use tonic::{Code, Status, Streaming};
+
+use crate::app::{
+    App, Counter, EndReason, IngestError, Link, Origin, Stored, before, causes, named, now, shown,
+};
+
+/// Batches of one link that are under way at once.
+const UNDER_WAY: usize = 8;
+/// From the connection to the hello.
+const HELLO_TIME: Duration = Duration::from_secs(15);
+/// A link on which nothing comes for so long is given up.
+const MAX_SILENCE: Duration = Duration::from_secs(90);
+/// How often the agent hears that the link is there.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// Most lines of rule errors that are kept.
+const MAX_RULE_ERRORS: usize = 200;
+
+pub(super) struct Session {
+    pub(super) app: Arc<App>,
+    pub(super) openings: Arc<Semaphore>,
+    pub(super) host: Host,
+    pub(super) outgoing: mpsc::Sender<Result<ServerMessage, Status>>,
+}
+
+/// An answer that waits for its turn.
+enum Answer {
+    Stored {
+        first_sequence: u64,
+        boot: BootId,
+        last: u64,
+        done: oneshot::Receiver<Result<Stored, IngestError>>,
+    },
+    Refused(BatchRefused),
+}
+
+/// Why a batch was refused.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("{0}")]
+    Sealed(#[from] OpenError),
+    #[error("{error}")]
+    Malformed { error: WireError, numbers: Box<BatchRefused> },
+    #[error("the server could not open the batch")]
+    Failed,
+}
+
+impl Session {
+    pub(super) async fn run(self, mut incoming: Streaming<AgentMessage>) {
+        let host = self.host.id;
+        let hello = match timeout(HELLO_TIME, incoming.message()).await {
+            Ok(Ok(Some(AgentMessage { message: Some(FromAgent::Hello(hello)) }))) => hello,
+            Ok(Err(status)) => return self.refuse(self.broken_stream(&status)).await,
+            Ok(Ok(None)) => return,
+            Ok(Ok(Some(_))) => {
+                self.app.counters.count(Counter::Malformed);
+                return self.refuse(Status::invalid_argument("the first message must be the hello")).await;
+            }
+            Err(_) => return self.refuse(Status::deadline_exceeded("no hello came")).await,
+        };
+        let Ok(boot) = BootId::from_slice(&hello.boot_id) else {
+            self.app.counters.count(Counter::Malformed);
+            return self.refuse(Status::invalid_argument("the hello has no boot id")).await;
+        };
+        let link = self.app.links.open(host);
+        let mut status = status_of_hello(&hello, &self.host);
+        tracing::info!(%host, name = status.name, version = status.agent_version, "agent connected");
+        self.record(boot, &status, host).await;
+        let end = self.serve(&mut incoming, &link, boot, &mut status, hello.policy_version).await;
+        let was_current = self.app.links.close(&link);
+        if let Some(end) = end {
+            self.refuse(end).await;
+        }
+        if was_current {
+            let seen = [(host, link.last_heard())];
+            let told = self.app.work(move |app| {
+                app.state.record_seen(&seen)?;
+                app.tell_host(host);
+                Ok(())
+            });
+            if let Err(error) = told.await {
+                tracing::warn!(%host, error = causes(&error), "host's last sign could not be noted");
+            }
+        }
+        tracing::info!(%host, "agent disconnected");
+    }
+
+    /// Gives the status to end with; `None` where the agent ended it.
+    async fn serve(
+        &self,
+        incoming: &mut Streaming<AgentMessage>,
+        link: &Arc<Link>,
+        boot: BootId,
+        status: &mut AgentStatus,
+        policy_there: u64,
+    ) -> Option<Status> {
+        let mut ending = link.ending();
+        let mut policy = self.app.policy.watch();
+        let mut heartbeat = interval(HEARTBEAT);
+        let origin =
+            Arc::new(Origin { host_name: status.name.clone(), agent_version: status.agent_version.clone() });
+        let (answers, to_answer) = mpsc::channel(UNDER_WAY);
+        let mut answering =
+            tokio::spawn(answer_in_order(Arc::clone(&self.app), self.outgoing.clone(), to_answer));
+        let current = policy.borrow_and_update().clone();
+        if current.version != policy_there {
+            self.send_policy(&current).await?;
+        }
+        let end = loop {
+            let message = tokio::select! {
+                biased;
+                reason = ended(&mut ending) => break Some(end_status(reason)),
+                ended = &mut answering => break ended.unwrap_or(None),
+                changed = policy.changed() => {
+                    if changed.is_err() {
+                        break Some(Status::unavailable("the server is stopping"));
+                    }
+                    let current = policy.borrow_and_update().clone();
+                    self.send_policy(&current).await?;
+                    continue;
+                }
+                _ = heartbeat.tick() => {
+                    if link.last_heard() < before(now(), MAX_SILENCE) {
+                        break Some(Status::deadline_exceeded("nothing came for too long"));
+                    }
+                    self.send(ToAgent::Heartbeat(Heartbeat {})).await?;
+                    continue;
+                }
+                message = incoming.message() => message,
+            };
+            let message = match message {
+                Err(status) => break Some(self.broken_stream(&status)),
+                Ok(None) => break None,
+                Ok(Some(AgentMessage { message })) => message,
+            };
+            link.heard();
+            match message {
+                Some(FromAgent::Batch(sealed)) => {
+                    let answer = self.take_batch(link, &origin, sealed).await;
+                    if answers.send(answer?).await.is_err() {
+                        break answering.await.unwrap_or(None);
+                    }
+                }
+                Some(FromAgent::PolicyStatus(report)) => {
+                    note_policy(status, report);
+                    self.record(boot, status, link.host).await;
+                }
+                Some(FromAgent::Heartbeat(_)) => {}
+                Some(FromAgent::Hello(_)) => {
+                    self.app.counters.count(Counter::Malformed);
+                    break Some(Status::invalid_argument("a second hello"));
+                }
+                // A newer agent's message; it does without an answer.
+                None => {}
+            }
+        };
+        end
+    }
+
+    /// `None` when the server stops.
+    async fn take_batch(&self, link: &Arc<Link>, origin: &Arc<Origin>, sealed: Vec<u8>) -> Option<Answer> {
+        match self.open(link.host, sealed).await {
+            Ok(batch) => {
+                let (boot, first_sequence, last) = (batch.boot_id, batch.first_sequence, batch.last_sequence);
+                let done = self.app.ingest.store(Arc::clone(link), Arc::clone(origin), batch).await?;
+                Some(Answer::Stored { first_sequence, boot, last, done })
+            }
+            Err(refusal) => {
+                let reason = refusal.to_string();
+                tracing::warn!(host = %link.host, reason, "batch refused");
+                let numbers = match refusal {
+                    Refusal::Sealed(error) => {
+                        self.app.counters.count(match error {
+                            OpenError::TooLarge { .. } => Counter::Oversize,
+                            OpenError::WrongSender => Counter::WrongAgent,
+                            OpenError::NotAnEnvelope | OpenError::Broken => Counter::BadEnvelope,
+                        });
+                        BatchRefused::default()
+                    }
+                    Refusal::Malformed { error, numbers } => {
+                        self.app.counters.count(match error {
+                            WireError::TooMany { .. } => Counter::Oversize,
+                            _ => Counter::Malformed,
+                        });
+                        *numbers
+                    }
+                    Refusal::Failed => BatchRefused::default(),
+                };
+                Some(Answer::Refused(BatchRefused { reason, ..numbers }))
+            }
+        }
+    }
+
+    /// Opening and decoding takes milliseconds for a large batch, so it has threads of its own.
+    async fn open(&self, host: HostId, sealed: Vec<u8>) -> Result<Batch, Refusal> {
+        let turn = Arc::clone(&self.openings).acquire_owned().await.map_err(|_| Refusal::Failed)?;
+        let app = Arc::clone(&self.app);
+        let opened = tokio::task::spawn_blocking(move || {
+            let opened = app.pki.opener.open(&sealed, Purpose::Batch, Some(host))?;
+            let batch = wire::decode_batch(host, &opened.plain).map_err(|error| {
+                // What can be read of it tells the agent which batch it was.
+                let numbers = protocol::link::Batch::decode(opened.plain.as_slice()).unwrap_or_default();
+                Refusal::Malformed {
+                    error,
+                    numbers: Box::new(BatchRefused {
+                        boot_id: numbers.boot_id,
+                        first_sequence: numbers.first_sequence,
+                        last_sequence: numbers.last_sequence,
+                        reason: String::new(),
+                    }),
+                }
+            });
+            drop(turn);
+            batch
+        });
+        opened.await.unwrap_or(Err(Refusal::Failed))
+    }
+
+    async fn record(&self, boot: BootId, status: &AgentStatus, host: HostId) {
+        let status = status.clone();
+        let recorded = self.app.work(move |app| {
+            app.state.record_status(host, boot, &status, now())?;
+            app.tell_host(host);
+            Ok(())
+        });
+        if let Err(error) = recorded.await {
+            tracing::error!(%host, error = causes(&error), "agent's status could not be stored");
+        }
+    }
+
+    async fn send_policy(&self, policy: &crate::app::SignedPolicy) -> Option<()> {
+        self.send(ToAgent::Policy(policy.bundle.clone())).await
+    }
+
+    /// `None` if the stream is gone.
+    async fn send(&self, message: ToAgent) -> Option<()> {
+        self.outgoing.send(Ok(ServerMessage { message: Some(message) })).await.ok()
+    }
+
+    async fn refuse(&self, status: Status) {
+        // Fails only where nobody listens any more.
+        let _ = self.outgoing.send(Err(status)).await;
+    }
+
+    /// The agent's stream gave an error: a frame past the limit, rubbish, or the end of the connection.
+    fn broken_stream(&self, status: &Status) -> Status {
+        match status.code() {
+            Code::OutOfRange | Code::ResourceExhausted => {
+                self.app.counters.count(Counter::Oversize);
+                tracing::warn!(host = %self.host.id, reason = status.message(), "message refused");
+                Status::out_of_range(format!(
+                    "a message is larger than {} bytes",
+                    protocol::MAX_SEALED_BATCH_BYTES
+                ))
+            }
+            Code::Internal | Code::InvalidArgument => {
+                self.app.counters.count(Counter::Malformed);
+                tracing::warn!(host = %self.host.id, reason = status.message(), "message refused");
+                Status::invalid_argument("a message can't be decoded")
+            }
+            _ => Status::cancelled("the stream broke"),
+        }
+    }
+}
+
+/// Sends answers in the order of the batches. Ends with the status to end the
+/// link with, or `None` when the link is gone.
+async fn answer_in_order(
+    app: Arc<App>,
+    outgoing: mpsc::Sender<Result<ServerMessage, Status>>,
+    mut answers: mpsc::Receiver<Answer>,
+) -> Option<Status> {
+    while let Some(answer) = answers.recv().await {
+        let message = match answer {
+            Answer::Refused(refused) => ToAgent::Refused(refused),
+            Answer::Stored { first_sequence, boot, last, done } => match done.await {
+                Ok(Ok(stored)) => ToAgent::Stored(BatchStored {
+                    boot_id: stored.boot.as_bytes().to_vec(),
+                    last_sequence: stored.last_sequence,
+                }),
+                Ok(Err(IngestError::Refused(reason))) => {
+                    app.counters.count(Counter::Malformed);
+                    let boot_id = boot.as_bytes().to_vec();
+                    ToAgent::Refused(BatchRefused { boot_id, first_sequence, last_sequence: last, reason })
+                }
+                Ok(Err(IngestError::NotNow)) | Err(_) => {
+                    return Some(Status::unavailable(
+                        "the server could not store a batch; it is to be sent again",
+                    ));
+                }
+            },
+        };
+        outgoing.send(Ok(ServerMessage { message: Some(message) })).await.ok()?;
+    }
+    None
+}
+
+fn status_of_hello(hello: &Hello, host: &Host) -> AgentStatus {
+    let facts = hello.host.clone().unwrap_or_default();
+    AgentStatus {
+        name: named(&facts),
+        os: shown(&facts.os),
+        kernel: shown(&facts.kernel),
+        agent_version: shown(&facts.agent_version),
+        sensor: shown(&hello.sensor),
+        rules_version: hello.policy_version,
+        rules_loaded: host.rules_loaded,
+        rules_errors: host.rules_errors.clone(),
+        figures: host.figures,
+    }
+}
+
+fn note_policy(status: &mut AgentStatus, report: PolicyStatus) {
+    status.rules_version = report.policy_version;
+    status.rules_loaded = report.rules_loaded.into();
+    status.rules_errors = report.errors.iter().take(MAX_RULE_ERRORS).map(|line| shown(line)).collect();
+}
+
+/// Waits for the word to end. (`None`: the link was forgotten, which ends it too.)
+async fn ended(ending: &mut watch::Receiver<Option<EndReason>>) -> Option<EndReason> {
+    ending.wait_for(Option::is_some).await.ok().and_then(|reason| *reason)
+}
+
+fn end_status(reason: Option<EndReason>) -> Status {
+    match reason {
+        Some(EndReason::Revoked) => Status::permission_denied("this host was revoked"),
+        Some(EndReason::Replaced) => Status::aborted("the host connected again; this link is its old one"),
+        Some(EndReason::ShuttingDown) | None => Status::unavailable("the server is stopping"),
+    }
+}
