@@ -123,7 +123,8 @@ impl AccessStore for SqliteStateStore {
     fn session(&self, secret: &SecretDigest, now: Timestamp) -> Result<Option<Session>> {
         let doing = "look a session up";
         let session = self.read(doing, |transaction| {
-            let sql = "SELECT * FROM sessions JOIN users USING (username)
+            let sql = "SELECT users.*, session_created_at, last_seen_at, expires_at, address, user_agent
+                       FROM sessions JOIN users USING (username)
                        WHERE secret = ?1 AND NOT disabled AND expires_at > ?2
                            AND ?2 - last_seen_at < idle_limit";
             first(transaction, doing, sql, params![secret.as_bytes(), now.as_nanos()], read_session)

@@ -1,1 +1,0 @@
-//! What every state store must do, as a suite that each implementation runs.
