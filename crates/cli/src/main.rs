@@ -4,8 +4,12 @@
 //! command's words; to add one, write the module and add its row to [`COMMANDS`].
 //! Exit codes: 0 all well, 1 something was found or failed, 2 the command line is wrong.
 
+mod api_token;
 mod arguments;
 mod rules;
+mod state;
+mod token;
+mod user;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -32,12 +36,32 @@ pub(crate) enum Outcome {
     Findings,
 }
 
-const COMMANDS: &[Command] = &[Command {
-    words: &["rules", "check"],
-    arguments: "PATH… [--json-errors]",
-    summary: "check rule files, or every *.json in folders",
-    run: rules::check,
-}];
+const COMMANDS: &[Command] = &[
+    Command {
+        words: &["rules", "check"],
+        arguments: "PATH… [--json-errors]",
+        summary: "check rule files, or every *.json in folders",
+        run: rules::check,
+    },
+    Command {
+        words: &["token", "create"],
+        arguments: "[--db FILE] [--ttl 1h] [--uses 1] [--ca FILE]",
+        summary: "make a token with which hosts enrol, and print it",
+        run: token::create,
+    },
+    Command {
+        words: &["api-token", "create"],
+        arguments: "[--db FILE] --name NAME --role ROLE [--ttl 90d]",
+        summary: "make a token for scripts that use the API, and print it",
+        run: api_token::create,
+    },
+    Command {
+        words: &["user", "reset-password"],
+        arguments: "[--db FILE] USERNAME",
+        summary: "give a user a password for one sign-in, and print it",
+        run: user::reset_password,
+    },
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
