@@ -65,6 +65,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let before = Instant::now();
     let found = store.by_id(id)?.is_some();
     println!("one event by its id (found: {found}): {:.2} ms", before.elapsed().as_secs_f64() * 1e3);
+    drop(store);
+    let before = Instant::now();
+    drop(SqliteEventStore::open(folder.path())?);
+    println!("opening it again: {:.1} ms", before.elapsed().as_secs_f64() * 1e3);
     Ok(())
 }
 

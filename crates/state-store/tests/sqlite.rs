@@ -145,3 +145,49 @@ fn append_until_killed(path: &Path) {
         std::io::stdout().flush().unwrap();
     }
 }
+
+/// A file system of 4 MB in memory; unmounted at the end.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let folder = TempDir::new().unwrap();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
+            .arg(folder.path())
+            .stderr(Stdio::null())
+            .status();
+        mount.is_ok_and(|status| status.success()).then(|| Self(folder))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_serving_goes_on() {
+    let Some(disk) = SmallDisk::mount() else {
+        println!("skipped: no right to mount a small file system");
+        return;
+    };
+    let filler = disk.0.path().join("filler");
+    let store = SqliteStateStore::open(&disk.0.path().join("rampart.db")).unwrap();
+    fs::write(&filler, vec![0; 2 << 20]).unwrap();
+    let text = "x".repeat(20_000);
+    let mut set = 0;
+    let error = loop {
+        match store.set_setting(&set.to_string(), &text) {
+            Ok(()) => set += 1,
+            Err(error) => break error,
+        }
+        assert!(set < 1_000, "4 MB can't hold these");
+    };
+    assert!(matches!(error, StateError::Database { .. }), "{error:?}");
+    assert_eq!(store.setting(&set.to_string()).unwrap(), None, "the refused change left nothing");
+    assert_eq!(store.setting("0").unwrap().as_ref(), Some(&text), "reading goes on");
+    fs::remove_file(&filler).unwrap();
+    store.set_setting(&set.to_string(), &text).unwrap();
+}

@@ -89,6 +89,25 @@ pub(super) fn holes_are_accounted(place: &Path, open: Open<'_>) {
     assert_eq!(entry.gaps_of_unknown_size, 1);
     assert_eq!(entry.figures, AgentFigures { produced: 10, dropped: 6, kernel_lost: 3 });
     assert_eq!(entry.last_event_at, Some(after_noon(7)));
+
+    // An agent that lies can make its own account useless, and nothing else.
+    let store = open(place);
+    for sequence in 16..=18 {
+        let lie = gap(host(1), boot(1), sequence, i64::MAX / 8, "spool_full", Some(i64::MAX));
+        store.append(&batch_of(vec![lie])).expect("stored");
+    }
+    let hole = AppendBatch {
+        events: Vec::new(),
+        other_sequences: vec![i64::MAX as u64],
+        first_sequence: i64::MAX as u64,
+        last_sequence: i64::MAX as u64,
+        ..holed
+    };
+    store.append(&hole).expect("stored");
+    let entry = store.ledger(host(1)).expect("accounts")[0];
+    assert_eq!((entry.stored, entry.high_water), (13, i64::MAX as u64));
+    assert_eq!(entry.stored + entry.missing, entry.high_water);
+    assert!(store.gap_totals(None, Timestamp::from_nanos(0), Timestamp::from_nanos(i64::MAX)).is_ok());
 }
 
 pub(super) fn bad_batches_change_nothing(place: &Path, open: Open<'_>) {
