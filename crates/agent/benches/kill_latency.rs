@@ -1,1 +1,153 @@
-fn main() {}
+//! Time from exec to the first signal, for a rule in mode `auto`, on the real agent.
+//!
+//! Starts the standalone agent with one rule, then victims one after another, and
+//! reads from the agent's own output when the kernel saw the exec (event time) and
+//! when the signal had been sent (receipt step). Both come from one clock.
+//! `make bench-kill` runs it; the machine should be idle otherwise.
+
+#![allow(clippy::unwrap_used, reason = "a failed expectation is the report")]
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use event_model::Timestamp;
+use serde_json::Value as Json;
+
+const VICTIMS: usize = 300;
+
+fn main() {
+    // `cargo test --benches` asks for a run without measuring.
+    if std::env::args().any(|argument| argument == "--test") {
+        return;
+    }
+    for (title, grace, step) in [
+        ("exec to SIGKILL sent (terminate_grace 0s)", "0s", "sent SIGKILL"),
+        ("exec to SIGTERM sent (terminate_grace 1s)", "1s", "sent SIGTERM"),
+    ] {
+        match measure(grace, step) {
+            Some(latencies) => report(title, latencies),
+            None => {
+                println!("skipped: the eBPF sensor can't run here");
+                return;
+            }
+        }
+    }
+}
+
+struct Agent {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
+}
+
+fn measure(grace: &str, step: &str) -> Option<Vec<u64>> {
+    let dir = tempfile::tempdir().unwrap();
+    let rules = dir.path().join("rules");
+    std::fs::create_dir(&rules).unwrap();
+    let rule = format!(
+        r#"{{"id": 1, "name": "bench", "description": "bench", "type": "process", "severity": "high",
+            "enabled": true, "mode": "auto", "terminate_grace": "{grace}",
+            "conditions": ["name = 'rampart_bench_victim'"], "actions": ["terminate_process"]}}"#
+    );
+    std::fs::write(rules.join("rule.json"), rule).unwrap();
+    let victim = dir.path().join("rampart_bench_victim");
+    std::fs::copy("/bin/sleep", &victim).unwrap();
+
+    let mut agent = start(&rules, dir.path())?;
+    let mut latencies = Vec::with_capacity(VICTIMS);
+    for round in 0..VICTIMS {
+        // The breaker allows sixty kills a minute: a new agent is a new minute.
+        if round > 0 && round % (response::MAX_AUTOMATIC_PER_MINUTE - 10) == 0 {
+            drop(agent);
+            agent = start(&rules, dir.path())?;
+        }
+        let mut child = Command::new(&victim).arg("60").spawn().unwrap();
+        child.wait().unwrap();
+        latencies.push(latency(&mut agent.output, child.id(), step));
+    }
+    Some(latencies)
+}
+
+fn start(rules: &Path, state: &Path) -> Option<Agent> {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_edr-agent"))
+        .args(["-standalone", "-output", "-", "-rules"])
+        .arg(rules)
+        .arg("-state")
+        .arg(state)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut errors = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("agent is running") {
+        line.clear();
+        if errors.read_line(&mut line).unwrap() == 0 {
+            return None;
+        }
+    }
+    let ebpf = line.contains("sensor ebpf");
+    // Read on, so that the agent never waits for its log.
+    std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::sink()));
+    let output = BufReader::new(child.stdout.take().unwrap());
+    let agent = Agent { child, output };
+    ebpf.then_some(agent)
+}
+
+/// Nanoseconds from the exec event to the step of the receipt, for that process.
+fn latency(output: &mut impl BufRead, pid: u32, step: &str) -> u64 {
+    let mut execs: HashMap<String, i64> = HashMap::new();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut line = String::new();
+    while Instant::now() < deadline {
+        line.clear();
+        assert!(output.read_line(&mut line).unwrap() > 0, "the agent ended");
+        let record: Json = serde_json::from_str(&line).unwrap();
+        if record["process"]["pid"] != pid {
+            continue;
+        }
+        let entity = record["process"]["entity_id"].as_str().unwrap_or_default().to_owned();
+        match record["rampart"]["event"]["type"].as_str() {
+            Some("process_start") => {
+                execs.insert(entity, nanos(&record["@timestamp"]));
+            }
+            Some("response") => {
+                let steps = record["rampart"]["response"]["steps"].as_array().unwrap();
+                let sent = steps.iter().find(|one| one["what"] == step);
+                let sent = sent.unwrap_or_else(|| panic!("no `{step}` in {record}"));
+                return u64::try_from(nanos(&sent["at"]) - execs[&entity]).unwrap();
+            }
+            _ => {}
+        }
+    }
+    panic!("no receipt for {pid}");
+}
+
+fn nanos(time: &Json) -> i64 {
+    time.as_str().unwrap().parse::<Timestamp>().unwrap().as_nanos()
+}
+
+fn report(title: &str, mut latencies: Vec<u64>) {
+    latencies.sort_unstable();
+    let at = |share: f64| {
+        let place = (latencies.len() as f64 * share) as usize;
+        latencies[place.min(latencies.len() - 1)] as f64 / 1_000.0
+    };
+    println!(
+        "{title}: n {}, p50 {:.0} µs, p90 {:.0} µs, p99 {:.0} µs, max {:.0} µs",
+        latencies.len(),
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        at(1.0)
+    );
+}

@@ -131,7 +131,7 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
         .with_context(|| format!("writing to {}", state_dir.display()))?;
     warn_of(run_state.caution);
     let rules = Arc::new(RuleBook::open(options.rules_dir.clone()));
-    rules.keep_bundles(&state_dir, identity.command_key.clone(), run_state.caution);
+    rules.keep_bundles(&state_dir, identity.command_key.clone(), run_state.caution, run_state.good_version());
 
     let (mut resume, waiting) = resume_after(&spool, boot_id);
     if recovery.unreadable_tail_bytes > 0 {
@@ -162,6 +162,7 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
     let sensor_name = sensor.name().to_owned();
     let running = Running::start(&options, start, sensor, Arc::clone(&rules))?;
     let linked = Arc::new(AtomicBool::new(false));
+    let healthy_rules = Arc::clone(&rules);
     let uplink = Uplink {
         address,
         options,
@@ -183,7 +184,7 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
                 signal = signals.asked() => signal,
                 () = async {
                     tokio::time::sleep(HEALTHY_AFTER).await;
-                    run_state.healthy();
+                    run_state.healthy(healthy_rules.active().version);
                     std::future::pending::<()>().await;
                 } => 0,
             }
@@ -237,7 +238,7 @@ fn warn_of(caution: Caution) {
     match caution {
         Caution::Normal => {}
         Caution::LastKnownGood => tracing::error!(
-            "three crashes in ten minutes: the server's rules before the newest ones are used; hint: see the log for the crash"
+            "three crashes in ten minutes: rules that are not known to be good are set aside; hint: see the log for the crash"
         ),
         Caution::SafeMode => tracing::error!(
             "six crashes in ten minutes: safe mode, nothing is acted on; it ends after a minute of good health and a restart"

@@ -45,7 +45,10 @@ pub struct Image {
 impl Image {
     /// For a process whose exec nobody saw.
     pub fn unknown() -> Arc<Self> {
-        Arc::default()
+        // The kernel's own "no such id": 0 would say that it was root's.
+        let (id, effective_id, group_id) = (u32::MAX, u32::MAX, u32::MAX);
+        let user = User { id, effective_id, group_id, ..User::default() };
+        Arc::new(Self { user, ..Self::default() })
     }
 
     /// False for [`unknown`](Self::unknown).

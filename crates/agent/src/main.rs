@@ -1,5 +1,6 @@
 //! `edr-agent`.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use agent::options::{self, Asked};
@@ -41,5 +42,6 @@ fn start_log(debug: bool) {
     let default =
         if debug { "info,agent=debug,sensor_linux=debug,response=debug,spool=debug" } else { "info" };
     let filter = EnvFilter::try_from_env("EDR_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
 }

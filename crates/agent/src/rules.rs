@@ -83,17 +83,25 @@ impl RuleBook {
     }
 
     /// Also with the server's bundles: those signed by `command_key`, kept in `state_dir`.
-    pub fn keep_bundles(&self, state_dir: &Path, command_key: Vec<u8>, caution: Caution) {
+    /// After repeated crashes a bundle above `good_version` gives way to the one before it.
+    pub fn keep_bundles(&self, state_dir: &Path, command_key: Vec<u8>, caution: Caution, good_version: u64) {
         let current = read_bundle(&state_dir.join("policy.bin"), &command_key);
-        let bundle = if caution == Caution::Normal {
-            current
+        let version = current.as_ref().map_or(0, |bundle| bundle.version);
+        let mut sources = self.lock();
+        if caution == Caution::Normal || version <= good_version {
+            sources.bundle = current;
         } else {
             let previous = read_bundle(&state_dir.join("policy.previous.bin"), &command_key);
-            self.lock().set_aside = current.map_or(0, |bundle| bundle.version);
-            previous
-        };
-        let mut sources = self.lock();
-        sources.bundle = bundle;
+            match (previous, caution) {
+                // Nothing is known to be good. Crashes have many causes; rules that
+                // are not the cause should go on detecting, but not for ever.
+                (None, Caution::LastKnownGood) => sources.bundle = current,
+                (previous, _) => {
+                    sources.set_aside = version;
+                    sources.bundle = previous;
+                }
+            }
+        }
         sources.kept = Some(Kept { state_dir: state_dir.to_owned(), command_key });
         drop(sources);
         self.compile();
@@ -283,15 +291,18 @@ mod tests {
     fn bundles_are_verified_kept_and_never_go_back() {
         let dir = tempfile::tempdir().unwrap();
         let key = Ed25519KeyPair::generate().unwrap();
-        let open = |caution| {
+        let open_good = |caution, good_version| {
             let book = RuleBook::open(None);
-            book.keep_bundles(dir.path(), public_command_key(&key), caution);
+            book.keep_bundles(dir.path(), public_command_key(&key), caution, good_version);
             book
         };
+        let open = |caution| open_good(caution, 0);
         let now = Timestamp::from_nanos(1);
         let book = open(Caution::Normal);
         assert_eq!(book.active().version, 0);
         book.take_bundle(&bundle(5, &[rule(1, "x")], &key), now).unwrap();
+        assert_eq!(open(Caution::LastKnownGood).active().version, 5, "no other is known");
+        assert_eq!(open(Caution::SafeMode).active().version, 0);
         book.take_bundle(&bundle(6, &[rule(1, "x"), "{".into(), rule(2, "y")], &key), now).unwrap();
         assert_eq!((book.active().version, book.active().set.len(), book.active().errors.len()), (6, 2, 1));
         assert!(book.take_bundle(&bundle(5, &[], &key), now).is_err());
@@ -300,6 +311,7 @@ mod tests {
         assert_eq!(book.active().version, 6);
 
         assert_eq!(open(Caution::Normal).active().version, 6, "kept over a restart");
+        assert_eq!(open_good(Caution::SafeMode, 6).active().version, 6, "it is known to be good");
         let careful = open(Caution::LastKnownGood);
         assert_eq!(careful.active().version, 5, "the one before, after crashes");
         let again = careful.take_bundle(&bundle(6, &[], &key), now).unwrap_err();

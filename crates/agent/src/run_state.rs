@@ -1,9 +1,10 @@
 //! How the last run ended, and whether the agent keeps crashing.
 //!
 //! `run.json` says "running" from start to clean stop; whoever finds it so at the
-//! start follows a crash. Three crashes in ten minutes: the rules of the bundle
-//! before the current one are used, as the current one may be the cause. Three
-//! more: safe mode, where nothing is acted on. A minute of good health forgets them.
+//! start follows a crash. Three crashes in ten minutes: the last bundle of rules
+//! under which the agent was well for a minute is used, as a newer one may be the
+//! cause. Three more: safe mode, where nothing is acted on. A minute of good health
+//! forgets the crashes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,9 +26,9 @@ pub const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 pub enum Caution {
     /// The newest rules, all responses.
     Normal,
-    /// The rules before the newest.
+    /// Rules that are known to be good, where there are some.
     LastKnownGood,
-    /// These rules too, and no response at all.
+    /// Only rules that are known to be good, and no response at all.
     SafeMode,
 }
 
@@ -37,6 +38,9 @@ struct Run {
     boot_id: String,
     running: bool,
     crashes_ns: Vec<i64>,
+    /// Version of the last bundle under which the agent was well for a minute.
+    #[serde(default)]
+    good_version: u64,
 }
 
 /// The file, and what it said at the start.
@@ -62,7 +66,7 @@ impl RunState {
             Some(last) if last.boot_id != boot_id => "reboot",
             Some(_) => "crash",
         };
-        let mut crashes_ns = last.map(|last| last.crashes_ns).unwrap_or_default();
+        let Run { mut crashes_ns, good_version, .. } = last.unwrap_or_default();
         if previous_end == "crash" {
             crashes_ns.push(now.as_nanos());
         }
@@ -73,15 +77,26 @@ impl RunState {
             3..6 => Caution::LastKnownGood,
             _ => Caution::SafeMode,
         };
-        let state = Self { path, run: Run { boot_id, running: true, crashes_ns }, previous_end, caution };
+        let state = Self {
+            path,
+            run: Run { boot_id, running: true, crashes_ns, good_version },
+            previous_end,
+            caution,
+        };
         state.write()?;
         Ok(state)
     }
 
-    /// The agent has been well for a while.
-    pub fn healthy(&mut self) {
-        if !self.run.crashes_ns.is_empty() {
+    /// The version of the last bundle that is known to be good; 0 if none is.
+    pub fn good_version(&self) -> u64 {
+        self.run.good_version
+    }
+
+    /// The agent has been well for a while under that version of the server's rules.
+    pub fn healthy(&mut self, version: u64) {
+        if !self.run.crashes_ns.is_empty() || self.run.good_version != version {
             self.run.crashes_ns.clear();
+            self.run.good_version = version;
             self.write_or_warn();
         }
     }
@@ -133,8 +148,9 @@ mod tests {
         assert_eq!(cautions[..4], [Normal, Normal, Normal, LastKnownGood]);
         assert_eq!(cautions[4..], [LastKnownGood, LastKnownGood, SafeMode, SafeMode]);
         let mut state = begin(dir.path(), 10);
-        state.healthy();
-        assert_eq!(begin(dir.path(), 11).caution, Normal);
+        state.healthy(7);
+        let after = begin(dir.path(), 11);
+        assert_eq!((after.caution, after.good_version()), (Normal, 7));
         let dir = tempfile::tempdir().unwrap();
         for start in 0..6 {
             assert_eq!(begin(dir.path(), start * 400).caution, Normal, "crashes long ago do not count");
