@@ -6,6 +6,8 @@ import { Dialog } from '../design/Dialog';
 import { PAGES } from './navigation';
 
 const SECOND_KEY_WITHIN_MS = 1_200;
+/** Zero would count as "just now" on a page that has just been opened. */
+const NEVER = -Infinity;
 
 /** Keys that work on every page, and the dialog that lists them. */
 export function Shortcuts() {
@@ -14,11 +16,11 @@ export function Shortcuts() {
   const [open, setOpen] = useState(false);
 
   useEffect(() => {
-    let goPressedAt = 0;
+    let goPressedAt = NEVER;
     function onKey(event: KeyboardEvent) {
       if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event)) return;
       const afterGo = performance.now() - goPressedAt < SECOND_KEY_WITHIN_MS;
-      goPressedAt = event.key === 'g' && !afterGo ? performance.now() : 0;
+      goPressedAt = event.key === 'g' && !afterGo ? performance.now() : NEVER;
       if (afterGo) {
         const page = PAGES.find((one) => one.key === event.key);
         if (page) void navigate({ to: page.to });

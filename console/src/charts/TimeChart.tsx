@@ -58,10 +58,13 @@ export function TimeChart({ points, kind, height, label, tone = 'accent', onSele
       {
         width: element.clientWidth,
         height,
-        padding: [8, 8, 0, 0],
+        padding: [8, 18, 0, 0],
         cursor: { y: false, points: { show: kind === 'area' }, drag: { x: selectable, y: false, setScale: false } },
         legend: { show: false },
-        scales: { y: { range: (_plot, _min, max) => [0, Math.max(4, max * 1.1)] } },
+        scales: {
+          x: { range: (self, min, max) => [min, kind === 'bars' ? max + stepOf(self.data[0]) : max] },
+          y: { range: (_plot, _min, max) => [0, Math.max(4, max * 1.1)] },
+        },
         axes: [
           { ...axis, grid: { show: false }, size: 20, space: 80, values: (_plot, ticks) => ticks.map((tick) => axisTime(tick, language)) },
           {
@@ -115,6 +118,11 @@ export function TimeChart({ points, kind, height, label, tone = 'accent', onSele
       <div ref={frame} role="img" aria-label={`${label}: ${formatNumber(total, language)}`} />
     </figure>
   );
+}
+
+/** A bar begins at its time: the last one needs room behind it. */
+function stepOf(times: ArrayLike<number> | undefined): number {
+  return times && times.length > 1 ? (times[1] ?? 0) - (times[0] ?? 0) : 0;
 }
 
 function axisTime(seconds: number, language: string): string {

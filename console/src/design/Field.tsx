@@ -85,7 +85,8 @@ export function Select({ options, onChange, compact, className = compact ? 'w-au
 
 interface SearchInputProps {
   value: string;
-  onSubmit: (value: string) => void;
+  /** What it returns, if anything, stands in the field from then on. */
+  onSubmit: (value: string) => string | void;
   placeholder: string;
   /** Only submit on Enter; else also while typing, a moment after the last key. */
   onEnterOnly?: boolean;
@@ -109,7 +110,8 @@ export function SearchInput({ value, onSubmit, placeholder, onEnterOnly, classNa
       className={cx('relative min-w-0', className)}
       onSubmit={(event) => {
         event.preventDefault();
-        onSubmit(text);
+        const rest = onSubmit(text);
+        if (rest !== undefined) setText(rest);
       }}
     >
       <Search aria-hidden="true" className="pointer-events-none absolute top-2 left-2.5 size-4 text-faint" />

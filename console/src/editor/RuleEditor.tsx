@@ -73,6 +73,7 @@ export default function RuleEditor({ initialText, onChange, onSave, diagnostics,
           ]),
           EditorState.readOnly.of(readOnly ?? false),
           EditorView.contentAttributes.of({ 'aria-label': label, spellcheck: 'false' }),
+          EditorView.domEventHandlers({ beforeinput: replaceSelection }),
           EditorView.updateListener.of((update) => {
             if (update.docChanged) latest.current.onChange(update.state.doc.toString());
           }),
@@ -104,6 +105,17 @@ export default function RuleEditor({ initialText, onChange, onSave, diagnostics,
   }));
 
   return <div ref={frame} data-testid="rule-editor" className="h-full min-h-0 [&>*]:h-full" />;
+}
+
+/**
+ * Text typed over a selection. Left to the browser, it would keep the look of what
+ * was selected with a `style` attribute, which the CSP refuses and reports.
+ */
+function replaceSelection(event: InputEvent, view: EditorView): boolean {
+  if (event.inputType !== 'insertText' || event.data === null || view.composing || view.state.selection.main.empty) return false;
+  event.preventDefault();
+  view.dispatch(view.state.replaceSelection(event.data), { userEvent: 'input.type', scrollIntoView: true });
+  return true;
 }
 
 function marker(document: Text, diagnostic: Diagnostic): Marker {

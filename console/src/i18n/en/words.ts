@@ -1,6 +1,7 @@
 // The API's closed lists of words, and what stands on many pages.
 
 export const common = {
+  actions: 'Actions',
   all: 'All',
   cancel: 'Cancel',
   clear: 'Clear',
@@ -16,6 +17,7 @@ export const common = {
   refresh: 'Refresh',
   retry: 'Try again',
   save: 'Save',
+  showWhole: 'Show all of it',
   total: '{{total}} in total',
 };
 

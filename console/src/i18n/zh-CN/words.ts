@@ -1,4 +1,5 @@
 export const common = {
+  actions: '操作',
   all: '全部',
   cancel: '取消',
   clear: '清除',
@@ -14,6 +15,7 @@ export const common = {
   refresh: '刷新',
   retry: '重试',
   save: '保存',
+  showWhole: '显示全部',
   total: '共 {{total}}',
 };
 

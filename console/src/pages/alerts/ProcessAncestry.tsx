@@ -4,6 +4,7 @@ import { useTranslation } from 'react-i18next';
 
 import type { ProcessSummary } from '../../api/types';
 import { Badge } from '../../design/Badge';
+import { ClampedText } from '../../design/ClampedText';
 import { cx } from '../../design/cx';
 import { RawText } from '../../design/RawText';
 import { Time } from '../../design/Time';
@@ -52,7 +53,7 @@ export function ProcessAncestry({ ancestry, hostId }: { ancestry: ProcessSummary
                   {t('nav.events')}
                 </Link>
               </div>
-              <RawText text={process.command_line || process.executable} className="text-muted" />
+              <ClampedText text={process.command_line || process.executable} className="text-muted" />
             </div>
           </li>
         );

@@ -23,6 +23,7 @@ export function FilterBar({ search, onChange, live }: FilterBarProps) {
   function submit(text: string) {
     const { words, fields } = parseQuery(text);
     onChange({ q: words, field: [...new Set([...(search.field ?? []), ...fields])] });
+    return words;
   }
 
   function chooseRange(range: string) {

@@ -25,7 +25,7 @@ export function FieldReference({ fields, type = 'process' }: { fields: FieldDesc
         <code className="font-mono text-2xs">= != &gt; &lt; &gt;= &lt;= contains startswith endswith matches in “not in” and or not ( )</code>
       </p>
       <Input type="search" aria-label={t('rules.findField')} placeholder={t('rules.findField')} value={words} onChange={(event) => setWords(event.target.value)} />
-      <dl className="mt-2 min-h-0 flex-1 overflow-auto">
+      <dl tabIndex={0} className="mt-2 min-h-0 flex-1 overflow-auto">
         {shown.map((field) => (
           <div key={field.name} className="border-b py-1.5 last:border-b-0">
             <dt className="flex flex-wrap items-baseline gap-x-2 font-mono text-xs">

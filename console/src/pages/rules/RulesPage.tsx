@@ -92,7 +92,7 @@ export function RulesPage() {
       }),
       column.accessor('updated_at', {
         header: t('rules.updated'),
-        meta: { width: 170, from: 'wide' },
+        meta: { width: 200, from: 'wide' },
         cell: ({ row: { original: rule } }) => (
           <span className="text-muted">
             <Time value={rule.updated_at} form="relative" />

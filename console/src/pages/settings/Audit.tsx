@@ -5,6 +5,7 @@ import { useTranslation } from 'react-i18next';
 import { api } from '../../api/endpoints';
 import { Button } from '../../design/Button';
 import { Card } from '../../design/Card';
+import { ClampedText } from '../../design/ClampedText';
 import { RawText } from '../../design/RawText';
 import { EmptyState, Fetched } from '../../design/States';
 import { Time } from '../../design/Time';
@@ -43,7 +44,7 @@ export function Audit() {
                       {entry.what}
                     </span>,
                     <RawText key="on" text={entry.subject} />,
-                    <RawText key="more" text={entry.detail} className="text-muted" />,
+                    <ClampedText key="more" text={entry.detail} className="text-muted" />,
                     <span key="from" className="font-mono text-xs text-muted">
                       {entry.address}
                     </span>,
