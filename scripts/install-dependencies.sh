@@ -30,6 +30,7 @@ for purpose in "$@"; do
         want zlib1g-dev
         want pkg-config
         have curl || want curl
+        have jq || want jq
         have git || want git
         [ -e /etc/ssl/certs/ca-certificates.crt ] || want ca-certificates
         # Isolated test hosts and a Node of our own need these.

@@ -28,12 +28,12 @@ trap 'stop; exit 130' INT
 trap 'stop; exit 143' TERM
 
 # Waits until FILE has a line with TEXT, as long as PID lives.
-wait_for_line() { # FILE TEXT PID
+wait_for_line() { # FILE TEXT PID NAME
     local tries=0
     until grep -qF "$2" "$1" 2>/dev/null; do
-        kill -0 "$3" 2>/dev/null || { cat "$1" >&2; fail "$(basename "$1" .log) ended; its output is above"; }
+        kill -0 "$3" 2>/dev/null || { tail -n 20 "$data/$4.log" >&2; fail "edr-$4 ended; its last words are above"; }
         tries=$((tries + 1))
-        [ $tries -lt 600 ] || fail "nothing from $(basename "$1" .log) within a minute; see $1"
+        [ $tries -lt 600 ] || fail "nothing from edr-$4 within a minute; see $data/$4.log"
         sleep 0.1
     done
 }
@@ -43,7 +43,7 @@ umask 077
 : > "$data/server.out"
 setsid "$bin/edr-server" -addr="$addr" -db="$data/rampart.db" > "$data/server.out" 2>> "$data/server.log" 9>&- &
 server_pid=$!
-wait_for_line "$data/server.out" "listening on https://" "$server_pid"
+wait_for_line "$data/server.out" "listening on https://" "$server_pid" server
 if grep -qi 'password' "$data/server.out" && [ ! -e "$data/first-start.txt" ]; then
     cp "$data/server.out" "$data/first-start.txt"
 fi
@@ -51,12 +51,12 @@ url=$(sed -n 's/.*listening on \(https:\/\/[^ ]*\).*/\1/p' "$data/server.out" | 
 echo "$url" > "$data/console-url"
 
 agent=("$bin/edr-agent" -server="$url" -cert="$data/ca.pem" -state="$data/agent")
-[ -e "$data/agent/enrolled" ] || [ -e "$data/agent/identity" ] ||
-    agent+=(-token="$("$bin/edr" token create --db "$data/rampart.db" | tail -1)")
+[ -e "$data/agent/identity.json" ] ||
+    agent+=(-token="$("$bin/edr" token create --db "$data/rampart.db" 2>/dev/null)")
 : > "$data/agent.log"
 setsid "${agent[@]}" >> "$data/agent.log" 2>&1 9>&- &
 agent_pid=$!
-wait_for_line "$data/agent.log" "agent is running" "$agent_pid"
+wait_for_line "$data/agent.log" "agent is running" "$agent_pid" agent
 
 echo
 echo "  Rampart is running."
