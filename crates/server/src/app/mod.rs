@@ -137,6 +137,11 @@ impl App {
         &self.links
     }
 
+    /// The version of the rules in force.
+    pub fn policy_version(&self) -> u64 {
+        self.policy.version()
+    }
+
     /// Keys and certificates.
     pub fn pki(&self) -> &Pki {
         &self.pki

@@ -1,0 +1,42 @@
+//! The console's files and the headers around them.
+
+use http_body_util::Full;
+use hyper::Request;
+use hyper::body::Bytes;
+
+use crate::running::Running;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_carry_the_strict_policy_and_the_api_is_never_cached() {
+    let running = Running::start().await;
+    let api = running.stranger();
+    let get =
+        |path: &str| Request::get(path).header("host", "localhost").body(Full::<Bytes>::default()).unwrap();
+    for path in ["/", "/alerts/some-id"] {
+        let page = api.answer(get(path)).await;
+        // 404 with a hint where the console was not built.
+        assert!(matches!(page.status, 200 | 404), "{path}: {}", page.status);
+        assert!(page.headers["content-type"].to_str().unwrap().starts_with("text/html"), "{path}");
+        let policy = page.headers["content-security-policy"].to_str().unwrap();
+        for part in [
+            "default-src 'none'",
+            "script-src 'self'",
+            "require-trusted-types-for 'script'",
+            "frame-ancestors 'none'",
+        ] {
+            assert!(policy.contains(part), "{policy}");
+        }
+        assert_eq!(page.headers["x-content-type-options"], "nosniff");
+        assert!(page.headers.contains_key("strict-transport-security"));
+    }
+    assert_eq!(api.answer(get("/assets/none.js")).await.status, 404);
+    for path in ["/../Cargo.toml", "/..%2f..%2fetc%2fpasswd", "/%00.js", "//etc/passwd"] {
+        let status = api.answer(get(path)).await.status;
+        assert!(matches!(status, 200 | 400 | 404), "{path}: {status}");
+    }
+    let health = api.get("/health").await;
+    assert_eq!(health.headers["cache-control"], "no-store");
+    let document = api.get("/openapi.json").await;
+    assert_eq!(document.json["info"]["title"], "Rampart");
+    running.stop().await;
+}

@@ -1,0 +1,141 @@
+//! Tokens for certificates, certificates for links.
+
+use event_model::Timestamp;
+use protocol::enrollment::host_of_certificate;
+use protocol::link::RenewRequest;
+use rcgen::KeyPair;
+use serde_json::json;
+use state_store::{HostStore as _, NewEnrollmentToken, Token};
+use tonic::Code;
+
+use crate::agent::{Agent, client, enroll, request_for_certificate};
+use crate::running::{Running, eventually, now};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_enrols_one_host_and_no_second() {
+    let running = Running::start().await;
+    let admin = running.administrator().await;
+    let token = running.first_enrollment.split("-token=").nth(1).unwrap().to_owned();
+    let (reply, _) = enroll(&running, &token).await.unwrap();
+    assert_eq!(reply.ca_certificate, running.ca);
+    assert!(host_of_certificate(&reply.certificate).is_some());
+    let hosts = admin.get("/hosts").await.json;
+    assert_eq!(hosts["items"][0]["name"], "test-host");
+    assert_eq!(hosts["items"][0]["online"], false);
+
+    let again = enroll(&running, &token).await.unwrap_err();
+    assert_eq!(again.code(), Code::InvalidArgument);
+    assert!(again.message().contains("used up"), "{}", again.message());
+    let wrong = enroll(&running, "rampart-wrong").await.unwrap_err();
+    assert!(wrong.message().contains("not known"), "{}", wrong.message());
+    assert_eq!(admin.counter("bad_token").await, 2);
+    assert_eq!(admin.get("/hosts").await.json["items"].as_array().unwrap().len(), 1);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expired_and_revoked_tokens_are_refused_with_the_reason() {
+    let running = Running::start().await;
+    let admin = running.administrator().await;
+    let token = Token::for_enrollment(&running.ca).unwrap();
+    let expired = NewEnrollmentToken {
+        secret: token.digest(),
+        uses: 1,
+        expires_at: Timestamp::from_nanos(now().as_nanos() - 1),
+        created_by: "test".to_owned(),
+    };
+    running.state().create_enrollment_token(&expired, Timestamp::from_nanos(now().as_nanos() - 10)).unwrap();
+    let refused = enroll(&running, token.as_str()).await.unwrap_err();
+    assert!(refused.message().contains("expired"), "{}", refused.message());
+
+    let made = admin.post("/enrollment-tokens", json!({ "uses": 3 })).await;
+    assert_eq!(made.status, 201, "{}", made.json);
+    assert!(made.json["command"].as_str().unwrap().contains("-token=rampart-"));
+    let id = made.json["id"].as_str().unwrap();
+    assert_eq!(admin.delete(&format!("/enrollment-tokens/{id}")).await.status, 204);
+    let refused = enroll(&running, made.json["token"].as_str().unwrap()).await.unwrap_err();
+    assert!(refused.message().contains("revoked"), "{}", refused.message());
+    for bad in [json!({ "ttl_seconds": 86_401 }), json!({ "uses": 0 })] {
+        assert_eq!(admin.post("/enrollment-tokens", bad).await.status, 422);
+    }
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_twenty_hosts_that_race_for_one_token_one_wins() {
+    let running = Running::start().await;
+    let token = running.first_enrollment.split("-token=").nth(1).unwrap();
+    let attempts = futures_util::future::join_all((0..20).map(|_| enroll(&running, token))).await;
+    assert_eq!(attempts.iter().filter(|attempt| attempt.is_ok()).count(), 1);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_needs_a_certificate_of_our_own_ca() {
+    let running = Running::start().await;
+    let admin = running.administrator().await;
+    let agent = Agent::first(&running).await;
+    let mut nobody = client(running.address, &running.ca, None).await.unwrap();
+    let refused = nobody.connect(tokio_stream::empty()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+
+    let key = KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    let uri = protocol::enrollment::agent_uri(agent.host).try_into().unwrap();
+    params.subject_alt_names = vec![rcgen::SanType::URI(uri)];
+    let forged = params.self_signed(&key).unwrap().der().to_vec();
+    // With TLS 1.3 the client learns of the refusal at its first read.
+    let forged = client(running.address, &running.ca, Some((forged, key.serialized_der().to_vec()))).await;
+    if let Ok(mut forged) = forged {
+        forged.connect(tokio_stream::empty()).await.unwrap_err();
+    }
+    eventually("the forged certificate is counted", || async {
+        (admin.counter("bad_certificate").await >= 1).then_some(())
+    })
+    .await;
+    agent.connect(&running, 0).await.expect("the good one still gets in");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revoking_ends_the_link_at_once_and_for_good() {
+    let running = Running::start().await;
+    let admin = running.administrator().await;
+    let agent = Agent::first(&running).await;
+    let mut stream = agent.connect(&running, 0).await.unwrap();
+    stream.next().await.unwrap();
+    let host = format!("/hosts/{}", agent.host);
+    eventually("the host is online", || async {
+        (admin.get(&host).await.json["online"] == true).then_some(())
+    })
+    .await;
+    let start = std::time::Instant::now();
+    assert_eq!(admin.call("POST", &format!("{host}/revoke"), None).await.status, 204);
+    let end = stream.end().await;
+    assert_eq!(end.code(), Code::PermissionDenied, "{end:?}");
+    assert!(start.elapsed().as_secs() < 5);
+    let refused = agent.connect(&running, 0).await.err().expect("refused");
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert!(refused.message().contains("revoked"), "{}", refused.message());
+    let shown = admin.get(&host).await.json;
+    assert_eq!((&shown["revoked"], &shown["online"]), (&json!(true), &json!(false)));
+    assert!(admin.counter("revoked").await >= 1);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_certificate_replaces_the_old_one_once_it_is_used() {
+    let running = Running::start().await;
+    let mut agent = Agent::first(&running).await;
+    let old = agent.identity.clone();
+    let key = KeyPair::generate().unwrap();
+    let request = RenewRequest { certificate_request: request_for_certificate(&key) };
+    let reply = agent.client(&running).await.renew(request).await.unwrap().into_inner();
+    agent.connect(&running, 0).await.expect("the old one is good until the new one is used");
+    agent.identity = (reply.certificate, key.serialized_der().to_vec());
+    agent.connect(&running, 0).await.expect("the new one is good");
+    agent.identity = old;
+    let refused = agent.connect(&running, 0).await.err().expect("refused");
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    running.stop().await;
+}

@@ -1,0 +1,385 @@
+//! Batches: stored once, found again, and what is wrong with them.
+
+use event_model::{
+    ActionKind, Detection, DetectionId, ProcessSummary, ReceiptState, Record, RecordBody, ResponseMode,
+    ResponseReceipt, ResponseTarget, RuleId, RuleReference, Severity,
+};
+use http_body_util::BodyExt as _;
+use protocol::bundle::verify_bundle;
+use protocol::envelope::{Purpose, Sealer};
+use protocol::link::PolicyStatus;
+use protocol::link::agent_message::Message as FromAgent;
+use protocol::link::server_message::Message as ToAgent;
+use serde_json::{Value as Json, json};
+use uuid::Uuid;
+
+use crate::agent::Agent;
+use crate::running::{PATIENCE, Running, eventually, now};
+
+async fn count_events(api: &crate::api::Api) -> u64 {
+    let histogram = api.get("/events/histogram?type=process_start").await.json;
+    histogram.as_array().unwrap().iter().map(|bucket| bucket["count"].as_u64().unwrap()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_stored_once_however_often_it_comes() {
+    let running = Running::start().await;
+    let admin = running.administrator().await;
+    let mut agent = Agent::first(&running).await;
+    let mut stream = agent.connect(&running, 0).await.unwrap();
+    let first = agent.sealed(1..=100, "sleep");
+    let second = agent.sealed(101..=150, "sleep");
+    for sealed in [&first, &second, &first] {
+        stream.send_batch(sealed.clone()).await;
+    }
+    stream.acknowledged(150).await;
+    stream.acknowledged(100).await;
+    drop(stream);
+    let mut stream = agent.connect(&running, 0).await.unwrap();
+    stream.send_batch(second).await;
+    stream.acknowledged(150).await;
+    assert_eq!(count_events(&admin).await, 150);
+    let host = admin.get(&format!("/hosts/{}", agent.host)).await.json;
+    assert_eq!(host["ledger"], json!({ "produced": 150, "stored": 150, "dropped": 0, "kernel_lost": 0 }));
+    assert_eq!(host["sensor"], "ebpf");
+
+    let found = admin.get("/events?q=number%2042&limit=5").await.json;
+    assert_eq!(found["items"].as_array().unwrap().len(), 1, "{found}");
+    let event = &found["items"][0];
+    assert_eq!((&event["process"]["name"], &event["host"]["name"]), (&json!("sleep"), &json!("test-host")));
+    let id = event["event"]["id"].as_str().unwrap();
+    assert_eq!(admin.get(&format!("/events/{id}")).await.json, *event);
+    let by_field = admin.get("/events?field=process.name:SLEEP&field=user.name:root&limit=500").await.json;
+    assert_eq!(by_field["items"].as_array().unwrap().len(), 150);
+
+    let mut seen = Vec::new();
+    let mut path = "/events?limit=40".to_owned();
+    loop {
+        let page = admin.get(&path).await.json;
+        seen.extend(
+            page["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|event| event["event"]["sequence"].as_u64().unwrap()),
+        );
+        match page["next_cursor"].as_str() {
+            Some(cursor) => path = format!("/events?limit=40&cursor={cursor}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, (1..=150).rev().collect::<Vec<_>>(), "pages fit together");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_is_there_after_a_restart() {
+    let running = Running::start().await;
+    let mut agent = Agent::first(&running).await;
+    let mut stream = agent.connect(&running, 0).await.unwrap();
+    let batch = agent.sealed(1..=10, "sleep");
+    stream.send_batch(batch.clone()).await;
+    stream.acknowledged(10).await;
+    let folder = running.stop().await;
+    let again = server::Server::prepare(&crate::running::config(&folder)).await.unwrap();
+    assert!(again.first_start().is_none(), "passwords and tokens are shown once");
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let address = again.address();
+    let ca = again.app().pki().ca.to_vec();
+    let serving = tokio::spawn(again.serve(async move {
+        let _ = stopped.await;
+    }));
+    let mut admin = crate::api::Api::new(address, &ca);
+    // The agent's certificate is still good, and the batch known.
+    admin.token = None;
+    let mut client = crate::agent::client(address, &ca, Some(agent.identity.clone())).await.unwrap();
+    let hello = protocol::link::Hello {
+        host: Some(crate::agent::facts()),
+        boot_id: agent.boot.as_bytes().to_vec(),
+        sensor: "ebpf".to_owned(),
+        policy_version: 0,
+    };
+    let messages = tokio_stream::iter([FromAgent::Hello(hello), FromAgent::Batch(batch)])
+        .map(|message| protocol::link::AgentMessage { message: Some(message) });
+    let mut incoming = client
+        .connect(tokio_stream::StreamExt::chain(messages, tokio_stream::pending()))
+        .await
+        .unwrap()
+        .into_inner();
+    let acknowledged = async {
+        while let Some(message) = incoming.message().await.unwrap() {
+            if let Some(ToAgent::Stored(stored)) = message.message {
+                return stored.last_sequence;
+            }
+        }
+        0
+    };
+    assert_eq!(tokio::time::timeout(PATIENCE, acknowledged).await.unwrap(), 10);
+    stop.send(()).unwrap();
+    serving.await.unwrap();
+}
+
+use tokio_stream::StreamExt as _;
+
+fn detection_of(agent: &Agent, sequence: u64) -> Record {
+    let event = agent.event(sequence, "xmrig");
+    let rule = RuleReference {
+        id: RuleId::new("9001"),
+        name: "Miner".to_owned(),
+        description: "a miner".to_owned(),
+        severity: Severity::High,
+        attack: vec!["T1496".to_owned()],
+        mode: ResponseMode::Auto,
+    };
+    let entity_id = event_model::ProcessEntityId::new(agent.boot, 1000, sequence * 1_000);
+    let detection = Detection {
+        id: DetectionId::of_match(event.header.event_id(), &rule.id),
+        rule,
+        ancestry: vec![ProcessSummary {
+            entity_id,
+            pid: 1000,
+            executable: "/tmp/xmrig".to_owned(),
+            command_line: "/tmp/xmrig".to_owned(),
+            user: "root".to_owned(),
+            start: event.header.observed_at,
+        }],
+        event,
+        matched: vec!["name contains 'xmr'".to_owned()],
+        actions: vec![ActionKind::Alert, ActionKind::TerminateProcess],
+    };
+    Record { header: agent.header(sequence + 1), body: RecordBody::Detection(Box::new(detection)) }
+}
+
+fn receipt_of(detection: &Record) -> Record {
+    let RecordBody::Detection(found) = &detection.body else { panic!() };
+    let mut header = detection.header.clone();
+    header.sequence += 1;
+    let receipt = ResponseReceipt {
+        id: Uuid::new_v4(),
+        detection_id: found.id,
+        action: ActionKind::TerminateProcess,
+        target: ResponseTarget {
+            entity_id: found.ancestry[0].entity_id,
+            executable: "/tmp/xmrig".to_owned(),
+        },
+        state: ReceiptState::Verified,
+        reason: "the process is gone".to_owned(),
+        steps: vec![event_model::ReceiptStep { at: header.observed_at, what: "sent SIGTERM".to_owned() }],
+    };
+    Record { header, body: RecordBody::Receipt(Box::new(receipt)) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_detection_becomes_an_alert_with_its_receipt_and_is_seen_live() {
+    let running = Running::start().await;
+    let admin = running.administrator().await;
+    let mut agent = Agent::first(&running).await;
+    let live = admin.send(admin.request("GET", "/events/stream?q=xmrig", None)).await;
+    assert_eq!(live.headers()["content-type"], "text/event-stream");
+    let mut live = live.into_body();
+
+    let mut stream = agent.connect(&running, 0).await.unwrap();
+    let event = Record { header: agent.header(1), body: RecordBody::Event(agent.event(1, "xmrig")) };
+    let detection = detection_of(&agent, 1);
+    let receipt = receipt_of(&detection);
+    let plain = agent.batch_of(&[event, detection, receipt]);
+    let sealed = agent.sealer.seal(&plain);
+    stream.send_batch(sealed.clone()).await;
+    stream.acknowledged(3).await;
+
+    let mut heard = String::new();
+    while !(heard.contains("event: event") && heard.contains("event: alert") && heard.contains("event: host"))
+    {
+        let frame =
+            tokio::time::timeout(PATIENCE, live.frame()).await.expect("live messages").unwrap().unwrap();
+        heard.push_str(&String::from_utf8_lossy(&frame.into_data().unwrap_or_default()));
+    }
+
+    // Again: one alert, counted once.
+    stream.send_batch(sealed).await;
+    stream.acknowledged(3).await;
+    let alerts = admin.get("/alerts?severity=high,critical&status=new").await.json;
+    assert_eq!(alerts["items"].as_array().unwrap().len(), 1, "{alerts}");
+    let alert = &alerts["items"][0];
+    assert_eq!((&alert["count"], &alert["responses"][0]["state"]), (&json!(1), &json!("verified")));
+    let path = format!("/alerts/{}", alert["id"].as_str().unwrap());
+    let detail = admin.get(&path).await.json;
+    assert_eq!(detail["ancestry"][0]["executable"], "/tmp/xmrig");
+    assert_eq!(detail["matched"], json!(["name contains 'xmr'"]));
+    assert_eq!(detail["event"]["process"]["name"], "xmrig");
+
+    let closing = admin.patch(&path, json!({ "status": "closed" })).await;
+    assert_eq!(closing.status, 422, "closing needs a reason: {}", closing.json);
+    let closed = admin
+        .patch(
+            &path,
+            json!({ "status": "closed", "close_reason": "benign", "assignee": "admin", "note": "a test" }),
+        )
+        .await;
+    assert_eq!((closed.status, &closed.json["notes"][0]["text"]), (200, &json!("a test")), "{}", closed.json);
+    let dashboard = admin.get("/dashboard").await.json;
+    assert_eq!(dashboard["hosts"], json!({ "total": 1, "online": 1, "offline": 0 }));
+    assert_eq!(dashboard["recent_alerts"][0]["status"], "closed");
+    assert_eq!(dashboard["events_per_minute"].as_array().unwrap().len(), 60);
+    assert_eq!(dashboard["alerts_per_hour"].as_array().unwrap().len(), 24);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_wrong_is_refused_and_the_next_is_stored() {
+    let running = Running::start().await;
+    let admin = running.administrator().await;
+    let mut agent = Agent::first(&running).await;
+    let mut stream = agent.connect(&running, 0).await.unwrap();
+
+    let mut flipped = agent.sealed(1..=10, "sleep");
+    let middle = flipped.len() - 40;
+    flipped[middle] ^= 1;
+    stream.send_batch(flipped).await;
+    assert!(stream.refused().await.reason.contains("could not be opened"));
+    assert_eq!(admin.counter("bad_envelope").await, 1);
+
+    stream.send_batch(b"rubbish".to_vec()).await;
+    assert!(stream.refused().await.reason.contains("not an EDR1 envelope"));
+    assert_eq!(admin.counter("bad_envelope").await, 2);
+
+    let stranger = event_model::HostId::from_uuid(Uuid::new_v4());
+    let mut foreign = Sealer::new(&agent.sealing_key, stranger, Purpose::Batch).unwrap();
+    let plain = agent.batch_of(&[agent.record(1, "sleep")]);
+    stream.send_batch(foreign.seal(&plain)).await;
+    assert!(stream.refused().await.reason.contains("not this agent's"));
+    assert_eq!(admin.counter("wrong_agent").await, 1);
+
+    let sealed = agent.sealer.seal(b"\xff\xff\xff not protobuf");
+    stream.send_batch(sealed).await;
+    assert!(stream.refused().await.reason.contains("can't be decoded"));
+    assert_eq!(admin.counter("malformed").await, 1);
+
+    // Two records with one number: opened and read, so the refusal says which batch it was.
+    let twice = agent.batch_of(&[agent.record(5, "a"), agent.record(5, "b")]);
+    let sealed = agent.sealer.seal(&twice);
+    stream.send_batch(sealed).await;
+    let refused = stream.refused().await;
+    assert_eq!((refused.first_sequence, refused.last_sequence), (5, 5));
+    assert_eq!(refused.boot_id, agent.boot.as_bytes());
+
+    // 65 MiB of zeros pack into a few kilobytes.
+    let bomb = agent.sealer.seal(&vec![0; 65 * 1024 * 1024]);
+    assert!(bomb.len() < 100_000);
+    stream.send_batch(bomb).await;
+    assert!(stream.refused().await.reason.contains("maximum"));
+    assert_eq!(admin.counter("oversize").await, 1);
+
+    let good = agent.sealed(11..=20, "sleep");
+    stream.send_batch(good).await;
+    stream.acknowledged(20).await;
+    assert_eq!(count_events(&admin).await, 10);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_100_mb_ends_its_link_and_nothing_else() {
+    let running = Running::start().await;
+    let admin = running.administrator().await;
+    let mut agent = Agent::first(&running).await;
+    let mut stream = agent.connect(&running, 0).await.unwrap();
+    let memory_before = resident();
+    stream.send_batch(vec![7; 100 * 1024 * 1024]).await;
+    let end = stream.end().await;
+    eventually("it is counted", || async { (admin.counter("oversize").await == 1).then_some(()) }).await;
+    assert!(resident().saturating_sub(memory_before) < 400 << 20, "client and server together");
+    println!("end of the link: {end:?}");
+    let mut stream = agent.connect(&running, 0).await.expect("a new link");
+    let good = agent.sealed(1..=10, "sleep");
+    stream.send_batch(good).await;
+    stream.acknowledged(10).await;
+    running.stop().await;
+}
+
+/// Resident memory in bytes; 0 where the system does not say.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()).unwrap_or(0) << 10
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_reach_an_agent_when_it_connects_and_when_they_change() {
+    let running = Running::start().await;
+    let admin = running.administrator().await;
+    let agent = Agent::first(&running).await;
+    let mut stream = agent.connect(&running, 0).await.unwrap();
+    let Some(ToAgent::Policy(signed)) = stream.next().await.unwrap() else { panic!("a bundle comes first") };
+    let bundle = verify_bundle(&signed, &agent.command_key, 0, now()).expect("signed by the server");
+    assert!(!bundle.rules.is_empty());
+
+    let report = PolicyStatus {
+        policy_version: bundle.version,
+        rules_loaded: 7,
+        errors: vec!["rule 3: bad".to_owned()],
+    };
+    stream.send(FromAgent::PolicyStatus(report)).await;
+    let host = format!("/hosts/{}", agent.host);
+    let shown = eventually("the agent's report is shown", || async {
+        let host = admin.get(&host).await.json;
+        (host["rules_loaded"] == 7).then_some(host)
+    })
+    .await;
+    assert_eq!(shown["rules_errors"], json!(["rule 3: bad"]));
+
+    let id = admin.get("/rules").await.json["items"][0]["id"].as_str().unwrap().to_owned();
+    let start = std::time::Instant::now();
+    assert_eq!(admin.patch(&format!("/rules/{id}"), json!({ "mode": "auto" })).await.status, 200);
+    let Some(ToAgent::Policy(signed)) = stream.next().await.unwrap() else { panic!("a bundle comes") };
+    assert!(start.elapsed().as_secs() < 2, "{:?}", start.elapsed());
+    let newer = verify_bundle(&signed, &agent.command_key, bundle.version, now()).expect("newer");
+    let rule = newer.rules.iter().find(|rule| rule.id == id).unwrap();
+    let rule: Json = serde_json::from_str(&rule.json).unwrap();
+    assert_eq!(rule["mode"], "auto");
+
+    // A change by another process is noticed too.
+    use event_model::ResponseMode;
+    use state_store::RuleStore as _;
+    running.state().set_mode_of_all(ResponseMode::Off, "edr", now()).unwrap();
+    let Some(ToAgent::Policy(signed)) = stream.next().await.unwrap() else { panic!("a bundle comes") };
+    let newest = verify_bundle(&signed, &agent.command_key, newer.version, now()).expect("newer");
+    assert!(newest.rules.iter().all(|rule| rule.json.contains("\"off\"")));
+
+    drop(stream);
+    let mut same = agent.connect(&running, newest.version).await.unwrap();
+    let nothing = tokio::time::timeout(std::time::Duration::from_millis(300), same.next()).await;
+    assert!(nothing.is_err(), "an agent that has the version gets no bundle");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_batches_under_way_are_stored_and_answered_in_order() {
+    let running = Running::start().await;
+    let admin = running.administrator().await;
+    let mut agent = Agent::first(&running).await;
+    let mut stream = agent.connect(&running, 0).await.unwrap();
+    let batches: Vec<_> =
+        (0..100).map(|batch| agent.sealed(batch * 100 + 1..=batch * 100 + 100, "sleep")).collect();
+    let start = std::time::Instant::now();
+    let to_server = stream.to_server.clone();
+    let sending = tokio::spawn(async move {
+        for batch in batches {
+            let message = protocol::link::AgentMessage { message: Some(FromAgent::Batch(batch)) };
+            to_server.send(message).await.unwrap();
+        }
+    });
+    let mut last = 0;
+    while last < 10_000 {
+        match stream.next_answer().await {
+            ToAgent::Stored(stored) => {
+                assert!(stored.last_sequence > last);
+                last = stored.last_sequence;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    sending.await.unwrap();
+    println!("10,000 records in 100 batches, durable: {:?}", start.elapsed());
+    assert_eq!(count_events(&admin).await, 10_000);
+    running.stop().await;
+}

@@ -1,0 +1,15 @@
+//! The server as others see it: real TLS, real stores, port 0.
+//!
+//! One binary for all, because linking takes longer than running.
+
+mod access;
+mod agent;
+mod api;
+mod console;
+mod enrollment;
+mod hostile;
+mod ingest;
+mod program;
+mod routes;
+mod rules;
+mod running;

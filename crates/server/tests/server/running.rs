@@ -1,0 +1,116 @@
+//! A server in this process, on a free port, in a folder of its own.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use server::Server;
+use server::app::App;
+use server::config::Config;
+use state_store::SqliteStateStore;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::api::Api;
+
+/// For anything that happens by itself; far more than it takes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) struct Running {
+    pub(crate) folder: TempDir,
+    pub(crate) address: SocketAddr,
+    pub(crate) ca: Vec<u8>,
+    pub(crate) app: Arc<App>,
+    pub(crate) first_password: String,
+    pub(crate) first_enrollment: String,
+    stop: Option<oneshot::Sender<()>>,
+    served: Option<JoinHandle<()>>,
+}
+
+pub(crate) fn config(folder: &TempDir) -> Config {
+    Config {
+        addresses: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+        db_file: folder.path().join("state.db"),
+        tls_files: None,
+        private_key_file: None,
+        public_names: Vec::new(),
+        debug: false,
+    }
+}
+
+impl Running {
+    pub(crate) async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::prepare(&config(&folder)).await.expect("the server starts");
+        let first = server.first_start().expect("a first start").clone();
+        let (stop, stopped) = oneshot::channel();
+        let address = server.address();
+        let app = Arc::clone(server.app());
+        let ca = app.pki().ca.to_vec();
+        let served = tokio::spawn(server.serve(async move {
+            let _ = stopped.await;
+        }));
+        Self {
+            folder,
+            address,
+            ca,
+            app,
+            first_password: first.password,
+            first_enrollment: first.enrollment_command,
+            stop: Some(stop),
+            served: Some(served),
+        }
+    }
+
+    /// Someone who is not signed in.
+    pub(crate) fn stranger(&self) -> Api {
+        Api::new(self.address, &self.ca)
+    }
+
+    /// The first administrator, signed in, with an own password.
+    pub(crate) async fn administrator(&self) -> Api {
+        let mut api = self.stranger();
+        let answer = api.sign_in("admin", &self.first_password).await;
+        assert_eq!(answer.status, 200, "{}", answer.json);
+        let change = serde_json::json!({
+            "current_password": self.first_password, "new_password": "correct horse battery staple"
+        });
+        let answer = api.put("/session/password", change).await;
+        assert_eq!(answer.status, 204, "{}", answer.json);
+        api
+    }
+
+    /// The database as another process (the `edr` tool) sees it.
+    pub(crate) fn state(&self) -> SqliteStateStore {
+        let path: PathBuf = self.folder.path().join("state.db");
+        SqliteStateStore::open(&path).unwrap()
+    }
+
+    pub(crate) async fn stop(mut self) -> TempDir {
+        self.stop.take().unwrap().send(()).unwrap();
+        self.served.take().unwrap().await.unwrap();
+        self.folder
+    }
+}
+
+/// Waits until `condition` gives something.
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+pub(crate) fn now() -> event_model::Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    event_model::Timestamp::from_nanos(i64::try_from(since.as_nanos()).unwrap())
+}
