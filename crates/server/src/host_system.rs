@@ -71,6 +71,20 @@ pub(crate) fn others_can_read(_path: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
+/// Raises the limit of open files to what the system allows: each connection is one.
+#[cfg(unix)]
+pub(crate) fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, current = limit.current, "the limit of open files could not be raised");
+    }
+}
+
+#[cfg(not(unix))]
+pub(crate) fn raise_file_limit() {}
+
 /// This machine's name.
 pub(crate) fn host_name() -> Option<String> {
     let from_file = ["/proc/sys/kernel/hostname", "/etc/hostname"]

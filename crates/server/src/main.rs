@@ -83,7 +83,7 @@ fn announce(server: &Server, config: &Config) -> std::io::Result<()> {
         }
         None => {
             let db = config.db_file.display();
-            writeln!(out, "a lost password is replaced with: edr user reset-password admin -db {db}")?;
+            writeln!(out, "a lost password is replaced with: edr user reset-password -db {db} admin")?;
         }
     }
     out.flush()

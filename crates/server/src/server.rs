@@ -58,6 +58,7 @@ impl Server {
     /// # Errors
     /// [`StartError`] for what can't be had; nothing is served then.
     pub async fn prepare(config: &Config) -> Result<Self, StartError> {
+        host_system::raise_file_limit();
         let pki = Pki::load_or_make(config, now())?;
         let tls = listener::tls_config(&pki)?;
         let state = SqliteStateStore::open(&config.db_file)?;

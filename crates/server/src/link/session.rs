@@ -127,7 +127,7 @@ impl Session {
         if current.version != policy_there {
             self.send_policy(&current).await?;
         }
-        let end = loop {
+        loop {
             let message = tokio::select! {
                 biased;
                 reason = ended(&mut ending) => break Some(end_status(reason)),
@@ -174,8 +174,7 @@ impl Session {
                 // A newer agent's message; it does without an answer.
                 None => {}
             }
-        };
-        end
+        }
     }
 
     /// `None` when the server stops.

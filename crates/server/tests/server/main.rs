@@ -2,6 +2,8 @@
 //!
 //! One binary for all, because linking takes longer than running.
 
+#![allow(clippy::unwrap_used, reason = "in tests a failed expectation is the report")]
+
 mod access;
 mod agent;
 mod api;
