@@ -21,6 +21,7 @@ pub mod wire;
     unused_qualifications,
     unreachable_pub,
     clippy::all,
+    clippy::allow_attributes_without_reason,
     reason = "generated; the comments are in link.proto"
 )]
 pub mod link {
