@@ -28,11 +28,18 @@ export class ApiError extends Error {
   }
 }
 
-/** One sentence for a person, in their language where we know the code. */
+/** One sentence for a person, in their language where we know the code; else with the code to look for. */
 export function describeError(error: unknown): string {
+  const text = errorText(error);
+  const unknown = error instanceof ApiError && !i18next.exists(`errors.${error.code}`);
+  return unknown ? `${text} (${error.code})` : text;
+}
+
+/** The sentence alone, where the code stands beside it. */
+export function errorText(error: unknown): string {
   if (error instanceof ApiError) {
     const known = `errors.${error.code}`;
-    return i18next.exists(known) ? i18next.t(known as 'errors.unreachable') : `${error.message} (${error.code})`;
+    return i18next.exists(known) ? i18next.t(known as 'errors.unreachable') : error.message;
   }
   // `fetch` throws a TypeError, worded by the browser, when no answer came.
   if (error instanceof TypeError) return i18next.t('errors.unreachable');

@@ -17,13 +17,16 @@ interface BadgeProps {
   icon?: ReactNode;
   children: ReactNode;
   testId?: string;
+  /** The word behind the text, for tests: it is the same in every language. */
+  state?: string;
   title?: string;
 }
 
-export function Badge({ tone = 'neutral', icon, children, testId, title }: BadgeProps) {
+export function Badge({ tone = 'neutral', icon, children, testId, state, title }: BadgeProps) {
   return (
     <span
       data-testid={testId}
+      data-state={state}
       title={title}
       className={cx(
         'inline-flex h-5 items-center align-middle gap-1 rounded border px-1.5 text-2xs font-medium whitespace-nowrap [&_svg]:size-3',

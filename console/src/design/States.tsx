@@ -2,7 +2,7 @@ import { CircleAlert, Inbox } from 'lucide-react';
 import type { ReactNode } from 'react';
 import { useTranslation } from 'react-i18next';
 
-import { ApiError, describeError } from '../api/problem';
+import { ApiError, errorText } from '../api/problem';
 import { Button } from './Button';
 import { cx } from './cx';
 
@@ -22,7 +22,7 @@ export function ErrorState({ error, onRetry }: { error: unknown; onRetry?: () =>
   return (
     <div role="alert" className="flex flex-col items-center justify-center gap-2 px-6 py-10 text-center">
       <CircleAlert aria-hidden="true" className="size-8 stroke-[1.5] text-bad" />
-      <p className="max-w-lg font-medium [overflow-wrap:anywhere]">{describeError(error)}</p>
+      <p className="max-w-lg font-medium [overflow-wrap:anywhere]">{errorText(error)}</p>
       {problem && (
         <p className="font-mono text-2xs text-faint">
           {problem.status} {problem.code}

@@ -42,9 +42,7 @@ function OneAlert({ alert }: { alert: AlertDetail }) {
           </span>
           <SeverityIcon severity={alert.rule.severity} className="size-5" />
           {alert.rule.name}
-          <span data-testid="alert-status" data-status={alert.status} className="inline-flex">
-            <AlertStatusBadge status={alert.status} />
-          </span>
+          <AlertStatusBadge status={alert.status} />
           {alert.close_reason && <Badge>{t(`closeReason.${alert.close_reason}`)}</Badge>}
         </span>
       }

@@ -41,7 +41,7 @@ export function ProcessAncestry({ ancestry, hostId }: { ancestry: ProcessSummary
                 <RawText text={name} className="font-semibold" />
                 <span className="text-xs text-muted tabular-nums">pid {process.pid}</span>
                 <span className="text-xs text-muted">{process.user}</span>
-                <span className="text-xs text-faint">
+                <span className="text-xs text-muted">
                   <Time value={process.start} form="precise" />
                 </span>
                 {offending && <Badge tone="bad">{t('alerts.offending')}</Badge>}

@@ -14,7 +14,7 @@ const STATUS: Record<AlertStatus, { tone: Tone; icon: ReactNode }> = {
 export function AlertStatusBadge({ status }: { status: AlertStatus }) {
   const { t } = useTranslation();
   return (
-    <Badge tone={STATUS[status].tone} icon={STATUS[status].icon}>
+    <Badge tone={STATUS[status].tone} icon={STATUS[status].icon} testId="alert-status" state={status}>
       {t(`status.${status}`)}
     </Badge>
   );
@@ -31,7 +31,7 @@ const RECEIPT: Record<ReceiptState, { tone: Tone; icon: ReactNode }> = {
 export function ReceiptBadge({ state }: { state: ReceiptState }) {
   const { t } = useTranslation();
   return (
-    <Badge tone={RECEIPT[state].tone} icon={RECEIPT[state].icon} testId="receipt-state">
+    <Badge tone={RECEIPT[state].tone} icon={RECEIPT[state].icon} testId="receipt-state" state={state}>
       {t(`receipt.${state}`)}
     </Badge>
   );

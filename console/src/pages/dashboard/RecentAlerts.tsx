@@ -10,7 +10,14 @@ import { EmptyState } from '../../design/States';
 import { Time } from '../../design/Time';
 import { AlertStatusBadge, ResponseBadge } from '../alerts/badges';
 
-export function RecentAlerts({ alerts, className }: { alerts: Alert[]; className?: string }) {
+interface RecentAlertsProps {
+  alerts: Alert[];
+  /** All alerts are of this host. */
+  host?: string;
+  className?: string;
+}
+
+export function RecentAlerts({ alerts, host, className }: RecentAlertsProps) {
   const { t } = useTranslation();
   return (
     <Card
@@ -18,7 +25,7 @@ export function RecentAlerts({ alerts, className }: { alerts: Alert[]; className
       className={className}
       title={t('dashboard.recentAlerts')}
       actions={
-        <Link to="/alerts" search={{}} className="text-accent hover:underline">
+        <Link to="/alerts" search={{ host }} className="text-accent hover:underline">
           {t('common.all')}
         </Link>
       }

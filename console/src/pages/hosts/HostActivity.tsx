@@ -19,7 +19,7 @@ export function HostAlerts({ hostId }: { hostId: string }) {
     queryKey: ['alerts', 'host', hostId],
     queryFn: () => api.alerts({ host: hostId }, undefined, SHOWN),
   });
-  return <Fetched query={alerts}>{({ items }) => <RecentAlerts alerts={items} />}</Fetched>;
+  return <Fetched query={alerts}>{({ items }) => <RecentAlerts alerts={items} host={hostId} />}</Fetched>;
 }
 
 export function HostEvents({ hostId }: { hostId: string }) {
