@@ -98,7 +98,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
 
 fn operations(
     item: &mut utoipa::openapi::PathItem,
-) -> impl Iterator<Item = (http::Method, &mut utoipa::openapi::path::Operation)> {
+) -> impl Iterator<Item = (axum::http::Method, &mut utoipa::openapi::path::Operation)> {
     use axum::http::Method;
     [
         (Method::GET, &mut item.get),
