@@ -176,6 +176,7 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
         rules,
         refused: refused_sender,
         linked: Arc::clone(&linked),
+        stored: AtomicBool::new(false),
     };
     let uplink = tokio::spawn(uplink.run());
     let signal = tokio::select! {

@@ -31,7 +31,8 @@ use crate::options::Options;
 use crate::pipeline::RefusedBatch;
 use crate::rules::RuleBook;
 
-/// A link that held for so long was a good one; after it the waits begin anew.
+/// A link that held for so long was a good one; after it the waits begin anew, as
+/// after one on which the server stored something.
 const GOOD_LINK: Duration = Duration::from_secs(10);
 
 /// What the link works with.
@@ -60,6 +61,8 @@ pub struct Uplink {
     pub refused: mpsc::Sender<RefusedBatch>,
     /// True while a link stands.
     pub linked: Arc<AtomicBool>,
+    /// True once the server stored a batch on this link.
+    pub stored: AtomicBool,
 }
 
 impl Uplink {
@@ -78,7 +81,7 @@ impl Uplink {
                     continue;
                 }
                 Err(error) => {
-                    if begun.elapsed() >= GOOD_LINK {
+                    if self.stored.swap(false, Ordering::Relaxed) || begun.elapsed() >= GOOD_LINK {
                         backoff.reset();
                     }
                     let wait = backoff.next_wait();

@@ -155,6 +155,7 @@ impl Link {
         let covers = stored.boot_id == batch.boot_id && stored.last_sequence >= batch.last_sequence();
         ensure!(covers, "the server's answer is for another batch");
         acknowledge(uplink, &batch);
+        uplink.stored.store(true, Ordering::Relaxed);
         Ok(())
     }
 

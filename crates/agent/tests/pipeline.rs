@@ -1,0 +1,239 @@
+//! Replayed observations in, records out.
+
+#![allow(clippy::unwrap_used, reason = "a failed expectation is the report")]
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use agent::clock::WallClock;
+use agent::judge::Judge;
+use agent::options::OutputTarget;
+use agent::output::Output;
+use agent::pipeline::{self, Before, Parts, RefusedBatch, Stop};
+use agent::process_table::ProcessTable;
+use agent::recorder::{Recorder, Resume};
+use agent::rules::RuleBook;
+use agent::run_state::Caution;
+use event_model::{BootId, GapReason, HostId, Timestamp};
+use sensor_api::{
+    Observation, ObservedExit, ObservedFork, ObservedImage, ObservedLoss, ProcessKey, ReplaySensor,
+    Sensor as _,
+};
+use serde_json::Value as Json;
+use uuid::Uuid;
+
+const HOST: HostId = HostId::from_uuid(Uuid::from_u128(1));
+const BOOT: BootId = BootId::from_uuid(Uuid::from_u128(0x1a2b_3c4d << 96));
+const SHELL: ProcessKey = ProcessKey { pid: 4_100_010, start_ns: 1 };
+
+fn key(pid: u32, start_ns: u64) -> ProcessKey {
+    ProcessKey { pid: 4_100_000 + pid, start_ns }
+}
+
+fn image(key: ProcessKey, parent: ProcessKey, args: &[&str]) -> Box<ObservedImage> {
+    Box::new(ObservedImage {
+        pid: key.pid,
+        start_ns: key.start_ns,
+        parent_pid: parent.pid,
+        parent_start_ns: parent.start_ns,
+        executable: args[0].to_owned(),
+        args: args.iter().map(|&argument| argument.to_owned()).collect(),
+        ..ObservedImage::default()
+    })
+}
+
+fn fork(child: ProcessKey, parent: ProcessKey) -> Observation {
+    Observation::ProcessForked(ObservedFork { child, parent })
+}
+
+fn exec(key: ProcessKey, parent: ProcessKey, args: &[&str]) -> Observation {
+    Observation::ProcessExecuted(image(key, parent, args))
+}
+
+fn exit(process: ProcessKey, wait_status: u32) -> Observation {
+    Observation::ProcessExited(ObservedExit { process, wait_status })
+}
+
+/// Runs the pipeline over the observations, each a microsecond after the one before, and gives what it wrote.
+fn replay(
+    observations: Vec<Observation>,
+    rules: &[&str],
+    before: Option<Before>,
+    refused: &[RefusedBatch],
+) -> Vec<Json> {
+    let dir = tempfile::tempdir().unwrap();
+    for (number, rule) in rules.iter().enumerate() {
+        fs::write(dir.path().join(format!("{number}.json")), rule).unwrap();
+    }
+    let output_path = dir.path().join("out.ndjson");
+    let shell = Observation::ProcessExisting(image(SHELL, key(1, 0), &["/bin/sh", "-i"]));
+    let all = [shell].into_iter().chain(observations);
+    let timed: Vec<(u64, Observation)> =
+        all.enumerate().map(|(at, what)| (1_000 + at as u64 * 1_000, what)).collect();
+    let sensor = Box::new(ReplaySensor::new(7, timed));
+    let clock = Arc::new(WallClock::new());
+    let output = Output::open(&OutputTarget::File(output_path.clone()), "testhost".into()).unwrap();
+    let rounds = Arc::new(AtomicU64::new(0));
+    let (sender, receiver) = mpsc::channel();
+    refused.iter().for_each(|batch| sender.send(batch.clone()).unwrap());
+    let now = Arc::clone(&clock);
+    let parts = Parts {
+        judge: Judge::new(sensor.process_clock(), Arc::new(move || now.now()), Caution::Normal).unwrap(),
+        sensor,
+        boot_id: BOOT,
+        clock: Arc::clone(&clock),
+        table: ProcessTable::default(),
+        recorder: Recorder::new(HOST, BOOT, clock, Resume::default(), None, Some(output)),
+        rules: Arc::new(RuleBook::open(Some(dir.path().to_owned()))),
+        refused: receiver,
+        before,
+        config_hash: "0".into(),
+        previous_end: "first_start",
+        rounds: Arc::clone(&rounds),
+    };
+    let stop = Arc::new(Stop::default());
+    let asked = Arc::clone(&stop);
+    let thread = std::thread::spawn(move || pipeline::run(parts, &asked).unwrap());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while rounds.load(Ordering::Relaxed) < 5 && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    stop.ask(15);
+    thread.join().unwrap();
+    read(&output_path)
+}
+
+fn read(path: &Path) -> Vec<Json> {
+    fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn event_type(record: &Json) -> &str {
+    record["rampart"]["event"]["type"].as_str().unwrap()
+}
+
+/// Type, action and executable of each record about a process.
+fn told(records: &[Json]) -> Vec<String> {
+    let of_processes = records.iter().filter(|record| record["process"]["pid"].is_u64());
+    let text = |value: &Json| value.as_str().unwrap_or("-").to_owned();
+    of_processes
+        .map(|record| {
+            let action = text(&record["event"]["action"]);
+            format!("{} {action} {}", event_type(record), text(&record["process"]["executable"]))
+        })
+        .collect()
+}
+
+#[test]
+fn lives_of_processes_become_events_in_the_kernels_order() {
+    let (ls, sub, again) = (key(11, 5), key(12, 6), key(11, 50));
+    let records = replay(
+        vec![
+            fork(ls, SHELL),
+            exec(ls, SHELL, &["/bin/ls", "-l", "/tmp"]),
+            fork(sub, SHELL),
+            exit(ls, 2 << 8),
+            exit(sub, 9),
+            // The PID comes again, and its parent is the subshell that has ended.
+            fork(again, sub),
+            exec(again, sub, &["/bin/cat"]),
+        ],
+        &[],
+        None,
+        &[],
+    );
+    assert_eq!(
+        told(&records),
+        [
+            "process_start exec /bin/ls",
+            "process_exit - /bin/ls",
+            "process_start fork /bin/sh",
+            "process_exit - /bin/sh",
+            "process_start exec /bin/cat",
+        ]
+    );
+    let first = records.iter().find(|record| event_type(record) == "process_start").unwrap();
+    assert_eq!(first["process"]["command_line"], "/bin/ls -l /tmp");
+    assert_eq!(first["process"]["parent"]["command_line"], "/bin/sh -i");
+    let exits: Vec<&Json> = records.iter().filter(|record| event_type(record) == "process_exit").collect();
+    assert_eq!(exits[0]["process"]["exit_code"], 2);
+    assert_eq!(exits[1]["rampart"]["process"]["exit_signal"], 9);
+    let last = records.iter().rev().find(|record| event_type(record) == "process_start").unwrap();
+    assert_eq!(last["process"]["entity_id"], "1a2b3c4d-4100011-50");
+    assert_eq!(last["process"]["parent"]["entity_id"], "1a2b3c4d-4100012-6", "an ended parent is found");
+    let sequences: Vec<u64> =
+        records.iter().map(|record| record["event"]["sequence"].as_u64().unwrap()).collect();
+    assert_eq!(sequences, (1..=records.len() as u64).collect::<Vec<_>>());
+    assert_eq!((event_type(&records[0]), event_type(records.last().unwrap())), ("agent_start", "agent_stop"));
+}
+
+#[test]
+fn a_match_carries_its_ancestry_and_an_action_that_comes_too_late_says_so() {
+    let rule = r#"{"id": 7, "name": "n", "description": "d", "type": "process", "severity": "high", "enabled": true,
+        "mode": "auto", "match": "all", "attack": ["T1059.004"],
+        "conditions": ["name = 'nc'", "parent = 'sh'"], "actions": ["alert", "terminate_process"]}"#;
+    let nc = key(11, 5);
+    let records = replay(vec![fork(nc, SHELL), exec(nc, SHELL, &["/bin/nc", "-l"])], &[rule], None, &[]);
+    let alert = records.iter().find(|record| record["event"]["kind"] == "alert").unwrap();
+    let ancestry = alert["rampart"]["detection"]["ancestry"].as_array().unwrap();
+    let executables: Vec<&str> = ancestry.iter().map(|one| one["executable"].as_str().unwrap()).collect();
+    assert_eq!(executables, ["/bin/nc", "/bin/sh"]);
+    assert_eq!(alert["rampart"]["detection"]["matched"].as_array().unwrap().len(), 2);
+    let receipt = records.iter().find(|record| event_type(record) == "response").unwrap();
+    assert_eq!(receipt["rampart"]["response"]["state"], "failed");
+    assert!(receipt["rampart"]["response"]["reason"].as_str().unwrap().contains("ended"), "{receipt}");
+}
+
+#[test]
+fn shadow_says_what_it_would_do_and_what_is_not_there_yet_is_refused() {
+    let rule = |id: u32, mode: &str, action: &str| {
+        format!(
+            r#"{{"id": {id}, "name": "n", "description": "d", "type": "process", "severity": "low", "enabled": true,
+            "mode": "{mode}", "conditions": ["name = 'nc'"], "actions": ["{action}"]}}"#
+        )
+    };
+    let (shadow, tree) = (rule(1, "shadow", "terminate_process"), rule(2, "auto", "kill_tree"));
+    let nc = key(11, 5);
+    let records = replay(vec![exec(nc, SHELL, &["/bin/nc"])], &[&shadow, &tree], None, &[]);
+    let receipts = records.iter().filter(|record| event_type(record) == "response");
+    let reasons: Vec<&str> =
+        receipts.map(|record| record["rampart"]["response"]["reason"].as_str().unwrap()).collect();
+    assert_eq!(reasons.len(), 2);
+    assert!(reasons[0].contains("would send SIGTERM"), "{reasons:?}");
+    assert!(reasons[1].contains("`kill_tree` is not available"), "{reasons:?}");
+}
+
+#[test]
+fn every_kind_of_loss_becomes_a_gap() {
+    let loss = ObservedLoss {
+        reason: GapReason::KernelRingFull,
+        what: "process_start",
+        count: Some(41),
+        from_ns: 10,
+        until_ns: 20,
+    };
+    let before = Before { stream: Some(6), until: Timestamp::from_nanos(1) };
+    let refused = RefusedBatch { boot_id: [9; 16], records: 12, span: (3, 4) };
+    let records = replay(vec![Observation::Lost(loss)], &[], Some(before), &[refused]);
+    let gaps: Vec<(String, Option<u64>)> = records
+        .iter()
+        .filter(|record| event_type(record) == "gap")
+        .map(|record| {
+            let gap = &record["rampart"]["gap"];
+            (gap["reason"].as_str().unwrap().to_owned(), gap["count"].as_u64())
+        })
+        .collect();
+    assert!(gaps.contains(&("kernel_ring_full".into(), Some(41))), "{gaps:?}");
+    assert!(gaps.contains(&("agent_down".into(), None)), "another stream: nothing kept watch: {gaps:?}");
+    assert!(gaps.contains(&("server_refused".into(), Some(12))), "{gaps:?}");
+    assert_eq!(gaps.len(), 3);
+
+    let same = Before { stream: Some(7), until: Timestamp::from_nanos(1) };
+    let records = replay(vec![], &[], Some(same), &[]);
+    assert!(
+        !records.iter().any(|record| event_type(record) == "gap"),
+        "the same stream went on: nothing is lost"
+    );
+}

@@ -1,0 +1,180 @@
+//! Numbers, batches, and the account of what is lost on the way to the server.
+
+#![allow(clippy::unwrap_used, reason = "a failed expectation is the report")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use agent::clock::WallClock;
+use agent::note;
+use agent::recorder::{Recorder, Resume, Spooling};
+use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
+use aws_lc_rs::rsa::{KeySize, PrivateDecryptingKey};
+use event_model::{AgentStop, BootId, EventBody, Field, HostId, RecordBody};
+use protocol::envelope::{Opener, Purpose, Sealer, public_sealing_key};
+use protocol::wire::{Batch, decode_batch};
+use sensor_api::SensorPosition;
+use spool::{Spool, SpoolOptions};
+use uuid::Uuid;
+
+const HOST: HostId = HostId::from_uuid(Uuid::from_u128(1));
+const BOOT: BootId = BootId::from_uuid(Uuid::from_u128(2));
+
+struct Server {
+    opener: Opener,
+    public: Vec<u8>,
+}
+
+impl Server {
+    fn new() -> Self {
+        let key = PrivateDecryptingKey::generate(KeySize::Rsa2048).unwrap();
+        let der: Pkcs8V1Der<'_> = key.as_der().unwrap();
+        let public = public_sealing_key(der.as_ref()).unwrap();
+        Self { opener: Opener::new(der.as_ref()).unwrap(), public }
+    }
+
+    /// What waits in the spool, opened and decoded as a server does.
+    fn batches(&self, spool: &Arc<Spool>) -> Vec<Batch> {
+        let mut reader = spool.reader();
+        let sealed = std::iter::from_fn(|| reader.next_batch().unwrap());
+        let opened = sealed.map(|batch| {
+            let opened = self.opener.open(&batch.payload, Purpose::Batch, Some(HOST)).unwrap();
+            let decoded = decode_batch(HOST, &opened.plain).unwrap();
+            assert_eq!(
+                decoded.first_sequence, batch.header.first_sequence,
+                "the clear header tells the truth"
+            );
+            assert_eq!(decoded.last_sequence, batch.header.last_sequence());
+            decoded
+        });
+        opened.collect()
+    }
+}
+
+fn open(dir: &Path, max_bytes: u64) -> Arc<Spool> {
+    Arc::new(Spool::open(dir, SpoolOptions { max_bytes, ..SpoolOptions::default() }).unwrap().0)
+}
+
+fn recorder(server: &Server, spool: &Arc<Spool>, resume: Resume) -> Recorder {
+    let spooling = Spooling {
+        spool: Arc::clone(spool),
+        sealer: Sealer::new(&server.public, HOST, Purpose::Batch).unwrap(),
+        wake: Arc::default(),
+    };
+    Recorder::new(HOST, BOOT, Arc::new(WallClock::new()), resume, Some(spooling), None)
+}
+
+fn tell(recorder: &mut Recorder, count: usize) {
+    for _ in 0..count {
+        let stop = AgentStop { version: "1".into(), reason: "signal", signal: None };
+        recorder.tell(1, &EventBody::AgentStop(stop));
+    }
+}
+
+/// Records that arrived, and records that the gaps among them account for.
+fn account(batches: &[Batch]) -> (u64, u64) {
+    let records = batches.iter().flat_map(|batch| &batch.records);
+    let (mut stored, mut lost) = (0, 0);
+    for record in records {
+        stored += 1;
+        if let RecordBody::Event(event) = &record.body {
+            lost += event.integer(Field::GapCount).map_or(0, i64::unsigned_abs);
+        }
+    }
+    (stored, lost)
+}
+
+#[test]
+fn a_batch_closes_by_count_and_numbers_go_on_after_a_crash() {
+    let (server, dir) = (Server::new(), tempfile::tempdir().unwrap());
+    let spool = open(dir.path(), 64 << 20);
+    let mut first = recorder(&server, &spool, Resume::default());
+    tell(&mut first, 999);
+    tell(&mut first, 1);
+    assert!(first.is_due(), "a thousand records are a batch");
+    first.reached(SensorPosition { stream: 3, offset: 40 });
+    first.count_kernel_loss(5);
+    first.flush(std::iter::empty());
+    assert_eq!(first.stored_position(), Some(SensorPosition { stream: 3, offset: 40 }));
+    // These are numbered and never spooled: the crash takes them, and their numbers come again.
+    tell(&mut first, 10);
+    drop(first);
+    drop(spool);
+
+    let spool = open(dir.path(), 64 << 20);
+    let last = spool.last().unwrap();
+    assert_eq!((last.header.last_sequence(), last.header.position.unwrap().offset), (1_000, 40));
+    let (counters, _) = note::decode(&last.note);
+    assert_eq!(counters.kernel_lost, 5);
+    let resume = Resume { next_sequence: last.header.last_sequence() + 1, counters, position: None };
+    let mut second = recorder(&server, &spool, resume);
+    tell(&mut second, 1);
+    second.flush(std::iter::empty());
+    let batches = server.batches(&spool);
+    assert_eq!(batches.iter().map(|batch| batch.first_sequence).collect::<Vec<_>>(), [1, 1_001]);
+    assert_eq!(batches[1].ledger.kernel_lost, 5, "the counters of the boot go on");
+}
+
+#[test]
+fn what_a_full_spool_gives_up_stands_in_gaps_exactly() {
+    let (server, dir) = (Server::new(), tempfile::tempdir().unwrap());
+    let spool = open(dir.path(), 8_000);
+    let mut recorder = recorder(&server, &spool, Resume::default());
+    for _ in 0..60 {
+        tell(&mut recorder, 7);
+        recorder.flush(std::iter::empty());
+    }
+    // Two more, so that the last loss is told and nothing new is given up untold.
+    let batches = server.batches(&spool);
+    let (stored, _) = account(&batches);
+    let ledger = batches.last().unwrap().ledger;
+    let untold: u64 = spool.losses().iter().map(|loss| loss.records.unwrap()).sum();
+    assert_eq!(ledger.produced, stored + ledger.dropped + untold, "produced = stored + dropped");
+    assert!(ledger.dropped > 300);
+}
+
+#[test]
+fn a_disk_that_refuses_costs_counted_records_and_the_spool_recovers() {
+    let (server, dir) = (Server::new(), tempfile::tempdir().unwrap());
+    let mount = dir.path().join("small");
+    std::fs::create_dir(&mount).unwrap();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
+        .arg(&mount)
+        .stderr(std::process::Stdio::null())
+        .status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: mounting a small tmpfs is not permitted here");
+        return;
+    }
+    let _unmount = Unmount(mount.clone());
+    let spool = open(&mount.join("spool"), 64 << 20);
+    let mut recorder = recorder(&server, &spool, Resume::default());
+    // Something else fills the disk.
+    tell(&mut recorder, 1);
+    recorder.flush(std::iter::empty());
+    let filler = mount.join("filler");
+    let _ = std::fs::write(&filler, vec![0; 64 << 10]);
+    let mut refused = 0;
+    while refused < 3 {
+        let before = recorder.counters().dropped;
+        tell(&mut recorder, 50);
+        recorder.flush(std::iter::empty());
+        refused += u64::from(recorder.counters().dropped > before);
+    }
+    std::fs::remove_file(&filler).unwrap();
+    tell(&mut recorder, 1);
+    recorder.flush(std::iter::empty());
+    let batches = server.batches(&spool);
+    let (stored, lost) = account(&batches);
+    assert_eq!(lost, recorder.counters().dropped);
+    assert_eq!(stored + lost, recorder.produced(), "every number is stored or in a gap");
+}
+
+struct Unmount(std::path::PathBuf);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
