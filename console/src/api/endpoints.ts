@@ -5,7 +5,22 @@ import type { AlertChange, QueryOf, ResponseMode, Role, Settings } from './types
 export type AlertFilter = Omit<QueryOf<'list_alerts'>, 'cursor' | 'limit'>;
 export type EventFilter = Omit<QueryOf<'search_events'>, 'cursor' | 'limit'>;
 
-const MOST_HOSTS = 500;
+const PAGE = 500;
+const MOST_PAGES = 40;
+
+/** Lists that the console filters by itself; bounded, so that no server can keep it busy for ever. */
+async function allPages<T>(fetchPage: (cursor: string | undefined) => Promise<{ items: T[]; next_cursor: string | null }>) {
+  const items: T[] = [];
+  let cursor: string | undefined;
+  for (let pages = 0; pages < MOST_PAGES; pages++) {
+    const page = await fetchPage(cursor);
+    items.push(...page.items);
+    if (page.next_cursor === null) break;
+    cursor = page.next_cursor;
+  }
+  return { items };
+}
+
 const at = (id: string) => ({ params: { path: { id } } });
 
 export const api = {
@@ -17,7 +32,7 @@ export const api = {
 
   dashboard: () => unwrap(client.GET('/api/v1/dashboard')),
 
-  hosts: () => unwrap(client.GET('/api/v1/hosts', { params: { query: { limit: MOST_HOSTS } } })),
+  hosts: () => allPages((cursor) => unwrap(client.GET('/api/v1/hosts', { params: { query: { cursor, limit: PAGE } } }))),
   host: (id: string) => unwrap(client.GET('/api/v1/hosts/{id}', at(id))),
   revokeHost: (id: string) => unwrap(client.POST('/api/v1/hosts/{id}/revoke', at(id))),
 

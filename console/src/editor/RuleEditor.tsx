@@ -16,6 +16,8 @@ import { editorTheme } from './theme';
 
 export interface RuleEditorHandle {
   goTo: (line: number, column: number) => void;
+  /** Puts another text in place of the whole. */
+  replace: (text: string) => void;
 }
 
 interface RuleEditorProps {
@@ -101,6 +103,10 @@ export default function RuleEditor({ initialText, onChange, onSave, diagnostics,
       const place = offset(editor.state.doc, line, column);
       editor.dispatch({ selection: { anchor: place }, scrollIntoView: true });
       editor.focus();
+    },
+    replace: (text) => {
+      const editor = view.current;
+      editor?.dispatch({ changes: { from: 0, to: editor.state.doc.length, insert: text } });
     },
   }));
 

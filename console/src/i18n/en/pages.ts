@@ -222,6 +222,7 @@ export const rules = {
   deleteTitle: 'Delete {{name}}?',
   deleteText: 'Agents stop judging it within seconds. Its alerts stay.',
   unsaved: 'Not saved',
+  changedMeanwhile: 'Not saved; the rule was changed meanwhile, saving replaces that',
   editor: 'Rule in JSON',
   check: 'Check',
   valid: '{{name}} is valid',

@@ -210,6 +210,7 @@ export const rules = {
   deleteTitle: '删除 {{name}}？',
   deleteText: '各代理将在数秒内停止使用该规则，已有告警会保留。',
   unsaved: '未保存',
+  changedMeanwhile: '未保存；规则已被他人或模式切换修改，保存会覆盖',
   editor: 'JSON 规则',
   check: '检查结果',
   valid: '{{name}} 有效',

@@ -116,7 +116,7 @@ export function HostsPage() {
           ]}
         />
       </div>
-      <Card flush className="flex min-h-0 flex-col overflow-hidden">
+      <Card flush className="flex min-h-0 flex-1 flex-col overflow-hidden [&>div]:flex [&>div]:min-h-0 [&>div]:flex-1 [&>div]:flex-col">
         <Fetched query={hosts}>
           {({ items }) => {
             const shown = items.filter(matches);
@@ -131,6 +131,7 @@ export function HostsPage() {
             if (shown.length === 0) return <EmptyState title={t('common.nothingMatches')} />;
             return (
               <DataTable
+                height="fill"
                 label={t('nav.hosts')}
                 columns={columns}
                 rows={shown}

@@ -69,8 +69,7 @@ function OneRule({ rule }: { rule: Rule }) {
         </>
       }
     >
-      {/* A change of mode or state is written into the text by the server: start again from it. */}
-      <RuleWorkbench key={rule.text} initialText={rule.text} save={save} />
+      <RuleWorkbench initialText={rule.text} save={save} />
     </Page>
   );
 }

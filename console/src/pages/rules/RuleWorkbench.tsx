@@ -30,6 +30,8 @@ export function RuleWorkbench({ initialText, save, isNew }: RuleWorkbenchProps) 
   const { t } = useTranslation();
   const may = useMay('edit_rules');
   const [text, setText] = useState(initialText);
+  const [base, setBase] = useState(initialText);
+  const [conflict, setConflict] = useState(false);
   const checkedText = useDelayed(text, CHECK_AFTER_MS);
   const editor = useRef<RuleEditorHandle>(null);
   const check = useQuery({
@@ -47,7 +49,20 @@ export function RuleWorkbench({ initialText, save, isNew }: RuleWorkbenchProps) 
     () => (refused.length ? refused : (check.data?.diagnostics ?? [])),
     [save.error, check.data, save.variables === text],
   );
-  const dirty = text !== initialText && !(save.isSuccess && save.variables === text);
+  const dirty = text !== base;
+
+  // The rule has a new text: from our own save, from a change of its mode (which
+  // stands in the text too), or from someone else. What is being written stays.
+  useEffect(() => {
+    if (initialText === base) return;
+    if (text === base) {
+      editor.current?.replace(initialText);
+      setText(initialText);
+    }
+    setConflict(text !== base && text !== initialText);
+    setBase(initialText);
+  }, [initialText, base, text]);
+
   const blocker = useBlocker({
     shouldBlockFn: () => dirty && !save.isPending,
     enableBeforeUnload: () => dirty,
@@ -66,7 +81,7 @@ export function RuleWorkbench({ initialText, save, isNew }: RuleWorkbenchProps) 
         actions={
           may && (
             <>
-              {dirty && <span className="text-warn">{t('rules.unsaved')}</span>}
+              {dirty && <span className="text-warn">{conflict ? t('rules.changedMeanwhile') : t('rules.unsaved')}</span>}
               <Button
                 variant="primary"
                 size="sm"

@@ -153,7 +153,7 @@ export function RulesPage() {
           options={[{ value: '', label: t('alerts.anySeverity') }, ...SEVERITIES.map((value) => ({ value, label: t(`severity.${value}`) }))]}
         />
       </div>
-      <Card flush className="flex min-h-0 flex-col overflow-hidden [&>div]:flex [&>div]:min-h-0 [&>div]:flex-1 [&>div]:flex-col">
+      <Card flush className="flex min-h-0 flex-1 flex-col overflow-hidden [&>div]:flex [&>div]:min-h-0 [&>div]:flex-1 [&>div]:flex-col">
         <Fetched query={rules}>
           {({ items }) => {
             const shown = items.filter(matches);
@@ -162,6 +162,7 @@ export function RulesPage() {
             }
             return (
               <DataTable
+                height="fill"
                 label={t('nav.rules')}
                 columns={columns}
                 rows={shown}
