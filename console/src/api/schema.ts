@@ -185,9 +185,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Events, alerts and hosts as they come in, as server-sent events: `event` (an ECS document), `alert`, `host`, `lagged`.
+         * Events, alerts and hosts as they come in: server-sent events `event`, `alert`, `host` and `lagged`.
          * @description `event` messages are ECS documents and obey the filters, `alert` messages are
-         *     alerts, `host` messages hosts; `lagged` (`{"missed": n}`) tells that the client was too slow.
+         *     `Alert`s, `host` messages `Host`s. `lagged` (`{"missed": n}`) tells that the
+         *     client was too slow, or that more came in at once than is sent.
          */
         get: operations["stream_events"];
         put?: never;
@@ -811,6 +812,8 @@ export interface components {
              * @description How many have.
              */
             used: number;
+            /** @description Taken back. */
+            revoked: boolean;
         };
         /** @description A new enrolment token. */
         EnrollmentTokenCreate: {
@@ -854,8 +857,8 @@ export interface components {
         FieldDescription: {
             /** @description ECS name. */
             name: string;
-            /** @description `text`, `integer`, `boolean`, `text_list` or `time`. */
-            kind: string;
+            /** @description What kind of values it has. */
+            kind: components["schemas"]["FieldKind"];
             /** @description Short names in native rules. */
             rule_names: string[];
             /** @description Names in Sigma rules. */
@@ -865,6 +868,11 @@ export interface components {
             /** @description What it holds. */
             description: string;
         };
+        /**
+         * @description What kind of values a field has.
+         * @enum {string}
+         */
+        FieldKind: "text" | "integer" | "boolean" | "text_list" | "time";
         /** @description The server answers. */
         Health: {
             /** @description `ok`. */
@@ -2184,8 +2192,11 @@ export interface operations {
             };
         };
         responses: {
+            /** @description Signed in */
             200: {
                 headers: {
+                    /** @description The session */
+                    "set-cookie"?: string;
                     [name: string]: unknown;
                 };
                 content: {
