@@ -92,6 +92,7 @@ fn start(rules: &Path, state: &Path) -> Option<Agent> {
     while !line.contains("agent is running") {
         line.clear();
         if errors.read_line(&mut line).unwrap() == 0 {
+            let _ = child.wait();
             return None;
         }
     }

@@ -17,6 +17,9 @@ use sensor_api::ImageFile;
 /// Larger images are not hashed: it would hold up everything behind them.
 pub const MAX_IMAGE_BYTES: u64 = 32 << 20;
 
+/// Bytes read in one step.
+const STEP: usize = 256 << 10;
+
 /// Files in one generation of the cache; there are two.
 const GENERATION: usize = 4_096;
 
@@ -32,65 +35,78 @@ pub struct ImageHashes {
 }
 
 impl ImageHashes {
-    /// The hash of the image that `pid` runs.
-    pub fn hash(&mut self, pid: u32, path: &str, image: &ImageFile) -> ImageHash {
+    /// The hash of an image that was hashed before.
+    pub fn known(&mut self, image: &ImageFile) -> Option<ImageHash> {
         if let Some(known) = self.young.get(image) {
-            return known.clone();
+            return Some(known.clone());
         }
-        if let Some(known) = self.old.remove(image) {
-            return self.keep(image, known);
-        }
-        match hash_image(pid, path, image) {
-            // A later process may find the file readable again.
-            Err(reason @ ("unreadable" | "changed")) => Err(reason),
-            result => self.keep(image, result),
-        }
+        let known = self.old.remove(image)?;
+        self.keep(image, &known);
+        Some(known)
     }
 
-    fn keep(&mut self, image: &ImageFile, hash: ImageHash) -> ImageHash {
+    /// Remembers the hash of an image.
+    pub fn keep(&mut self, image: &ImageFile, hash: &ImageHash) {
+        // A later process may find the file readable again.
+        if matches!(hash, Err("unreadable" | "changed")) {
+            return;
+        }
         if self.young.len() >= GENERATION {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.insert(*image, hash.clone());
-        hash
     }
 }
 
-fn hash_image(pid: u32, path: &str, image: &ImageFile) -> ImageHash {
-    if image.size > MAX_IMAGE_BYTES {
-        return Err("too_large");
-    }
-    let mut seen_other = false;
-    for path in [format!("/proc/{pid}/exe").as_str(), path] {
-        let Ok(file) = File::open(path) else { continue };
-        match hash_file(&file, image) {
-            Ok(Some(hash)) => return Ok(hash),
-            Ok(None) => seen_other = true,
-            Err(_) => {}
-        }
-    }
-    Err(if seen_other { "changed" } else { "unreadable" })
+/// An image that is being hashed, step by step, so that whoever hashes can look
+/// after more urgent things in between.
+pub struct Hashing {
+    file: File,
+    image: ImageFile,
+    context: Context,
+    buffer: Vec<u8>,
+    /// A growing file must not be followed for ever; it fails the last check.
+    left: u64,
 }
 
-/// `None` if this is not the file that the kernel ran, or it changed while it was read.
-fn hash_file(mut file: &File, image: &ImageFile) -> std::io::Result<Option<String>> {
-    if identity(file)? != *image {
-        return Ok(None);
-    }
-    let mut context = Context::new(&SHA256);
-    let mut buffer = vec![0; 128 << 10];
-    // A growing file must not be followed forever; it fails the check below.
-    let mut left = image.size;
-    while left > 0 {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            break;
+impl Hashing {
+    /// Begins to hash the image that `pid` runs.
+    ///
+    /// # Errors
+    /// The reason why there will be no hash.
+    pub fn begin(pid: u32, path: &str, image: &ImageFile) -> Result<Self, &'static str> {
+        if image.size > MAX_IMAGE_BYTES {
+            return Err("too_large");
         }
-        context.update(&buffer[..read]);
-        left = left.saturating_sub(read as u64);
+        let mut reason = "unreadable";
+        for path in [format!("/proc/{pid}/exe").as_str(), path] {
+            let Ok(file) = File::open(path) else { continue };
+            match identity(&file) {
+                Ok(found) if found == *image => {
+                    let (context, buffer) = (Context::new(&SHA256), vec![0; STEP]);
+                    return Ok(Self { file, image: *image, context, buffer, left: image.size });
+                }
+                Ok(_) => reason = "changed",
+                Err(_) => {}
+            }
+        }
+        Err(reason)
     }
-    let unchanged = identity(file)? == *image;
-    Ok(unchanged.then(|| to_hex(context.finish().as_ref())))
+
+    /// Reads on for a fraction of a millisecond; gives the hash at the end.
+    pub fn step(&mut self) -> Option<ImageHash> {
+        let read = match self.file.read(&mut self.buffer) {
+            Ok(read) => read,
+            Err(_) => return Some(Err("unreadable")),
+        };
+        self.context.update(&self.buffer[..read]);
+        self.left = self.left.saturating_sub(read as u64);
+        if read > 0 && self.left > 0 {
+            return None;
+        }
+        let unchanged = identity(&self.file).is_ok_and(|now| now == self.image);
+        Some(if unchanged { Ok(to_hex(self.context.clone().finish().as_ref())) } else { Err("changed") })
+    }
 }
 
 fn identity(file: &File) -> std::io::Result<ImageFile> {
@@ -111,6 +127,16 @@ mod tests {
         4_194_304
     }
 
+    fn hash(hashes: &mut ImageHashes, path: &str, image: &ImageFile) -> ImageHash {
+        if let Some(known) = hashes.known(image) {
+            return known;
+        }
+        let hash = Hashing::begin(no_such_pid(), path, image)
+            .and_then(|mut hashing| std::iter::repeat_with(|| hashing.step()).find_map(|step| step).unwrap());
+        hashes.keep(image, &hash);
+        hash
+    }
+
     #[test]
     fn only_the_file_that_the_kernel_ran_is_hashed() {
         let dir = tempfile::tempdir().unwrap();
@@ -120,16 +146,16 @@ mod tests {
         let image = identity(&File::open(&path).unwrap()).unwrap();
         let mut hashes = ImageHashes::default();
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(hashes.hash(no_such_pid(), text, &image).as_deref(), Ok(abc));
+        assert_eq!(hash(&mut hashes, text, &image).as_deref(), Ok(abc));
 
         let other = ImageFile { inode: image.inode + 1, ..image };
-        assert_eq!(hashes.hash(no_such_pid(), text, &other), Err("changed"));
-        assert_eq!(hashes.hash(no_such_pid(), "/missing", &other), Err("unreadable"));
+        assert_eq!(hash(&mut hashes, text, &other), Err("changed"));
+        assert_eq!(hash(&mut hashes, "/missing", &other), Err("unreadable"));
         let large = ImageFile { size: MAX_IMAGE_BYTES + 1, ..image };
-        assert_eq!(hashes.hash(no_such_pid(), text, &large), Err("too_large"));
+        assert_eq!(hash(&mut hashes, text, &large), Err("too_large"));
 
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(hashes.hash(no_such_pid(), text, &image).as_deref(), Ok(abc), "known by identity");
+        assert_eq!(hash(&mut hashes, text, &image).as_deref(), Ok(abc), "known by identity");
     }
 
     #[test]
@@ -137,7 +163,7 @@ mod tests {
         let mut hashes = ImageHashes::default();
         for inode in 0..20_000 {
             let image = ImageFile { inode, size: MAX_IMAGE_BYTES + 1, ..ImageFile::default() };
-            let _ = hashes.hash(no_such_pid(), "/x", &image);
+            let _ = hash(&mut hashes, "/x", &image);
         }
         assert!(hashes.young.len() + hashes.old.len() <= 2 * GENERATION);
     }

@@ -1,26 +1,34 @@
 //! The one thread that everything observed goes through, in kernel order:
 //! process table, event, number, rules, response, hash, remaining rules, records.
 //!
+//! Hashing an image can take a hundred times as long as everything else together.
+//! A start whose image is not known yet waits for its hash until all that was
+//! observed has been judged by the rules that need none, and newcomers go first.
+//!
 //! It waits for nothing but the sensor. Sending, writing `-output` and proving a
 //! kill are other threads'; what this one does per event is bounded.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use event_model::{
-    AgentHealth, AgentStart, AgentStop, BootId, EventBody, EventRecord, EventType, Gap, GapReason,
-    ProcessEntityId, RecordBody, ResponseReceipt, StartKind, Timestamp,
+    AgentHealth, AgentStart, AgentStop, BootId, EventBody, EventHeader, EventRecord, EventType, Gap,
+    GapReason, ProcessEntityId, ProcessStart, ProcessSummary, RecordBody, ResponseReceipt, StartKind,
+    Timestamp,
 };
 use response::Target;
 use rule_engine::Phase;
-use sensor_api::{Observation, Observed, ObservedLoss, ProcessKey, Sensor, SensorError, SensorPosition};
+use sensor_api::{
+    ImageFile, Observation, Observed, ObservedLoss, ProcessKey, Sensor, SensorError, SensorPosition,
+};
 
 use crate::clock::{WallClock, boot_ns};
 use crate::enrich::Enricher;
 use crate::image::Images;
-use crate::image_hash::ImageHashes;
+use crate::image_hash::{Hashing, ImageHash, ImageHashes};
 use crate::judge::{Judge, Numbered, Verdict};
 use crate::process_table::{Life, ProcessTable};
 use crate::recorder::Recorder;
@@ -32,6 +40,9 @@ const HEALTH_EVERY: Duration = Duration::from_secs(60);
 
 /// Nice value of the pipeline's thread.
 const PRIORITY: i32 = -10;
+
+/// While an image is hashed, the stream is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// Detections logged in any second; whoever can trigger a rule must not fill the disk with log lines.
 const LOGGED_DETECTIONS: u32 = 20;
@@ -121,6 +132,8 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<(), SensorError> {
         steps: Vec::new(),
         lives_doubtful: false,
         logged: (Instant::now(), 0),
+        unfinished: VecDeque::new(),
+        finishing: false,
     };
     sensor.wake_on_process_start(work.use_new_rules().unwrap_or(false));
     work.tell_start(parts.config_hash, parts.previous_end);
@@ -162,6 +175,17 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<(), SensorError> {
     sensor.shut_down().and(result)
 }
 
+/// A start that was numbered and judged without its hash.
+struct Unfinished {
+    header: EventHeader,
+    start: Box<ProcessStart>,
+    key: ProcessKey,
+    target: Option<Target>,
+    verdicts: Vec<Verdict>,
+    ancestry: Vec<ProcessSummary>,
+    image: ImageFile,
+}
+
 struct Work {
     sensor_name: &'static str,
     boot_id: BootId,
@@ -178,6 +202,9 @@ struct Work {
     /// An exit may have been lost, so that the table holds processes that are gone.
     lives_doubtful: bool,
     logged: (Instant, u32),
+    unfinished: VecDeque<Unfinished>,
+    /// True while a start is out of the queue and not yet recorded.
+    finishing: bool,
 }
 
 impl Work {
@@ -194,7 +221,65 @@ impl Work {
         self.table.tell_waiting(latest.unwrap_or(asked_ns), &mut steps);
         self.tell_steps(steps);
         self.tell_receipts();
+        result.and_then(|()| {
+            self.finish_starts(|work| sensor.poll(Duration::ZERO, &mut |observed| work.observe(&observed)))
+        })
+    }
+
+    /// Hashes what waits for it, and looks for what is more urgent in between.
+    fn finish_starts(
+        &mut self,
+        mut look: impl FnMut(&mut Self) -> Result<(), SensorError>,
+    ) -> Result<(), SensorError> {
+        let mut result = Ok(());
+        while let Some(one) = self.unfinished.pop_front() {
+            self.finishing = true;
+            let mut looked = Instant::now();
+            // Two starts of one new image wait for one hash.
+            let hash = self.hashes.known(&one.image).unwrap_or_else(|| {
+                let mut hashing = Hashing::begin(one.key.pid, &one.start.process.executable, &one.image)?;
+                loop {
+                    if let Some(hash) = hashing.step() {
+                        return hash;
+                    }
+                    // Where new images come faster than they can be hashed, the batch must
+                    // still close: newcomers then wait in the stream.
+                    let may_look = result.is_ok() && !self.recorder.is_overdue();
+                    if may_look && looked.elapsed() >= LOOK_EVERY {
+                        result = look(self);
+                        looked = Instant::now();
+                    }
+                }
+            });
+            self.hashes.keep(&one.image, &hash);
+            self.finish_start(one, hash);
+            self.finishing = false;
+            self.flush_if_due();
+        }
         result
+    }
+
+    fn finish_start(&mut self, one: Unfinished, hash: ImageHash) {
+        let Unfinished { header, mut start, key, target, mut verdicts, mut ancestry, .. } = one;
+        match hash {
+            Ok(hash) => start.sha256 = Some(hash),
+            Err(reason) => start.hash_skipped = Some(reason),
+        }
+        let body = EventBody::ProcessStart(start);
+        if self.judge.rules().set.needs_hash(EventType::ProcessStart) {
+            let event = Numbered { header: &header, body: &body };
+            let by_hash = self.judge.judge(&event, Phase::HashOnly, target.as_ref());
+            if ancestry.is_empty() && !by_hash.is_empty() {
+                ancestry = self.ancestry(key);
+            }
+            verdicts.extend(by_hash);
+        }
+        let event = EventRecord::from_body(header, &body);
+        self.record(event, verdicts, ancestry, key.pid);
+    }
+
+    fn ancestry(&self, key: ProcessKey) -> Vec<ProcessSummary> {
+        Enricher { boot_id: self.boot_id, clock: &self.clock, table: &self.table }.ancestry(key)
     }
 
     fn observe(&mut self, observed: &Observed) {
@@ -229,25 +314,25 @@ impl Work {
         let Some(start) = enricher.process_start(key, kind) else { return };
         let header = self.recorder.number(at_ns);
         let target = self.target(key);
-        let mut body = EventBody::ProcessStart(Box::new(start));
+        let image = self.table.entry(key).and_then(|entry| entry.image.file);
+        let body = EventBody::ProcessStart(Box::new(start));
         let event = Numbered { header: &header, body: &body };
-        let mut verdicts = self.judge.judge(&event, Phase::WithoutHash, target.as_ref());
-
-        // Only now: hashing takes longer than everything before it.
-        let image =
-            self.table.entry(key).and_then(|entry| Some((entry.image.file?, entry.image.executable.clone())));
-        if let (EventBody::ProcessStart(start), Some((file, path))) = (&mut body, image) {
-            match self.hashes.hash(key.pid, &path, &file) {
-                Ok(hash) => start.sha256 = Some(hash),
-                Err(reason) => start.hash_skipped = Some(reason),
+        let verdicts = self.judge.judge(&event, Phase::WithoutHash, target.as_ref());
+        // As it is now: until the hash is known, the process may run another image.
+        let ancestry = if verdicts.is_empty() { Vec::new() } else { self.ancestry(key) };
+        match (body, image) {
+            (EventBody::ProcessStart(start), Some(image)) => {
+                let one = Unfinished { header, start, key, target, verdicts, ancestry, image };
+                match self.hashes.known(&image) {
+                    Some(hash) => self.finish_start(one, hash),
+                    None => self.unfinished.push_back(one),
+                }
+            }
+            (body, _) => {
+                let event = EventRecord::from_body(header, &body);
+                self.record(event, verdicts, ancestry, key.pid);
             }
         }
-        if self.judge.rules().set.needs_hash(EventType::ProcessStart) {
-            let event = Numbered { header: &header, body: &body };
-            verdicts.extend(self.judge.judge(&event, Phase::HashOnly, target.as_ref()));
-        }
-        let event = EventRecord::from_body(header, &body);
-        self.record(event, verdicts, key);
     }
 
     fn tell_process_exit(&mut self, key: ProcessKey, at_ns: u64, wait_status: u32) {
@@ -257,25 +342,30 @@ impl Work {
         let body = EventBody::ProcessExit(Box::new(exit));
         // The process is gone: there is nothing to act on.
         let verdicts = self.judge.judge(&Numbered { header: &header, body: &body }, Phase::All, None);
+        let ancestry = if verdicts.is_empty() { Vec::new() } else { self.ancestry(key) };
         let event = EventRecord::from_body(header, &body);
-        self.record(event, verdicts, key);
+        self.record(event, verdicts, ancestry, key.pid);
     }
 
     /// The event, then its detections.
-    fn record(&mut self, event: EventRecord, verdicts: Vec<Verdict>, key: ProcessKey) {
+    fn record(
+        &mut self,
+        event: EventRecord,
+        verdicts: Vec<Verdict>,
+        ancestry: Vec<ProcessSummary>,
+        pid: u32,
+    ) {
         let header = event.header.clone();
         if verdicts.is_empty() {
             self.recorder.push(header, RecordBody::Event(event));
             return;
         }
-        let enricher = Enricher { boot_id: self.boot_id, clock: &self.clock, table: &self.table };
-        let ancestry = enricher.ancestry(key);
         self.recorder.push(header.clone(), RecordBody::Event(event.clone()));
         for verdict in verdicts {
             let detection = verdict.detection(&event, ancestry.clone());
             if self.may_log() {
                 tracing::info!(
-                    rule.id = %detection.rule.id, rule.name = detection.rule.name, process.pid = key.pid,
+                    rule.id = %detection.rule.id, rule.name = detection.rule.name, process.pid = pid,
                     mode = %detection.rule.mode, "detection"
                 );
             }
@@ -355,7 +445,9 @@ impl Work {
     }
 
     fn flush_if_due(&mut self) {
-        if self.recorder.is_due() {
+        // A batch holds every number up to its last one.
+        let complete = self.unfinished.is_empty() && !self.finishing;
+        if complete && self.recorder.is_due() {
             self.recorder.flush(self.table.waiting());
         }
     }
@@ -422,6 +514,8 @@ impl Work {
         let mut steps = std::mem::take(&mut self.steps);
         self.table.tell_waiting(u64::MAX, &mut steps);
         self.tell_steps(steps);
+        // Nothing is more urgent now, so there is nothing to look for in between.
+        let _ = self.finish_starts(|_| Ok(()));
         self.judge.finish(Duration::from_millis(1_500));
         self.tell_receipts();
         let signal = stop.signal.load(Ordering::Relaxed);

@@ -138,9 +138,18 @@ impl Recorder {
         old || self.batch.len() >= MAX_RECORDS || self.batch_bytes >= MAX_BYTES
     }
 
-    /// Closes the batch. `waiting` are the forks that are not told yet: they go into
+    /// Whether the batch should have been closed long ago.
+    pub fn is_overdue(&self) -> bool {
+        let old = !self.batch.is_empty() && self.begun.elapsed() >= 4 * MAX_AGE;
+        old || self.batch.len() >= 4 * MAX_RECORDS || self.batch_bytes >= 4 * MAX_BYTES
+    }
+
+    /// Closes the batch. Every number that was given must have been pushed by now.
+    /// `waiting` are the forks that are not told yet: they go into
     /// the note for whoever goes on after a crash.
     pub fn flush(&mut self, waiting: impl Iterator<Item = WaitingFork>) {
+        // A start whose image took long to hash was pushed after what followed it.
+        self.batch.sort_by_key(|record| record.header.sequence);
         let Some(spooling) = &self.spooling else {
             self.stored_position = self.position;
             let records = std::mem::take(&mut self.batch);
