@@ -39,6 +39,7 @@ export const settings = {
   expires: 'Expires',
   used: 'Used',
   takeBack: 'Take the token back',
+  takenBack: 'taken back',
   newApiToken: 'New API token',
   tokenName: 'Name',
   days: 'Days',

@@ -38,6 +38,7 @@ export const settings = {
   expires: '到期时间',
   used: '已使用',
   takeBack: '收回令牌',
+  takenBack: '已收回',
   newApiToken: '新建 API 令牌',
   tokenName: '名称',
   days: '天数',

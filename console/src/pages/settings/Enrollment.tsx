@@ -4,6 +4,7 @@ import { type FormEvent, useState } from 'react';
 import { useTranslation } from 'react-i18next';
 
 import { api } from '../../api/endpoints';
+import { Badge } from '../../design/Badge';
 import { Button, IconButton } from '../../design/Button';
 import { Card } from '../../design/Card';
 import { CopyButton } from '../../design/CopyButton';
@@ -83,16 +84,20 @@ export function Enrollment() {
                 head={[t('settings.created'), t('settings.createdBy'), t('settings.expires'), t('settings.used'), '']}
                 rows={items.map((token) => ({
                   key: token.id,
-                  faded: token.used >= token.uses || Date.parse(token.expires_at) < Date.now(),
+                  faded: token.revoked || token.used >= token.uses || Date.parse(token.expires_at) < Date.now(),
                   cells: [
                     <Time key="made" value={token.created_at} form="short" />,
                     token.created_by,
                     <Time key="end" value={token.expires_at} form="short" />,
                     `${token.used} / ${token.uses}`,
                     <span key="do" className="flex justify-end">
-                      <IconButton label={t('settings.takeBack')} onClick={() => remove.mutate(token.id)}>
-                        <Trash2 />
-                      </IconButton>
+                      {token.revoked ? (
+                        <Badge tone="warn">{t('settings.takenBack')}</Badge>
+                      ) : (
+                        <IconButton label={t('settings.takeBack')} onClick={() => remove.mutate(token.id)}>
+                          <Trash2 />
+                        </IconButton>
+                      )}
                     </span>,
                   ],
                 }))}
