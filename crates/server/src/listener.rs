@@ -112,7 +112,8 @@ pub async fn serve(
 ) {
     let door = Arc::new(Door {
         tls: TlsAcceptor::from(Arc::new(tls)),
-        http: http_builder(),
+        http1: http_builder().http1_only(),
+        http2: http_builder().http2_only(),
         router,
         app,
         free: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
@@ -179,7 +180,8 @@ pub(crate) struct PeerAddress(pub(crate) IpAddr);
 
 struct Door {
     tls: TlsAcceptor,
-    http: auto::Builder<TokioExecutor>,
+    http1: auto::Builder<TokioExecutor>,
+    http2: auto::Builder<TokioExecutor>,
     router: Router,
     app: Arc<App>,
     free: Arc<Semaphore>,
@@ -209,8 +211,11 @@ impl Door {
             }
             router.clone().oneshot(request.map(Body::new))
         });
+        // By what was agreed on in the handshake: looking at the first bytes would have no time limit.
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let http = if is_http2 { &self.http2 } else { &self.http1 };
         let connection =
-            self.http.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+            http.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
         let connection = watcher.watch(connection.into_owned());
         if let Err(error) = connection.await {
             tracing::debug!(%address, error, "connection ended with an error");

@@ -18,7 +18,7 @@ use protocol::wire::Batch;
 use state_store::{DetectionInput, Findings, StateStore};
 use tokio::sync::{mpsc, oneshot};
 
-use super::live::LiveEvents;
+use super::live::{EVENTS_OF_A_MESSAGE, LiveEvents};
 use super::{Counter, Counters, Link, Live, LiveMessage, causes, now};
 
 /// Batches that may wait. Each link has at most a few under way, so this bounds memory.
@@ -276,9 +276,12 @@ impl Writer {
         }
         // A batch that came again was shown when it came first.
         if duplicates == 0 && !append.events.is_empty() {
+            let mut events = append.events;
+            let left_out = events.len().saturating_sub(EVENTS_OF_A_MESSAGE) as u64;
+            events.truncate(EVENTS_OF_A_MESSAGE);
             let (host_name, agent_version) = (origin.host_name.clone(), origin.agent_version.clone());
-            let events = LiveEvents { host_name, agent_version, events: append.events };
-            self.live.tell(LiveMessage::Events(events.into()));
+            self.live
+                .tell(LiveMessage::Events(LiveEvents { host_name, agent_version, events, left_out }.into()));
         }
     }
 }

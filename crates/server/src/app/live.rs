@@ -9,8 +9,10 @@ use tokio::sync::broadcast;
 use super::HostView;
 
 /// Messages that a watcher may lag behind before it loses some (and is told so).
-/// A message is a batch, so this is minutes of a busy host.
-const BACKLOG: usize = 256;
+/// A message is a batch; with the limit below this bounds what slow watchers keep in memory.
+const BACKLOG: usize = 32;
+/// Events of one message; a batch that has more says so.
+pub(crate) const EVENTS_OF_A_MESSAGE: usize = 2_000;
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -32,6 +34,8 @@ pub struct LiveEvents {
     pub agent_version: String,
     /// The events.
     pub events: Vec<EventRecord>,
+    /// How many more there were.
+    pub left_out: u64,
 }
 
 /// To whom it is told.

@@ -19,6 +19,7 @@ use protocol::link::{
 use protocol::wire::{self, Batch, WireError};
 use state_store::{AgentStatus, Host};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 use tonic::{Code, Status, Streaming};
 
@@ -34,6 +35,8 @@ const HELLO_TIME: Duration = Duration::from_secs(15);
 const MAX_SILENCE: Duration = Duration::from_secs(90);
 /// How often the agent hears that the link is there.
 const HEARTBEAT: Duration = Duration::from_secs(10);
+/// For the answers to an agent that has said its last word.
+const LAST_ANSWERS: Duration = Duration::from_secs(10);
 /// Most lines of rule errors that are kept.
 const MAX_RULE_ERRORS: usize = 200;
 
@@ -87,7 +90,13 @@ impl Session {
         let mut status = status_of_hello(&hello, &self.host);
         tracing::info!(%host, name = status.name, version = status.agent_version, "agent connected");
         self.record(boot, &status, host).await;
-        let end = self.serve(&mut incoming, &link, boot, &mut status, hello.policy_version).await;
+        let mut ending = link.ending();
+        // An agent that reads nothing blocks its own link, but not the word that ends it.
+        let end = tokio::select! {
+            biased;
+            reason = ended(&mut ending) => Some(end_status(reason)),
+            end = self.serve(&mut incoming, &link, boot, &mut status, hello.policy_version) => end,
+        };
         let was_current = self.app.links.close(&link);
         if let Some(end) = end {
             self.refuse(end).await;
@@ -115,14 +124,13 @@ impl Session {
         status: &mut AgentStatus,
         policy_there: u64,
     ) -> Option<Status> {
-        let mut ending = link.ending();
         let mut policy = self.app.policy.watch();
         let mut heartbeat = interval(HEARTBEAT);
         let origin =
             Arc::new(Origin { host_name: status.name.clone(), agent_version: status.agent_version.clone() });
         let (answers, to_answer) = mpsc::channel(UNDER_WAY);
-        let mut answering =
-            tokio::spawn(answer_in_order(Arc::clone(&self.app), self.outgoing.clone(), to_answer));
+        let mut answering = JoinSet::new();
+        answering.spawn(answer_in_order(Arc::clone(&self.app), self.outgoing.clone(), to_answer));
         let current = policy.borrow_and_update().clone();
         if current.version != policy_there {
             self.send_policy(&current).await?;
@@ -130,8 +138,7 @@ impl Session {
         loop {
             let message = tokio::select! {
                 biased;
-                reason = ended(&mut ending) => break Some(end_status(reason)),
-                ended = &mut answering => break ended.unwrap_or(None),
+                ended = answering.join_next() => break ended.and_then(|ended| ended.ok().flatten()),
                 changed = policy.changed() => {
                     if changed.is_err() {
                         break Some(Status::unavailable("the server is stopping"));
@@ -151,7 +158,12 @@ impl Session {
             };
             let message = match message {
                 Err(status) => break Some(self.broken_stream(&status)),
-                Ok(None) => break None,
+                Ok(None) => {
+                    // It says no more, but may wait for what it is still owed.
+                    drop(answers);
+                    let _ = timeout(LAST_ANSWERS, answering.join_next()).await;
+                    break None;
+                }
                 Ok(Some(AgentMessage { message })) => message,
             };
             link.heard();
@@ -159,7 +171,7 @@ impl Session {
                 Some(FromAgent::Batch(sealed)) => {
                     let answer = self.take_batch(link, &origin, sealed).await;
                     if answers.send(answer?).await.is_err() {
-                        break answering.await.unwrap_or(None);
+                        break answering.join_next().await.and_then(|ended| ended.ok().flatten());
                     }
                 }
                 Some(FromAgent::PolicyStatus(report)) => {
@@ -258,8 +270,8 @@ impl Session {
     }
 
     async fn refuse(&self, status: Status) {
-        // Fails only where nobody listens any more.
-        let _ = self.outgoing.send(Err(status)).await;
+        // Fails where nobody listens any more; where nobody reads, dropping the stream must do.
+        let _ = timeout(Duration::from_secs(1), self.outgoing.send(Err(status))).await;
     }
 
     /// The agent's stream gave an error: a frame past the limit, rubbish, or the end of the connection.

@@ -102,8 +102,9 @@ fn shown(message: &LiveMessage, filter: &StoreQuery) -> Vec<Event> {
             let shown = matching.iter().take(EVENTS_OF_A_BATCH);
             let mut events: Vec<_> =
                 shown.map(|event| named("event", &event_to_ecs(event, context))).collect();
-            if matching.len() > EVENTS_OF_A_BATCH {
-                events.push(lagged((matching.len() - EVENTS_OF_A_BATCH) as u64));
+            let missed = batch.left_out + matching.len().saturating_sub(EVENTS_OF_A_BATCH) as u64;
+            if missed > 0 {
+                events.push(lagged(missed));
             }
             events
         }
