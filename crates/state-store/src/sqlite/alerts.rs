@@ -121,14 +121,16 @@ fn record_detection(
         RECORDING,
         "SELECT id, count FROM alerts
          WHERE host_id = ? AND rule_id = ? AND executable = ? AND last_time BETWEEN ? AND ?
-             AND status <> 'closed'
+             AND status <> 'closed' AND json_extract(rule, '$.mode') = ?
          ORDER BY last_time DESC LIMIT 1",
         params![
             host.as_bytes(),
             detection.rule.id.as_str(),
             executable(detection),
             at.saturating_sub(window),
-            at.saturating_add(window)
+            at.saturating_add(window),
+            // What was only reported and what was acted on must not read as one.
+            detection.rule.mode.as_str()
         ],
         |row| Ok((AlertId::from_uuid(row.uuid("id")?), row.count("count")?)),
     )?;
