@@ -118,9 +118,9 @@ pub(super) fn a_detection_opens_or_repeats(place: &Path, open: Open<'_>) {
     let other_host = detection(2, 1, 3_600, "miner", "/tmp/xmrig");
     assert_eq!(kinds(&record(&*store, 2, &[&other_host], &[])), [New]);
     // What a rule did in another mode is another matter.
-    let mut acted_on = detection(1, 40, 3_650, "miner", "/tmp/xmrig");
-    acted_on.rule.mode = event_model::ResponseMode::Auto;
-    assert_eq!(kinds(&record(&*store, 1, &[&acted_on], &[])), [New]);
+    let mut reported = detection(1, 40, 3_650, "miner", "/tmp/xmrig");
+    reported.rule.mode = ResponseMode::Detect;
+    assert_eq!(kinds(&record(&*store, 1, &[&reported], &[])), [New]);
     // The window runs from the last detection, in both directions: batches may come late.
     assert_eq!(kinds(&record(&*store, 1, &[&detection(1, 5, 10, "miner", "/tmp/xmrig")], &[])), [Repeated]);
     assert_eq!(kinds(&record(&*store, 1, &[&detection(1, 6, 7_201, "miner", "/tmp/xmrig")], &[])), [New]);
