@@ -28,7 +28,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 use uuid::Uuid;
 
-use crate::running::{PATIENCE, Running, now};
+use crate::running::{PATIENCE, Place, Running, now};
 
 pub(crate) type Identity = (Vec<u8>, Vec<u8>);
 
@@ -67,8 +67,8 @@ pub(crate) fn facts() -> HostFacts {
 }
 
 /// Redeems a token as an agent does.
-pub(crate) async fn enroll(running: &Running, token: &str) -> Result<(EnrollReply, KeyPair), Status> {
-    let mut client = client(running.address, &running.ca, None).await.unwrap();
+pub(crate) async fn enroll(place: &Place, token: &str) -> Result<(EnrollReply, KeyPair), Status> {
+    let mut client = client(place.address, &place.ca, None).await.unwrap();
     let keys = client.keys(KeysRequest {}).await?.into_inner();
     let key = KeyPair::generate().unwrap();
     let payload = EnrollPayload {
@@ -99,8 +99,8 @@ impl Agent {
         Self::with_token(running, token).await
     }
 
-    pub(crate) async fn with_token(running: &Running, token: &str) -> Self {
-        let (reply, key) = enroll(running, token).await.expect("the token is good");
+    pub(crate) async fn with_token(place: &Place, token: &str) -> Self {
+        let (reply, key) = enroll(place, token).await.expect("the token is good");
         let host = HostId::from_slice(&reply.host_id).unwrap();
         Self {
             host,
@@ -112,12 +112,12 @@ impl Agent {
         }
     }
 
-    pub(crate) async fn client(&self, running: &Running) -> AgentLinkClient<Channel> {
-        client(running.address, &running.ca, Some(self.identity.clone())).await.expect("connects")
+    pub(crate) async fn client(&self, place: &Place) -> AgentLinkClient<Channel> {
+        client(place.address, &place.ca, Some(self.identity.clone())).await.expect("connects")
     }
 
     /// A stream with the hello said.
-    pub(crate) async fn connect(&self, running: &Running, policy_version: u64) -> Result<Stream, Status> {
+    pub(crate) async fn connect(&self, place: &Place, policy_version: u64) -> Result<Stream, Status> {
         let (to_server, outgoing) = mpsc::channel(16);
         let hello = Hello {
             host: Some(facts()),
@@ -126,7 +126,7 @@ impl Agent {
             policy_version,
         };
         to_server.send(AgentMessage { message: Some(FromAgent::Hello(hello)) }).await.unwrap();
-        let mut client = self.client(running).await;
+        let mut client = self.client(place).await;
         let incoming = client.connect(ReceiverStream::new(outgoing)).await?.into_inner();
         Ok(Stream { to_server, incoming })
     }

@@ -40,3 +40,31 @@ async fn pages_carry_the_strict_policy_and_the_api_is_never_cached() {
     assert_eq!(document.json["info"]["title"], "Rampart");
     running.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hashed_files_are_kept_for_ever_and_go_out_compressed() {
+    let running = Running::start().await;
+    let api = running.stranger();
+    let get =
+        |path: &str| Request::get(path).header("host", "localhost").body(Full::<Bytes>::default()).unwrap();
+    let page = api.answer(get("/")).await;
+    let Some(script) =
+        page.text.split('"').find(|part| part.starts_with("/assets/") && part.ends_with(".js"))
+    else {
+        println!("skipped: this server was built without the console");
+        return;
+    };
+    assert_eq!(page.headers["cache-control"], "no-cache");
+    let plain = api.answer(get(script)).await;
+    assert_eq!((plain.status, plain.headers.get("content-encoding")), (200, None));
+    assert!(plain.headers["cache-control"].to_str().unwrap().contains("immutable"));
+    assert!(plain.headers["content-type"].to_str().unwrap().starts_with("text/javascript"));
+    let mut request = get(script);
+    request.headers_mut().insert("accept-encoding", "gzip, deflate, br".parse().unwrap());
+    let packed = api.answer(request).await;
+    assert_eq!(packed.headers["content-encoding"], "br");
+    let mut request = get(script);
+    request.headers_mut().insert("if-none-match", plain.headers["etag"].clone());
+    assert_eq!(api.answer(request).await.status, 304);
+    running.stop().await;
+}

@@ -1,8 +1,18 @@
 //! The program itself: what it prints, and how it ends.
 
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use protocol::link::AgentMessage;
+use protocol::link::agent_message::Message as FromAgent;
+use protocol::link::server_message::Message as ToAgent;
+use rustls_pki_types::pem::PemObject as _;
+
+use crate::agent::Agent;
+use crate::api::Api;
+use crate::running::Place;
 
 struct Program {
     child: Child,
@@ -45,6 +55,89 @@ impl Program {
         let status = self.child.wait().unwrap();
         (rest, start.elapsed(), status.success())
     }
+}
+
+impl Program {
+    /// Starts on this address and waits until it listens; gives where, and the lines of a first start.
+    fn start_on(address: &str, db: &str) -> (Self, SocketAddr) {
+        let mut program = Self::start(&[&format!("-addr={address}"), &format!("-db={db}")]);
+        let line = program.line();
+        let address = line.trim().strip_prefix("listening on https://").expect(&line).parse().unwrap();
+        (program, address)
+    }
+}
+
+/// Batches sent again and again until they are acknowledged, the server killed
+/// meanwhile at moments that fall into every step of its work.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost_and_nothing_doubled_over_kill_9() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("rampart.db").display().to_string();
+    let (mut program, address) = Program::start_on("127.0.0.1:0", &db);
+    let (mut password, mut token) = (String::new(), String::new());
+    while token.is_empty() {
+        let line = program.line();
+        let words = |marker: &str| {
+            line.split(marker).nth(1).map(|rest| rest.split_whitespace().next().unwrap().to_owned())
+        };
+        password = words("password:").unwrap_or(password);
+        token = words("-token=").unwrap_or(token);
+    }
+    let ca = std::fs::read(folder.path().join("ca.pem")).unwrap();
+    let ca = rustls_pki_types::CertificateDer::from_pem_slice(&ca).unwrap().to_vec();
+    let place = Place { address, ca };
+    let mut agent = Agent::with_token(&place, &token).await;
+
+    const BATCHES: u64 = 400;
+    const SIZE: u64 = 50;
+    let batches: Vec<Vec<u8>> =
+        (0..BATCHES).map(|batch| agent.sealed(batch * SIZE + 1..=(batch + 1) * SIZE, "sleep")).collect();
+    let mut acknowledged = 0;
+    let mut kills = 0;
+    while acknowledged < BATCHES * SIZE {
+        let Ok(mut stream) = agent.connect(&place, 1).await else { continue };
+        let first = usize::try_from(acknowledged / SIZE).unwrap();
+        let rest = batches[first..].to_vec();
+        let to_server = stream.to_server.clone();
+        let sending = tokio::spawn(async move {
+            for batch in rest {
+                let message = AgentMessage { message: Some(FromAgent::Batch(batch)) };
+                if to_server.send(message).await.is_err() {
+                    return;
+                }
+            }
+        });
+        // Somewhere in the next forty batches, a different place each time.
+        let stop_at = if kills < 10 { acknowledged + SIZE * (1 + kills * 7 % 40) } else { u64::MAX };
+        while let Ok(Some(message)) = stream.next().await {
+            if let ToAgent::Stored(stored) = message {
+                acknowledged = acknowledged.max(stored.last_sequence);
+            }
+            if acknowledged >= stop_at.min(BATCHES * SIZE) {
+                break;
+            }
+        }
+        sending.abort();
+        if acknowledged < BATCHES * SIZE {
+            program.child.kill().unwrap();
+            program.child.wait().unwrap();
+            kills += 1;
+            program = Program::start_on(&address.to_string(), &db).0;
+        }
+    }
+    assert!(kills >= 5, "{kills}");
+    let mut admin = Api::new(address, &place.ca);
+    assert_eq!(admin.sign_in("admin", &password).await.status, 200);
+    let change = serde_json::json!({ "current_password": password, "new_password": "correct horse battery" });
+    assert_eq!(admin.put("/session/password", change).await.status, 204);
+    let ledger = admin.get(&format!("/hosts/{}", agent.host)).await.json["ledger"].clone();
+    let all = BATCHES * SIZE;
+    assert_eq!(ledger, serde_json::json!({ "produced": all, "stored": all, "dropped": 0, "kernel_lost": 0 }));
+    let histogram = admin.get("/events/histogram?type=process_start").await.json;
+    let counted: u64 =
+        histogram.as_array().unwrap().iter().map(|bucket| bucket["count"].as_u64().unwrap()).sum();
+    assert_eq!(counted, all);
+    println!("{kills} kills, {all} events, none lost, none doubled");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A server in this process, on a free port, in a folder of its own.
 
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,10 +19,16 @@ use crate::api::Api;
 /// For anything that happens by itself; far more than it takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-pub(crate) struct Running {
-    pub(crate) folder: TempDir,
+/// Where a server is, and what to trust it by.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
     pub(crate) address: SocketAddr,
     pub(crate) ca: Vec<u8>,
+}
+
+pub(crate) struct Running {
+    pub(crate) folder: TempDir,
+    place: Place,
     pub(crate) app: Arc<App>,
     pub(crate) first_password: String,
     pub(crate) first_enrollment: String,
@@ -40,6 +47,14 @@ pub(crate) fn config(folder: &TempDir) -> Config {
     }
 }
 
+impl Deref for Running {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.place
+    }
+}
+
 impl Running {
     pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -54,8 +69,7 @@ impl Running {
         }));
         Self {
             folder,
-            address,
-            ca,
+            place: Place { address, ca },
             app,
             first_password: first.password,
             first_enrollment: first.enrollment_command,
