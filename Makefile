@@ -11,6 +11,12 @@ SHELL := /bin/bash
 TOOLS := $(CURDIR)/.tools
 export PATH := $(TOOLS)/bin:$(HOME)/.cargo/bin:$(PATH)
 
+# Where cargo puts what it builds.
+BIN := $(or $(CARGO_TARGET_DIR),target)
+
+# apt can't be run twice at once.
+.NOTPARALLEL:
+
 # A cargo that runs under make prints no progress bar and must not ask.
 export CARGO_TERM_PROGRESS_WHEN := never
 
@@ -45,11 +51,11 @@ run: build ## start server and agent on this machine; Ctrl-C stops both
 demo: build ## act a harmless attack against a running `make run` and show what came of it
 	@scripts/demo.sh
 
-test: deps-test build ## run all tests but the slow ones
-	cd console && npm run --silent typecheck && npm run --silent test
+test: deps-test build ## run all tests
+	cd console && npm run --silent check-types && npm run --silent test
 	cargo test --release --locked --workspace
 
-test-long: deps-test build ## run the slow tests too
+test-long: ## run all tests, the slow ones for longer
 	RAMPART_LONG_TESTS=1 $(MAKE) test
 
 lint: deps console ## formatting and lints
@@ -64,11 +70,16 @@ bench: bench-kill ## run the benchmarks
 bench-kill: build ## time from exec to the agent's signal
 	cargo bench --locked -p agent --bench kill_latency
 
-screenshots: test ## refresh the pictures in docs/images from the end-to-end test
-	cp target/screenshots/*.png docs/images/
+screenshots: deps-test build ## refresh the pictures in docs/images from the end-to-end test
+	rm -rf $(BIN)/screenshots
+	cargo test --release --locked -p end-to-end --test first_light
+	@test -d $(BIN)/screenshots || { echo "no pictures were taken: the test was skipped; see its output above"; exit 1; }
+	mkdir -p docs/images
+	cp $(BIN)/screenshots/*.png docs/images/
 
 openapi: build ## write schema/openapi.json and the console's types from the server
-	target/release/edr-server -openapi > schema/openapi.json
+	$(BIN)/release/edr-server -openapi > schema/openapi.json.new
+	mv schema/openapi.json.new schema/openapi.json
 	cd console && npm run generate
 
 clean: ## remove what was built

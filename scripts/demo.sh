@@ -8,9 +8,12 @@ data=${RAMPART_DATA:-$PWD/.run}
 bin=${RAMPART_BIN:-${CARGO_TARGET_DIR:-target}/release}
 fail() { printf 'demo: %s\n' "$*" >&2; exit 1; }
 
-own_run=''
+own_run='' miner='' mode_before='' token_id=''
 work=$(mktemp -d)
 cleanup() {
+    # The rule must not stay able to kill, nor the key valid, whatever happened in between.
+    if [ -n "$mode_before" ]; then api PATCH "/rules/$miner" "{\"mode\":\"$mode_before\"}" > /dev/null || true; fi
+    if [ -n "$token_id" ]; then api DELETE "/api-tokens/$token_id" > /dev/null || true; fi
     rm -rf "$work"
     if [ -n "$own_run" ]; then kill -TERM "$own_run" 2>/dev/null || true; wait "$own_run" 2>/dev/null || true; fi
 }
@@ -28,9 +31,12 @@ if ! running; then
     scripts/run.sh > "$work/run.log" 2>&1 &
     own_run=$!
     for _ in $(seq 600); do running && break; kill -0 "$own_run" 2>/dev/null || { cat "$work/run.log" >&2; fail "make run failed"; }; sleep 0.1; done
-    for _ in $(seq 300); do grep -q 'Rampart is running' "$work/run.log" && break; sleep 0.1; done
+    for _ in $(seq 300); do grep -q 'Stop:' "$work/run.log" && break; sleep 0.1; done
+    sed -n '/console/,/password/p' "$work/run.log"
 fi
 token=$("$bin/edr" api-token create --db "$data/rampart.db" --name "demo-$$" --role administrator --ttl 1h 2>/dev/null)
+
+token_id=$(api GET '/api-tokens' | jq -r --arg name "demo-$$" '[.items[] | select(.name == $name)][-1].id // empty')
 
 rules=$(api GET '/rules?limit=500')
 miner=$(jq -r '[.items[] | select(.name | ascii_downcase | contains("miner"))][0].id // empty' <<< "$rules")
@@ -70,11 +76,10 @@ for _ in $(seq 100); do
     [ "$enough" = true ] && break
     sleep 0.1
 done
-api PATCH "/rules/$miner" "{\"mode\":\"$mode_before\"}" > /dev/null
 jq -r '.[] | "   \(.severity // .rule.severity)\t\(.rule.name): \(.process.command_line[0:70])",
     (.responses[-1:][] | "            \(.action): \(.state) (\(.reason))")' <<< "$alerts"
 echo
 jq -r '"   \(length) alerts, \([.[].responses[] | select(.state == "verified")] | length) process(es) killed with a verified receipt"' <<< "$alerts"
 [ "$enough" = true ] || fail "fewer than three rules alerted, or no receipt is verified; see $data/agent.log and $data/server.log"
 echo "   open $(cat "$data/console-url") and there: Alerts"
-echo "   (rule $miner is back in mode '$mode_before')"
+echo "   (rule $miner goes back to mode '$mode_before')"

@@ -10,6 +10,9 @@ bin=${RAMPART_BIN:-${CARGO_TARGET_DIR:-target}/release}
 fail() { printf 'run: %s\n' "$*" >&2; exit 1; }
 
 [ "$(id -u)" = 0 ] || fail "the agent watches the kernel and must run as root; use: sudo make run"
+for binary in edr-server edr-agent edr; do
+    [ -x "$bin/$binary" ] || fail "$bin/$binary is not there; run: make build"
+done
 mkdir -p "$data" && chmod 700 "$data"
 exec 9>"$data/lock"
 flock -n 9 || fail "another 'make run' uses $data; stop it, or set RAMPART_DATA and RAMPART_ADDR to others"
@@ -17,6 +20,7 @@ flock -n 9 || fail "another 'make run' uses $data; stop it, or set RAMPART_DATA 
 server_pid='' agent_pid=''
 stop() {
     trap '' INT TERM
+    [ -n "$server_pid" ] || return 0
     echo
     echo "stopping"
     # The agent first, so that its last batch finds a server.
@@ -24,8 +28,9 @@ stop() {
     if [ -n "$server_pid" ]; then kill -TERM "$server_pid" 2>/dev/null || true; wait "$server_pid" 2>/dev/null || true; fi
     rm -f "$data/console-url"
 }
-trap 'stop; exit 130' INT
-trap 'stop; exit 143' TERM
+trap 'exit 130' INT
+trap 'exit 143' TERM
+trap stop EXIT
 
 # Waits until FILE has a line with TEXT, as long as PID lives.
 wait_for_line() { # FILE TEXT PID NAME
@@ -44,15 +49,17 @@ umask 077
 setsid "$bin/edr-server" -addr="$addr" -db="$data/rampart.db" > "$data/server.out" 2>> "$data/server.log" 9>&- &
 server_pid=$!
 wait_for_line "$data/server.out" "listening on https://" "$server_pid" server
-if grep -qi 'password' "$data/server.out" && [ ! -e "$data/first-start.txt" ]; then
-    cp "$data/server.out" "$data/first-start.txt"
-fi
 url=$(sed -n 's/.*listening on \(https:\/\/[^ ]*\).*/\1/p' "$data/server.out" | head -1)
 echo "$url" > "$data/console-url"
 
+password=$(sed -n 's/^  password: *\([^ ]*\).*/\1/p' "$data/server.out")
+
 agent=("$bin/edr-agent" -server="$url" -cert="$data/ca.pem" -state="$data/agent")
-[ -e "$data/agent/identity.json" ] ||
-    agent+=(-token="$("$bin/edr" token create --db "$data/rampart.db" 2>/dev/null)")
+if [ ! -e "$data/agent/identity.json" ]; then
+    token=$("$bin/edr" token create --db "$data/rampart.db" 2>> "$data/server.log") ||
+        fail "no enrolment token could be made; see $data/server.log"
+    agent+=(-token="$token")
+fi
 : > "$data/agent.log"
 setsid "${agent[@]}" >> "$data/agent.log" 2>&1 9>&- &
 agent_pid=$!
@@ -62,9 +69,9 @@ echo
 echo "  Rampart is running."
 echo
 echo "  console    $url"
-if [ -e "$data/first-start.txt" ]; then
+if [ -n "$password" ]; then
     echo "  user       admin"
-    echo "  password   $(sed -n 's/.*password: *\([^ ]*\).*/\1/p' "$data/first-start.txt" | head -1)   (for the first sign-in; it then asks for your own)"
+    echo "  password   $password   (shown this once; you choose your own when you sign in)"
 fi
 echo "  logs       $data/server.log  $data/agent.log"
 echo
@@ -77,6 +84,4 @@ echo
 # Ends when either ends; that is then an error.
 set +e
 wait -n "$server_pid" "$agent_pid"
-echo "run: server or agent ended by itself; see the logs" >&2
-stop
-exit 1
+fail "server or agent ended by itself; see $data/server.log and $data/agent.log"

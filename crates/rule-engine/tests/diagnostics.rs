@@ -1,5 +1,5 @@
 //! The error texts, as authors see them: each `testdata/errors/*.json` beside the
-//! `.out` that it gives. `UPDATE_GOLDEN=1 cargo test …` writes them anew.
+//! `.out` that it gives. `RAMPART_UPDATE=1 cargo test …` writes them anew.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -26,7 +26,7 @@ fn error_texts_are_as_reviewed() {
     inputs.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
     inputs.sort();
     assert!(inputs.len() > 20, "the inputs are there");
-    let update = env::var_os("UPDATE_GOLDEN").is_some();
+    let update = env::var_os("RAMPART_UPDATE").is_some();
     let mut differing = Vec::new();
     for input in inputs {
         let name = input.file_name().unwrap().to_string_lossy().into_owned();
@@ -40,7 +40,7 @@ fn error_texts_are_as_reviewed() {
             differing.push(format!("== {name}: expected\n{expected}== {name}: actual\n{actual}"));
         }
     }
-    assert!(differing.is_empty(), "{}\nUPDATE_GOLDEN=1 accepts the texts", differing.join("\n"));
+    assert!(differing.is_empty(), "{}\nRAMPART_UPDATE=1 accepts the texts", differing.join("\n"));
 }
 
 #[test]

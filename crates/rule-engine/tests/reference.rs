@@ -1,5 +1,5 @@
 //! The reference in `docs/` says what the code does: the table of fields is made
-//! from the code (`UPDATE_DOCS=1 cargo test …` writes it), and the page on rules
+//! from the code (`RAMPART_UPDATE=1 cargo test …` writes it), and the page on rules
 //! names every key, word and code, with examples that load.
 
 use std::fmt::Write as _;
@@ -16,17 +16,17 @@ fn page(name: &str) -> PathBuf {
 #[test]
 fn the_table_of_fields_is_that_of_the_code() {
     let expected = fields_page();
-    if env::var_os("UPDATE_DOCS").is_some() {
+    if env::var_os("RAMPART_UPDATE").is_some() {
         fs::create_dir_all(page("")).unwrap();
         fs::write(page("fields.md"), &expected).unwrap();
     }
     let actual = fs::read_to_string(page("fields.md")).unwrap_or_default();
-    assert!(actual == expected, "docs/reference/fields.md is out of date; run with UPDATE_DOCS=1");
+    assert!(actual == expected, "docs/reference/fields.md is out of date; run with RAMPART_UPDATE=1");
 }
 
 fn fields_page() -> String {
     let mut page = "# Fields\n\n\
-        <!-- Made from crates/event-model/src/field.rs. `UPDATE_DOCS=1 cargo test --release -p rule-engine --test reference` writes it. -->\n\n\
+        <!-- Made from crates/event-model/src/field.rs. `RAMPART_UPDATE=1 cargo test --release -p rule-engine --test reference` writes it. -->\n\n\
         Every spelling of a field means the same, in rules and in searches; upper and lower case are alike.\n\
         How values compare is told in [rules.md](rules.md).\n"
         .to_owned();

@@ -67,24 +67,26 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The lines for people. Scripts read the first one.
+/// The lines for people, written at once: scripts read the first one, and then
+/// the others must be there too.
 fn announce(server: &Server, config: &Config) -> std::io::Result<()> {
+    let url = server.url();
+    let text = match server.first_start() {
+        Some(first) => format!(
+            "listening on {url}\n\n\
+             This is the first start. The following is shown once:\n  \
+               console:        {url}\n  \
+               user:           admin\n  \
+               password:       {}   (to be replaced when signing in)\n  \
+               enrol a host:   {}   (within an hour, once)\n\n",
+            first.password, first.enrollment_command
+        ),
+        None => format!(
+            "listening on {url}\na lost password is replaced with: edr user reset-password -db {} admin\n",
+            config.db_file.display()
+        ),
+    };
     let mut out = std::io::stdout().lock();
-    writeln!(out, "listening on {}", server.url())?;
-    match server.first_start() {
-        Some(first) => {
-            writeln!(out)?;
-            writeln!(out, "This is the first start. The following is shown once:")?;
-            writeln!(out, "  console:        {}", server.url())?;
-            writeln!(out, "  user:           admin")?;
-            writeln!(out, "  password:       {}   (to be replaced when signing in)", first.password)?;
-            writeln!(out, "  enrol a host:   {}   (within an hour, once)", first.enrollment_command)?;
-            writeln!(out)?;
-        }
-        None => {
-            let db = config.db_file.display();
-            writeln!(out, "a lost password is replaced with: edr user reset-password -db {db} admin")?;
-        }
-    }
+    out.write_all(text.as_bytes())?;
     out.flush()
 }

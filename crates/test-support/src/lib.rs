@@ -10,6 +10,7 @@ mod api;
 mod child;
 mod server;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,22 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<
         assert!(Instant::now() < deadline, "{what}: not within {limit:?}");
         pause(Duration::from_millis(20));
     }
+}
+
+/// Says on the terminal why a test does nothing. Where `RAMPART_NO_SKIP` is set (in
+/// CI) a test that can't run has failed.
+///
+/// # Panics
+/// If `RAMPART_NO_SKIP` is set.
+pub fn skip(reason: &str) {
+    assert!(std::env::var_os("RAMPART_NO_SKIP").is_none(), "must not be skipped here: {reason}");
+    // Straight to the stream: what `println!` prints in a passing test is swallowed.
+    let _ = writeln!(std::io::stderr(), "skipped: {reason}");
+}
+
+/// Says something on the terminal that a passing test wants to be seen, a figure above all.
+pub fn tell(what: &str) {
+    let _ = writeln!(std::io::stderr(), "{what}");
 }
 
 /// Lets other processes go on for a moment, between two looks at a condition.

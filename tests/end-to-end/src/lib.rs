@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 use test_support::{
-    AgentOptions, AgentProcess, Api, ServerOptions, ServerProcess, can_load_bpf, pause, wait_for,
+    AgentOptions, AgentProcess, Api, ServerOptions, ServerProcess, can_load_bpf, pause, skip, tell, wait_for,
 };
 
 /// A server and an enrolled agent of this machine, in a folder of their own.
@@ -30,7 +30,7 @@ impl Installation {
     /// Starts both. `None`, with the reason printed, where this machine can't run them.
     pub fn start() -> Option<Self> {
         if !can_load_bpf() {
-            println!("skipped: needs root and /sys/kernel/btf/vmlinux");
+            skip("needs root and /sys/kernel/btf/vmlinux");
             return None;
         }
         let folder = TempDir::with_prefix("rampart-end-to-end-").expect("a temporary folder");
@@ -176,7 +176,7 @@ impl Finished {
             .iter()
             .map(|event| event["process"]["entity_id"].as_str().expect("an entity id"))
             .collect();
-        println!("started {}, stored {}, counted as lost {lost}", self.started, stored.len());
+        tell(&format!("started {}, stored {}, counted as lost {lost}", self.started, stored.len()));
         assert_eq!(lives.len(), stored.len(), "a start was stored twice");
         assert!(stored.len() as u64 <= self.started, "more was stored than was started");
         // Other processes' starts may be among the lost.
@@ -184,16 +184,26 @@ impl Finished {
         if lost == 0 {
             assert_eq!(stored.len() as u64, self.started);
         }
-        let uncounted = api.all("/events?type=gap&limit=500");
-        let uncounted: Vec<_> =
-            uncounted.iter().filter(|gap| gap["rampart"]["gap"]["count"].is_null()).collect();
+        let gaps = api.all("/events?type=gap&limit=500");
+        let uncounted: Vec<_> = gaps.iter().filter(|gap| gap["rampart"]["gap"]["count"].is_null()).collect();
         assert!(uncounted.is_empty(), "losses that nobody counted: {uncounted:?}");
+        assert_the_account_balances(api, limit);
     }
+}
+
+/// Every number that the agent gave out is stored, or was dropped and counted.
+fn assert_the_account_balances(api: &Api, limit: Duration) {
+    wait_for("produced = stored + dropped", limit, || {
+        let hosts = api.get("/hosts").ok()?;
+        let ledger = &hosts["items"][0]["ledger"];
+        let figure = |name: &str| ledger[name].as_u64();
+        (figure("produced")? == figure("stored")? + figure("dropped")?).then_some(())
+    });
 }
 
 /// Process starts that gap records count as lost.
 fn lost_starts(api: &Api) -> u64 {
     let gaps = api.all("/events?type=gap&limit=500");
-    let counts = gaps.iter().map(|gap| &gap["rampart"]["gap"]).filter(|gap| gap["what"] != "process_exit");
+    let counts = gaps.iter().map(|gap| &gap["rampart"]["gap"]).filter(|gap| gap["what"] == "process_start");
     counts.map(|gap| gap["count"].as_u64().unwrap_or(0)).sum()
 }

@@ -3,21 +3,27 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use end_to_end::{Installation, Load};
-use test_support::{pause, wait_for};
+use test_support::{pause, tell, wait_for};
 
-const ROUNDS: u32 = 20;
+/// `make test-long` goes on for longer.
+fn rounds() -> u32 {
+    if std::env::var_os("RAMPART_LONG_TESTS").is_some() { 200 } else { 20 }
+}
 
 #[test]
-fn twenty_crashes_lose_and_double_nothing() {
+fn crashes_at_random_moments_lose_and_double_nothing() {
     let Some(mut installation) = Installation::start() else { return };
     let mut random = Random::new();
-    let load = Load::start(installation.folder(), 2, Duration::from_millis(5), 1_000_000);
+    let load = Load::start(installation.folder(), 2, Duration::from_millis(5), 10_000_000);
     wait_for("the load runs", Duration::from_secs(30), || (load.so_far() > 100).then_some(()));
 
-    for round in 0..ROUNDS {
+    for round in 0..rounds() {
         pause(Duration::from_millis(random.below(1_500)));
         let who = random.below(3);
-        println!("round {round}: {}", ["server", "agent", "both"][usize::try_from(who).expect("small")]);
+        tell(&format!(
+            "round {round}: {}",
+            ["server", "agent", "both"][usize::try_from(who).expect("small")]
+        ));
         let server = (who != 1).then(|| installation.kill_server());
         let agent = (who != 0).then(|| installation.kill_agent());
         pause(Duration::from_millis(random.below(500)));
@@ -44,7 +50,7 @@ impl Random {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
             u64::from(now.subsec_nanos())
         });
-        println!("RAMPART_TEST_SEED={seed}");
+        tell(&format!("RAMPART_TEST_SEED={seed}"));
         Self(seed)
     }
 
