@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use event_model::{BootId, HostId};
@@ -12,13 +12,13 @@ use protocol::enrollment::{sha256, to_hex};
 use protocol::envelope::{Purpose, Sealer};
 use sensor_api::{Sensor, SensorPosition};
 use sensor_linux::LinuxSensorOptions;
-use spool::{Spool, SpoolOptions};
+use spool::{Recovery, Spool, SpoolError, SpoolOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock::WallClock;
 use crate::host::{self, HostFacts};
 use crate::judge::Judge;
-use crate::note;
+use crate::note::Note;
 use crate::options::{Options, OutputTarget};
 use crate::output::Output;
 use crate::pipeline::{self, Before, Parts, Stop};
@@ -33,6 +33,9 @@ use crate::uplink::{Uplink, enroll};
 
 /// After a stop, what is spooled may still be sent for so long.
 const LAST_SENDING: Duration = Duration::from_secs(2);
+
+/// So long an agent that is ending may still hold its state directory.
+const LAST_MOMENT: Duration = Duration::from_secs(3);
 
 /// The kernel's ring: room for about a second of a fork bomb while the agent is busy or away.
 const RING_BYTES: u32 = 16 << 20;
@@ -118,7 +121,7 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
     state_file::make_dir(&state_dir).with_context(|| {
         format!("making {}; hint: run as root, or give another directory with -state", state_dir.display())
     })?;
-    let (spool, recovery) = Spool::open(&state_dir.join("spool"), spool_options(&options))?;
+    let (spool, recovery) = open_spool(&options).await?;
     let spool = Arc::new(spool);
     let address = ServerAddress::parse(server)?;
     let facts = HostFacts::read();
@@ -133,12 +136,12 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
     let rules = Arc::new(RuleBook::open(options.rules_dir.clone()));
     rules.keep_bundles(&state_dir, identity.command_key.clone(), run_state.caution, run_state.good_version());
 
-    let (mut resume, waiting) = resume_after(&spool, boot_id);
+    let (mut resume, note) = resume_after(&spool, boot_id);
     if recovery.unreadable_tail_bytes > 0 {
         resume.next_sequence += recovery.unreadable_tail_bytes * RECORDS_PER_BYTE_AT_MOST;
     }
     let mut table = ProcessTable::default();
-    table.restore(waiting);
+    table.restore(note.waiting, note.young);
     let sensor = open_sensor(Some(pin_dir(&state_dir)), resume.position)?;
     let wake = Arc::new(tokio::sync::Notify::new());
     let (refused_sender, refused) = mpsc::channel();
@@ -231,8 +234,18 @@ async fn identity(options: &Options, address: &ServerAddress, facts: &HostFacts)
     Ok(identity)
 }
 
-fn spool_options(options: &Options) -> SpoolOptions {
-    SpoolOptions { max_bytes: options.spool_max_bytes, ..SpoolOptions::default() }
+/// Opens the spool. An agent that was just killed may hold it for another moment.
+async fn open_spool(options: &Options) -> Result<(Spool, Recovery), SpoolError> {
+    let limits = SpoolOptions { max_bytes: options.spool_max_bytes, ..SpoolOptions::default() };
+    let deadline = Instant::now() + LAST_MOMENT;
+    loop {
+        match Spool::open(&options.state_dir.join("spool"), limits) {
+            Err(SpoolError::Locked { .. }) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            result => return result,
+        }
+    }
 }
 
 fn warn_of(caution: Caution) {
@@ -247,17 +260,17 @@ fn warn_of(caution: Caution) {
     }
 }
 
-/// Where the last agent of this boot stopped, and the forks that it had not told.
-fn resume_after(spool: &Spool, boot_id: BootId) -> (Resume, Vec<crate::process_table::WaitingFork>) {
+/// Where the last agent of this boot stopped, and what it left.
+fn resume_after(spool: &Spool, boot_id: BootId) -> (Resume, Note) {
     let Some(last) = spool.last() else { return Default::default() };
     // The sensor checks the stream by itself; it survives what the boot id can't tell.
     let position = last.header.position;
     let position = position.map(|place| SensorPosition { stream: place.stream, offset: place.offset });
     if last.header.boot_id != *boot_id.as_bytes() {
-        return (Resume { position, ..Resume::default() }, Vec::new());
+        return (Resume { position, ..Resume::default() }, Note::default());
     }
-    let (counters, waiting) = note::decode(&last.note);
-    (Resume { next_sequence: last.header.last_sequence() + 1, counters, position }, waiting)
+    let note = Note::decode(&last.note);
+    (Resume { next_sequence: last.header.last_sequence() + 1, counters: note.counters, position }, note)
 }
 
 /// One directory in bpffs for each state directory, so that two agents don't meet.

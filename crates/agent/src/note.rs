@@ -1,14 +1,14 @@
 //! What the agent needs to go on after a crash, kept beside each spooled batch:
-//! the counters of the boot, and the forks that were not told yet.
+//! the counters of the boot, the forks that were not told yet, and the youngest
+//! processes, which may be gone before the next agent can look at them.
 
 use sensor_api::{ObservedFork, ProcessKey};
+use serde::{Deserialize, Serialize};
 
-use crate::process_table::WaitingFork;
-
-const VERSION: u8 = 1;
+use crate::process_table::{WaitingFork, YoungProcess};
 
 /// Cumulative figures of a boot that can't be told from the sequence.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Numbered records that were dropped.
     pub dropped: u64,
@@ -16,39 +16,91 @@ pub struct Counters {
     pub kernel_lost: u64,
 }
 
-/// As bytes.
-pub fn encode(counters: Counters, waiting: impl Iterator<Item = WaitingFork>) -> Vec<u8> {
-    let mut bytes = vec![VERSION];
-    bytes.extend_from_slice(&counters.dropped.to_le_bytes());
-    bytes.extend_from_slice(&counters.kernel_lost.to_le_bytes());
-    for WaitingFork { fork, at_ns } in waiting {
-        for number in [
-            u64::from(fork.child.pid),
-            fork.child.start_ns,
-            u64::from(fork.parent.pid),
-            fork.parent.start_ns,
-            at_ns,
-        ] {
-            bytes.extend_from_slice(&number.to_le_bytes());
-        }
-    }
-    bytes
+/// What an agent leaves to the next one of the same boot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Note {
+    /// The counters.
+    pub counters: Counters,
+    /// Forks that were not told.
+    pub waiting: Vec<WaitingFork>,
+    /// Processes that started lately.
+    pub young: Vec<YoungProcess>,
 }
 
-/// From bytes; of a note that can't be read, as much as can be.
-pub fn decode(bytes: &[u8]) -> (Counters, Vec<WaitingFork>) {
-    let Some((&VERSION, rest)) = bytes.split_first() else { return Default::default() };
-    let numbers: Vec<u64> =
-        rest.chunks_exact(8).map(|chunk| u64::from_le_bytes(chunk.try_into().unwrap_or_default())).collect();
-    let [dropped, kernel_lost, forks @ ..] = numbers.as_slice() else { return Default::default() };
-    let key = |pid: u64, start_ns| Some(ProcessKey { pid: u32::try_from(pid).ok()?, start_ns });
-    let waiting = forks.chunks_exact(5).filter_map(|numbers| {
-        let &[child_pid, child_start, parent_pid, parent_start, at_ns] = numbers else { return None };
-        let fork =
-            ObservedFork { child: key(child_pid, child_start)?, parent: key(parent_pid, parent_start)? };
-        Some(WaitingFork { fork, at_ns })
-    });
-    (Counters { dropped: *dropped, kernel_lost: *kernel_lost }, waiting.collect())
+/// A PID and a start.
+type Key = (u32, u64);
+
+#[derive(Default, Serialize, Deserialize)]
+struct Stored {
+    counters: Counters,
+    /// Child, parent, time.
+    forks: Vec<(Key, Key, u64)>,
+    #[serde(default)]
+    young: Vec<StoredProcess>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredProcess {
+    key: Key,
+    parent: Option<Key>,
+    executable: String,
+    command_line: String,
+    /// Real, effective and group id.
+    ids: (u32, u32, u32),
+    user: Option<String>,
+}
+
+impl Note {
+    /// As bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let key = |key: ProcessKey| (key.pid, key.start_ns);
+        let forks = self.waiting.iter();
+        let young = self.young.iter().map(|process| StoredProcess {
+            key: key(process.key),
+            parent: process.parent.map(key),
+            executable: process.executable.clone(),
+            command_line: process.command_line.clone(),
+            ids: (process.user.id, process.user.effective_id, process.user.group_id),
+            user: process.user.name.clone(),
+        });
+        let stored = Stored {
+            counters: self.counters,
+            forks: forks.map(|one| (key(one.fork.child), key(one.fork.parent), one.at_ns)).collect(),
+            young: young.collect(),
+        };
+        // Numbers and texts always make JSON.
+        serde_json::to_vec(&stored).unwrap_or_default()
+    }
+
+    /// From bytes; nothing of a note that can't be read.
+    pub fn decode(bytes: &[u8]) -> Self {
+        let stored: Stored = serde_json::from_slice(bytes).unwrap_or_default();
+        let key = |(pid, start_ns): Key| ProcessKey { pid, start_ns };
+        let forks = stored.forks.into_iter();
+        let young = stored.young.into_iter().map(|process| YoungProcess {
+            key: key(process.key),
+            parent: process.parent.map(key),
+            executable: process.executable,
+            command_line: process.command_line,
+            user: event_model::User {
+                id: process.ids.0,
+                effective_id: process.ids.1,
+                group_id: process.ids.2,
+                name: process.user,
+                ..event_model::User::default()
+            },
+        });
+        Self {
+            counters: stored.counters,
+            waiting: forks
+                .map(|(child, parent, at_ns)| WaitingFork {
+                    fork: ObservedFork { child: key(child), parent: key(parent) },
+                    at_ns,
+                })
+                .collect(),
+            young: young.collect(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -57,17 +109,22 @@ mod tests {
 
     #[test]
     fn comes_back_and_rubbish_does_no_harm() {
-        let counters = Counters { dropped: 3, kernel_lost: u64::MAX };
-        let fork = |pid| ObservedFork {
-            child: ProcessKey { pid, start_ns: 5 },
-            parent: ProcessKey { pid: 1, start_ns: 2 },
+        let key = |pid| ProcessKey { pid, start_ns: 5 };
+        let note = Note {
+            counters: Counters { dropped: 3, kernel_lost: u64::MAX },
+            waiting: vec![WaitingFork { fork: ObservedFork { child: key(7), parent: key(1) }, at_ns: 9 }],
+            young: vec![YoungProcess {
+                key: key(8),
+                parent: Some(key(1)),
+                executable: "/bin/ls".into(),
+                command_line: "ls \"a b\"".into(),
+                user: event_model::User { id: 1, name: Some("anna".into()), ..event_model::User::default() },
+            }],
         };
-        let waiting = vec![WaitingFork { fork: fork(7), at_ns: 9 }, WaitingFork { fork: fork(8), at_ns: 10 }];
-        let bytes = encode(counters, waiting.iter().copied());
-        assert_eq!(decode(&bytes), (counters, waiting));
+        let bytes = note.encode();
+        assert_eq!(Note::decode(&bytes), note);
         for length in 0..bytes.len() {
-            decode(&bytes[..length]);
+            assert_eq!(Note::decode(&bytes[..length]), Note::default());
         }
-        assert_eq!(decode(&[9; 100]), Default::default());
     }
 }

@@ -130,7 +130,8 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<(), SensorError> {
         refused,
         before,
         steps: Vec::new(),
-        lives_doubtful: false,
+        // What the agent before this one left may be gone.
+        lives_doubtful: true,
         logged: (Instant::now(), 0),
         unfinished: VecDeque::new(),
         finishing: false,
@@ -448,7 +449,7 @@ impl Work {
         // A batch holds every number up to its last one.
         let complete = self.unfinished.is_empty() && !self.finishing;
         if complete && self.recorder.is_due() {
-            self.recorder.flush(self.table.waiting());
+            self.recorder.flush(&self.table);
         }
     }
 
@@ -522,7 +523,7 @@ impl Work {
         let reason = if result.is_ok() { "signal" } else { "error" };
         let stop = AgentStop { version: VERSION.to_owned(), reason, signal: (signal != 0).then_some(signal) };
         self.recorder.tell(boot_ns(), &EventBody::AgentStop(stop));
-        self.recorder.flush(self.table.waiting());
+        self.recorder.flush(&self.table);
         if let Some(position) = self.recorder.stored_position() {
             sensor.commit(position);
         }

@@ -11,7 +11,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use event_model::StartKind;
+use event_model::{StartKind, User};
 use sensor_api::{Observation, ObservedFork, ObservedImage, ProcessKey};
 
 use crate::image::{Image, Images};
@@ -21,6 +21,11 @@ pub const FORK_WAITS_NS: u64 = 500_000_000;
 
 /// More waiting forks than this are told at once: what waits must fit into a note of the spool.
 const MAX_WAITING: usize = 8_192;
+
+/// How young a process must be to stand in the note, how many of them, and how much of each.
+const YOUNG_NS: u64 = 5_000_000_000;
+const MAX_YOUNG: usize = 256;
+const YOUNG_COMMAND_LINE: usize = 512;
 
 /// How long an ended process is remembered, and how many of them.
 const ENDED_STAYS_NS: u64 = 60_000_000_000;
@@ -58,6 +63,8 @@ pub struct Entry {
     pub image: Arc<Image>,
     /// When it was forked, while that waits to be told.
     waiting: Option<u64>,
+    /// From the note of an agent before this one: a snapshot knows more.
+    provisional: bool,
     ended: bool,
 }
 
@@ -68,6 +75,22 @@ pub struct WaitingFork {
     pub fork: ObservedFork,
     /// When it happened, in nanoseconds since boot.
     pub at_ns: u64,
+}
+
+/// A process that started lately: it may be gone before the next agent can look at
+/// it, and its end is to be told with its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct YoungProcess {
+    /// The process.
+    pub key: ProcessKey,
+    /// Its parent.
+    pub parent: Option<ProcessKey>,
+    /// Its image.
+    pub executable: String,
+    /// Its arguments, cut short.
+    pub command_line: String,
+    /// Whom it runs as.
+    pub user: User,
 }
 
 /// The processes of the host.
@@ -117,8 +140,36 @@ impl ProcessTable {
         })
     }
 
-    /// Takes up forks that an agent before this one had not told yet.
-    pub fn restore(&mut self, waiting: impl IntoIterator<Item = WaitingFork>) {
+    /// Live processes that started within [`YOUNG_NS`], for the note beside a batch.
+    pub fn young(&self, now_ns: u64) -> impl Iterator<Item = YoungProcess> {
+        let keys = self.live.values().filter(move |key| key.start_ns.saturating_add(YOUNG_NS) > now_ns);
+        let known = keys.filter_map(|key| {
+            let entry = self.entries.get(key).filter(|entry| entry.image.is_known())?;
+            let line = &entry.image.command_line;
+            Some(YoungProcess {
+                key: *key,
+                parent: entry.parent,
+                executable: entry.image.executable.clone(),
+                command_line: line[..line.floor_char_boundary(YOUNG_COMMAND_LINE)].to_owned(),
+                user: entry.image.user.clone(),
+            })
+        });
+        known.take(MAX_YOUNG)
+    }
+
+    /// Takes up what an agent before this one left: forks that it had not told, and
+    /// processes that it saw start.
+    pub fn restore(&mut self, waiting: Vec<WaitingFork>, young: Vec<YoungProcess>) {
+        for process in young {
+            let image = Image {
+                executable: process.executable,
+                command_line: process.command_line,
+                user: process.user,
+                ..Image::default()
+            };
+            let (parent, image) = (process.parent, Arc::new(image));
+            self.insert(process.key, Entry { parent, image, waiting: None, provisional: true, ended: false });
+        }
         for WaitingFork { fork, at_ns } in waiting {
             self.forked(at_ns, fork, &mut Vec::new());
         }
@@ -154,8 +205,10 @@ impl ProcessTable {
     fn existing(&mut self, observed: &ObservedImage, images: &mut Images) {
         let key = observed.key();
         // The stream may have told of it before the snapshot did; a later exec says more.
-        let told =
-            self.entries.get(&key).is_some_and(|entry| entry.image.is_known() && entry.waiting.is_none());
+        let told = self
+            .entries
+            .get(&key)
+            .is_some_and(|entry| entry.image.is_known() && entry.waiting.is_none() && !entry.provisional);
         if told {
             return;
         }
@@ -163,10 +216,20 @@ impl ProcessTable {
         match self.entries.get_mut(&key) {
             Some(entry) => {
                 entry.image = image;
+                entry.provisional = false;
                 entry.parent = entry.parent.or(observed.parent_key());
             }
             None => {
-                self.insert(key, Entry { parent: observed.parent_key(), image, waiting: None, ended: false });
+                self.insert(
+                    key,
+                    Entry {
+                        parent: observed.parent_key(),
+                        image,
+                        waiting: None,
+                        provisional: false,
+                        ended: false,
+                    },
+                );
             }
         }
     }
@@ -183,7 +246,10 @@ impl ProcessTable {
                 entry.waiting = Some(at_ns);
                 entry.parent = parent.or(entry.parent);
             }
-            None => self.insert(fork.child, Entry { parent, image, waiting: Some(at_ns), ended: false }),
+            None => self.insert(
+                fork.child,
+                Entry { parent, image, waiting: Some(at_ns), provisional: false, ended: false },
+            ),
         }
         self.waiting.push_back((at_ns, fork.child));
         if self.waiting.len() > MAX_WAITING {
@@ -197,18 +263,37 @@ impl ProcessTable {
         match self.entries.get_mut(&key) {
             Some(entry) => {
                 entry.image = image;
+                entry.provisional = false;
                 entry.waiting = None;
                 entry.parent = entry.parent.or(observed.parent_key());
             }
             None => {
-                self.insert(key, Entry { parent: observed.parent_key(), image, waiting: None, ended: false });
+                self.insert(
+                    key,
+                    Entry {
+                        parent: observed.parent_key(),
+                        image,
+                        waiting: None,
+                        provisional: false,
+                        ended: false,
+                    },
+                );
             }
         }
     }
 
     fn exited(&mut self, at_ns: u64, key: ProcessKey, wait_status: u32, steps: &mut Vec<Life>) {
         if !self.entries.contains_key(&key) {
-            self.insert(key, Entry { parent: None, image: Image::unknown(), waiting: None, ended: false });
+            self.insert(
+                key,
+                Entry {
+                    parent: None,
+                    image: Image::unknown(),
+                    waiting: None,
+                    provisional: false,
+                    ended: false,
+                },
+            );
         }
         self.tell_fork(key, steps);
         steps.push(Life::Ended { key, at_ns, wait_status });
@@ -216,8 +301,19 @@ impl ProcessTable {
     }
 
     fn tell_fork(&mut self, key: ProcessKey, steps: &mut Vec<Life>) {
+        self.inherit(key);
         if let Some(at_ns) = self.entries.get_mut(&key).and_then(|entry| entry.waiting.take()) {
             steps.push(Life::Started { key, kind: StartKind::Fork, at_ns });
+        }
+    }
+
+    /// A fork can be known before its parent: one that an agent before this one left waiting.
+    fn inherit(&mut self, key: ProcessKey) {
+        let Some(entry) = self.entries.get(&key).filter(|entry| !entry.image.is_known()) else { return };
+        let parent = entry.parent.and_then(|parent| self.entries.get(&parent));
+        let image = parent.map(|parent| Arc::clone(&parent.image));
+        if let (Some(image), Some(entry)) = (image, self.entries.get_mut(&key)) {
+            entry.image = image;
         }
     }
 

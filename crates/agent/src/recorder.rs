@@ -16,9 +16,9 @@ use sensor_api::SensorPosition;
 use spool::{BatchHeader, Loss, LossReason, Position, Spool};
 
 use crate::clock::WallClock;
-use crate::note::{self, Counters};
+use crate::note::{Counters, Note};
 use crate::output::Output;
-use crate::process_table::WaitingFork;
+use crate::process_table::ProcessTable;
 
 /// A batch is closed when it is this old, has this many records, or about this many bytes.
 const MAX_AGE: Duration = Duration::from_millis(200);
@@ -145,9 +145,8 @@ impl Recorder {
     }
 
     /// Closes the batch. Every number that was given must have been pushed by now.
-    /// `waiting` are the forks that are not told yet: they go into
-    /// the note for whoever goes on after a crash.
-    pub fn flush(&mut self, waiting: impl Iterator<Item = WaitingFork>) {
+    /// `table` has what goes into the note for whoever goes on after a crash.
+    pub fn flush(&mut self, table: &ProcessTable) {
         // A start whose image took long to hash was pushed after what followed it.
         self.batch.sort_by_key(|record| record.header.sequence);
         let Some(spooling) = &self.spooling else {
@@ -188,8 +187,12 @@ impl Recorder {
         let plain = encode_batch(self.boot_id, first_sequence, last_sequence, &self.batch, ledger);
         let Some(spooling) = &mut self.spooling else { return };
         let sealed = spooling.sealer.seal(&plain);
-        let note = note::encode(self.counters, waiting);
-        match spool.append(&header, &note, &sealed) {
+        let note = Note {
+            counters: self.counters,
+            waiting: table.waiting().collect(),
+            young: table.young(crate::clock::boot_ns()).collect(),
+        };
+        match spool.append(&header, &note.encode(), &sealed) {
             Ok(()) => {
                 self.dropped = None;
                 spooling.wake.notify_one();

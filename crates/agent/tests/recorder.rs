@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use agent::clock::WallClock;
-use agent::note;
+use agent::note::Note;
+use agent::process_table::ProcessTable;
 use agent::recorder::{Recorder, Resume, Spooling};
 use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeySize, PrivateDecryptingKey};
@@ -94,7 +95,7 @@ fn a_batch_closes_by_count_and_numbers_go_on_after_a_crash() {
     assert!(first.is_due(), "a thousand records are a batch");
     first.reached(SensorPosition { stream: 3, offset: 40 });
     first.count_kernel_loss(5);
-    first.flush(std::iter::empty());
+    first.flush(&ProcessTable::default());
     assert_eq!(first.stored_position(), Some(SensorPosition { stream: 3, offset: 40 }));
     // These are numbered and never spooled: the crash takes them, and their numbers come again.
     tell(&mut first, 10);
@@ -104,12 +105,12 @@ fn a_batch_closes_by_count_and_numbers_go_on_after_a_crash() {
     let spool = open(dir.path(), 64 << 20);
     let last = spool.last().unwrap();
     assert_eq!((last.header.last_sequence(), last.header.position.unwrap().offset), (1_000, 40));
-    let (counters, _) = note::decode(&last.note);
+    let counters = Note::decode(&last.note).counters;
     assert_eq!(counters.kernel_lost, 5);
     let resume = Resume { next_sequence: last.header.last_sequence() + 1, counters, position: None };
     let mut second = recorder(&server, &spool, resume);
     tell(&mut second, 1);
-    second.flush(std::iter::empty());
+    second.flush(&ProcessTable::default());
     let batches = server.batches(&spool);
     assert_eq!(batches.iter().map(|batch| batch.first_sequence).collect::<Vec<_>>(), [1, 1_001]);
     assert_eq!(batches[1].ledger.kernel_lost, 5, "the counters of the boot go on");
@@ -122,7 +123,7 @@ fn what_a_full_spool_gives_up_stands_in_gaps_exactly() {
     let mut recorder = recorder(&server, &spool, Resume::default());
     for _ in 0..60 {
         tell(&mut recorder, 7);
-        recorder.flush(std::iter::empty());
+        recorder.flush(&ProcessTable::default());
     }
     // Two more, so that the last loss is told and nothing new is given up untold.
     let batches = server.batches(&spool);
@@ -152,19 +153,19 @@ fn a_disk_that_refuses_costs_counted_records_and_the_spool_recovers() {
     let mut recorder = recorder(&server, &spool, Resume::default());
     // Something else fills the disk.
     tell(&mut recorder, 1);
-    recorder.flush(std::iter::empty());
+    recorder.flush(&ProcessTable::default());
     let filler = mount.join("filler");
     let _ = std::fs::write(&filler, vec![0; 64 << 10]);
     let mut refused = 0;
     while refused < 3 {
         let before = recorder.counters().dropped;
         tell(&mut recorder, 50);
-        recorder.flush(std::iter::empty());
+        recorder.flush(&ProcessTable::default());
         refused += u64::from(recorder.counters().dropped > before);
     }
     std::fs::remove_file(&filler).unwrap();
     tell(&mut recorder, 1);
-    recorder.flush(std::iter::empty());
+    recorder.flush(&ProcessTable::default());
     let batches = server.batches(&spool);
     let (stored, lost) = account(&batches);
     assert_eq!(lost, recorder.counters().dropped);

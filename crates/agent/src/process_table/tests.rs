@@ -142,14 +142,23 @@ fn snapshot_and_stream_may_overlap_in_either_order() {
 }
 
 #[test]
-fn waiting_forks_survive_in_a_note() {
+fn what_a_crash_interrupts_survives_in_a_note() {
     let mut fixture = Fixture::new();
     let child = key(11, 5);
     fixture.fork(5, child);
+    let ls = key(12, 6);
+    fixture.see(6, Observation::ProcessExecuted(image(ls, SHELL, "/bin/ls")));
     let note: Vec<WaitingFork> = fixture.table.waiting().collect();
-    let mut next = Fixture::new();
-    next.table.restore(note);
+    let young: Vec<YoungProcess> = fixture.table.young(10).collect();
+    // As at a start: what waits is restored before the snapshot tells of the parent.
+    let mut next = Fixture { table: ProcessTable::default(), images: Images::default() };
+    next.table.restore(note, young);
+    next.see(1, Observation::ProcessExisting(image(SHELL, key(1, 0), "/bin/sh")));
+    assert!(!next.table.entry(SHELL).unwrap().provisional, "a snapshot knows more than a note");
     assert_eq!(next.exit(700 * MS, child), [started(child, StartKind::Fork, 5), ended(child, 700 * MS)]);
+    assert_eq!(next.executable(child), "/bin/sh");
+    assert_eq!(next.exit(701 * MS, ls), [ended(ls, 701 * MS)]);
+    assert_eq!(next.executable(ls), "/bin/ls", "its end is told with its name");
 }
 
 #[test]
