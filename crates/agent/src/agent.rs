@@ -28,7 +28,7 @@ use crate::rules::RuleBook;
 use crate::run_state::{Caution, HEALTHY_AFTER, RunState};
 use crate::state_file;
 use crate::uplink::channel::ServerAddress;
-use crate::uplink::identity::Identity;
+use crate::uplink::identity::{Identity, read_certificates, read_public_key};
 use crate::uplink::{Uplink, enroll};
 
 /// After a stop, what is spooled may still be sent for so long.
@@ -68,6 +68,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    /// Changed rules are seen without it; it must only not end the agent.
+    _hangup: tokio::signal::unix::Signal,
 }
 
 impl Signals {
@@ -75,6 +77,7 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate()).context("listening for SIGTERM")?,
             interrupt: signal(SignalKind::interrupt()).context("listening for SIGINT")?,
+            _hangup: signal(SignalKind::hangup()).context("listening for SIGHUP")?,
         })
     }
 
@@ -124,6 +127,10 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
     let (spool, recovery) = open_spool(&options).await?;
     let spool = Arc::new(spool);
     let address = ServerAddress::parse(server)?;
+    if let Some(path) = &options.certificate {
+        // Said now, and not with every try to connect.
+        read_certificates(path)?;
+    }
     let facts = HostFacts::read();
     let identity = tokio::select! {
         identity = identity(&options, &address, &facts) => identity?,
@@ -145,7 +152,10 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
     let sensor = open_sensor(Some(pin_dir(&state_dir)), resume.position)?;
     let wake = Arc::new(tokio::sync::Notify::new());
     let (refused_sender, refused) = mpsc::channel();
-    let sealing_key = identity.sealing_key.clone();
+    let sealing_key = match &options.public_key {
+        Some(path) => read_public_key(path)?,
+        None => identity.sealing_key.clone(),
+    };
     let sealer =
         Sealer::new(&sealing_key, identity.host_id, Purpose::Batch).context("the server's RSA key")?;
     let start = Start {

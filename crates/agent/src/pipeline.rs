@@ -287,8 +287,8 @@ impl Work {
         if let Observation::Lost(loss) = &observed.what {
             self.tell_loss(loss);
         }
-        if let Some(position) = observed.position {
-            self.tell_absence(position);
+        if !matches!(observed.what, Observation::ProcessExisting(_) | Observation::Lost(_)) {
+            self.tell_absence(observed.position);
         }
         let mut steps = std::mem::take(&mut self.steps);
         self.table.observe(observed.at_ns, &observed.what, &mut self.images, &mut steps);
@@ -420,9 +420,10 @@ impl Work {
     }
 
     /// The first observation tells whether anything watched since the run before this one.
-    fn tell_absence(&mut self, first: SensorPosition) {
+    fn tell_absence(&mut self, first: Option<SensorPosition>) {
         let Some(before) = self.before.take() else { return };
-        if before.stream != Some(first.stream) {
+        let same_stream = first.is_some_and(|first| before.stream == Some(first.stream));
+        if !same_stream {
             self.recorder.tell_gap(Gap {
                 sensor: self.sensor_name,
                 reason: GapReason::AgentDown,

@@ -216,7 +216,9 @@ fn every_kind_of_loss_becomes_a_gap() {
     };
     let before = Before { stream: Some(6), until: Timestamp::from_nanos(1) };
     let refused = RefusedBatch { boot_id: [9; 16], records: 12, span: (3, 4) };
-    let records = replay(vec![Observation::Lost(loss)], &[], Some(before), &[refused]);
+    let child = key(11, 5);
+    let seen = vec![Observation::Lost(loss), fork(child, SHELL), exit(child, 0)];
+    let records = replay(seen, &[], Some(before), &[refused]);
     let gaps: Vec<(String, Option<u64>)> = records
         .iter()
         .filter(|record| event_type(record) == "gap")
@@ -231,7 +233,7 @@ fn every_kind_of_loss_becomes_a_gap() {
     assert_eq!(gaps.len(), 3);
 
     let same = Before { stream: Some(7), until: Timestamp::from_nanos(1) };
-    let records = replay(vec![], &[], Some(same), &[]);
+    let records = replay(vec![fork(child, SHELL), exit(child, 0)], &[], Some(same), &[]);
     assert!(
         !records.iter().any(|record| event_type(record) == "gap"),
         "the same stream went on: nothing is lost"
