@@ -132,7 +132,8 @@ impl ObservedImage {
     }
 }
 
-/// A file by what does not change while its content does not.
+/// A file by what does not change while its content does not. Its owner may set
+/// `modified_ns` and restore `size` after a change; `changed_ns` is the kernel's alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct ImageFile {
     /// Device, as `st_dev` of stat(2) gives it.
@@ -141,6 +142,8 @@ pub struct ImageFile {
     pub inode: u64,
     /// Modification time in nanoseconds since the Unix epoch.
     pub modified_ns: i64,
+    /// Time of the last change of the inode (`st_ctime`) in nanoseconds since the Unix epoch.
+    pub changed_ns: i64,
     /// Size in bytes.
     pub size: u64,
 }

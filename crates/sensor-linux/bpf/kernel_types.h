@@ -66,16 +66,20 @@ struct inode {
 	s64 i_size;
 	s64 i_mtime_sec;
 	u32 i_mtime_nsec;
+	s64 i_ctime_sec;
+	u32 i_ctime_nsec;
 };
 
-/* 6.6 to 6.10 */
+/* 6.7 to 6.10 */
 struct inode___timespec {
 	struct timespec64 __i_mtime;
+	struct timespec64 __i_ctime; /* from 6.6 on */
 };
 
-/* before 6.6 */
+/* before 6.7 */
 struct inode___old {
 	struct timespec64 i_mtime;
+	struct timespec64 i_ctime; /* before 6.6 */
 };
 
 struct dentry {

@@ -253,6 +253,18 @@ static __always_inline void fill_file(struct exec_record *record, struct inode *
 		record->modified_s = old->i_mtime.tv_sec;
 		record->modified_ns = old->i_mtime.tv_nsec;
 	}
+	/* Renamed one version earlier than the modification time was. */
+	if (bpf_core_field_exists(inode->i_ctime_sec)) {
+		record->changed_s = inode->i_ctime_sec;
+		/* Since 6.13 the uppermost bit says that someone has looked. */
+		record->changed_ns = inode->i_ctime_nsec & ~(1u << 31);
+	} else if (bpf_core_field_exists(timespec->__i_ctime)) {
+		record->changed_s = timespec->__i_ctime.tv_sec;
+		record->changed_ns = timespec->__i_ctime.tv_nsec;
+	} else {
+		record->changed_s = old->i_ctime.tv_sec;
+		record->changed_ns = old->i_ctime.tv_nsec;
+	}
 }
 
 static __always_inline void put_args(struct exec_scratch *s, struct mm_struct *mm)
@@ -314,7 +326,6 @@ int on_exec(u64 *ctx)
 	record->args_len = 0;
 	record->tty_len = 0;
 	record->filename_len = 0;
-	record->reserved = 0;
 	s->used = 0;
 
 	file = mm->exe_file;

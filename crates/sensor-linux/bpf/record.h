@@ -85,7 +85,8 @@ struct exec_record {
 	u16 tty_len;
 	u16 filename_len; /* as given to execve; only where the path is cut */
 	u16 args_len;
-	u32 reserved;
+	u32 changed_ns;
+	s64 changed_s;
 };
 
 /* One line of the task iterator. */
@@ -163,7 +164,9 @@ AT(exec_record, cgroup_len, 108);
 AT(exec_record, tty_len, 110);
 AT(exec_record, filename_len, 112);
 AT(exec_record, args_len, 114);
-SIZE(exec_record, 120);
+AT(exec_record, changed_ns, 116);
+AT(exec_record, changed_s, 120);
+SIZE(exec_record, 128);
 
 AT(task_record, pid, 0);
 AT(task_record, parent_pid, 4);

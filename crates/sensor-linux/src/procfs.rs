@@ -141,6 +141,7 @@ pub(crate) fn image_of(process: ProcessKey, parent: ProcessKey) -> Option<Observ
             device: file.dev(),
             inode: file.ino(),
             modified_ns: file.mtime().saturating_mul(1_000_000_000).saturating_add(file.mtime_nsec()),
+            changed_ns: file.ctime().saturating_mul(1_000_000_000).saturating_add(file.ctime_nsec()),
             size: file.size(),
         }),
         image_deleted,

@@ -56,7 +56,9 @@ mod at {
     pub(super) const TTY_LEN: usize = 110;
     pub(super) const FILENAME_LEN: usize = 112;
     pub(super) const ARGS_LEN: usize = 114;
-    pub(super) const EXEC_SIZE: usize = 120;
+    pub(super) const CHANGED_NS: usize = 116;
+    pub(super) const CHANGED_S: usize = 120;
+    pub(super) const EXEC_SIZE: usize = 128;
 }
 
 /// The record does not add up.
@@ -127,8 +129,6 @@ fn decode_exec(bytes: &[u8], process: ProcessKey) -> Result<ObservedImage, Malfo
         working_directory.insert_str(0, "...");
     }
     let cgroup_path = path_of_names(cgroup_names);
-    let seconds = u64_at(bytes, at::MODIFIED_S)?.cast_signed();
-    let nanos = i64::from(u32_at(bytes, at::MODIFIED_NS)?);
     Ok(ObservedImage {
         pid: process.pid,
         start_ns: process.start_ns,
@@ -148,7 +148,8 @@ fn decode_exec(bytes: &[u8], process: ProcessKey) -> Result<ObservedImage, Malfo
         image: Some(ImageFile {
             device: stat_device(u32_at(bytes, at::DEVICE)?),
             inode: u64_at(bytes, at::INODE)?,
-            modified_ns: seconds.saturating_mul(1_000_000_000).saturating_add(nanos),
+            modified_ns: time_at(bytes, at::MODIFIED_S, at::MODIFIED_NS)?,
+            changed_ns: time_at(bytes, at::CHANGED_S, at::CHANGED_NS)?,
             size: u64_at(bytes, at::FILE_SIZE)?,
         }),
         image_deleted: u32_at(bytes, at::LINKS)? == 0,
@@ -204,6 +205,12 @@ fn stat_device(device: u32) -> u64 {
 
 fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], Malformed> {
     bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().ok_or(Malformed)
+}
+
+/// Nanoseconds since the Unix epoch.
+fn time_at(bytes: &[u8], seconds_at: usize, nanos_at: usize) -> Result<i64, Malformed> {
+    let seconds = u64_at(bytes, seconds_at)?.cast_signed();
+    Ok(seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(u32_at(bytes, nanos_at)?)))
 }
 
 pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Result<u16, Malformed> {

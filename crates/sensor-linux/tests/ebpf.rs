@@ -82,6 +82,7 @@ fn the_kernel_side_and_proc_agree_on_a_process() {
         let image = by_kernel.image.unwrap();
         assert_eq!((image.device, image.inode, image.size), (file.dev(), file.ino(), file.size()));
         assert_eq!(image.modified_ns, file.mtime() * 1_000_000_000 + file.mtime_nsec());
+        assert_eq!(image.changed_ns, file.ctime() * 1_000_000_000 + file.ctime_nsec());
         drop(child.stdin.take());
         child.wait().unwrap();
     }

@@ -137,6 +137,8 @@ fn the_layout_is_that_of_the_header() {
         ("exec_record.tty_len", at::TTY_LEN),
         ("exec_record.filename_len", at::FILENAME_LEN),
         ("exec_record.args_len", at::ARGS_LEN),
+        ("exec_record.changed_ns", at::CHANGED_NS),
+        ("exec_record.changed_s", at::CHANGED_S),
         ("exec_record", at::EXEC_SIZE),
     ];
     for (name, offset) in read {
