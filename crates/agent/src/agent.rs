@@ -16,6 +16,7 @@ use spool::{Recovery, Spool, SpoolError, SpoolOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock::WallClock;
+use crate::drop_account::DropAccount;
 use crate::host::{self, HostFacts};
 use crate::judge::Judge;
 use crate::note::Note;
@@ -158,6 +159,8 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
     };
     let sealer =
         Sealer::new(&sealing_key, identity.host_id, Purpose::Batch).context("the server's RSA key")?;
+    let account = DropAccount::open(&state_dir.join("dropped"), boot_id)
+        .with_context(|| format!("writing to {}", state_dir.display()))?;
     let start = Start {
         host_id: identity.host_id,
         facts: facts.clone(),
@@ -166,7 +169,7 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
             until: event_model::Timestamp::from_nanos(last.header.span.1),
         }),
         resume,
-        spooling: Some(Spooling { spool: Arc::clone(&spool), sealer, wake: Arc::clone(&wake) }),
+        spooling: Some(Spooling { spool: Arc::clone(&spool), sealer, wake: Arc::clone(&wake), account }),
         table,
         previous_end: run_state.previous_end,
         caution: run_state.caution,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use event_model::User;
-use protocol::wire::MAX_TEXT_BYTES;
+use protocol::wire::{MAX_LIST_ITEMS, MAX_TEXT_BYTES};
 use sensor_api::{ImageFile, ObservedImage};
 
 use crate::container::container_of;
@@ -88,10 +88,15 @@ impl Images {
             command_line.truncate(command_line.floor_char_boundary(MAX_TEXT_BYTES));
             args_truncated = true;
         }
+        let mut args = observed.args.clone();
+        if args.len() > MAX_LIST_ITEMS {
+            args.truncate(MAX_LIST_ITEMS);
+            args_truncated = true;
+        }
         Arc::new(Image {
             executable: observed.executable.clone(),
             command_line,
-            args: observed.args.clone(),
+            args,
             args_bytes: observed.args_bytes,
             args_truncated,
             working_directory: observed.working_directory.clone(),

@@ -13,6 +13,7 @@
 pub mod agent;
 pub mod clock;
 pub mod container;
+pub mod drop_account;
 pub mod enrich;
 pub mod host;
 pub mod image;

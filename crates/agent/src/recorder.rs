@@ -16,6 +16,7 @@ use sensor_api::SensorPosition;
 use spool::{BatchHeader, Loss, LossReason, Position, Spool};
 
 use crate::clock::WallClock;
+use crate::drop_account::{DropAccount, Untold};
 use crate::note::{Counters, Note};
 use crate::output::Output;
 use crate::process_table::ProcessTable;
@@ -33,6 +34,8 @@ pub struct Spooling {
     pub sealer: Sealer,
     /// Told when there is a new one.
     pub wake: Arc<tokio::sync::Notify>,
+    /// Remembers what could not be spooled.
+    pub account: DropAccount,
 }
 
 /// Where the last agent of this boot stopped.
@@ -81,6 +84,13 @@ impl Recorder {
         spooling: Option<Spooling>,
         output: Option<Output>,
     ) -> Self {
+        let mut resume = resume;
+        // The agent before may have dropped records and been killed before it could say so.
+        let untold = spooling.as_ref().and_then(|spooling| spooling.account.found());
+        if let Some(untold) = untold {
+            resume.next_sequence = resume.next_sequence.max(untold.next_sequence);
+            resume.counters.dropped += untold.count;
+        }
         Self {
             host_id,
             boot_id,
@@ -92,7 +102,7 @@ impl Recorder {
             begun: Instant::now(),
             position: resume.position,
             stored_position: None,
-            dropped: None,
+            dropped: untold.map(|Untold { count, from, until, .. }| Dropped { count, from, until }),
             spooling,
             output,
         }
@@ -194,7 +204,11 @@ impl Recorder {
         };
         match spool.append(&header, &note.encode(), &sealed) {
             Ok(()) => {
-                self.dropped = None;
+                if self.dropped.take().is_some()
+                    && let Err(error) = spooling.account.write(None)
+                {
+                    tracing::warn!(%error, "a loss may be reported again after a restart");
+                }
                 spooling.wake.notify_one();
                 if !losses.is_empty()
                     && let Err(error) = spool.losses_reported(&losses)
@@ -208,11 +222,17 @@ impl Recorder {
                 // The losses were not told after all, and will be counted when they are.
                 self.counters.dropped = dropped_before + count;
                 let before = self.dropped;
-                self.dropped = Some(Dropped {
+                let dropped = Dropped {
                     count: before.map_or(0, |before| before.count) + count,
                     from: before.map_or(from, |before| before.from.min(from)),
                     until,
-                });
+                };
+                self.dropped = Some(dropped);
+                let Dropped { count, from, until } = dropped;
+                let untold = Untold { next_sequence: last_sequence + 1, count, from, until };
+                if let Err(error) = spooling.account.write(Some(untold)) {
+                    tracing::warn!(%error, "a crash now would hide what was dropped");
+                }
             }
         }
         // Dropped or stored: either way it is accounted for, and need not come again.

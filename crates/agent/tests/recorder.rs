@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use agent::clock::WallClock;
+use agent::drop_account::DropAccount;
 use agent::note::Note;
 use agent::process_table::ProcessTable;
 use agent::recorder::{Recorder, Resume, Spooling};
@@ -57,10 +58,15 @@ fn open(dir: &Path, max_bytes: u64) -> Arc<Spool> {
 }
 
 fn recorder(server: &Server, spool: &Arc<Spool>, resume: Resume) -> Recorder {
+    recorder_in(tempfile::tempdir().unwrap().path(), server, spool, resume)
+}
+
+fn recorder_in(state_dir: &Path, server: &Server, spool: &Arc<Spool>, resume: Resume) -> Recorder {
     let spooling = Spooling {
         spool: Arc::clone(spool),
         sealer: Sealer::new(&server.public, HOST, Purpose::Batch).unwrap(),
         wake: Arc::default(),
+        account: DropAccount::open(&state_dir.join("dropped"), BOOT).unwrap(),
     };
     Recorder::new(HOST, BOOT, Arc::new(WallClock::new()), resume, Some(spooling), None)
 }
@@ -178,4 +184,60 @@ impl Drop for Unmount {
     fn drop(&mut self) {
         let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
     }
+}
+
+/// A file system of its own, small enough to be full.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Self(dir);
+        disk.mount(&["-t", "tmpfs", "-o", "size=256k", "none"]).then_some(disk)
+    }
+
+    fn mount(&self, arguments: &[&str]) -> bool {
+        let status = std::process::Command::new("mount").args(arguments).arg(self.0.path()).status();
+        status.is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn what_a_full_disk_dropped_is_told_after_a_crash() {
+    let Some(disk) = SmallDisk::new() else {
+        test_support::skip("a small file system can't be mounted here");
+        return;
+    };
+    let (server, state_dir) = (Server::new(), disk.0.path());
+    let spool = open(&state_dir.join("spool"), 64 << 20);
+    let mut first = recorder_in(state_dir, &server, &spool, Resume::default());
+    // Until nothing more fits, and then some.
+    for _ in 0..1_500 {
+        tell(&mut first, 20);
+        first.flush(&ProcessTable::default());
+    }
+    let produced = first.produced();
+    drop(first);
+    drop(spool);
+
+    assert!(disk.mount(&["-o", "remount,size=16m"]), "there is room again");
+    let spool = open(&state_dir.join("spool"), 64 << 20);
+    let last = spool.last().unwrap();
+    assert!(last.header.last_sequence() < produced, "the disk was never full");
+    let counters = Note::decode(&last.note).counters;
+    let resume = Resume { next_sequence: last.header.last_sequence() + 1, counters, position: None };
+    let mut second = recorder_in(state_dir, &server, &spool, resume);
+    tell(&mut second, 1);
+    second.flush(&ProcessTable::default());
+    let batches = server.batches(&spool);
+    let (stored, lost) = account(&batches);
+    assert_eq!(lost, produced - last.header.last_sequence(), "each dropped record is counted once");
+    assert_eq!(second.produced(), stored + lost, "no number is given twice");
+    assert_eq!(batches.last().unwrap().ledger.dropped, lost);
 }
