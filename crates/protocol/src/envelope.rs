@@ -111,8 +111,11 @@ pub enum OpenError {
     /// It is for another purpose or in the name of another agent.
     #[error("the envelope is not this agent's or not for this purpose")]
     WrongSender,
-    /// The seal does not hold: wrong key, or something was changed. Deliberately
-    /// says no more.
+    /// It is sealed for another RSA key than this server's. Not the batch's fault:
+    /// the operator has changed the key, and the batch is good under the old one.
+    #[error("the envelope is sealed for another key; hint: start the server with the private key that this agent was enrolled with")]
+    OtherKey,
+    /// The seal does not hold: something was changed. Deliberately says no more.
     #[error("the envelope could not be opened")]
     Broken,
 }
@@ -265,7 +268,7 @@ impl Opener {
             return Err(OpenError::TooLarge { bytes: plain_len, maximum: MAX_BATCH_BYTES });
         }
         if fixed[8..16] != self.key_id {
-            return Err(OpenError::Broken);
+            return Err(OpenError::OtherKey);
         }
 
         let cache_key = sha256(&[&fixed[16..32], wrapped].concat());
@@ -408,7 +411,7 @@ mod tests {
         let other = PrivateDecryptingKey::generate(KeySize::Rsa2048).expect("a key");
         let der: aws_lc_rs::encoding::Pkcs8V1Der<'_> = other.as_der().expect("its DER");
         let other = Opener::new(der.as_ref()).expect("opener");
-        assert_eq!(other.open(&envelope, Purpose::Batch, Some(agent(1))), Err(OpenError::Broken));
+        assert_eq!(other.open(&envelope, Purpose::Batch, Some(agent(1))), Err(OpenError::OtherKey));
         assert!(matches!(
             opener.open(&vec![0; MAX_SEALED_BATCH_BYTES + 1], Purpose::Batch, None),
             Err(OpenError::TooLarge { .. })

@@ -58,6 +58,15 @@ enum Answer {
     Refused(BatchRefused),
 }
 
+/// What became of a batch that came in.
+enum Taken {
+    Answer(Answer),
+    /// The server stops.
+    Stopping,
+    /// It is sealed for a key that this server does not have; the link ends so.
+    OtherKey(Status),
+}
+
 /// Why a batch was refused.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
@@ -169,8 +178,17 @@ impl Session {
             link.heard();
             match message {
                 Some(FromAgent::Batch(sealed)) => {
-                    let answer = self.take_batch(link, &origin, sealed).await;
-                    if answers.send(answer?).await.is_err() {
+                    let answer = match self.take_batch(link, &origin, sealed).await {
+                        Taken::Answer(answer) => answer,
+                        Taken::Stopping => break None,
+                        Taken::OtherKey(end) => {
+                            // What was stored before is still owed its answer.
+                            drop(answers);
+                            let _ = timeout(LAST_ANSWERS, answering.join_next()).await;
+                            break Some(end);
+                        }
+                    };
+                    if answers.send(answer).await.is_err() {
                         break answering.join_next().await.and_then(|ended| ended.ok().flatten());
                     }
                 }
@@ -189,13 +207,20 @@ impl Session {
         }
     }
 
-    /// `None` when the server stops.
-    async fn take_batch(&self, link: &Arc<Link>, origin: &Arc<Origin>, sealed: Vec<u8>) -> Option<Answer> {
+    async fn take_batch(&self, link: &Arc<Link>, origin: &Arc<Origin>, sealed: Vec<u8>) -> Taken {
         match self.open(link.host, sealed).await {
             Ok(batch) => {
                 let (boot, first_sequence, last) = (batch.boot_id, batch.first_sequence, batch.last_sequence);
-                let done = self.app.ingest.store(Arc::clone(link), Arc::clone(origin), batch).await?;
-                Some(Answer::Stored { first_sequence, boot, last, done })
+                match self.app.ingest.store(Arc::clone(link), Arc::clone(origin), batch).await {
+                    Some(done) => Taken::Answer(Answer::Stored { first_sequence, boot, last, done }),
+                    None => Taken::Stopping,
+                }
+            }
+            // Refused, the agent would give up one good batch after the other.
+            Err(Refusal::Sealed(error @ OpenError::OtherKey)) => {
+                self.app.counters.count(Counter::BadEnvelope);
+                tracing::error!(host = %link.host, %error, "link ended, the agent keeps its batches");
+                Taken::OtherKey(Status::failed_precondition(error.to_string()))
             }
             Err(refusal) => {
                 let reason = refusal.to_string();
@@ -205,7 +230,9 @@ impl Session {
                         self.app.counters.count(match error {
                             OpenError::TooLarge { .. } => Counter::Oversize,
                             OpenError::WrongSender => Counter::WrongAgent,
-                            OpenError::NotAnEnvelope | OpenError::Broken => Counter::BadEnvelope,
+                            OpenError::NotAnEnvelope | OpenError::OtherKey | OpenError::Broken => {
+                                Counter::BadEnvelope
+                            }
                         });
                         BatchRefused::default()
                     }
@@ -218,7 +245,7 @@ impl Session {
                     }
                     Refusal::Failed => BatchRefused::default(),
                 };
-                Some(Answer::Refused(BatchRefused { reason, ..numbers }))
+                Taken::Answer(Answer::Refused(BatchRefused { reason, ..numbers }))
             }
         }
     }

@@ -277,6 +277,38 @@ async fn a_batch_that_is_wrong_is_refused_and_the_next_is_stored() {
     running.stop().await;
 }
 
+/// The operator started the server with another RSA key: the batches are good, the key is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_sealed_for_another_key_ends_the_link_and_is_not_refused() {
+    let running = Running::start().await;
+    let admin = running.administrator().await;
+    let mut agent = Agent::first(&running).await;
+    let other = Running::start().await;
+    let mut sealer = Sealer::new(&other.app.pki().sealing_key, agent.host, Purpose::Batch).unwrap();
+    other.stop().await;
+    let good = agent.sealed(1..=10, "sleep");
+    let records: Vec<_> = (11..=20).map(|sequence| agent.record(sequence, "sleep")).collect();
+    let foreign = sealer.seal(&agent.batch_of(&records));
+
+    let mut stream = agent.connect(&running, 0).await.unwrap();
+    stream.send_batch(good).await;
+    stream.send_batch(foreign).await;
+    stream.acknowledged(10).await;
+    let end = loop {
+        match stream.next().await {
+            Ok(Some(ToAgent::Policy(_))) => {}
+            Ok(other) => panic!("{other:?}"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(end.code(), tonic::Code::FailedPrecondition, "{end:?}");
+    assert!(end.message().contains("another key; hint:"), "{}", end.message());
+    assert_eq!(admin.counter("bad_envelope").await, 1);
+    let ledger = admin.get(&format!("/hosts/{}", agent.host)).await.json["ledger"].clone();
+    assert_eq!(ledger["stored"], 10, "{ledger}");
+    running.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_of_100_mb_ends_its_link_and_nothing_else() {
     let running = Running::start().await;
