@@ -47,6 +47,16 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// Its detection's id.
+    pub fn id(&self) -> DetectionId {
+        self.id
+    }
+
+    /// Whether the process is to be ended for it.
+    pub fn condemns(&self) -> bool {
+        self.rule.mode == ResponseMode::Auto && self.actions.contains(&ActionKind::TerminateProcess)
+    }
+
     /// The detection, now that the event is a record.
     pub fn detection(self, event: &EventRecord, ancestry: Vec<ProcessSummary>) -> Detection {
         let Self { id, rule, matched, actions } = self;
@@ -109,6 +119,20 @@ impl Judge {
             verdicts.push(Verdict { id, rule: one.rule.reference(), matched, actions });
         }
         verdicts
+    }
+
+    /// Ends a process that a condemned one forked, by force: forking on is how a program
+    /// outlives the grace that its parent had.
+    pub fn pursue(&mut self, condemned_by: DetectionId, target: &Target) {
+        if self.caution == Caution::SafeMode {
+            return;
+        }
+        let plan =
+            Plan { detection_id: condemned_by, target: target.clone(), grace: std::time::Duration::ZERO };
+        match self.guards.authorise(plan, ResponseMode::Auto) {
+            Ok(authorised) => self.terminator.act(authorised),
+            Err(refused) => self.tell(refused.1),
+        }
     }
 
     /// Receipts that came in since the last call.

@@ -9,14 +9,15 @@
 //! kill are other threads'; what this one does per event is bounded.
 
 use std::collections::VecDeque;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use event_model::{
-    AgentHealth, AgentStart, AgentStop, BootId, EventBody, EventHeader, EventRecord, EventType, Gap,
-    GapReason, ProcessEntityId, ProcessStart, ProcessSummary, RecordBody, ResponseReceipt, StartKind,
+    AgentHealth, AgentStart, AgentStop, BootId, DetectionId, EventBody, EventHeader, EventRecord, EventType,
+    Gap, GapReason, ProcessEntityId, ProcessStart, ProcessSummary, RecordBody, ResponseReceipt, StartKind,
     Timestamp,
 };
 use response::Target;
@@ -270,6 +271,9 @@ impl Work {
         if self.judge.rules().set.needs_hash(EventType::ProcessStart) {
             let event = Numbered { header: &header, body: &body };
             let by_hash = self.judge.judge(&event, Phase::HashOnly, target.as_ref());
+            if let Some(verdict) = by_hash.iter().find(|verdict| verdict.condemns()) {
+                self.table.condemn(key, verdict.id());
+            }
             if ancestry.is_empty() && !by_hash.is_empty() {
                 ancestry = self.ancestry(key);
             }
@@ -305,6 +309,7 @@ impl Work {
             match step {
                 Life::Started { key, kind, at_ns } => self.tell_process_start(key, kind, at_ns),
                 Life::Ended { key, at_ns, wait_status } => self.tell_process_exit(key, at_ns, wait_status),
+                Life::Fled { key, condemned_by } => self.pursue(key, condemned_by),
             }
         }
         self.steps = steps;
@@ -319,6 +324,9 @@ impl Work {
         let body = EventBody::ProcessStart(Box::new(start));
         let event = Numbered { header: &header, body: &body };
         let verdicts = self.judge.judge(&event, Phase::WithoutHash, target.as_ref());
+        if let Some(verdict) = verdicts.iter().find(|verdict| verdict.condemns()) {
+            self.table.condemn(key, verdict.id());
+        }
         // As it is now: until the hash is known, the process may run another image.
         let ancestry = if verdicts.is_empty() { Vec::new() } else { self.ancestry(key) };
         match (body, image) {
@@ -333,6 +341,15 @@ impl Work {
                 let event = EventRecord::from_body(header, &body);
                 self.record(event, verdicts, ancestry, key.pid);
             }
+        }
+    }
+
+    /// Ends a fork of a condemned process, as long as it runs the image for which its parent was condemned.
+    fn pursue(&mut self, key: ProcessKey, condemned_by: DetectionId) {
+        let Some(target) = self.target(key) else { return };
+        let runs = std::fs::metadata(format!("/proc/{}/exe", key.pid)).ok().map(|file| file.ino());
+        if runs.is_some() && runs == target.image.map(|(_, inode)| inode) {
+            self.judge.pursue(condemned_by, &target);
         }
     }
 

@@ -11,7 +11,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use event_model::{StartKind, User};
+use event_model::{DetectionId, StartKind, User};
 use sensor_api::{Observation, ObservedFork, ObservedImage, ProcessKey};
 
 use crate::image::{Image, Images};
@@ -52,6 +52,13 @@ pub enum Life {
         /// As wait(2) gives it.
         wait_status: u32,
     },
+    /// A condemned process has forked: the child goes on with what its parent was ended for.
+    Fled {
+        /// The child.
+        key: ProcessKey,
+        /// For what the parent was condemned.
+        condemned_by: DetectionId,
+    },
 }
 
 /// A process as the table knows it.
@@ -66,6 +73,14 @@ pub struct Entry {
     /// From the note of an agent before this one: a snapshot knows more.
     provisional: bool,
     ended: bool,
+    /// The detection for which it is to be ended.
+    condemned_by: Option<DetectionId>,
+}
+
+impl Entry {
+    fn new(parent: Option<ProcessKey>, image: Arc<Image>) -> Self {
+        Self { parent, image, waiting: None, provisional: false, ended: false, condemned_by: None }
+    }
 }
 
 /// A fork that waits to be told. What a crash must not lose.
@@ -168,10 +183,17 @@ impl ProcessTable {
                 ..Image::default()
             };
             let (parent, image) = (process.parent, Arc::new(image));
-            self.insert(process.key, Entry { parent, image, waiting: None, provisional: true, ended: false });
+            self.insert(process.key, Entry { provisional: true, ..Entry::new(parent, image) });
         }
         for WaitingFork { fork, at_ns } in waiting {
             self.forked(at_ns, fork, &mut Vec::new());
+        }
+    }
+
+    /// The process is to be ended for that detection: what it forks from now on is no way out.
+    pub fn condemn(&mut self, key: ProcessKey, detection: DetectionId) {
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.condemned_by = Some(detection);
         }
     }
 
@@ -220,16 +242,7 @@ impl ProcessTable {
                 entry.parent = entry.parent.or(observed.parent_key());
             }
             None => {
-                self.insert(
-                    key,
-                    Entry {
-                        parent: observed.parent_key(),
-                        image,
-                        waiting: None,
-                        provisional: false,
-                        ended: false,
-                    },
-                );
+                self.insert(key, Entry::new(observed.parent_key(), image));
             }
         }
     }
@@ -246,10 +259,15 @@ impl ProcessTable {
                 entry.waiting = Some(at_ns);
                 entry.parent = parent.or(entry.parent);
             }
-            None => self.insert(
-                fork.child,
-                Entry { parent, image, waiting: Some(at_ns), provisional: false, ended: false },
-            ),
+            None => {
+                self.insert(fork.child, Entry { waiting: Some(at_ns), ..Entry::new(parent, image) });
+            }
+        }
+        if let Some(condemned_by) = self.entries.get(&fork.parent).and_then(|entry| entry.condemned_by) {
+            self.condemn(fork.child, condemned_by);
+            self.tell_fork(fork.child, steps);
+            steps.push(Life::Fled { key: fork.child, condemned_by });
+            return;
         }
         self.waiting.push_back((at_ns, fork.child));
         if self.waiting.len() > MAX_WAITING {
@@ -265,35 +283,19 @@ impl ProcessTable {
                 entry.image = image;
                 entry.provisional = false;
                 entry.waiting = None;
+                // Another image is judged by itself.
+                entry.condemned_by = None;
                 entry.parent = entry.parent.or(observed.parent_key());
             }
             None => {
-                self.insert(
-                    key,
-                    Entry {
-                        parent: observed.parent_key(),
-                        image,
-                        waiting: None,
-                        provisional: false,
-                        ended: false,
-                    },
-                );
+                self.insert(key, Entry::new(observed.parent_key(), image));
             }
         }
     }
 
     fn exited(&mut self, at_ns: u64, key: ProcessKey, wait_status: u32, steps: &mut Vec<Life>) {
         if !self.entries.contains_key(&key) {
-            self.insert(
-                key,
-                Entry {
-                    parent: None,
-                    image: Image::unknown(),
-                    waiting: None,
-                    provisional: false,
-                    ended: false,
-                },
-            );
+            self.insert(key, Entry::new(None, Image::unknown()));
         }
         self.tell_fork(key, steps);
         steps.push(Life::Ended { key, at_ns, wait_status });

@@ -60,6 +60,8 @@ impl Plan {
         let action = ActionKind::TerminateProcess;
         let mut place = self.detection_id.as_bytes().to_vec();
         place.extend_from_slice(action.as_str().as_bytes());
+        // One detection may condemn several processes: forks of the one that it saw.
+        place.extend_from_slice(self.target.entity_id.to_string().as_bytes());
         ResponseReceipt {
             id: Uuid::new_v5(&RECEIPTS, &place),
             detection_id: self.detection_id,
