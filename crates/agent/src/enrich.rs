@@ -6,8 +6,11 @@ use sensor_api::ProcessKey;
 use crate::clock::WallClock;
 use crate::process_table::{Entry, ProcessTable};
 
-/// Ancestors that a detection carries.
+/// Ancestors that a detection carries, and how much of the command line of each, in
+/// bytes; their own events have all of it. Without a limit one attacker with long
+/// arguments would make detections too large to be sent.
 const MAX_ANCESTRY: usize = 16;
+const MAX_ANCESTOR_COMMAND_LINE: usize = 4_096;
 
 /// What all events of one boot share.
 #[derive(Debug, Clone, Copy)]
@@ -74,7 +77,7 @@ impl Enricher<'_> {
                 entity_id: self.entity_id(key),
                 pid: key.pid,
                 executable: entry.image.executable.clone(),
-                command_line: entry.image.command_line.clone(),
+                command_line: shortened(&entry.image.command_line),
                 user: entry.image.user.name.clone().unwrap_or_else(|| entry.image.user.id.to_string()),
                 start: self.clock.at(key.start_ns),
             })
@@ -97,5 +100,27 @@ impl Enricher<'_> {
     fn parent(&self, entry: &Entry) -> Option<Process> {
         let key = entry.parent?;
         Some(self.process(key, self.table.entry(key)?))
+    }
+}
+
+/// At most [`MAX_ANCESTOR_COMMAND_LINE`] bytes; a cut is marked by its last character.
+fn shortened(command_line: &str) -> String {
+    if command_line.len() <= MAX_ANCESTOR_COMMAND_LINE {
+        return command_line.to_owned();
+    }
+    let end = command_line.floor_char_boundary(MAX_ANCESTOR_COMMAND_LINE - '…'.len_utf8());
+    format!("{}…", &command_line[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_command_line_is_cut_at_a_character_and_marked() {
+        let long = "é".repeat(MAX_ANCESTOR_COMMAND_LINE);
+        let cut = shortened(&long);
+        assert!(cut.len() <= MAX_ANCESTOR_COMMAND_LINE && cut.ends_with("é…"), "{}", cut.len());
+        assert_eq!(shortened("short"), "short");
     }
 }
