@@ -5,8 +5,11 @@
 //! What does not speak TLS is counted, and told so if it was a browser. A client
 //! certificate is asked for and may be left out; one that is shown must be our
 //! CA's. Whom it speaks for goes into every request's extensions as
-//! [`PeerIdentity`].
+//! [`PeerIdentity`]. Who shows none gets less of everything ([`StrangerLimits`]).
 
+mod places;
+
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -30,9 +33,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tower::ServiceExt as _;
 
-use crate::app::{App, Counter, PeerIdentity};
+use crate::app::{App, Counter, PeerIdentity, place_of};
 use crate::log_limit::LogLimit;
 use crate::pki::Pki;
+use places::{Answer, Places, Use};
+
+pub use places::StrangerLimits;
 
 /// Connections at once. An agent has one, a browser a few.
 const MAX_CONNECTIONS: usize = 12_000;
@@ -43,7 +49,21 @@ const HEADER_TIME: Duration = Duration::from_secs(10);
 /// For all headers of a request.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
 /// Streams at once on a connection of HTTP/2; a browser needs about ten.
-const MAX_STREAMS: u32 = 64;
+const MAX_STREAMS: u32 = 16;
+/// Handshakes at once of one address. Many agents may come from behind one.
+const HANDSHAKES_OF_ADDRESS: usize = 2_000;
+
+/// What may be on its way to a handler that does not read, in bytes.
+#[derive(Debug, Clone, Copy)]
+struct Windows {
+    stream: u32,
+    connection: u32,
+}
+
+/// Agents send batches.
+const AGENT_WINDOWS: Windows = Windows { stream: 512 << 10, connection: 1 << 20 };
+/// Others send small requests, and nobody knows who they are.
+const STRANGER_WINDOWS: Windows = Windows { stream: 64 << 10, connection: 128 << 10 };
 /// How long connections may take to end when the server stops.
 const GRACE: Duration = Duration::from_secs(4);
 
@@ -108,14 +128,19 @@ pub async fn serve(
     tls: ServerConfig,
     router: Router,
     app: Arc<App>,
+    limits: StrangerLimits,
     stop: impl Future<Output = ()>,
 ) {
     let door = Arc::new(Door {
         tls: TlsAcceptor::from(Arc::new(tls)),
-        http1: http_builder().http1_only(),
-        http2: http_builder().http2_only(),
+        http1: http_builder(STRANGER_WINDOWS).http1_only(),
+        http2: http_builder(AGENT_WINDOWS).http2_only(),
+        http2_of_strangers: http_builder(STRANGER_WINDOWS).http2_only(),
         router,
         app,
+        handshakes: Places::new(MAX_CONNECTIONS, HANDSHAKES_OF_ADDRESS),
+        strangers: Places::new(limits.all, limits.of_address),
+        silence: limits.silence,
         free: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         garbage_log: LogLimit::default(),
         accept_log: LogLimit::default(),
@@ -155,7 +180,7 @@ pub async fn serve(
     }
 }
 
-fn http_builder() -> auto::Builder<TokioExecutor> {
+fn http_builder(windows: Windows) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -167,8 +192,8 @@ fn http_builder() -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_header_list_size(MAX_HEADER_BYTES)
         .max_concurrent_streams(MAX_STREAMS)
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(4 << 20)
+        .initial_stream_window_size(windows.stream)
+        .initial_connection_window_size(windows.connection)
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20));
     builder
@@ -182,8 +207,12 @@ struct Door {
     tls: TlsAcceptor,
     http1: auto::Builder<TokioExecutor>,
     http2: auto::Builder<TokioExecutor>,
+    http2_of_strangers: auto::Builder<TokioExecutor>,
     router: Router,
     app: Arc<App>,
+    handshakes: Arc<Places>,
+    strangers: Arc<Places>,
+    silence: Duration,
     free: Arc<Semaphore>,
     garbage_log: LogLimit,
     accept_log: LogLimit,
@@ -198,26 +227,50 @@ impl Door {
     ) {
         // Acknowledgements are small and must not wait for more to send.
         let _ = stream.set_nodelay(true);
+        let place = place_of(address.ip());
+        let Some(handshake) = self.handshakes.take(place) else {
+            return self.app.counters().count(Counter::TooManyConnections);
+        };
         let Ok(Some(stream)) = timeout(HANDSHAKE_TIME, self.shake_hands(stream, address)).await else {
             return;
         };
+        drop(handshake);
         let identity = identity_of(&stream);
+        // By what was agreed on in the handshake: looking at the first bytes would have no time limit.
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let http = match (is_http2, identity) {
+            (true, Some(_)) => &self.http2,
+            (true, None) => &self.http2_of_strangers,
+            (false, _) => &self.http1,
+        };
         let router = self.router.clone();
         let peer = PeerAddress(address.ip().to_canonical());
+        let used = Use::new();
+        let requests = Arc::clone(&used);
         let service = tower::service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(peer);
             if let Some(identity) = identity {
                 request.extensions_mut().insert(identity);
             }
-            router.clone().oneshot(request.map(Body::new))
+            let in_use = requests.begin();
+            let answer = router.clone().oneshot(request.map(Body::new));
+            async move { Ok::<_, Infallible>(answer.await?.map(|body| Answer { body, _in_use: in_use })) }
         });
-        // By what was agreed on in the handshake: looking at the first bytes would have no time limit.
-        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let http = if is_http2 { &self.http2 } else { &self.http1 };
         let connection =
             http.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
         let connection = watcher.watch(connection.into_owned());
-        if let Err(error) = connection.await {
+        let served = if identity.is_some() {
+            connection.await
+        } else {
+            let Some(_place) = self.strangers.take(place) else {
+                return self.app.counters().count(Counter::TooManyConnections);
+            };
+            tokio::select! {
+                served = connection => served,
+                () = used.ended(self.silence) => return,
+            }
+        };
+        if let Err(error) = served {
             tracing::debug!(%address, error, "connection ended with an error");
         }
     }

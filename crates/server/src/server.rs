@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use crate::app::{App, AppError, now};
 use crate::config::Config;
 use crate::host_system;
-use crate::listener::{self, ListenError};
+use crate::listener::{self, ListenError, StrangerLimits};
 use crate::pki::{Pki, PkiError};
 
 /// The server can't start.
@@ -41,6 +41,7 @@ pub struct Server {
     tls: rustls::ServerConfig,
     address: SocketAddr,
     first: Option<FirstStart>,
+    limits: StrangerLimits,
 }
 
 /// What a first start prints, once.
@@ -81,7 +82,13 @@ impl Server {
             Ok::<_, AppError>((app, first))
         });
         let (app, first) = app.await.map_err(|error| AppError::internal("starting", error))??;
-        Ok(Self { app: Arc::new(app), listener, tls, address, first })
+        Ok(Self { app: Arc::new(app), listener, tls, address, first, limits: StrangerLimits::default() })
+    }
+
+    /// With other limits for those without a certificate, where the usual ones take too long to reach.
+    #[must_use]
+    pub fn with_stranger_limits(self, limits: StrangerLimits) -> Self {
+        Self { limits, ..self }
     }
 
     /// What the console and agents of this machine use.
@@ -113,7 +120,7 @@ impl Server {
     pub async fn serve(self, stop: impl Future<Output = ()>) {
         let house = tokio::spawn(Arc::clone(&self.app).keep_house());
         let router = crate::http::router(Arc::clone(&self.app));
-        listener::serve(self.listener, self.tls, router, Arc::clone(&self.app), stop).await;
+        listener::serve(self.listener, self.tls, router, Arc::clone(&self.app), self.limits, stop).await;
         house.abort();
         let app = self.app;
         if tokio::task::spawn_blocking(move || app.shut_down()).await.is_err() {

@@ -56,7 +56,7 @@ pub enum Credential {
     /// A session of a person.
     Session(SecretDigest),
     /// A token of a script.
-    ApiToken,
+    ApiToken(SecretDigest),
 }
 
 /// Who asks.
@@ -103,7 +103,7 @@ pub struct UserPatch {
 }
 
 /// An IPv6 customer has a whole /64 to guess from; that is one address here.
-fn place_of(address: IpAddr) -> IpAddr {
+pub(crate) fn place_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();
@@ -210,7 +210,7 @@ impl App {
             name: format!("token:{}", token.name),
             role: token.role,
             must_change_password: false,
-            credential: Credential::ApiToken,
+            credential: Credential::ApiToken(*secret),
             address,
         }))
     }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use event_model::HostId;
 use protocol::envelope::{OpenError, Purpose};
@@ -9,10 +10,27 @@ use protocol::link::{EnrollPayload, HostFacts};
 use state_store::{Certificate, NewHost, RedeemError, SecretDigest};
 use uuid::Uuid;
 
-use super::{Actor, App, AppError, Counter, PeerIdentity, now};
+use super::refusals::{Note, Refusals};
+use super::throttle::Throttle;
+use super::{Actor, App, AppError, Counter, PeerIdentity, now, place_of};
 
 /// Longest text that a host may say about itself, in characters.
 const MAX_FACT: usize = 256;
+
+/// What is known of those who tried to enrol and were refused.
+#[derive(Debug)]
+pub(super) struct Enrollments {
+    /// Refusals of an address; good enrolments cost nothing.
+    by_address: Throttle<IpAddr>,
+    /// Which of them stand in the audit log.
+    refusals: Refusals,
+}
+
+impl Default for Enrollments {
+    fn default() -> Self {
+        Self { by_address: Throttle::new(40, Duration::from_secs(10)), refusals: Refusals::default() }
+    }
+}
 
 /// A sealed request to enrol.
 #[derive(Debug)]
@@ -41,9 +59,31 @@ impl App {
     /// Enrols a host.
     ///
     /// # Errors
-    /// [`AppError::Invalid`] for a request or token that is not good, with the reason.
+    /// [`AppError::Invalid`] for a request or token that is not good, with the
+    /// reason; [`AppError::Throttled`] for an address with too many of them.
     pub(crate) async fn enroll(self: &Arc<Self>, request: EnrollmentRequest) -> Result<Enrolled, AppError> {
-        self.work(move |app| app.enroll_now(&request)).await
+        let place = place_of(request.address);
+        self.enrollments
+            .by_address
+            .take(&place, Instant::now())
+            .map_err(|retry_after| AppError::Throttled { retry_after })?;
+        let enrolled = self.work(move |app| app.enroll_now(&request)).await;
+        if !matches!(enrolled, Err(AppError::Invalid(_))) {
+            self.enrollments.by_address.give_back(&place);
+        }
+        enrolled
+    }
+
+    /// Writes into the audit log how many refusals were left out of it in hours that are over.
+    pub(super) fn note_left_out_refusals(&self) {
+        for (place, left_out) in self.enrollments.refusals.take_ended(Instant::now()) {
+            self.audit_left_out(place, left_out);
+        }
+    }
+
+    fn audit_left_out(&self, place: IpAddr, left_out: u64) {
+        let actor = Actor { who: "server".to_owned(), address: Some(place) };
+        self.audit(&actor, "host.enroll_refused", "", &format!("{left_out} more within an hour"));
     }
 
     fn enroll_now(&self, request: &EnrollmentRequest) -> Result<Enrolled, AppError> {
@@ -89,10 +129,18 @@ impl App {
         match error {
             RedeemError::Refused(refusal) => {
                 self.counters.count(Counter::BadToken);
-                let actor = Actor { who: "server".to_owned(), address: Some(address) };
-                self.audit(&actor, "host.enroll_refused", "", &refusal.to_string());
+                match self.enrollments.refusals.note(place_of(address), Instant::now()) {
+                    Note::LeftOut => {}
+                    Note::Written { left_out } => {
+                        if left_out > 0 {
+                            self.audit_left_out(place_of(address), left_out);
+                        }
+                        let actor = Actor { who: "server".to_owned(), address: Some(address) };
+                        self.audit(&actor, "host.enroll_refused", "", &refusal.to_string());
+                    }
+                }
                 AppError::Invalid(format!(
-                    "{refusal}; hint: make a new one in the console (Settings) or with `edr token`"
+                    "{refusal}; hint: make a new one in the console (Settings) or with `edr token create`"
                 ))
             }
             RedeemError::Store(error) => error.into(),

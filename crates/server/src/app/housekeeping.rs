@@ -66,6 +66,7 @@ impl App {
     async fn remove_old(self: &Arc<Self>) -> Result<(), AppError> {
         let retention = self
             .work(|app| {
+                app.note_left_out_refusals();
                 app.state.delete_expired_sessions(now())?;
                 Ok(app.state.retention()?)
             })

@@ -18,6 +18,7 @@ mod ingest;
 mod links;
 mod live;
 mod policy;
+mod refusals;
 mod rules;
 mod throttle;
 mod tokens;
@@ -32,6 +33,7 @@ use event_store::EventStore;
 use state_store::{AuditEntry, StateStore};
 use tokio::sync::Semaphore;
 
+pub(crate) use access::place_of;
 pub use access::{Caller, Credential, NewUserInput, UserPatch};
 pub use counters::{Counter, Counters};
 pub use enrollment::{Enrolled, EnrollmentRequest};
@@ -50,6 +52,7 @@ pub use rules::{RuleView, starter_rules};
 
 use crate::pki::Pki;
 use access::SignIns;
+use enrollment::Enrollments;
 
 /// How much work on the stores may run at once for the API. Reads of SQLite run
 /// side by side; more than a few on each core only wait for each other.
@@ -66,6 +69,7 @@ pub struct App {
     pub(crate) policy: Policy,
     pub(crate) ingest: Ingest,
     sign_ins: SignIns,
+    enrollments: Enrollments,
     /// `https://HOST:PORT` as other machines reach this one.
     address: String,
     work: Arc<Semaphore>,
@@ -104,6 +108,7 @@ impl App {
             policy,
             ingest,
             sign_ins: SignIns::new()?,
+            enrollments: Enrollments::default(),
             address,
             work: Arc::new(Semaphore::new(WORK_AT_ONCE)),
         })

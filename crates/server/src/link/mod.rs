@@ -4,15 +4,16 @@
 //! request by the listener) and is checked against the store at every call. What
 //! it sends is refused piece by piece with a reason, and the link goes on.
 
+mod gate;
 mod session;
 
 use std::sync::Arc;
 
-use protocol::link::agent_link_server::{AgentLink, AgentLinkServer};
+use protocol::bundle;
+use protocol::link::agent_link_server::AgentLink;
 use protocol::link::{
     AgentMessage, EnrollReply, EnrollRequest, KeysReply, KeysRequest, RenewReply, RenewRequest, ServerMessage,
 };
-use protocol::{MAX_SEALED_BATCH_BYTES, bundle};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -20,8 +21,6 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::app::{App, AppError, EnrollmentRequest, PeerIdentity, causes};
 use crate::listener::PeerAddress;
 
-/// A message's frame may be this much larger than the batch in it.
-const FRAME_OVERHEAD: usize = 64 * 1024;
 /// Enrolments at once: each costs an RSA operation and two commits.
 const ENROLLMENTS_AT_ONCE: usize = 4;
 /// Batches that are opened at once.
@@ -30,13 +29,12 @@ const OPENED_AT_ONCE: usize = 4;
 const OUTGOING: usize = 16;
 
 /// The service, for the router.
-pub(crate) fn service(app: Arc<App>) -> AgentLinkServer<LinkService> {
-    let service = LinkService {
+pub(crate) fn service(app: Arc<App>) -> gate::Gate {
+    gate::Gate::new(LinkService {
         app,
         enrollments: Arc::new(Semaphore::new(ENROLLMENTS_AT_ONCE)),
         openings: Arc::new(Semaphore::new(OPENED_AT_ONCE)),
-    };
-    AgentLinkServer::new(service).max_decoding_message_size(MAX_SEALED_BATCH_BYTES + FRAME_OVERHEAD)
+    })
 }
 
 /// See the module.
@@ -98,11 +96,7 @@ impl AgentLink for LinkService {
 }
 
 fn identity<T>(request: &Request<T>) -> Result<PeerIdentity, Status> {
-    request.extensions().get().copied().ok_or_else(|| {
-        Status::unauthenticated(
-            "this call needs the agent's certificate; hint: enrol the host with a token first",
-        )
-    })
+    request.extensions().get().copied().ok_or_else(gate::no_certificate)
 }
 
 /// A host that is not let in.
@@ -117,6 +111,7 @@ fn refused(error: AppError) -> Status {
 fn status_of(error: AppError) -> Status {
     match &error {
         AppError::Invalid(reason) => Status::invalid_argument(reason.clone()),
+        AppError::Throttled { .. } => Status::resource_exhausted(error.to_string()),
         AppError::Busy => Status::unavailable("the server is busy"),
         _ => {
             tracing::error!(error = causes(&error), "call of an agent failed");

@@ -1,6 +1,6 @@
 //! An agent's side of the link, made of what agents are made of.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use protocol::link::{
 use protocol::trust::{ServerTrust, client_config};
 use protocol::wire::{Ledger, encode_batch};
 use rcgen::KeyPair;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -37,12 +37,37 @@ pub(crate) async fn client(
     ca: &[u8],
     identity: Option<Identity>,
 ) -> Result<AgentLinkClient<Channel>, tonic::transport::Error> {
+    client_with(None, address, ca, identity).await
+}
+
+/// A stranger who connects from this address.
+pub(crate) async fn client_from(
+    from: IpAddr,
+    address: SocketAddr,
+    ca: &[u8],
+) -> Result<AgentLinkClient<Channel>, tonic::transport::Error> {
+    client_with(Some(from), address, ca, None).await
+}
+
+async fn client_with(
+    from: Option<IpAddr>,
+    address: SocketAddr,
+    ca: &[u8],
+    identity: Option<Identity>,
+) -> Result<AgentLinkClient<Channel>, tonic::transport::Error> {
     let tls = client_config(ServerTrust::Certificates(vec![ca.to_vec()]), identity).unwrap();
     let tls = TlsConnector::from(Arc::new(tls));
     let connector = tower::service_fn(move |_| {
         let tls = tls.clone();
         async move {
-            let stream = TcpStream::connect(address).await?;
+            let stream = match from {
+                Some(from) => {
+                    let socket = TcpSocket::new_v4()?;
+                    socket.bind(SocketAddr::new(from, 0))?;
+                    socket.connect(address).await?
+                }
+                None => TcpStream::connect(address).await?,
+            };
             let stream = tls.connect("localhost".try_into().unwrap(), stream).await?;
             Ok::<_, std::io::Error>(TokioIo::new(stream))
         }
@@ -69,6 +94,14 @@ pub(crate) fn facts() -> HostFacts {
 /// Redeems a token as an agent does.
 pub(crate) async fn enroll(place: &Place, token: &str) -> Result<(EnrollReply, KeyPair), Status> {
     let mut client = client(place.address, &place.ca, None).await.unwrap();
+    enroll_with(&mut client, token).await
+}
+
+/// Redeems a token on this connection.
+pub(crate) async fn enroll_with(
+    client: &mut AgentLinkClient<Channel>,
+    token: &str,
+) -> Result<(EnrollReply, KeyPair), Status> {
     let keys = client.keys(KeysRequest {}).await?.into_inner();
     let key = KeyPair::generate().unwrap();
     let payload = EnrollPayload {

@@ -8,7 +8,7 @@ use serde_json::json;
 use state_store::{HostStore as _, NewEnrollmentToken, Token};
 use tonic::Code;
 
-use crate::agent::{Agent, client, enroll, request_for_certificate};
+use crate::agent::{Agent, client, client_from, enroll, enroll_with, request_for_certificate};
 use crate::running::{Running, eventually, now};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,6 +47,8 @@ async fn expired_and_revoked_tokens_are_refused_with_the_reason() {
     running.state().create_enrollment_token(&expired, Timestamp::from_nanos(now().as_nanos() - 10)).unwrap();
     let refused = enroll(&running, token.as_str()).await.unwrap_err();
     assert!(refused.message().contains("expired"), "{}", refused.message());
+    assert!(refused.message().contains("`edr token create`"), "{}", refused.message());
+    assert_eq!(admin.counter("bad_token").await, 1);
 
     let made = admin.post("/enrollment-tokens", json!({ "uses": 3 })).await;
     assert_eq!(made.status, 201, "{}", made.json);
@@ -137,5 +139,37 @@ async fn a_renewed_certificate_replaces_the_old_one_once_it_is_used() {
     agent.identity = old;
     let refused = agent.connect(&running, 0).await.err().expect("refused");
     assert_eq!(refused.code(), Code::PermissionDenied);
+    running.stop().await;
+}
+
+/// A flood of bad tokens is slowed, fills no audit log, and keeps nobody out who comes from elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_refused_again_and_again_is_slowed_and_others_are_not() {
+    let running = Running::start().await;
+    let admin = running.administrator().await;
+    let mut slowed = 0;
+    for _ in 0..60 {
+        match enroll(&running, "rampart-wrong").await.unwrap_err() {
+            status if status.code() == Code::InvalidArgument => {}
+            status => {
+                // Not for good: an agent tries again later.
+                assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+                assert!(status.message().contains("try again in"), "{}", status.message());
+                slowed += 1;
+            }
+        }
+    }
+    assert!(slowed >= 10, "{slowed}");
+    assert!(admin.counter("bad_token").await >= 40);
+    let log = admin.get("/audit?limit=200").await.json;
+    let rows = log["items"].as_array().unwrap();
+    let refused = rows.iter().filter(|row| row["what"] == "host.enroll_refused").count();
+    assert_eq!(refused, 20);
+
+    // The same server by another address of this machine.
+    let token = running.first_enrollment.split("-token=").nth(1).unwrap();
+    let (ca, address) = (running.ca.clone(), running.address);
+    let mut client = client_from(std::net::IpAddr::from([127, 0, 0, 2]), address, &ca).await.unwrap();
+    enroll_with(&mut client, token).await.expect("another address is not slowed");
     running.stop().await;
 }

@@ -1,11 +1,26 @@
 //! Rubbish on the port.
 
-use std::time::Duration;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use http_body_util::StreamBody;
+use hyper::body::{Bytes, Frame, Incoming};
+use hyper::client::conn::http2::SendRequest;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use protocol::trust::{ServerTrust, client_config};
+use server::app::Counter;
+use server::listener::StrangerLimits;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::Code;
 
+use crate::agent::Agent;
 use crate::running::{PATIENCE, Running, eventually};
 
 async fn all_of(stream: &mut TcpStream) -> Vec<u8> {
@@ -71,5 +86,96 @@ async fn headers_past_the_limit_are_refused() {
     request.headers_mut().insert("x-long", "x".repeat(64 * 1024).parse().unwrap());
     assert_eq!(api.send(request).await.status().as_u16(), 431);
     assert_eq!(api.get("/health").await.status, 200);
+    running.stop().await;
+}
+
+type Body = StreamBody<UnboundedReceiverStream<Result<Frame<Bytes>, Infallible>>>;
+
+/// A connection of HTTP/2 without a certificate.
+async fn stranger_http2(running: &Running) -> Option<SendRequest<Body>> {
+    let mut tls = client_config(ServerTrust::Certificates(vec![running.ca.clone()]), None).unwrap();
+    tls.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = TcpStream::connect(running.address).await.ok()?;
+    let connector = TlsConnector::from(Arc::new(tls));
+    let stream = connector.connect("localhost".try_into().unwrap(), stream).await.ok()?;
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.ok()?;
+    tokio::spawn(connection);
+    Some(sender)
+}
+
+/// A call of the link with a body that never ends, and the way to add to it.
+fn endless_call(
+    call: &str,
+    begin: Vec<u8>,
+) -> (Request<Body>, UnboundedSender<Result<Frame<Bytes>, Infallible>>) {
+    let (more, parts) = mpsc::unbounded_channel();
+    more.send(Ok(Frame::data(Bytes::from(begin)))).unwrap();
+    let request = Request::post(format!("https://localhost/rampart.link.v1.AgentLink/{call}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(StreamBody::new(UnboundedReceiverStream::new(parts)))
+        .unwrap();
+    (request, more)
+}
+
+fn grpc_status(response: &Response<Incoming>) -> Code {
+    let status = response.headers().get("grpc-status").expect("the status is in the head");
+    Code::from_bytes(status.as_bytes())
+}
+
+/// Nobody's bytes are kept: large messages, slow ones, and those for calls that need a certificate.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_no_certificate_can_fill_no_memory() {
+    let running = Running::start().await;
+    let head = |size: u32| [&[0][..], &size.to_be_bytes()].concat();
+    let large = [head(16 << 20), vec![7; 1 << 20]].concat();
+    let mut connections = Vec::new();
+    for _ in 0..8 {
+        let mut connection = stranger_http2(&running).await.unwrap();
+        let mut open = Vec::new();
+        for call in ["Enroll", "Keys", "Connect", "Renew"] {
+            let (request, more) = endless_call(call, large.clone());
+            let answer = timeout(Duration::from_secs(5), connection.send_request(request)).await;
+            let expected =
+                if matches!(call, "Enroll" | "Keys") { Code::OutOfRange } else { Code::Unauthenticated };
+            assert_eq!(grpc_status(&answer.expect("at once").unwrap()), expected, "{call}");
+            open.push(more);
+        }
+        connections.push((connection, open));
+    }
+    let (request, more) = endless_call("Enroll", head(1024));
+    let start = Instant::now();
+    let answer = timeout(PATIENCE, connections[0].0.send_request(request)).await.expect("an answer in time");
+    assert_eq!(grpc_status(&answer.unwrap()), Code::DeadlineExceeded);
+    assert!(start.elapsed() > Duration::from_secs(5), "{:?}", start.elapsed());
+    drop(more);
+    Agent::first(&running).await.connect(&running, 0).await.expect("agents are let in as ever");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_strangers_get_few_places_and_lose_them_and_agents_get_in() {
+    let limits = StrangerLimits { all: 100, of_address: 10, silence: Duration::from_secs(3) };
+    let running = Running::start_with(limits).await;
+    let agent = Agent::first(&running).await;
+    let mut idle = Vec::new();
+    for _ in 0..30 {
+        idle.push(stranger_http2(&running).await);
+    }
+    eventually("the others are turned away", || async {
+        (running.app.counters().value(Counter::TooManyConnections) >= 19).then_some(())
+    })
+    .await;
+    let mut stream = agent.connect(&running, 0).await.expect("an agent has a place of its own");
+    // The idle ones are still held by us; the server has closed them.
+    eventually("there is a place again", || async {
+        let mut connection = stranger_http2(&running).await?;
+        let (request, _more) = endless_call("Connect", Vec::new());
+        connection.send_request(request).await.ok()
+    })
+    .await;
+    drop(idle);
+    stream.next().await.expect("the agent's link is not closed for silence");
     running.stop().await;
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use server::Server;
 use server::app::App;
 use server::config::Config;
+use server::listener::StrangerLimits;
 use state_store::SqliteStateStore;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -57,8 +58,13 @@ impl Deref for Running {
 
 impl Running {
     pub(crate) async fn start() -> Self {
+        Self::start_with(StrangerLimits::default()).await
+    }
+
+    pub(crate) async fn start_with(limits: StrangerLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let server = Server::prepare(&config(&folder)).await.expect("the server starts");
+        let server =
+            Server::prepare(&config(&folder)).await.expect("the server starts").with_stranger_limits(limits);
         let first = server.first_start().expect("a first start").clone();
         let (stop, stopped) = oneshot::channel();
         let address = server.address();

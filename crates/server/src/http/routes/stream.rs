@@ -17,8 +17,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::*;
 use crate::app::{Caller, Credential, EventFilter, LiveMessage};
 
-/// How often it is looked whether the caller still may. Signing out, a new role
-/// and a disabled account end the stream within this time.
+/// How often it is looked whether the caller still may. Signing out, a new role,
+/// a disabled account and a token that was removed or has expired end the stream within this time.
 const STILL_ALLOWED: Duration = Duration::from_secs(10);
 /// Messages that wait for a slow client before it is told that it lags.
 const WAITING: usize = 64;
@@ -85,9 +85,12 @@ async fn follow(
 }
 
 async fn is_still_allowed(app: &Arc<App>, caller: &Caller) -> bool {
-    let Credential::Session(secret) = caller.credential else { return true };
-    let (address, role) = (caller.address, caller.role);
-    let found = app.work(move |app| app.caller_of_session(&secret, address)).await;
+    let (credential, address, role) = (caller.credential, caller.address, caller.role);
+    let found = app.work(move |app| match credential {
+        Credential::Session(secret) => app.caller_of_session(&secret, address),
+        Credential::ApiToken(secret) => app.caller_of_token(&secret, address),
+    });
+    let found = found.await;
     matches!(found, Ok(Some(found)) if found.role == role)
 }
 
