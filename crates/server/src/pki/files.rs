@@ -85,7 +85,7 @@ pub(super) fn write_certificate(path: &Path, der: &[u8]) -> Result<(), PkiError>
 }
 
 /// Writes a public file, if it does not have this content already.
-pub(super) fn write_if_missing(path: &Path, label: &str, der: &[u8]) -> Result<(), PkiError> {
+pub(super) fn write_if_different(path: &Path, label: &str, der: &[u8]) -> Result<(), PkiError> {
     let text = pem_text(label, der);
     if read(path)?.is_some_and(|kept| kept == text.as_bytes()) {
         return Ok(());

@@ -64,6 +64,8 @@ impl Pki {
         std::fs::create_dir_all(&folder)
             .map_err(|source| PkiError::Write { path: folder.clone(), source })?;
         let ca_file = folder.join("ca.pem");
+        // Before the CA, so that a first start that was cut short goes on where it ended.
+        let command_key = load_or_make_command_key(&folder.join("command-key.pem"), &ca_file)?;
         let ca_key = load_or_make_ec_key(&folder.join("ca-key.pem"), &ca_file)?;
         let ca = match files::read_certificates(&ca_file)? {
             Some(mut chain) => chain.remove(0),
@@ -93,9 +95,8 @@ impl Pki {
         let opener = Opener::new(&private_key).map_err(|error| unusable(error.to_string()))?;
         let sealing_key = public_sealing_key(&private_key).map_err(|error| unusable(error.to_string()))?;
         if config.private_key_file.is_none() {
-            files::write_if_missing(&folder.join("server-public.pem"), "PUBLIC KEY", &sealing_key)?;
+            files::write_if_different(&folder.join("server-public.pem"), "PUBLIC KEY", &sealing_key)?;
         }
-        let command_key = load_or_make_command_key(&folder.join("command-key.pem"))?;
         Ok(Self { issuer, ca, tls_chain, tls_key, opener, sealing_key, command_key })
     }
 
@@ -237,10 +238,18 @@ fn load_or_make_rsa_key(folder: &Path) -> Result<Vec<u8>, PkiError> {
     Ok(der.as_ref().to_vec())
 }
 
-fn load_or_make_command_key(path: &Path) -> Result<Ed25519KeyPair, PkiError> {
+fn load_or_make_command_key(path: &Path, ca_file: &Path) -> Result<Ed25519KeyPair, PkiError> {
     if let Some(key) = files::read_private_key(path)? {
         return Ed25519KeyPair::from_pkcs8(key.secret_der())
             .map_err(|error| PkiError::Unusable { path: path.to_owned(), reason: error.to_string() });
+    }
+    if ca_file.exists() {
+        return Err(PkiError::Missing {
+            path: path.to_owned(),
+            hint: "there is a CA, so agents may be enrolled, and they take no rules signed with a new key; \
+                   restore the key from a backup (without one: move ca.pem and ca-key.pem away too and \
+                   enrol every host again)",
+        });
     }
     let failed =
         |_| PkiError::Make { what: "an Ed25519 key", reason: "the cryptographic library failed".to_owned() };

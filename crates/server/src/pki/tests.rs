@@ -64,6 +64,22 @@ fn a_private_key_that_others_can_read_is_refused() {
 }
 
 #[test]
+fn a_lost_command_key_is_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), &[]);
+    Pki::load_or_make(&config, now()).unwrap();
+    let key = folder.path().join("command-key.pem");
+    let text = std::fs::read(&key).unwrap();
+    std::fs::remove_file(&key).unwrap();
+    let error = Pki::load_or_make(&config, now()).unwrap_err().to_string();
+    assert!(error.contains("command-key.pem: is not there; hint:"), "{error}");
+    assert!(error.contains("restore the key from a backup"), "{error}");
+    assert!(!key.exists());
+    crate::host_system::write_atomically(&key, &text, crate::host_system::Readers::Owner).unwrap();
+    Pki::load_or_make(&config, now()).unwrap();
+}
+
+#[test]
 fn of_a_request_only_the_key_is_taken() {
     let folder = tempfile::tempdir().unwrap();
     let pki = Pki::load_or_make(&config(folder.path(), &[]), now()).unwrap();
