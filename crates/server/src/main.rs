@@ -11,30 +11,47 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("edr-server: {error:#}");
-            ExitCode::FAILURE
-        }
+    let failed = |error: anyhow::Error, code: ExitCode| {
+        eprintln!("edr-server: {error:#}");
+        code
+    };
+    match read_settings() {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(config)) => match run(&config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(error, ExitCode::FAILURE),
+        },
+        // As the other programs do: 2 is for what was asked in a wrong way.
+        Err(error) => failed(error, ExitCode::from(2)),
     }
 }
 
-fn run() -> anyhow::Result<()> {
+/// `None` if all that was asked for has been printed.
+fn read_settings() -> anyhow::Result<Option<Config>> {
     let mut out = std::io::stdout();
     let resolved = match PROGRAM.read(std::env::args_os().skip(1), |name| std::env::var_os(name))? {
         Request::Run(resolved) => resolved,
-        Request::Help => return Ok(writeln!(out, "{}", PROGRAM.help())?),
-        Request::Version => return Ok(writeln!(out, "edr-server {}", env!("CARGO_PKG_VERSION"))?),
+        Request::Help => {
+            writeln!(out, "{}", PROGRAM.help())?;
+            return Ok(None);
+        }
+        Request::Version => {
+            writeln!(out, "edr-server {}", env!("CARGO_PKG_VERSION"))?;
+            return Ok(None);
+        }
     };
     if resolved.is_on("openapi") {
-        return Ok(out.write_all(server::http::document_text()?.as_bytes())?);
+        out.write_all(server::http::document_text()?.as_bytes())?;
+        return Ok(None);
     }
-    let config = Config::from_resolved(&resolved)?;
+    Ok(Some(Config::from_resolved(&resolved)?))
+}
+
+fn run(config: &Config) -> anyhow::Result<()> {
     start_log(config.debug);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start threads")?;
-    runtime.block_on(serve(&config))
+    runtime.block_on(serve(config))
 }
 
 fn start_log(debug: bool) {

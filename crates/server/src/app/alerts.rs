@@ -41,7 +41,16 @@ impl App {
     ) -> Result<AlertDetail, AppError> {
         let parsed: AlertId = id.parse().map_err(|_| AppError::not_found("alert", id))?;
         let alert = self.state.update_alert(parsed, update, &caller.name, now())?;
-        let detail = format!("status={}", alert.status);
+        // Only what was asked for; a note's text stands with the alert.
+        let asked = [
+            update.status.map(|status| format!("status={status}")),
+            update
+                .assignee
+                .as_ref()
+                .map(|_| format!("assignee={}", alert.assignee.as_deref().unwrap_or("nobody"))),
+            update.note.as_ref().map(|_| "note".to_owned()),
+        ];
+        let detail = asked.into_iter().flatten().collect::<Vec<_>>().join(" ");
         self.audit(&caller.actor(), "alert.update", id, &detail);
         self.live.tell(LiveMessage::Alert(alert.into()));
         self.alert(id)

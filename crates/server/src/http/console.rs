@@ -2,8 +2,12 @@
 //!
 //! Hashed files may be kept for ever, `index.html` must be asked for each time.
 //! Any path without an extension is a page of the console, which finds its way
-//! itself. Files that the build compressed go out so.
+//! itself; so is one that is no file but that a browser wants to show (`text/html`):
+//! ids may have dots. Files that the build compressed go out so.
 
+use std::borrow::Cow;
+
+use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use rust_embed::{EmbeddedFile, RustEmbed};
@@ -23,17 +27,27 @@ pub(crate) async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Respo
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
     }
     let path = uri.path().trim_start_matches('/');
-    let is_page = !path.rsplit('/').next().unwrap_or_default().contains('.');
-    let path = if is_page { "index.html" } else { path };
-    match find(path, &headers) {
-        Some(response) => response,
-        None if is_page => {
-            let no_store =
-                [(header::CACHE_CONTROL, "no-store"), (header::CONTENT_TYPE, "text/html; charset=utf-8")];
-            (StatusCode::NOT_FOUND, no_store, NOT_BUILT).into_response()
-        }
-        None => StatusCode::NOT_FOUND.into_response(),
+    let looks_like_file = path.rsplit('/').next().unwrap_or_default().contains('.');
+    let found = if looks_like_file { find(path, &headers) } else { None };
+    if let Some(found) = found {
+        return found;
     }
+    if looks_like_file && !wants_page(&headers) {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    find("index.html", &headers).unwrap_or_else(|| {
+        let no_store =
+            [(header::CACHE_CONTROL, "no-store"), (header::CONTENT_TYPE, "text/html; charset=utf-8")];
+        (StatusCode::NOT_FOUND, no_store, NOT_BUILT).into_response()
+    })
+}
+
+/// Browsers say so when they open a page, and not when they load a script or an image.
+fn wants_page(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|accepted| accepted.contains("text/html"))
 }
 
 fn find(path: &str, headers: &HeaderMap) -> Option<Response> {
@@ -63,7 +77,11 @@ fn answer(path: &str, file: EmbeddedFile, coding: Option<&'static str>, headers:
     let mut response = if unchanged {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        file.data.into_owned().into_response()
+        match file.data {
+            // Not a copy for each who asks.
+            Cow::Borrowed(data) => Bytes::from_static(data).into_response(),
+            Cow::Owned(data) => data.into_response(),
+        }
     };
     let out = response.headers_mut();
     out.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(path)));

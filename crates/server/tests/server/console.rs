@@ -1,10 +1,17 @@
 //! The console's files and the headers around them.
 
+use std::path::Path;
+
 use http_body_util::Full;
 use hyper::Request;
 use hyper::body::Bytes;
 
 use crate::running::Running;
+
+/// The server was built with what is there.
+fn console_is_built() -> bool {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../console/dist/index.html").exists()
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_carry_the_strict_policy_and_the_api_is_never_cached() {
@@ -12,10 +19,17 @@ async fn pages_carry_the_strict_policy_and_the_api_is_never_cached() {
     let api = running.stranger();
     let get =
         |path: &str| Request::get(path).header("host", "localhost").body(Full::<Bytes>::default()).unwrap();
-    for path in ["/", "/alerts/some-id"] {
-        let page = api.answer(get(path)).await;
-        // 404 with a hint where the console was not built.
-        assert!(matches!(page.status, 200 | 404), "{path}: {}", page.status);
+    for path in ["/", "/alerts/some-id", "/rules/my.rule"] {
+        let mut request = get(path);
+        request.headers_mut().insert("accept", "text/html,application/xhtml+xml,*/*;q=0.8".parse().unwrap());
+        let page = api.answer(request).await;
+        if console_is_built() {
+            assert_eq!(page.status, 200, "{path}");
+            assert!(page.text.contains("/assets/"), "{path}: {}", page.text);
+        } else {
+            assert_eq!(page.status, 404, "{path}");
+            assert!(page.text.contains("The console is not in this server"), "{path}: {}", page.text);
+        }
         assert!(page.headers["content-type"].to_str().unwrap().starts_with("text/html"), "{path}");
         let policy = page.headers["content-security-policy"].to_str().unwrap();
         for part in [
@@ -29,7 +43,9 @@ async fn pages_carry_the_strict_policy_and_the_api_is_never_cached() {
         assert_eq!(page.headers["x-content-type-options"], "nosniff");
         assert!(page.headers.contains_key("strict-transport-security"));
     }
-    assert_eq!(api.answer(get("/assets/none.js")).await.status, 404);
+    for file in ["/assets/none.js", "/rules/my.rule"] {
+        assert_eq!(api.answer(get(file)).await.status, 404, "{file}: a script must not get a page");
+    }
     for path in ["/../Cargo.toml", "/..%2f..%2fetc%2fpasswd", "/%00.js", "//etc/passwd"] {
         let status = api.answer(get(path)).await.status;
         assert!(matches!(status, 200 | 400 | 404), "{path}: {status}");
@@ -51,6 +67,7 @@ async fn hashed_files_are_kept_for_ever_and_go_out_compressed() {
     let Some(script) =
         page.text.split('"').find(|part| part.starts_with("/assets/") && part.ends_with(".js"))
     else {
+        assert!(!console_is_built(), "{}", page.text);
         println!("skipped: this server was built without the console");
         return;
     };

@@ -208,6 +208,12 @@ async fn a_detection_becomes_an_alert_with_its_receipt_and_is_seen_live() {
     assert_eq!(detail["matched"], json!(["name contains 'xmr'"]));
     assert_eq!(detail["event"]["process"]["name"], "xmrig");
 
+    // The audit log says what was asked for, and no more.
+    assert_eq!(admin.patch(&path, json!({ "note": "looked at it" })).await.status, 200);
+    let audit = admin.get("/audit?limit=10").await.json;
+    let row = &audit["items"][0];
+    assert_eq!((&row["what"], &row["detail"]), (&json!("alert.update"), &json!("note")), "{audit}");
+
     let closing = admin.patch(&path, json!({ "status": "closed" })).await;
     assert_eq!(closing.status, 422, "closing needs a reason: {}", closing.json);
     let closed = admin
@@ -216,7 +222,7 @@ async fn a_detection_becomes_an_alert_with_its_receipt_and_is_seen_live() {
             json!({ "status": "closed", "close_reason": "benign", "assignee": "admin", "note": "a test" }),
         )
         .await;
-    assert_eq!((closed.status, &closed.json["notes"][0]["text"]), (200, &json!("a test")), "{}", closed.json);
+    assert_eq!((closed.status, &closed.json["notes"][1]["text"]), (200, &json!("a test")), "{}", closed.json);
     let dashboard = admin.get("/dashboard").await.json;
     assert_eq!(dashboard["hosts"], json!({ "total": 1, "online": 1, "offline": 0 }));
     assert_eq!(dashboard["recent_alerts"][0]["status"], "closed");
