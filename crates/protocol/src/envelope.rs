@@ -113,7 +113,9 @@ pub enum OpenError {
     WrongSender,
     /// It is sealed for another RSA key than this server's. Not the batch's fault:
     /// the operator has changed the key, and the batch is good under the old one.
-    #[error("the envelope is sealed for another key; hint: start the server with the private key that this agent was enrolled with")]
+    #[error(
+        "the envelope is sealed for another key; hint: start the server with the private key that this agent was enrolled with"
+    )]
     OtherKey,
     /// The seal does not hold: something was changed. Deliberately says no more.
     #[error("the envelope could not be opened")]
