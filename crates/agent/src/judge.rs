@@ -5,8 +5,8 @@ use std::sync::mpsc;
 
 use event_model::{
     ActionKind, Detection, DetectionId, EventBody, EventHeader, EventRecord, EventType, Field, FieldSource,
-    ProcessSummary, ReceiptState, ResponseMode, ResponseReceipt, ResponseTarget, RuleReference, Timestamp,
-    ValueRef,
+    ProcessSummary, ReceiptState, ResponseMode, ResponseReceipt, ResponseTarget, RuleId, RuleReference,
+    Timestamp, ValueRef,
 };
 use response::{Guards, Plan, Target, Terminator};
 use rule_engine::{Phase, RuleHead};
@@ -127,8 +127,10 @@ impl Judge {
         if self.caution == Caution::SafeMode {
             return;
         }
-        let plan =
-            Plan { detection_id: condemned_by, target: target.clone(), grace: std::time::Duration::ZERO };
+        // Every hunt has a budget of its own: the forks must not use up what the rule has for others.
+        let rule_id = RuleId::new(format!("forks of {}", condemned_by.as_uuid()));
+        let (target, grace) = (target.clone(), std::time::Duration::ZERO);
+        let plan = Plan { detection_id: condemned_by, rule_id, target, grace };
         match self.guards.authorise(plan, ResponseMode::Auto) {
             Ok(authorised) => self.terminator.act(authorised),
             Err(refused) => self.tell(refused.1),
@@ -162,7 +164,8 @@ impl Judge {
                     self.refuse(detection_id, action, target, reason.to_owned());
                 }
                 ActionKind::TerminateProcess => {
-                    let plan = Plan { detection_id, target: target.clone(), grace: rule.terminate_grace };
+                    let (rule_id, target, grace) = (rule.id.clone(), target.clone(), rule.terminate_grace);
+                    let plan = Plan { detection_id, rule_id, target, grace };
                     match self.guards.authorise(plan, rule.mode) {
                         Ok(authorised) => self.terminator.act(authorised),
                         Err(refused) => self.tell(refused.1),

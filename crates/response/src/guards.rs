@@ -4,24 +4,23 @@
 //! kernel, the agent with its ancestors, and the system services that a host can't
 //! be reached or used without. A service is known by device and inode of its
 //! executable at its standard, root-owned path: a name alone would let a miner
-//! called `sshd` go free.
+//! called `sshd` go free. And it is protected only while it runs as root (real and
+//! effective user 0, as seen from the initial user namespace): anyone may start a
+//! service's file with a library of his own in it (`LD_PRELOAD`), but not as root. The
+//! price is that helpers of a service that run as another user are not protected; a
+//! rule that acts on its own and names one of them ends it.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use event_model::{ReceiptState, ResponseMode, ResponseReceipt};
 
+use crate::breaker::{Breaker, Limit};
 use crate::plan::{Plan, Target};
 use crate::proc;
-
-/// Automatic actions on one host in any minute. Past it a breaker refuses: a rule
-/// that matches this often is more likely wrong than right.
-pub const MAX_AUTOMATIC_PER_MINUTE: usize = 60;
-
-const MINUTE: Duration = Duration::from_secs(60);
 
 /// Services that are never ended, wherever of these folders they are installed.
 const PROTECTED_SERVICES: &[&str] = &[
@@ -38,13 +37,11 @@ const PROTECTED_SERVICES: &[&str] = &[
     "NetworkManager",
     "agetty",
     "auditd",
-    "conmon",
     "containerd",
     "containerd-shim-runc-v2",
     "crio",
     "cron",
     "crond",
-    "crun",
     "dbus-broker",
     "dbus-broker-launch",
     "dbus-daemon",
@@ -58,9 +55,7 @@ const PROTECTED_SERVICES: &[&str] = &[
     "libvirtd",
     "login",
     "polkitd",
-    "qemu-system-x86_64",
     "rsyslogd",
-    "runc",
     "sshd",
     "udevd",
     "wpa_supplicant",
@@ -99,10 +94,8 @@ pub enum Refusal {
         reason: &'static str,
     },
     /// Too many actions.
-    #[error(
-        "{MAX_AUTOMATIC_PER_MINUTE} automatic actions in a minute on this host are the limit; hint: look whether a rule matches too much"
-    )]
-    Breaker,
+    #[error("{0} in a minute are the limit; hint: look whether the rule matches too much")]
+    Breaker(Limit),
 }
 
 /// A plan that may be carried out. Only [`Guards::authorise`] makes one.
@@ -131,7 +124,7 @@ pub struct Guards {
     /// PID and start in clock ticks of the agent and its ancestors.
     lineage: Vec<(u32, u64)>,
     services: HashSet<(u64, u64)>,
-    recent: VecDeque<Instant>,
+    breaker: Breaker,
 }
 
 impl Guards {
@@ -147,7 +140,7 @@ impl Guards {
             lineage.push((next, stat.start_ticks));
             next = stat.parent;
         }
-        let mut guards = Self { lineage, services: HashSet::new(), recent: VecDeque::new() };
+        let mut guards = Self { lineage, services: HashSet::new(), breaker: Breaker::default() };
         guards.refresh();
         guards
     }
@@ -162,7 +155,9 @@ impl Guards {
             let folder = exe.parent().map(PathBuf::from).unwrap_or_default();
             [exe, folder.join("edr-server")]
         });
-        self.services.extend(standard.chain(beside).filter_map(|path| identity_of_service(&path)));
+        let standard: HashSet<PathBuf> = standard.collect();
+        let services = services_at(&standard).chain(beside);
+        self.services.extend(services.filter_map(|path| identity_of_service(&path)));
     }
 
     /// Whether `plan` may be carried out in `mode`.
@@ -187,15 +182,7 @@ impl Guards {
         if mode != ResponseMode::Auto {
             return Some(Refusal::Mode { mode, plan: plan.describe() });
         }
-        let now = Instant::now();
-        while self.recent.front().is_some_and(|at| now.duration_since(*at) >= MINUTE) {
-            self.recent.pop_front();
-        }
-        if self.recent.len() >= MAX_AUTOMATIC_PER_MINUTE {
-            return Some(Refusal::Breaker);
-        }
-        self.recent.push_back(now);
-        None
+        self.breaker.admit(&plan.rule_id, plan.target.image, Instant::now()).err().map(Refusal::Breaker)
     }
 
     fn protected(&self, target: &Target) -> Option<&'static str> {
@@ -214,7 +201,8 @@ impl Guards {
         }
         // As observed, and as it is now: the process may have begun to run another image since.
         let current = proc::image_of(pid);
-        if [target.image, current].into_iter().flatten().any(|image| self.services.contains(&image)) {
+        let mut images = [target.image, current].into_iter().flatten();
+        if images.any(|image| self.services.contains(&image)) && proc::runs_as_root(pid) {
             return Some("it is a system service");
         }
         if current.is_none() && proc::stat(pid).is_some_and(|stat| stat.kernel_thread) {
@@ -222,6 +210,13 @@ impl Guards {
         }
         None
     }
+}
+
+/// The files at these paths. A link may lead to a file of many names (busybox):
+/// that one is no service.
+fn services_at(standard: &HashSet<PathBuf>) -> impl Iterator<Item = PathBuf> {
+    let resolved = standard.iter().filter_map(|path| path.canonicalize().ok());
+    resolved.filter(|path| standard.contains(path))
 }
 
 /// Device and inode of a service's executable, if only root can have put it there.
@@ -234,6 +229,19 @@ fn identity_of_service(path: &Path) -> Option<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_to_a_file_of_many_names_protects_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().canonicalize().unwrap().join(name);
+        fs::write(path("busybox"), "").unwrap();
+        fs::write(path("systemd"), "").unwrap();
+        std::os::unix::fs::symlink(path("busybox"), path("getty")).unwrap();
+        std::os::unix::fs::symlink(path("systemd"), path("init")).unwrap();
+        let standard = ["getty", "init", "systemd"].map(path).into();
+        let found: HashSet<PathBuf> = services_at(&standard).collect();
+        assert_eq!(found, HashSet::from([path("systemd")]));
+    }
 
     #[test]
     fn a_service_is_known_by_its_file_only_if_root_alone_can_write_it() {

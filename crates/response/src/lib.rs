@@ -13,12 +13,14 @@
 
 #![deny(missing_docs)]
 
+mod breaker;
 mod guards;
 mod plan;
 mod proc;
 mod prove;
 mod terminate;
 
-pub use guards::{Authorised, Guards, MAX_AUTOMATIC_PER_MINUTE, Refusal, Refused};
+pub use breaker::{Limit, MAX_AUTOMATIC_PER_MINUTE, MAX_IMAGES_ON_HOST_PER_MINUTE};
+pub use guards::{Authorised, Guards, Refusal, Refused};
 pub use plan::{Plan, Target};
 pub use terminate::{Clock, Terminator};

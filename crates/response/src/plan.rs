@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use event_model::{
     ActionKind, DetectionId, ProcessEntityId, ReceiptState, ReceiptStep, ResponseReceipt, ResponseTarget,
+    RuleId,
 };
 use uuid::Uuid;
 
@@ -25,6 +26,8 @@ pub struct Target {
 pub struct Plan {
     /// The detection that asks for it.
     pub detection_id: DetectionId,
+    /// The rule that asks for it.
+    pub rule_id: RuleId,
     /// Whom.
     pub target: Target,
     /// How long the process may take to end by itself; zero for force at once.

@@ -23,6 +23,12 @@ impl Stat {
     }
 }
 
+/// Whether a start in ticks, as /proc shows it, may be this one in nanoseconds.
+pub(crate) fn same_ticks(ticks: u64, start_ns: u64) -> bool {
+    // USER_HZ is 100 on every Linux that this builds for.
+    ticks.abs_diff(start_ns / 10_000_000) <= 1
+}
+
 /// The process's stat; `None` if there is no such process.
 pub(crate) fn stat(pid: u32) -> Option<Stat> {
     parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
@@ -38,6 +44,17 @@ fn parse(text: &str) -> Option<Stat> {
         kernel_thread: fields.get(6)?.parse::<u64>().ok()? & KERNEL_THREAD != 0,
         start_ticks: fields.get(19)?.parse().ok()?,
     })
+}
+
+/// Whether real and effective user are root, and not merely within a user
+/// namespace; false if there is no such process.
+pub(crate) fn runs_as_root(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|text| is_of_root(&text))
+}
+
+fn is_of_root(status: &str) -> bool {
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    ids.is_some_and(|ids| ids.split_ascii_whitespace().take(2).eq(["0", "0"]))
 }
 
 /// Device and inode of the image that the process runs; `None` for kernel threads and ended processes.
@@ -61,6 +78,14 @@ mod tests {
         let expected = Stat { state: b'S', parent: 7, kernel_thread: true, start_ticks: 987 };
         assert_eq!(parse(text), Some(expected));
         assert_eq!(parse("42 (x) R"), None);
+    }
+
+    #[test]
+    fn root_is_who_is_it_really_and_in_effect() {
+        assert!(is_of_root("Name:\tUid:\nUid:\t0\t0\t0\t0\n"));
+        assert!(!is_of_root("Name:\tx\nUid:\t1000\t0\t0\t0\n"), "a setuid program");
+        assert!(!is_of_root("Name:\tx\nUid:\t0\t65534\t0\t0\n"));
+        assert!(!is_of_root(""));
     }
 
     #[test]

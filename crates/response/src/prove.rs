@@ -168,7 +168,7 @@ fn end_state(plan: &Plan) -> Result<String, String> {
             Ok(format!("process {pid} has ended, its parent has not yet waited for it"))
         }
         // The start in /proc is in ticks of 10 ms: another process if it is clearly another.
-        Some(stat) if !same_ticks(stat.start_ticks, plan.target.entity_id.start_ns()) => {
+        Some(stat) if !proc::same_ticks(stat.start_ticks, plan.target.entity_id.start_ns()) => {
             Ok(format!("process {pid} is gone, its PID is another process"))
         }
         Some(stat) => Err(format!(
@@ -176,9 +176,4 @@ fn end_state(plan: &Plan) -> Result<String, String> {
             char::from(stat.state)
         )),
     }
-}
-
-fn same_ticks(ticks: u64, start_ns: u64) -> bool {
-    // USER_HZ is 100 on every Linux that this builds for.
-    ticks.abs_diff(start_ns / 10_000_000) <= 1
 }

@@ -4,15 +4,16 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime};
 
 use event_model::{
-    BootId, DetectionId, ProcessEntityId, ReceiptState, ResponseMode, ResponseReceipt, Timestamp,
+    BootId, DetectionId, ProcessEntityId, ReceiptState, ResponseMode, ResponseReceipt, RuleId, Timestamp,
 };
-use response::{Guards, MAX_AUTOMATIC_PER_MINUTE, Plan, Refusal, Target, Terminator};
+use response::{Guards, Limit, MAX_AUTOMATIC_PER_MINUTE, Plan, Refusal, Target, Terminator};
 use sensor_api::ProcessClock;
 use uuid::Uuid;
 
@@ -60,6 +61,7 @@ impl Bench {
         let exe = format!("/proc/{pid}/exe");
         Plan {
             detection_id: DetectionId::from_uuid(Uuid::new_v4()),
+            rule_id: RuleId::new("1"),
             target: Target {
                 entity_id: ProcessEntityId::new(boot, pid, self.clock.start_ns(pid).unwrap_or(1)),
                 executable: std::fs::read_link(&exe)
@@ -258,14 +260,115 @@ fn only_mode_auto_acts_and_the_others_say_what_they_would_do() {
 }
 
 #[test]
-fn the_breaker_refuses_past_the_cap() {
+fn the_breaker_refuses_past_the_cap_and_says_which() {
     let bench = bench();
     let mut guards = Guards::of_this_host();
     // No such PID: nothing could be hit even by mistake.
-    let plan = || bench.plan(4_194_304, Duration::ZERO);
+    let plan = |inode| {
+        let mut plan = bench.plan(4_194_304, Duration::ZERO);
+        plan.target.image = Some((1, inode));
+        plan
+    };
     for _ in 0..MAX_AUTOMATIC_PER_MINUTE {
-        guards.authorise(plan(), ResponseMode::Auto).unwrap();
+        guards.authorise(plan(1), ResponseMode::Auto).unwrap();
     }
-    let refused = guards.authorise(plan(), ResponseMode::Auto).unwrap_err();
-    assert_eq!(refused.0, Refusal::Breaker);
+    let refused = guards.authorise(plan(1), ResponseMode::Auto).unwrap_err();
+    assert_eq!(refused.0, Refusal::Breaker(Limit::SameImage));
+    assert!(refused.1.reason.contains("one rule on the same image"), "{}", refused.1.reason);
+    // The decoys left room for another image, up to the rule's own limit.
+    for inode in 2..=MAX_AUTOMATIC_PER_MINUTE as u64 {
+        guards.authorise(plan(inode), ResponseMode::Auto).unwrap();
+    }
+    let refused = guards.authorise(plan(1_000), ResponseMode::Auto).unwrap_err();
+    assert_eq!(refused.0, Refusal::Breaker(Limit::Rule));
+    let mut other = plan(1_000);
+    other.rule_id = RuleId::new("another");
+    guards.authorise(other, ResponseMode::Auto).unwrap();
+}
+
+/// A service's own file, run by whom: it runs until its stdin ends.
+fn service_run_as(uid: u32) -> Option<Child> {
+    let path = Path::new("/usr/bin/dbus-daemon");
+    if !path.exists() {
+        return None;
+    }
+    let mut command = Command::new(path);
+    command.args(["--session", "--nofork", "--nosyslog", "--print-address=1"]).uid(uid).gid(uid);
+    let address = "--address=unix:tmpdir=/tmp";
+    let mut child =
+        command.arg(address).stdout(Stdio::piped()).stderr(Stdio::null()).current_dir("/").spawn().ok()?;
+    // Once it tells its address it runs and stays.
+    let mut line = String::new();
+    BufReader::new(child.stdout.take()?).read_line(&mut line).ok()?;
+    if line.is_empty() {
+        child.wait().ok()?;
+        return None;
+    }
+    Some(child)
+}
+
+#[test]
+fn a_file_of_a_service_protects_only_what_runs_as_root() {
+    if !rustix::process::getuid().is_root() {
+        eprintln!("skipped: only root can run a service as root and as nobody");
+        return;
+    }
+    let bench = bench();
+    let mut guards = Guards::of_this_host();
+    for (uid, protected) in [(65_534, false), (0, true)] {
+        let Some(mut child) = service_run_as(uid) else {
+            eprintln!("skipped: /usr/bin/dbus-daemon can't be run here");
+            return;
+        };
+        let plan = bench.plan(child.id(), Duration::ZERO);
+        assert!(plan.target.executable.ends_with("dbus-daemon"), "{}", plan.target.executable);
+        let answer = guards.authorise(plan, ResponseMode::Auto);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        match answer {
+            Ok(_) => assert!(!protected, "as {uid}"),
+            Err(refused) => {
+                assert!(protected, "as {uid}: {}", refused.1.reason);
+                assert!(refused.1.reason.contains("system service"), "{}", refused.1.reason);
+            }
+        }
+    }
+}
+
+/// A sensor whose map of processes was full.
+struct Unknowing;
+
+impl ProcessClock for Unknowing {
+    fn start_ns(&self, _: u32) -> Option<u64> {
+        None
+    }
+
+    fn precision_ns(&self) -> u64 {
+        1
+    }
+}
+
+#[test]
+fn a_live_process_that_the_sensor_does_not_know_is_told_by_proc() {
+    let (sender, receipts) = mpsc::channel();
+    let clock = Arc::new(|| Timestamp::from_nanos(0));
+    let terminator = Terminator::new(Arc::new(Unknowing), clock, sender).unwrap();
+    let bench = Bench { terminator, receipts, clock: ProcClock { precision_ns: 1 } };
+
+    let mut innocent = sleeper();
+    let mut plan = bench.plan(innocent.id(), Duration::ZERO);
+    plan.target.image = Some((1, 1));
+    let receipt = bench.act(plan);
+    assert!(receipt.reason.contains("another process"), "{}", receipt.reason);
+    let mut plan = bench.plan(innocent.id(), Duration::ZERO);
+    let target = plan.target.entity_id;
+    let boot = BootId::from_uuid(Uuid::from_u128(1));
+    plan.target.entity_id = ProcessEntityId::new(boot, target.pid(), target.start_ns() - 50_000_000);
+    let receipt = bench.act(plan);
+    assert!(receipt.reason.contains("another process"), "{}", receipt.reason);
+    assert_eq!(innocent.try_wait().unwrap(), None, "the innocent lives");
+
+    let receipt = bench.act(bench.plan(innocent.id(), Duration::ZERO));
+    assert_eq!(receipt.state, ReceiptState::Verified, "{}", receipt.reason);
+    assert_eq!(innocent.wait().unwrap().signal(), Some(9));
 }
