@@ -1,16 +1,24 @@
 //! Reading requests: bodies, queries and ids, each refusal as a problem.
 
-use axum::body::Bytes;
+use std::time::Duration;
+
+use axum::body::{Bytes, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::header;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use super::problem::ApiError;
-use crate::app::AppError;
+use crate::app::{AppError, Caller};
 
 /// Largest body of a request; the largest good one is a rule of 64 KiB.
 pub(crate) const MAX_BODY_BYTES: usize = 256 * 1024;
+
+/// Largest body of one who has not signed in: a name and a password.
+const MAX_PUBLIC_BODY_BYTES: usize = 8 * 1024;
+/// How long that may take to come.
+const PUBLIC_BODY_TIME: Duration = Duration::from_secs(10);
 
 /// A JSON body. Refused when it is not marked as JSON (so that a form of another
 /// site can't send one), too large, or has unknown keys.
@@ -26,9 +34,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         if !mime.is_some_and(|mime| mime.eq_ignore_ascii_case("application/json")) {
             return Err(AppError::NotJson.into());
         }
-        let bytes = Bytes::from_request(request, state)
-            .await
-            .map_err(|_| AppError::TooLarge { maximum: MAX_BODY_BYTES })?;
+        let bytes = if request.extensions().get::<Caller>().is_some() {
+            Bytes::from_request(request, state)
+                .await
+                .map_err(|_| AppError::TooLarge { maximum: MAX_BODY_BYTES })?
+        } else {
+            timeout(PUBLIC_BODY_TIME, to_bytes(request.into_body(), MAX_PUBLIC_BODY_BYTES))
+                .await
+                .map_err(|_| AppError::BadBody("it took too long to come".to_owned()))?
+                .map_err(|_| AppError::TooLarge { maximum: MAX_PUBLIC_BODY_BYTES })?
+        };
         let body = serde_json::from_slice(&bytes).map_err(|error| AppError::BadBody(error.to_string()))?;
         Ok(Self(body))
     }

@@ -1,8 +1,9 @@
 //! Signing in, sessions, users, tokens.
 
+use http_body_util::BodyExt as _;
 use serde_json::json;
 
-use crate::running::Running;
+use crate::running::{PATIENCE, Running};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_password_opens_only_the_way_to_an_own_one() {
@@ -105,6 +106,23 @@ async fn an_api_token_works_until_it_is_removed() {
     running.stop().await;
 }
 
+/// What is live ends with the right to see it, also for a script.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_live_stream_of_a_removed_token_ends() {
+    let running = Running::start().await;
+    let admin = running.administrator().await;
+    let made = admin.post("/api-tokens", json!({ "name": "script", "role": "viewer", "ttl_days": 1 })).await;
+    let script = admin.with_token(made.json["token"].as_str().unwrap());
+    let live = script.send(script.request("GET", "/events/stream", None)).await;
+    assert_eq!(live.status(), 200);
+    let id = made.json["id"].as_str().unwrap();
+    assert_eq!(admin.delete(&format!("/api-tokens/{id}")).await.status, 204);
+    let mut body = live.into_body();
+    let end = async { while let Some(Ok(_)) = body.frame().await {} };
+    tokio::time::timeout(PATIENCE, end).await.expect("the stream ends");
+    running.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn other_sites_forms_and_large_bodies_are_refused() {
     let running = Running::start().await;
@@ -118,6 +136,8 @@ async fn other_sites_forms_and_large_bodies_are_refused() {
     assert_eq!(admin.answer(form).await.code(), "not_json");
     let large = json!({ "text": "x".repeat(300_000) });
     assert_eq!(admin.post("/rules/check", large).await.code(), "too_large");
+    let large = json!({ "username": "admin", "password": "x".repeat(10_000) });
+    assert_eq!(running.stranger().post("/session", large).await.code(), "too_large");
     assert_eq!(admin.get("/events?limit=501").await.code(), "invalid");
     assert_eq!(admin.get("/events?nonsense=1").await.code(), "invalid");
     assert_eq!(admin.get("/events?field=procces.name:x").await.status, 422);
