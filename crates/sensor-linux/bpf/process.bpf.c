@@ -77,9 +77,12 @@ struct {
 	__type(value, struct ledger);
 } ledger SEC(".maps");
 
-/* PID to start of every live process: which life of a PID it is. */
+/* PID to start of every live process: which life of a PID it is. Made as large
+ * as the host's processes can become many, and filled only as they do. A process
+ * that finds no room is looked up in /proc by who wants to act on it. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 65536);
 	__type(key, u32);
 	__type(value, u64);

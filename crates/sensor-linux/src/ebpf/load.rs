@@ -60,6 +60,17 @@ fn ring_size(bytes: u32) -> u32 {
     bytes.clamp(page, 1 << 30).next_power_of_two()
 }
 
+/// How many processes there can be at once. A map is limited by it, not filled: an
+/// entry takes memory only while its process lives, and a place without one 16 bytes.
+fn most_processes() -> u32 {
+    let limit = |name: &str| -> Option<u32> {
+        std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok()?.trim().parse().ok()
+    };
+    // PIDs are given in plenty on every host; how many threads there may be follows its memory.
+    let limits = [limit("pid_max"), limit("threads-max")];
+    limits.into_iter().flatten().min().unwrap_or(0).clamp(65_536, 4 << 20)
+}
+
 /// What goes with pinned programs that this version can't go on with.
 fn given_up(maps: &Maps) -> Vec<Observed> {
     let now = now_ns();
@@ -196,6 +207,8 @@ fn load(ring_bytes: u32) -> Result<Object, libbpf_rs::Error> {
     for mut map in open.maps_mut() {
         if map.name() == "ring" {
             map.set_max_entries(ring_bytes)?;
+        } else if map.name() == "clock" {
+            map.set_max_entries(most_processes())?;
         }
     }
     open.load()
@@ -326,5 +339,25 @@ fn unavailable(doing: &'static str, error: &libbpf_rs::Error) -> SensorError {
         sensor: SENSOR,
         reason: format!("{doing}: {because} ({})", chain(error)),
         hint,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_has_room_for_every_process_and_takes_memory_only_for_live_ones() {
+        let object = match load(4_096) {
+            Ok(object) => object,
+            Err(error) => return eprintln!("skipped: BPF programs can't be loaded here: {error}"),
+        };
+        let clock = object.maps().find(|map| map.name() == "clock").unwrap();
+        let info = clock.info().unwrap().info;
+        assert_eq!((info.max_entries, info.map_flags & 1), (most_processes(), 1));
+        let number = |name: &str| -> u32 {
+            std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap().trim().parse().unwrap()
+        };
+        assert!(info.max_entries >= number("pid_max").min(number("threads-max")).min(4 << 20));
     }
 }
