@@ -21,7 +21,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Code;
 
 use crate::agent::Agent;
-use crate::running::{PATIENCE, Running, eventually};
+use crate::running::{PATIENCE, Place, Running, eventually};
 
 async fn all_of(stream: &mut TcpStream) -> Vec<u8> {
     let mut answer = Vec::new();
@@ -89,13 +89,13 @@ async fn headers_past_the_limit_are_refused() {
     running.stop().await;
 }
 
-type Body = StreamBody<UnboundedReceiverStream<Result<Frame<Bytes>, Infallible>>>;
+pub(crate) type Body = StreamBody<UnboundedReceiverStream<Result<Frame<Bytes>, Infallible>>>;
 
 /// A connection of HTTP/2 without a certificate.
-async fn stranger_http2(running: &Running) -> Option<SendRequest<Body>> {
-    let mut tls = client_config(ServerTrust::Certificates(vec![running.ca.clone()]), None).unwrap();
+pub(crate) async fn stranger_http2(place: &Place) -> Option<SendRequest<Body>> {
+    let mut tls = client_config(ServerTrust::Certificates(vec![place.ca.clone()]), None).unwrap();
     tls.alpn_protocols = vec![b"h2".to_vec()];
-    let stream = TcpStream::connect(running.address).await.ok()?;
+    let stream = TcpStream::connect(place.address).await.ok()?;
     let connector = TlsConnector::from(Arc::new(tls));
     let stream = connector.connect("localhost".try_into().unwrap(), stream).await.ok()?;
     let (sender, connection) =
@@ -105,7 +105,7 @@ async fn stranger_http2(running: &Running) -> Option<SendRequest<Body>> {
 }
 
 /// A call of the link with a body that never ends, and the way to add to it.
-fn endless_call(
+pub(crate) fn endless_call(
     call: &str,
     begin: Vec<u8>,
 ) -> (Request<Body>, UnboundedSender<Result<Frame<Bytes>, Infallible>>) {

@@ -5,14 +5,17 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use hyper::body::{Bytes, Frame};
 use protocol::link::AgentMessage;
 use protocol::link::agent_message::Message as FromAgent;
 use protocol::link::server_message::Message as ToAgent;
 use rustix::process::{Pid, Signal};
 use rustls_pki_types::pem::PemObject as _;
+use tokio::task::JoinHandle;
 
 use crate::agent::Agent;
 use crate::api::Api;
+use crate::hostile::{endless_call, stranger_http2};
 use crate::running::Place;
 
 struct Program {
@@ -38,6 +41,13 @@ impl Program {
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap());
         Self { child, lines }
+    }
+
+    /// In KiB.
+    fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
     fn line(&mut self) -> String {
@@ -138,6 +148,43 @@ async fn nothing_acknowledged_is_lost_and_nothing_doubled_over_kill_9() {
         histogram.as_array().unwrap().iter().map(|bucket| bucket["count"].as_u64().unwrap()).sum();
     assert_eq!(counted, all);
     println!("{kills} kills, {all} events, none lost, none doubled");
+}
+
+/// 64 calls without a certificate, each with 16 MiB that are sent and then more promised.
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_bytes_are_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("rampart.db").display().to_string();
+    let (program, address) = Program::start_on("127.0.0.1:0", &db);
+    let ca = std::fs::read(folder.path().join("ca.pem")).unwrap();
+    let ca = rustls_pki_types::CertificateDer::from_pem_slice(&ca).unwrap().to_vec();
+    let place = Place { address, ca };
+    let before = program.resident();
+    let piece = Bytes::from(vec![7; 1 << 20]);
+    let mut calls = Vec::new();
+    for number in 0..64 {
+        let mut connection = stranger_http2(&place).await.unwrap();
+        // Some claim too much, the others what is just allowed, and never end.
+        let claimed: u32 = if number % 2 == 0 { 16 << 20 } else { 64 << 10 };
+        let (request, more) = endless_call("Enroll", [&[0][..], &claimed.to_be_bytes()].concat());
+        let sent = if number % 2 == 0 { piece.clone() } else { piece.slice(..60 << 10) };
+        for _ in 0..if number % 2 == 0 { 16 } else { 1 } {
+            more.send(Ok(Frame::data(sent.clone()))).unwrap();
+        }
+        let answer = tokio::spawn(async move {
+            let answer = connection.send_request(request).await;
+            drop(more);
+            answer.is_ok()
+        });
+        calls.push(answer);
+    }
+    let mut most = 0;
+    while !calls.iter().all(JoinHandle::is_finished) {
+        most = most.max(program.resident());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    println!("resident: {before} KiB before, {most} KiB at most");
+    assert!(most < before + 64 * 1024, "{before} KiB before, {most} KiB at most");
 }
 
 #[test]
