@@ -18,6 +18,7 @@
 #![deny(missing_docs)]
 
 mod codec;
+mod disk;
 mod queue;
 mod reader;
 mod segment;

@@ -4,17 +4,21 @@ use std::collections::VecDeque;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, MutexGuard};
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::SpoolError;
 use crate::codec::{BatchHeader, HEADER_LEN, MAX_NOTE, MAX_PAYLOAD, encode};
+use crate::disk::Disk;
 use crate::reader::{Reader, damage_between, whole_batch};
 use crate::segment::{Found, body, id_of, look, path_of};
 use crate::state::{LastBatch, Loss, LossReason, State, sync_dir};
 use crate::syncer::Syncer;
+
+/// At most half of the limit, or so much in a small spool, may wait to be deleted.
+const MAX_RETIRED: u64 = 64 << 20;
 
 /// Limits of a spool.
 #[derive(Debug, Clone, Copy)]
@@ -54,19 +58,18 @@ pub(crate) struct Inner {
     pub(crate) segments: VecDeque<Segment>,
     pub(crate) state: State,
     next_id: u64,
-    /// Acknowledged or given up, but not deleted yet.
-    retired: Vec<u64>,
+    /// Acknowledged or given up, but not deleted yet: number and length.
+    pub(crate) retired: Vec<(u64, u64)>,
+    /// The state on disk is behind, and someone waits for it.
+    pub(crate) unstored: bool,
 }
 
 /// A bounded, crash-safe queue of sealed batches in a directory.
 pub struct Spool {
-    dir: PathBuf,
+    disk: Arc<Disk>,
     dir_file: Arc<File>,
     max_bytes: u64,
     segment_bytes: u64,
-    inner: Mutex<Inner>,
-    /// Held while the state file is written, so that a newer state is never overwritten by an older.
-    state_file: Mutex<()>,
     syncer: Syncer,
     _lock: File,
 }
@@ -86,18 +89,18 @@ impl Spool {
             .map_err(|_| SpoolError::Locked { path: dir.to_owned() })?;
         let dir_file = Arc::new(File::open(dir).map_err(SpoolError::io("opening", dir))?);
         let (inner, recovery) = recover(dir)?;
-        let syncer = Syncer::start().map_err(SpoolError::io("starting the sync thread for", dir))?;
+        let disk = Arc::new(Disk::new(dir.to_owned(), inner));
+        disk.delete_retired()?;
+        let syncer =
+            Syncer::start(disk.clone()).map_err(SpoolError::io("starting the sync thread for", dir))?;
         let spool = Self {
-            dir: dir.to_owned(),
+            disk,
             dir_file,
             max_bytes: options.max_bytes,
             segment_bytes: options.segment_bytes.min(options.max_bytes / 4),
-            inner: Mutex::new(inner),
-            state_file: Mutex::new(()),
             syncer,
             _lock: lock,
         };
-        spool.delete_retired()?;
         Ok((spool, recovery))
     }
 
@@ -105,6 +108,8 @@ impl Spool {
     /// `note` comes back with [`last`](Self::last).
     ///
     /// At the size limit the oldest segments are given up and stand in [`losses`](Self::losses).
+    /// Their files go a moment later, from another thread: this one never waits for the
+    /// disk to sync. (A kill -9 in between brings what was given up back.)
     ///
     /// # Errors
     /// [`SpoolError::Io`], for example with no space left: nothing of the batch stays,
@@ -116,7 +121,17 @@ impl Spool {
         }
         let bytes = encode(header, note, payload);
         let mut inner = self.lock();
+        let full = inner.bytes() + size > self.max_bytes;
+        if full && inner.retired_bytes() > (self.max_bytes / 2).max(MAX_RETIRED) {
+            let source = io::ErrorKind::StorageFull.into();
+            return Err(SpoolError::io("waiting for old segments to be deleted from", &self.disk.dir)(
+                source,
+            ));
+        }
         while inner.bytes() + size > self.max_bytes && inner.give_up_oldest() {}
+        if !inner.retired.is_empty() {
+            self.syncer.tidy();
+        }
         let full = inner
             .segments
             .back()
@@ -125,7 +140,7 @@ impl Spool {
             self.add_segment(&mut inner)?;
         }
         let Some(active) = inner.segments.back_mut() else { return Ok(()) };
-        let path = path_of(&self.dir, active.id);
+        let path = path_of(&self.disk.dir, active.id);
         if let Err(error) = active.file.write_all_at(&bytes, active.len) {
             active.closed = active.file.set_len(active.len).is_err();
             return Err(SpoolError::io("appending to", path)(error));
@@ -134,9 +149,7 @@ impl Spool {
         active.len += size;
         self.syncer.soon(&active.file);
         inner.state.last = Some(LastBatch { header: *header, note: note.to_vec(), place });
-        let given_up = !inner.retired.is_empty();
-        drop(inner);
-        if given_up { self.delete_retired() } else { Ok(()) }
+        Ok(())
     }
 
     /// The last batch that was appended, also after it was acknowledged and deleted.
@@ -158,11 +171,11 @@ impl Spool {
         let mut inner = self.lock();
         inner
             .advance(|header| header.boot_id == boot_id && header.last_sequence() <= last_sequence)
-            .map_err(SpoolError::io("reading", &self.dir))?;
+            .map_err(SpoolError::io("reading", &self.disk.dir))?;
         inner.retire_acknowledged(self.segment_bytes / 8);
         let retired = !inner.retired.is_empty();
         drop(inner);
-        if retired { self.delete_retired() } else { Ok(()) }
+        if retired { self.disk.delete_retired() } else { Ok(()) }
     }
 
     /// What was given up and not yet [reported](Self::losses_reported).
@@ -170,13 +183,18 @@ impl Spool {
         self.lock().state.losses.clone()
     }
 
-    /// These losses stand in a record that has been appended.
+    /// These losses stand in a record that has been appended. Written to disk a moment
+    /// later, from another thread; a crash before that makes them be reported again.
     ///
     /// # Errors
-    /// [`SpoolError::Io`]: after a restart they may be reported again.
+    /// [`SpoolError::Io`] if the last such write failed; it is tried again.
     pub fn losses_reported(&self, losses: &[Loss]) -> Result<(), SpoolError> {
-        self.lock().state.reported(losses);
-        self.store_state()
+        let mut inner = self.lock();
+        inner.state.reported(losses);
+        inner.unstored = true;
+        drop(inner);
+        self.syncer.tidy();
+        self.disk.take_failure().map_or(Ok(()), Err)
     }
 
     /// Size of all segments in bytes.
@@ -196,16 +214,16 @@ impl Spool {
     /// [`SpoolError::Io`] if the state could not be written.
     pub fn sync(&self) -> Result<(), SpoolError> {
         self.syncer.now();
-        self.store_state()
+        self.disk.store_state()
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.disk.lock()
     }
 
     fn add_segment(&self, inner: &mut Inner) -> Result<(), SpoolError> {
         let id = inner.next_id;
-        let path = path_of(&self.dir, id);
+        let path = path_of(&self.disk.dir, id);
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
         let file = Arc::new(file.map_err(SpoolError::io("making", path))?);
         self.syncer.soon(&self.dir_file);
@@ -213,36 +231,15 @@ impl Spool {
         inner.segments.push_back(Segment { id, file, len: 0, closed: false });
         Ok(())
     }
-
-    fn store_state(&self) -> Result<(), SpoolError> {
-        let _writing = self.state_file.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = self.lock().state.clone();
-        state.store(&self.dir)
-    }
-
-    /// Deletes segments that nobody needs: cursor first, durable, then the files.
-    fn delete_retired(&self) -> Result<(), SpoolError> {
-        let retired = self.lock().retired.clone();
-        if retired.is_empty() {
-            return Ok(());
-        }
-        self.store_state()?;
-        for id in &retired {
-            let path = path_of(&self.dir, *id);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(SpoolError::io("deleting", path)(error));
-                }
-                _ => self.lock().retired.retain(|other| other != id),
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Inner {
     fn bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.len).sum()
+    }
+
+    fn retired_bytes(&self) -> u64 {
+        self.retired.iter().map(|(_, len)| len).sum()
     }
 
     /// Moves the cursor over batches for which `pass` holds, and over damage in front of them.
@@ -275,7 +272,7 @@ impl Inner {
             if !passed || (is_last && first.len < keep_below.max(1)) {
                 return;
             }
-            self.retired.push(first.id);
+            self.retired.push((first.id, first.len));
             self.segments.pop_front();
         }
     }
@@ -290,7 +287,8 @@ impl Inner {
             }
             self.state.cursor = (oldest.id + 1, 0);
         }
-        self.retired.push(oldest.id);
+        self.retired.push((oldest.id, oldest.len));
+        self.unstored = true;
         true
     }
 }
@@ -360,7 +358,8 @@ fn recover(dir: &Path) -> Result<(Inner, Recovery), SpoolError> {
         state.cursor = (ids.first().copied().unwrap_or(next_id), 0);
     }
     sync_dir(dir)?;
-    Ok((Inner { segments, state, next_id, retired: old }, recovery))
+    let retired = old.into_iter().map(|id| (id, 0)).collect();
+    Ok((Inner { segments, state, next_id, retired, unstored: false }, recovery))
 }
 
 /// Walks one segment, notes damage and the last header, and cuts a torn tail.

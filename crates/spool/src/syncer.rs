@@ -1,4 +1,5 @@
-//! The thread that makes appended batches durable, at most once a second.
+//! The thread that makes appended batches durable, at most once a second, and
+//! deletes what was given up.
 //!
 //! `append` runs in the thread that also judges and kills; an fdatasync takes
 //! milliseconds there, so it is done here.
@@ -8,20 +9,23 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::disk::Disk;
+
 /// Longest time that an appended batch lies in memory alone.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 struct Dirty {
     files: Vec<Arc<File>>,
+    tidy: bool,
     stop: bool,
 }
 
 /// Files that wait for their fdatasync.
-#[derive(Default)]
 struct Shared {
+    disk: Arc<Disk>,
     dirty: Mutex<Dirty>,
-    stopped: Condvar,
+    wake: Condvar,
 }
 
 /// Owns the thread; dropping it syncs what is left and ends it.
@@ -31,8 +35,8 @@ pub(crate) struct Syncer {
 }
 
 impl Syncer {
-    pub(crate) fn start() -> std::io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+    pub(crate) fn start(disk: Arc<Disk>) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared { disk, dirty: Mutex::default(), wake: Condvar::new() });
         let thread = std::thread::Builder::new().name("spool-sync".into()).spawn({
             let shared = shared.clone();
             move || shared.run()
@@ -48,6 +52,12 @@ impl Syncer {
         }
     }
 
+    /// Has the state stored and old segments deleted, at once but not here.
+    pub(crate) fn tidy(&self) {
+        self.shared.lock().tidy = true;
+        self.shared.wake.notify_all();
+    }
+
     /// Syncs all that waits, now.
     pub(crate) fn now(&self) {
         self.shared.sync();
@@ -57,7 +67,7 @@ impl Syncer {
 impl Drop for Syncer {
     fn drop(&mut self) {
         self.shared.lock().stop = true;
-        self.shared.stopped.notify_all();
+        self.shared.wake.notify_all();
         if let Some(thread) = self.thread.take() {
             // It only fails by a panic, which has been printed.
             let _ = thread.join();
@@ -73,13 +83,15 @@ impl Shared {
     fn run(&self) {
         loop {
             let dirty = self.lock();
-            let (dirty, _) = self
-                .stopped
-                .wait_timeout_while(dirty, SYNC_EVERY, |dirty| !dirty.stop)
+            let (mut dirty, _) = self
+                .wake
+                .wait_timeout_while(dirty, SYNC_EVERY, |dirty| !dirty.stop && !dirty.tidy)
                 .unwrap_or_else(PoisonError::into_inner);
             let stop = dirty.stop;
+            dirty.tidy = false;
             drop(dirty);
             self.sync();
+            self.disk.tidy();
             if stop {
                 return;
             }

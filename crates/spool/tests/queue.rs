@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use spool::{BatchHeader, LossReason, Position, Spool, SpoolError, SpoolOptions};
 
@@ -195,6 +196,34 @@ fn at_the_limit_the_oldest_go_and_are_counted_exactly() {
 
     let error = spool.append(&header(1_001, 1), b"", &[0; 4_000]).unwrap_err();
     assert!(matches!(error, SpoolError::TooLarge { limit: 3_000, .. }));
+}
+
+#[test]
+fn giving_up_never_waits_for_the_state_and_no_file_goes_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open_with(dir.path(), SpoolOptions { max_bytes: 3_000, segment_bytes: 1_000 });
+    // The state can't be written.
+    fs::create_dir(dir.path().join("state.new")).unwrap();
+    fill(&spool, 100);
+    assert!(spool.bytes() <= 3_000);
+    let on_disk = || -> u64 {
+        segments(dir.path()).iter().filter_map(|path| fs::metadata(path).ok()).map(|file| file.len()).sum()
+    };
+    let all = on_disk();
+    assert!(
+        all > 6_000,
+        "nothing is deleted while the state on disk needs it, but only {all} bytes are left"
+    );
+
+    fs::remove_dir(dir.path().join("state.new")).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while on_disk() > 3_000 {
+        assert!(Instant::now() < deadline, "never tidied up");
+        std::thread::yield_now();
+    }
+    let left = pending(&spool);
+    drop(spool);
+    assert_eq!(pending(&open(dir.path())), left);
 }
 
 #[test]
