@@ -161,7 +161,7 @@ mod tests {
     fn settled(path: &std::path::Path) -> ImageFile {
         let image = identity(&File::open(path).unwrap()).unwrap();
         while !is_settled(&image, SystemTime::now()) {
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::yield_now();
         }
         image
     }
