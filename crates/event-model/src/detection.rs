@@ -5,8 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::body::words;
-use crate::{ActionKind, DetectionId, EventRecord, ProcessEntityId, RuleId, Timestamp};
+use crate::{ActionKind, DetectionId, EventRecord, ProcessEntityId, RuleId, Timestamp, words};
 
 words! {
     /// How bad it is, in Sigma's five levels.

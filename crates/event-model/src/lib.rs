@@ -22,6 +22,7 @@ mod record;
 mod response;
 mod timestamp;
 mod value;
+mod words;
 
 pub use body::{
     AgentHealth, AgentStart, AgentStop, EventBody, EventType, Gap, GapReason, ParentProcess, Process,

@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::body::words;
-use crate::{DetectionId, ProcessEntityId, Timestamp};
+use crate::{DetectionId, ProcessEntityId, Timestamp, words};
 use uuid::Uuid;
 
 words! {

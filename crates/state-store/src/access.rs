@@ -6,8 +6,8 @@ use event_model::{HostId, Timestamp};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::words::words;
 use crate::{PasswordHash, SecretDigest, StateError};
+use event_model::words;
 
 words! {
     /// What a user or an API token may do. What each role permits is the server's

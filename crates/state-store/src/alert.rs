@@ -14,7 +14,7 @@ use event_model::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::words::words;
+use event_model::words;
 
 /// How long after an alert's last detection another one still counts as its repeat.
 pub(crate) const REPEAT_WINDOW: Duration = Duration::from_secs(3_600);

@@ -21,7 +21,6 @@ mod rule;
 mod secret;
 mod sqlite;
 mod store;
-mod words;
 
 pub use access::{
     ApiToken, EnrollmentToken, NewApiToken, NewEnrollmentToken, NewSession, NewUser, RedeemError, Role,

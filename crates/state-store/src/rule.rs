@@ -3,7 +3,7 @@
 use event_model::{ResponseMode, RuleId, Severity, Timestamp};
 use serde::Serialize;
 
-use crate::words::words;
+use event_model::words;
 
 words! {
     /// Where a rule came from.

@@ -1,6 +1,9 @@
-//! Enums that are words in the database and in JSON.
+//! Enums that are fixed words in events, rules, the database and the API.
 
-/// An enum whose variants are fixed words; the word never changes its meaning.
+/// Makes an enum whose variants are fixed words: `ALL`, `as_str`, `from_word`,
+/// `Display` and serde as the word. A word never changes its meaning. Crates that
+/// use it need `serde` with its derive.
+#[macro_export]
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* }) => {
         $(#[$doc])*
@@ -36,4 +39,3 @@ macro_rules! words {
         }
     };
 }
-pub(crate) use words;
