@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use spool::{BatchHeader, LossReason, Position, Spool, SpoolError, SpoolOptions};
+use spool::{BatchHeader, LossReason, Position, Recovery, Spool, SpoolError, SpoolOptions};
 
 const BOOT: [u8; 16] = [1; 16];
 
@@ -21,7 +21,18 @@ fn open(dir: &Path) -> Arc<Spool> {
 }
 
 fn open_with(dir: &Path, options: SpoolOptions) -> Arc<Spool> {
-    Arc::new(Spool::open(dir, options).unwrap().0)
+    Arc::new(recovered(dir, options).0)
+}
+
+/// A process that another test starts holds our lock from its fork to its exec.
+fn recovered(dir: &Path, options: SpoolOptions) -> (Spool, Recovery) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match Spool::open(dir, options) {
+            Err(SpoolError::Locked { .. }) if Instant::now() < deadline => std::thread::yield_now(),
+            opened => return opened.unwrap(),
+        }
+    }
 }
 
 /// Batches of ten records, numbered from 1.
@@ -97,7 +108,7 @@ fn a_torn_tail_is_cut_at_every_byte() {
     let batch = whole.len() / 3;
     for length in batch * 2..whole.len() {
         fs::write(&segment, &whole[..length]).unwrap();
-        let (spool, recovery) = Spool::open(dir.path(), SpoolOptions::default()).unwrap();
+        let (spool, recovery) = recovered(dir.path(), SpoolOptions::default());
         let spool = Arc::new(spool);
         assert_eq!(recovery.torn_bytes, (length - batch * 2) as u64);
         assert_eq!(pending(&spool), [1, 11], "cut at {length}");
@@ -150,7 +161,7 @@ fn an_unreadable_tail_is_a_loss_of_unknown_size() {
     let half = bytes.len() / 2;
     bytes[half..].fill(0);
     fs::write(&segment, &bytes).unwrap();
-    let (spool, recovery) = Spool::open(dir.path(), SpoolOptions::default()).unwrap();
+    let (spool, recovery) = recovered(dir.path(), SpoolOptions::default());
     assert_eq!(recovery.unreadable_tail_bytes, half as u64);
     assert_eq!(spool.losses().len(), 1);
     assert_eq!(spool.losses()[0].records, None);
@@ -301,7 +312,7 @@ fn a_full_disk_refuses_the_batch_whole_and_space_brings_it_back() {
         assert!(matches!(refused, SpoolError::Io { .. }), "{refused}");
         assert_eq!(spool.last().unwrap().header.last_sequence(), first - 1);
         drop(spool);
-        let (spool, recovery) = Spool::open(dir.path(), SpoolOptions::default()).unwrap();
+        let (spool, recovery) = recovered(dir.path(), SpoolOptions::default());
         assert_eq!(recovery.torn_bytes, 0, "nothing half-written is left");
         spool.ack(BOOT, first - 1).unwrap();
         drop(spool);
