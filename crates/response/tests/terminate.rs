@@ -286,7 +286,7 @@ fn the_breaker_refuses_past_the_cap_and_says_which() {
     guards.authorise(other, ResponseMode::Auto).unwrap();
 }
 
-/// A service's own file, run by whom: it runs until its stdin ends.
+/// A service's own file, run by `uid`; `None` if it does not run here.
 fn service_run_as(uid: u32) -> Option<Child> {
     let path = Path::new("/usr/bin/dbus-daemon");
     if !path.exists() {
@@ -294,7 +294,8 @@ fn service_run_as(uid: u32) -> Option<Child> {
     }
     let mut command = Command::new(path);
     command.args(["--session", "--nofork", "--nosyslog", "--print-address=1"]).uid(uid).gid(uid);
-    let address = "--address=unix:tmpdir=/tmp";
+    // Abstract: no file is left when it is killed.
+    let address = format!("--address=unix:abstract=rampart-test-{}-{uid}", std::process::id());
     let mut child =
         command.arg(address).stdout(Stdio::piped()).stderr(Stdio::null()).current_dir("/").spawn().ok()?;
     // Once it tells its address it runs and stays.
