@@ -44,6 +44,7 @@ pub struct Verdict {
     rule: RuleReference,
     matched: Vec<String>,
     actions: Vec<ActionKind>,
+    condemns: bool,
 }
 
 impl Verdict {
@@ -52,14 +53,14 @@ impl Verdict {
         self.id
     }
 
-    /// Whether the process is to be ended for it.
+    /// Whether the process is being ended for it: asked for, and no guard rail stood against it.
     pub fn condemns(&self) -> bool {
-        self.rule.mode == ResponseMode::Auto && self.actions.contains(&ActionKind::TerminateProcess)
+        self.condemns
     }
 
     /// The detection, now that the event is a record.
     pub fn detection(self, event: &EventRecord, ancestry: Vec<ProcessSummary>) -> Detection {
-        let Self { id, rule, matched, actions } = self;
+        let Self { id, rule, matched, actions, condemns: _ } = self;
         Detection { id, rule, event: event.clone(), ancestry, matched, actions }
     }
 }
@@ -111,12 +112,10 @@ impl Judge {
         let mut verdicts = Vec::with_capacity(matches.len());
         for one in matches {
             let id = DetectionId::of_match(event_id, &one.rule.id);
-            if let Some(target) = target {
-                self.respond(id, one.rule, target);
-            }
+            let condemns = target.is_some_and(|target| self.respond(id, one.rule, target));
             let matched = one.matched.into_iter().map(str::to_owned).collect();
             let actions = one.rule.actions.clone();
-            verdicts.push(Verdict { id, rule: one.rule.reference(), matched, actions });
+            verdicts.push(Verdict { id, rule: one.rule.reference(), matched, actions, condemns });
         }
         verdicts
     }
@@ -152,10 +151,12 @@ impl Judge {
         self.terminator.finish(limit);
     }
 
-    fn respond(&mut self, detection_id: DetectionId, rule: &RuleHead, target: &Target) {
+    /// Does what the rule asks for; true if the target is being ended.
+    fn respond(&mut self, detection_id: DetectionId, rule: &RuleHead, target: &Target) -> bool {
         if !matches!(rule.mode, ResponseMode::Shadow | ResponseMode::Ask | ResponseMode::Auto) {
-            return;
+            return false;
         }
+        let mut condemned = false;
         for &action in &rule.actions {
             match action {
                 ActionKind::Alert | ActionKind::Log => {}
@@ -167,7 +168,10 @@ impl Judge {
                     let (rule_id, target, grace) = (rule.id.clone(), target.clone(), rule.terminate_grace);
                     let plan = Plan { detection_id, rule_id, target, grace };
                     match self.guards.authorise(plan, rule.mode) {
-                        Ok(authorised) => self.terminator.act(authorised),
+                        Ok(authorised) => {
+                            self.terminator.act(authorised);
+                            condemned = true;
+                        }
                         Err(refused) => self.tell(refused.1),
                     }
                 }
@@ -177,6 +181,7 @@ impl Judge {
                 }
             }
         }
+        condemned
     }
 
     fn refuse(&self, detection_id: DetectionId, action: ActionKind, target: &Target, reason: String) {
