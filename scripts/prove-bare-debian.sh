@@ -26,20 +26,22 @@ done
 printf 'deb http://deb.debian.org/debian %s main\n' bookworm bookworm-updates > "$root/etc/apt/sources.list"
 printf 'deb http://deb.debian.org/debian-security bookworm-security main\n' >> "$root/etc/apt/sources.list"
 
-mounted=()
-leave() { for place in "${mounted[@]}"; do umount -R -l "$place" || true; done; }
-trap leave EXIT
-for place in proc sys dev; do
-    if ! mountpoint -q "$root/$place"; then
-        mount --rbind "/$place" "$root/$place"
-        mount --make-rslave "$root/$place"
-        mounted+=("$root/$place")
-    fi
-done
-
 rm -rf "$root/root/rampart"
 git clone -q . "$root/root/rampart"
-env -i HOME=/root TERM="${TERM:-dumb}" PATH=/opt/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt \
-    PIP_CERT=/etc/ssl/certs/ca-certificates.crt ${RAMPART_NO_SKIP:+RAMPART_NO_SKIP=1} \
-    chroot "$root" /bin/bash -ec "cd /root/rampart; $command"
+mkdir -p "$root/old-root"
+
+# Not a chroot: in a mount namespace whose root is the bare Debian, paths are what they would be on a machine of its
+# own, for the kernel too. All mounts end with the namespace.
+export root command RAMPART_NO_SKIP="${RAMPART_NO_SKIP:-}"
+unshare --mount --propagation private /bin/bash -ec '
+    mount --bind "$root" "$root"
+    cd "$root"
+    for place in proc sys dev; do mount --rbind "/$place" "$place"; done
+    pivot_root . old-root
+    cd /
+    umount -l /old-root
+    exec env -i HOME=/root TERM="${TERM:-dumb}" PATH=/opt/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+        SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt \
+        PIP_CERT=/etc/ssl/certs/ca-certificates.crt ${RAMPART_NO_SKIP:+RAMPART_NO_SKIP=1} \
+        /bin/bash -ec "cd /root/rampart; $command"
+'
