@@ -15,8 +15,9 @@ export function Tiles({ data }: { data: Dashboard }) {
   const urgent = data.alerts_by_severity
     .filter((one) => one.severity === 'critical' || one.severity === 'high')
     .reduce((sum, one) => sum + one.open, 0);
-  // The minute that is running would always look like a drop.
-  const lastMinute = data.events_per_minute.at(-2)?.count ?? 0;
+  // The minute that is running would always look like a drop, and the one before it
+  // is empty where the first host has just begun to report.
+  const lastMinute = Math.max(...data.events_per_minute.slice(-2).map((one) => one.count), 0);
   const lastHour = data.events_per_minute.reduce((sum, one) => sum + one.count, 0);
   const { gaps_24h: gaps, lost_24h: lost } = data.completeness;
 
