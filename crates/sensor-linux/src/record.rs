@@ -155,6 +155,7 @@ fn decode_exec(bytes: &[u8], process: ProcessKey) -> Result<ObservedImage, Malfo
         image_deleted: u32_at(bytes, at::LINKS)? == 0,
         cgroup_path: Some(cgroup_path),
         kernel_thread: false,
+        ..ObservedImage::default()
     })
 }
 
