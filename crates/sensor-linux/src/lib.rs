@@ -82,8 +82,25 @@ pub fn open(options: LinuxSensorOptions) -> Result<(Box<dyn Sensor>, Vec<String>
     }
 }
 
+/// What the sources beside the kernel's stream are to watch.
+#[derive(Debug, Clone)]
+pub struct SourceOptions {
+    /// Directory under which all paths of the system are looked for: `/`, or a
+    /// directory with a system of its own in tests.
+    pub root: PathBuf,
+    /// Where a source may keep, with mode 0600, what it must know after a restart;
+    /// `None` keeps all in memory. Exists already.
+    pub state_dir: Option<PathBuf>,
+}
+
+impl Default for SourceOptions {
+    fn default() -> Self {
+        Self { root: PathBuf::from("/"), state_dir: None }
+    }
+}
+
 /// The sources beside the kernel's stream, each for a thread of its own.
-pub fn sources() -> Vec<Box<dyn Source>> {
+pub fn sources(_options: &SourceOptions) -> Vec<Box<dyn Source>> {
     Vec::new()
 }
 
