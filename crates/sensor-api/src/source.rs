@@ -18,6 +18,13 @@ pub trait Source: Send {
     /// The types of events that it makes.
     fn provides(&self) -> &'static [EventType];
 
+    /// Where each of them comes from on this host, as far as can be told before it
+    /// runs, or why there are none.
+    fn provisions(&self) -> Vec<Provision> {
+        let from = |&event_type| Provision { event_type, source: self.name().to_owned(), missing: None };
+        self.provides().iter().map(from).collect()
+    }
+
     /// Watches until `stop` is readable, and then returns soon. It must wait with
     /// poll(2) or the like on [`StopSignal`] too, and never block on anything that
     /// an outsider controls (a FIFO, a device, a dead network mount).
