@@ -16,15 +16,18 @@
 
 #![deny(missing_docs)]
 
+mod boot_clock;
 mod clock;
 mod connector;
 mod ebpf;
 mod escape;
+mod logon;
 mod losses;
 mod pins;
 mod procfs;
 mod record;
 mod ring;
+mod state_file;
 
 use std::path::PathBuf;
 
@@ -32,6 +35,7 @@ use sensor_api::{Sensor, SensorError, SensorPosition, Source};
 
 pub use connector::{ProcConnectorSensor, open_proc_connector};
 pub use ebpf::{EbpfSensor, open_ebpf};
+pub use logon::LogonSource;
 pub use losses::KernelCount;
 pub use pins::remove_pins;
 
@@ -100,8 +104,8 @@ impl Default for SourceOptions {
 }
 
 /// The sources beside the kernel's stream, each for a thread of its own.
-pub fn sources(_options: &SourceOptions) -> Vec<Box<dyn Source>> {
-    Vec::new()
+pub fn sources(options: &SourceOptions) -> Vec<Box<dyn Source>> {
+    vec![Box::new(LogonSource::new(options))]
 }
 
 fn neither(no_ebpf: &str, no_connector: &str) -> SensorError {
