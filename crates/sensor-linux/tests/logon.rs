@@ -45,8 +45,11 @@ impl Host {
     }
 
     fn start(&self) -> Running {
-        let options =
-            SourceOptions { root: self.root.path().into(), state_dir: Some(self.state.path().into()) };
+        let options = SourceOptions {
+            root: self.root.path().into(),
+            state_dir: Some(self.state.path().into()),
+            ..SourceOptions::default()
+        };
         let (sender, queue) = observation_queue(10_000);
         let threads = SourceThreads::start(vec![Box::new(LogonSource::new(&options))], &sender).unwrap();
         Running { threads, queue, seen: Vec::new() }
@@ -245,7 +248,10 @@ fn lines_of_before_the_boot_say_their_time_and_rubbish_does_no_harm() {
     assert_eq!(seen.len(), 2, "{seen:#?}");
     let old = seen.iter().find(|one| text(one, Field::UserName) == "old").unwrap();
     let start = old.fields.iter().find(|(field, _)| *field == Field::EventStart);
-    assert_eq!(start.map(|(_, value)| value.as_ref().to_json()), Some("2001-02-03T04:05:06Z".into()));
+    assert_eq!(
+        start.map(|(_, value)| value.as_ref().to_json()),
+        Some("2001-02-03T04:05:06.000000000Z".into())
+    );
     assert_eq!(old.actor, None, "that PID is somebody else's now");
     let long = seen.iter().find(|one| text(one, Field::UserName) != "old").unwrap();
     assert!(text(long, Field::UserName).len() <= 1_024);
@@ -257,7 +263,7 @@ fn lines_of_before_the_boot_say_their_time_and_rubbish_does_no_harm() {
 fn a_host_without_any_log_says_so() {
     use sensor_api::Source;
     let root = tempfile::tempdir().unwrap();
-    let options = SourceOptions { root: root.path().into(), state_dir: None };
+    let options = SourceOptions { root: root.path().into(), ..SourceOptions::default() };
     let provisions = LogonSource::new(&options).provisions();
     assert_eq!(provisions.len(), 3);
     assert!(provisions.iter().all(|one| one.missing.is_some()), "{provisions:?}");

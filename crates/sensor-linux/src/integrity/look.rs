@@ -17,7 +17,12 @@ const CHUNK: usize = 128 << 10;
 
 /// What is under that name now; `None` if nothing is. Of a known file that did not
 /// change the content is taken over.
-pub(super) fn look(dir: BorrowedFd<'_>, name: &[u8], known: Option<&State>, written: bool) -> io::Result<Option<State>> {
+pub(super) fn look(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    known: Option<&State>,
+    written: bool,
+) -> io::Result<Option<State>> {
     let stat = match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
         result => result?,
@@ -78,8 +83,15 @@ fn content(dir: BorrowedFd<'_>, name: &[u8], stat: &Stat) -> (Content, Option<St
         Ok(before) if before.st_mode & libc::S_IFMT == libc::S_IFREG => match sha256(file) {
             Ok((Some(hash), file)) => {
                 let after = fstat(&file).unwrap_or(before);
-                let same = (after.st_size, after.st_mtime, after.st_mtime_nsec, after.st_ctime, after.st_ctime_nsec)
-                    == (before.st_size, before.st_mtime, before.st_mtime_nsec, before.st_ctime, before.st_ctime_nsec);
+                let same =
+                    (after.st_size, after.st_mtime, after.st_mtime_nsec, after.st_ctime, after.st_ctime_nsec)
+                        == (
+                            before.st_size,
+                            before.st_mtime,
+                            before.st_mtime_nsec,
+                            before.st_ctime,
+                            before.st_ctime_nsec,
+                        );
                 (if same { Content::Sha256(hash) } else { Content::Changed }, Some(after))
             }
             Ok((None, _)) => (Content::TooLarge, Some(before)),

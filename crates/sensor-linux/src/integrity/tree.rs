@@ -134,7 +134,9 @@ impl Tree {
 
     pub(super) fn roots(&self) -> impl Iterator<Item = (DirId, &[u8])> {
         let dirs = self.dirs.iter().enumerate();
-        dirs.filter_map(|(id, dir)| dir.as_ref().filter(|dir| dir.parent.is_none()).map(|dir| (id, &*dir.name)))
+        dirs.filter_map(|(id, dir)| {
+            dir.as_ref().filter(|dir| dir.parent.is_none()).map(|dir| (id, &*dir.name))
+        })
     }
 
     pub(super) fn root_of(&self, mut id: DirId) -> DirId {
@@ -175,7 +177,9 @@ impl Tree {
     /// Forgets a name and all below it, and hands all of that out, the deepest first.
     pub(super) fn remove(&mut self, id: DirId, name: &[u8]) -> Vec<(Vec<u8>, Node)> {
         let mut removed = Vec::new();
-        let Some(node) = self.dirs.get_mut(id).and_then(Option::as_mut).and_then(|dir| dir.nodes.remove(name)) else {
+        let Some(node) =
+            self.dirs.get_mut(id).and_then(Option::as_mut).and_then(|dir| dir.nodes.remove(name))
+        else {
             return removed;
         };
         self.names -= 1;
@@ -205,7 +209,8 @@ impl Tree {
         if !self.has(to.0) {
             return false;
         }
-        let taken = self.dirs.get_mut(from.0).and_then(Option::as_mut).and_then(|dir| dir.nodes.remove(from.1));
+        let taken =
+            self.dirs.get_mut(from.0).and_then(Option::as_mut).and_then(|dir| dir.nodes.remove(from.1));
         let Some(node) = taken else { return false };
         if let Some(dir) = node.dir.and_then(|dir| self.dirs.get_mut(dir)).and_then(Option::as_mut) {
             dir.parent = Some(to.0);
@@ -238,7 +243,8 @@ impl Tree {
             names.push(&*dir.name);
             next = dir.parent.and_then(|parent| self.dir(parent));
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let flags =
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let mut names = names.into_iter().rev();
         let root = names.next().ok_or(io::ErrorKind::NotFound)?;
         let mut dir = openat(CWD, root, flags, Mode::empty())?;
@@ -343,7 +349,8 @@ fn put_state(bytes: &mut Vec<u8>, state: &State) {
             bytes.push(0);
             bytes.extend(hash);
         }
-        skipped => bytes.push(Content::SKIPPED.iter().find(|(content, ..)| *content == skipped).map_or(2, |row| row.1)),
+        skipped => bytes
+            .push(Content::SKIPPED.iter().find(|(content, ..)| *content == skipped).map_or(2, |row| row.1)),
     }
 }
 
@@ -392,7 +399,11 @@ mod tests {
             changed_ns: 7,
             inode: 9,
             device: 3,
-            content: if mode & libc::S_IFMT == libc::S_IFREG { Content::Sha256([7; 32]) } else { Content::NotRegular },
+            content: if mode & libc::S_IFMT == libc::S_IFREG {
+                Content::Sha256([7; 32])
+            } else {
+                Content::NotRegular
+            },
         }
     }
 
@@ -414,7 +425,10 @@ mod tests {
         let back = Tree::decode(&bytes).unwrap();
         assert_eq!(back.encode(|_| true), bytes);
         assert_eq!(back.len(), 4);
-        assert_eq!(back.roots().map(|(_, path)| path.to_vec()).collect::<Vec<_>>(), [b"/etc".to_vec(), b"/bin".to_vec()]);
+        assert_eq!(
+            back.roots().map(|(_, path)| path.to_vec()).collect::<Vec<_>>(),
+            [b"/etc".to_vec(), b"/bin".to_vec()]
+        );
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1;
@@ -449,7 +463,10 @@ mod tests {
         assert!(!tree.rename((etc, b"ssh"), (etc, b"x")));
         let removed = tree.remove(etc, b"ssh2");
         let paths: Vec<Vec<u8>> = removed.into_iter().map(|(path, _)| path).collect();
-        assert_eq!(paths, [b"/etc/ssh2/conf.d/\xff\n".to_vec(), b"/etc/ssh2/conf.d".to_vec(), b"/etc/ssh2".to_vec()]);
+        assert_eq!(
+            paths,
+            [b"/etc/ssh2/conf.d/\xff\n".to_vec(), b"/etc/ssh2/conf.d".to_vec(), b"/etc/ssh2".to_vec()]
+        );
         assert_eq!(tree.len(), 1);
         assert!(!tree.has(ssh) && !tree.has(deep));
     }

@@ -203,7 +203,7 @@ fn damage_never_panics_nor_hangs() {
         writer.sshd(1_000 + number, "m");
     }
     let good = writer.bytes.clone();
-    for at in (0..good.len()).filter(|at| !(40..152).contains(at)) {
+    for at in (0..good.len()).filter(|at| !(40..152).contains(at) && !(200..272).contains(at)).step_by(3) {
         for value in [0, 0x7f, 0xff] {
             writer.bytes.clone_from(&good);
             writer.bytes[at] = value;
