@@ -348,8 +348,14 @@ impl Running {
         let config_hash = to_hex(&sha256(format!("{options:?}").as_bytes()));
         let (sensor_name, rule_count) = (sensor.name(), rules.active().set.len());
         let (sender, queue) = observation_queue(SOURCE_QUEUE);
-        let sources = SourceThreads::start(sensor_linux::sources(), &sender)
-            .context("starting the sources' threads")?;
+        let others = sensor_linux::sources();
+        let provisions =
+            sensor.provisions().into_iter().chain(others.iter().flat_map(|one| one.provisions()));
+        let provided: Vec<String> = provisions.map(|provision| provision.describe()).collect();
+        if options.debug {
+            provided.iter().for_each(|line| eprintln!("source: {line}"));
+        }
+        let sources = SourceThreads::start(others, &sender).context("starting the sources' threads")?;
         let parts = Parts {
             sensor,
             queue,
@@ -363,6 +369,7 @@ impl Running {
             before: start.before,
             config_hash,
             previous_end: start.previous_end,
+            sources: provided,
             rounds: Arc::default(),
         };
         let stop = Arc::new(Stop::default());

@@ -114,6 +114,8 @@ pub struct Parts {
     pub config_hash: String,
     /// For the agent's start event.
     pub previous_end: &'static str,
+    /// For the agent's start event: where each type of event comes from.
+    pub sources: Vec<String>,
     /// Goes up by one with each completed round; for tests and a watchdog.
     pub rounds: Arc<AtomicU64>,
 }
@@ -147,7 +149,7 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<(), SensorError> {
         finishing: false,
     };
     sensor.wake_on_process_start(work.use_new_rules().unwrap_or(false));
-    work.tell_start(parts.config_hash, parts.previous_end);
+    work.tell_start(parts.config_hash, parts.previous_end, parts.sources);
     let mut result = Ok(());
     let (mut second, mut health) = (Instant::now(), Instant::now());
     while !stop.asked.load(Ordering::Acquire) {

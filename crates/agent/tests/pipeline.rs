@@ -93,6 +93,7 @@ fn replay(
         before,
         config_hash: "0".into(),
         previous_end: "first_start",
+        sources: Vec::new(),
         rounds: Arc::clone(&rounds),
     };
     let stop = Arc::new(Stop::default());

@@ -16,10 +16,12 @@
 
 #![deny(missing_docs)]
 
+mod act;
 mod clock;
 mod connector;
 mod ebpf;
 mod escape;
+mod families;
 mod losses;
 mod pins;
 mod procfs;
