@@ -351,9 +351,22 @@ impl Running {
         let (sender, queue) = observation_queue(SOURCE_QUEUE);
         // Without a server there is no state directory, and nothing is written.
         let kept = keeps_state.then(|| options.state_dir.clone());
-        let source_options = SourceOptions { state_dir: kept, ..SourceOptions::default() };
-        let sources = SourceThreads::start(sensor_linux::sources(&source_options), &sender)
-            .context("starting the sources' threads")?;
+        let mut source_options = SourceOptions {
+            state_dir: kept,
+            integrity_dirs: options.dirs.clone(),
+            ..SourceOptions::default()
+        };
+        if let Some(interval) = options.interval {
+            source_options.scan_interval = interval;
+        }
+        let others = sensor_linux::sources(&source_options);
+        let provisions =
+            sensor.provisions().into_iter().chain(others.iter().flat_map(|one| one.provisions()));
+        let provided: Vec<String> = provisions.map(|provision| provision.describe()).collect();
+        if options.debug {
+            provided.iter().for_each(|line| eprintln!("source: {line}"));
+        }
+        let sources = SourceThreads::start(others, &sender).context("starting the sources' threads")?;
         let parts = Parts {
             sensor,
             queue,
@@ -367,6 +380,7 @@ impl Running {
             before: start.before,
             config_hash,
             previous_end: start.previous_end,
+            sources: provided,
             rounds: Arc::default(),
         };
         let stop = Arc::new(Stop::default());

@@ -66,17 +66,20 @@ fn by_id(part: &str, before: &str) -> Option<(String, Option<&'static str>)> {
 }
 
 fn by_name(part: &str, before: &str) -> Option<(String, Option<&'static str>)> {
-    let lxc = part.strip_prefix("lxc.payload.").or_else(|| {
-        matches!(before, "lxc" | "lxc.payload").then_some(part)
-    });
+    let lxc =
+        part.strip_prefix("lxc.payload.").or_else(|| matches!(before, "lxc" | "lxc.payload").then_some(part));
     if let Some(name) = lxc {
         return is_name(name).then(|| (name.to_owned(), Some("lxc")));
     }
-    let nspawn = part.strip_prefix("systemd-nspawn@").and_then(|name| name.strip_suffix(".service")).or_else(|| {
-        let name = part.strip_prefix("machine-").and_then(|name| name.strip_suffix(".scope"))?;
-        // Virtual machines are registered the same way.
-        (before == "machine.slice" && !name.starts_with("qemu") && !name.starts_with("lxc")).then_some(name)
-    })?;
+    let nspawn = part
+        .strip_prefix("systemd-nspawn@")
+        .and_then(|name| name.strip_suffix(".service"))
+        .or_else(|| {
+            let name = part.strip_prefix("machine-").and_then(|name| name.strip_suffix(".scope"))?;
+            // Virtual machines are registered the same way.
+            (before == "machine.slice" && !name.starts_with("qemu") && !name.starts_with("lxc"))
+                .then_some(name)
+        })?;
     let name = unescaped(nspawn);
     is_name(&name).then_some((name, Some("systemd-nspawn")))
 }
@@ -95,9 +98,11 @@ fn unescaped(name: &str) -> String {
 fn pod_uid(part: &str) -> Option<String> {
     let part = part.strip_suffix(".slice").unwrap_or(part);
     let part = part.split(':').next().unwrap_or(part);
-    let uid = part.rsplit_once("pod").filter(|(before, _)| before.is_empty() || before.starts_with("kubepods"))?.1;
+    let uid =
+        part.rsplit_once("pod").filter(|(before, _)| before.is_empty() || before.starts_with("kubepods"))?.1;
     let uid = uid.replace('_', "-");
-    let is_uid = matches!(uid.len(), 32 | 36) && uid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    let is_uid =
+        matches!(uid.len(), 32 | 36) && uid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
     is_uid.then_some(uid)
 }
 
@@ -131,14 +136,17 @@ impl Containers {
             self.known.clear();
         }
         let known = self.known.get(&named.id);
-        let (tries, wait) = known.map_or((0, false), |known| (known.tries, known.tried.elapsed() < TRY_EVERY));
+        let (tries, wait) =
+            known.map_or((0, false), |known| (known.tries, known.tried.elapsed() < TRY_EVERY));
         if let Some(known) = known.filter(|known| known.is_read || known.tries >= TRIES || wait) {
             return Arc::clone(&known.container);
         }
-        let mut container = Container { runtime: named.runtime, pod_uid: named.pod_uid.clone(), ..Container::default() };
+        let mut container =
+            Container { runtime: named.runtime, pod_uid: named.pod_uid.clone(), ..Container::default() };
         let is_read = files::read(&self.root, named, &mut container);
         let container = Arc::new(container);
-        let known = Known { container: Arc::clone(&container), tries: tries + 1, tried: Instant::now(), is_read };
+        let known =
+            Known { container: Arc::clone(&container), tries: tries + 1, tried: Instant::now(), is_read };
         self.known.insert(named.id.clone(), known);
         container
     }

@@ -8,6 +8,7 @@
 //! It waits for nothing but the sensor. Sending, writing `-output` and proving a
 //! kill are other threads'; what this one does per event is bounded.
 
+mod containers;
 mod own_events;
 
 use std::collections::VecDeque;
@@ -114,6 +115,8 @@ pub struct Parts {
     pub config_hash: String,
     /// For the agent's start event.
     pub previous_end: &'static str,
+    /// For the agent's start event: where each type of event comes from.
+    pub sources: Vec<String>,
     /// Goes up by one with each completed round; for tests and a watchdog.
     pub rounds: Arc<AtomicU64>,
 }
@@ -147,7 +150,7 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<(), SensorError> {
         finishing: false,
     };
     sensor.wake_on_process_start(work.use_new_rules().unwrap_or(false));
-    work.tell_start(parts.config_hash, parts.previous_end);
+    work.tell_start(parts.config_hash, parts.previous_end, parts.sources);
     let mut result = Ok(());
     let (mut second, mut health) = (Instant::now(), Instant::now());
     while !stop.asked.load(Ordering::Acquire) {
@@ -313,6 +316,9 @@ impl Work {
         if from_stream && !matches!(observed.what, Observation::ProcessExisting(_) | Observation::Lost(_)) {
             self.tell_absence(observed.position);
         }
+        if let Observation::ProcessExisting(image) = &observed.what {
+            self.met_before(image);
+        }
         if let Observation::Activity(activity) = &observed.what {
             self.tell_activity(observed.at_ns, activity);
         }
@@ -340,6 +346,7 @@ impl Work {
     fn tell_process_start(&mut self, key: ProcessKey, kind: StartKind, at_ns: u64) {
         let enricher = Enricher { boot_id: self.boot_id, clock: &self.clock, table: &self.table };
         let Some(start) = enricher.process_start(key, kind) else { return };
+        self.meet_container(key, at_ns);
         let header = self.recorder.number(at_ns);
         let target = self.target(key);
         let image = self.table.entry(key).and_then(|entry| entry.image.file);
@@ -367,8 +374,8 @@ impl Work {
     }
 
     fn tell_activity(&mut self, at_ns: u64, observed: &ObservedActivity) {
-        let actor = observed.actor.and_then(|actor| self.key_of(actor));
-        let target = observed.target.and_then(|target| self.key_of(target));
+        let actor = observed.actor.and_then(|actor| self.key_of(actor, at_ns));
+        let target = observed.target.and_then(|target| self.key_of(target, at_ns));
         let mut activity = Activity {
             event_type: observed.event_type,
             who: actor.and_then(|key| self.who(key)),
@@ -398,10 +405,10 @@ impl Work {
         self.record(event, verdicts, ancestry, actor.map_or(0, |key| key.pid));
     }
 
-    fn key_of(&self, actor: Actor) -> Option<ProcessKey> {
+    fn key_of(&self, actor: Actor, at_ns: u64) -> Option<ProcessKey> {
         match actor {
             Actor::Life(key) => Some(key),
-            Actor::Pid(pid) => self.table.living(pid),
+            Actor::Pid(pid) => self.table.life_at(pid, at_ns),
         }
     }
 

@@ -210,6 +210,8 @@ pub struct AgentStart {
     pub rules_loaded: u64,
     /// How the run before ended.
     pub previous_end: &'static str,
+    /// Where each type of event comes from, as `type=source`.
+    pub sources: Vec<String>,
 }
 
 /// The agent was asked to stop.
@@ -375,6 +377,7 @@ impl AgentStart {
             Field::AgentRulesVersion => integer(self.rules_version),
             Field::AgentRulesLoaded => integer(self.rules_loaded),
             Field::AgentPreviousEnd => text(self.previous_end),
+            Field::AgentSources => list(&self.sources)?,
             _ => return None,
         })
     }

@@ -181,6 +181,10 @@ fn body(event_type: EventType) -> EventBody {
             rules_version: 1_795_296_000_000,
             rules_loaded: 12,
             previous_end: "clean",
+            sources: vec![
+                "process_start=ebpf process".into(),
+                "user_logon=none: no log to read (journal)".into(),
+            ],
         }),
         EventType::AgentStop => {
             EventBody::AgentStop(AgentStop { version: "0.1.0".into(), reason: "signal", signal: Some(15) })

@@ -15,15 +15,8 @@ pub trait Source: Send {
     /// Its name in events and messages, for example `journal`.
     fn name(&self) -> &'static str;
 
-    /// The types of events that it makes.
-    fn provides(&self) -> &'static [EventType];
-
-    /// Where each of them comes from on this host, as far as can be told before it
-    /// runs, or why there are none.
-    fn provisions(&self) -> Vec<Provision> {
-        let from = |&event_type| Provision { event_type, source: self.name().to_owned(), missing: None };
-        self.provides().iter().map(from).collect()
-    }
+    /// The types of events that it makes, or why it can't make them here.
+    fn provisions(&self) -> Vec<Provision>;
 
     /// Watches until `stop` is readable, and then returns soon. It must wait with
     /// poll(2) or the like on [`StopSignal`] too, and never block on anything that

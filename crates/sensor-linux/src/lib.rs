@@ -16,11 +16,13 @@
 
 #![deny(missing_docs)]
 
+mod act;
 mod boot_clock;
 mod clock;
 mod connector;
 mod ebpf;
 mod escape;
+mod families;
 mod integrity;
 mod logon;
 mod losses;
@@ -29,6 +31,7 @@ mod procfs;
 mod record;
 mod ring;
 mod state_file;
+mod usb;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,6 +44,7 @@ pub use integrity::IntegritySource;
 pub use logon::LogonSource;
 pub use losses::KernelCount;
 pub use pins::remove_pins;
+pub use usb::UsbSource;
 
 /// What a sensor is to be opened with.
 #[derive(Debug, Clone)]
@@ -120,7 +124,8 @@ impl Default for SourceOptions {
 
 /// The sources beside the kernel's stream, each for a thread of its own.
 pub fn sources(options: &SourceOptions) -> Vec<Box<dyn Source>> {
-    let mut sources: Vec<Box<dyn Source>> = vec![Box::new(LogonSource::new(options))];
+    let mut sources: Vec<Box<dyn Source>> =
+        vec![Box::new(LogonSource::new(options)), Box::new(UsbSource::new(options))];
     if !options.integrity_dirs.is_empty() {
         sources.push(Box::new(IntegritySource::new(options)));
     }

@@ -71,7 +71,9 @@ impl UsbSource {
         let Ok(entries) = std::fs::read_dir(self.root.join(DEVICES)) else { return };
         for entry in entries.flatten().take(MOST_DEVICES) {
             let Ok(path) = entry.path().canonicalize() else { continue };
-            let Some(path) = path.strip_prefix(self.root.join("sys")).ok().and_then(Path::to_str) else { continue };
+            let Some(path) = path.strip_prefix(self.root.join("sys")).ok().and_then(Path::to_str) else {
+                continue;
+            };
             let path = format!("/{path}");
             let device = self.read_device(&path);
             if device.vendor_id.is_some() {
@@ -151,7 +153,9 @@ impl Source for UsbSource {
             match recvfrom(socket, &mut buffer[..], RecvFlags::DONTWAIT) {
                 Ok((length, _, from)) => {
                     // Only the kernel has the address 0; other processes may send to the group, too.
-                    let by_kernel = from.and_then(|from| SocketAddrNetlink::try_from(from).ok()).is_some_and(|from| from.pid() == 0);
+                    let by_kernel = from
+                        .and_then(|from| SocketAddrNetlink::try_from(from).ok())
+                        .is_some_and(|from| from.pid() == 0);
                     let uevent = buffer.get(..length).filter(|_| by_kernel).and_then(parse);
                     if let Some(activity) = uevent.and_then(|uevent| self.event(uevent)) {
                         sender.send(moment.boot_ns, activity);
@@ -240,7 +244,13 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("sys/devices/pci0000:00/0000:00:14.0/usb1/1-4");
         fs::create_dir_all(&folder).unwrap();
-        for (name, value) in [("idVendor", "046d\n"), ("idProduct", "c534\n"), ("manufacturer", "Logi\n"), ("product", "Re\x1bceiver\n"), ("serial", "A1\n")] {
+        for (name, value) in [
+            ("idVendor", "046d\n"),
+            ("idProduct", "c534\n"),
+            ("manufacturer", "Logi\n"),
+            ("product", "Re\x1bceiver\n"),
+            ("serial", "A1\n"),
+        ] {
             fs::write(folder.join(name), value).unwrap();
         }
         let options = SourceOptions { root: root.path().into(), ..SourceOptions::default() };
@@ -258,7 +268,10 @@ mod tests {
         assert_eq!(text(&event, Field::EventAction), Some("remove"));
         assert_eq!(text(&event, Field::DeviceName), Some("Logi Re\x1bceiver"));
         let event = source.event(parse(&remove).unwrap()).unwrap();
-        assert_eq!((text(&event, Field::DeviceName), text(&event, Field::DeviceVendorId)), (Some("1-4"), Some("046d")));
+        assert_eq!(
+            (text(&event, Field::DeviceName), text(&event, Field::DeviceVendorId)),
+            (Some("1-4"), Some("046d"))
+        );
     }
 
     #[test]

@@ -60,8 +60,9 @@ fn containerd(root: &Path, id: &str, container: &mut Container) -> bool {
 /// containers/storage, which Podman and CRI-O share.
 fn storage(root: &Path, id: &str, container: &mut Container) -> bool {
     let storage = root.join("var/lib/containers/storage/overlay-containers");
-    let config = json(&storage.join(id).join("userdata/config.json"))
-        .or_else(|| json(&root.join("run/containers/storage/overlay-containers").join(id).join("userdata/config.json")));
+    let config = json(&storage.join(id).join("userdata/config.json")).or_else(|| {
+        json(&root.join("run/containers/storage/overlay-containers").join(id).join("userdata/config.json"))
+    });
     if let Some(config) = &config {
         let is_crio = config["annotations"].get("io.kubernetes.cri-o.Name").is_some();
         container.runtime = container.runtime.or(Some(if is_crio { "cri-o" } else { "podman" }));
@@ -114,7 +115,8 @@ fn take_labels(labels: &Map<String, Value>, container: &mut Container) {
     container.pod_namespace = container.pod_namespace.take().or_else(|| label("io.kubernetes.pod.namespace"));
     container.pod_uid = container.pod_uid.take().or_else(|| label("io.kubernetes.pod.uid"));
     // The runtime's own book-keeping is no label that anybody gave.
-    let own = |name: &str| name.starts_with("io.kubernetes.cri") || name.starts_with("io.podman.annotations.");
+    let own =
+        |name: &str| name.starts_with("io.kubernetes.cri") || name.starts_with("io.podman.annotations.");
     let given = labels.iter().filter(|(name, _)| !own(name));
     let given = given.filter_map(|(name, value)| Some(cut(&format!("{name}={}", text(value)?))));
     container.labels = given.take(MOST_LABELS).collect();

@@ -12,15 +12,35 @@ fn every_runtime_is_known_and_nothing_else() {
     for (path, runtime, pod) in [
         (format!("/docker/{ID}"), Some("docker"), None),
         (format!("/system.slice/docker-{ID}.scope"), Some("docker"), None),
-        (format!("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{uid}.slice/cri-containerd-{ID}.scope"), Some("containerd"), Some(UID)),
-        (format!("/kubepods.slice/kubepods-pod{uid}.slice/crio-{ID}.scope/container"), Some("cri-o"), Some(UID)),
+        (
+            format!(
+                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{uid}.slice/cri-containerd-{ID}.scope"
+            ),
+            Some("containerd"),
+            Some(UID),
+        ),
+        (
+            format!("/kubepods.slice/kubepods-pod{uid}.slice/crio-{ID}.scope/container"),
+            Some("cri-o"),
+            Some(UID),
+        ),
         (format!("/machine.slice/libpod-{ID}.scope"), Some("podman"), None),
         (format!("/kubepods/burstable/pod{UID}/{ID}"), None, Some(UID)),
-        (format!("/system.slice/containerd.service/kubepods-besteffort-pod{uid}.slice:cri-containerd:{ID}"), Some("containerd"), Some(UID)),
+        (
+            format!(
+                "/system.slice/containerd.service/kubepods-besteffort-pod{uid}.slice:cri-containerd:{ID}"
+            ),
+            Some("containerd"),
+            Some(UID),
+        ),
         (format!("/user.slice/nerdctl-{ID}.scope"), Some("containerd"), None),
     ] {
         let named = named(&path).unwrap_or_else(|| panic!("{path}"));
-        assert_eq!((named.id.as_str(), named.runtime, named.pod_uid.as_deref()), (ID, runtime, pod), "{path}");
+        assert_eq!(
+            (named.id.as_str(), named.runtime, named.pod_uid.as_deref()),
+            (ID, runtime, pod),
+            "{path}"
+        );
     }
     for (path, id, runtime) in [
         ("/lxc.payload.web-1", "web-1", "lxc"),
@@ -32,8 +52,15 @@ fn every_runtime_is_known_and_nothing_else() {
         assert_eq!((named.id.as_str(), named.runtime), (id, Some(runtime)), "{path}");
     }
     for path in [
-        "", "/", "/user.slice/session-1.scope", "/docker/123", "/system.slice/ssh.service", "/lxc/..", "/lxc/",
-        "/machine.slice/machine-qemu\\x2d1\\x2dvm.scope", "/system.slice/podman.service",
+        "",
+        "/",
+        "/user.slice/session-1.scope",
+        "/docker/123",
+        "/system.slice/ssh.service",
+        "/lxc/..",
+        "/lxc/",
+        "/machine.slice/machine-qemu\\x2d1\\x2dvm.scope",
+        "/system.slice/podman.service",
     ] {
         assert_eq!(named(path), None, "{path}");
     }
@@ -89,7 +116,10 @@ fn the_bundles_of_kubernetes_give_pod_and_namespace() {
     assert_eq!(container.runtime, Some("containerd"), "the path alone does not say it");
     assert_eq!((container.name.as_deref(), container.image.as_deref()), (Some("app"), Some("r/app:2")));
     assert_eq!((container.pod.as_deref(), container.pod_namespace.as_deref()), (Some("app-7"), Some("prod")));
-    assert_eq!((container.pod_uid.as_deref(), &container.labels[..]), (Some(UID), &["custom=1".to_owned()][..]));
+    assert_eq!(
+        (container.pod_uid.as_deref(), &container.labels[..]),
+        (Some(UID), &["custom=1".to_owned()][..])
+    );
 
     let root = tempfile::tempdir().unwrap();
     write(
@@ -98,7 +128,10 @@ fn the_bundles_of_kubernetes_give_pod_and_namespace() {
         r#"{"annotations":{"io.kubernetes.cri-o.Name":"k8s_app","io.kubernetes.container.name":"app","io.kubernetes.pod.name":"app-8","io.kubernetes.pod.namespace":"test","io.kubernetes.cri-o.ImageName":"q/app:3","io.kubernetes.cri-o.Labels":"{\"tier\":\"back\"}"}}"#,
     );
     let container = facts(root.path(), &format!("/kubepods.slice/crio-{ID}.scope"));
-    assert_eq!((container.name.as_deref(), container.pod.as_deref(), container.image.as_deref()), (Some("app"), Some("app-8"), Some("q/app:3")));
+    assert_eq!(
+        (container.name.as_deref(), container.pod.as_deref(), container.image.as_deref()),
+        (Some("app"), Some("app-8"), Some("q/app:3"))
+    );
     assert_eq!(container.labels, ["tier=back"]);
 }
 
@@ -108,7 +141,9 @@ fn podmans_index_gives_the_name() {
     write(
         root.path(),
         "var/lib/containers/storage/overlay-containers/containers.json",
-        &format!(r#"[{{"id":"other","names":["x"]}},{{"id":"{ID}","names":["db"],"metadata":"{{\"image-name\":\"docker.io/library/postgres:17\"}}"}}]"#),
+        &format!(
+            r#"[{{"id":"other","names":["x"]}},{{"id":"{ID}","names":["db"],"metadata":"{{\"image-name\":\"docker.io/library/postgres:17\"}}"}}]"#
+        ),
     );
     let container = facts(root.path(), &format!("/machine.slice/libpod-{ID}.scope"));
     assert_eq!((container.runtime, container.name.as_deref()), (Some("podman"), Some("db")));
@@ -120,14 +155,17 @@ fn bad_files_are_no_facts_and_do_not_block() {
     let root = tempfile::tempdir().unwrap();
     let cgroup = format!("/docker/{ID}");
     let path = format!("var/lib/docker/containers/{ID}/config.v2.json");
-    for text in ["", "[", "[]", "null", r#"{"Name":7,"Config":[]}"#, &"[".repeat(100_000), &"x".repeat(2 << 20)] {
+    for text in
+        ["", "[", "[]", "null", r#"{"Name":7,"Config":[]}"#, &"[".repeat(100_000), &"x".repeat(2 << 20)]
+    {
         write(root.path(), &path, text);
         let container = facts(root.path(), &cgroup);
         assert_eq!((container.name.as_ref(), container.image.as_ref()), (None, None));
     }
     fs::remove_file(root.path().join(&path)).unwrap();
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
-    rustix::fs::mknodat(rustix::fs::CWD, root.path().join(&path), rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, root.path().join(&path), rustix::fs::FileType::Fifo, mode, 0)
+        .unwrap();
     assert_eq!(facts(root.path(), &cgroup).name, None);
     fs::remove_file(root.path().join(&path)).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", root.path().join(&path)).unwrap();

@@ -6,7 +6,12 @@ use super::{VERSION, Work};
 use crate::clock::boot_ns;
 
 impl Work {
-    pub(super) fn tell_start(&mut self, config_hash: String, previous_end: &'static str) {
+    pub(super) fn tell_start(
+        &mut self,
+        config_hash: String,
+        previous_end: &'static str,
+        sources: Vec<String>,
+    ) {
         let rules = self.judge.rules();
         let start = AgentStart {
             version: VERSION.to_owned(),
@@ -15,6 +20,7 @@ impl Work {
             rules_version: rules.version,
             rules_loaded: rules.set.len() as u64,
             previous_end,
+            sources,
         };
         self.recorder.tell(boot_ns(), &EventBody::AgentStart(start));
     }

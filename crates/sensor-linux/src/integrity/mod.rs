@@ -110,10 +110,6 @@ impl Source for IntegritySource {
         "integrity"
     }
 
-    fn provides(&self) -> &'static [EventType] {
-        TYPES
-    }
-
     fn provisions(&self) -> Vec<Provision> {
         let source = self.describe();
         let absent: Vec<String> =

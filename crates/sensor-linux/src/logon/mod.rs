@@ -52,8 +52,6 @@ const MAX_STATE: u64 = 4 << 20;
 /// Texts that others chose are cut at so many bytes.
 const MAX_TEXT: usize = 1_024;
 
-const TYPES: &[EventType] = &[EventType::UserLogon, EventType::UserLogoff, EventType::UserLogonFailed];
-
 const TEXT_LOGS: [&str; 2] = ["var/log/auth.log", "var/log/secure"];
 const WTMP: &str = "var/log/wtmp";
 const BTMP: &str = "var/log/btmp";
@@ -77,10 +75,6 @@ impl LogonSource {
 impl Source for LogonSource {
     fn name(&self) -> &'static str {
         "logon"
-    }
-
-    fn provides(&self) -> &'static [EventType] {
-        TYPES
     }
 
     fn provisions(&self) -> Vec<Provision> {
