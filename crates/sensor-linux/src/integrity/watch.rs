@@ -1,7 +1,7 @@
 //! The watch itself: from what the kernel tells and scans find to events.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -269,8 +269,14 @@ impl Watch {
         }
         self.opened = None;
         self.changed = Some(Instant::now());
-        if let Some(live) = &mut self.live {
-            removed.iter().filter_map(|(_, node)| node.dir).for_each(|dir| live.forget(dir));
+        let dirs: HashSet<DirId> = removed.iter().filter_map(|(_, node)| node.dir).collect();
+        if !dirs.is_empty() {
+            // Ids are given again, so nothing may be left that bears one of these.
+            self.waiting.retain(|(dir, _), _| !dirs.contains(dir));
+            self.scan.current.take_if(|current| dirs.contains(&current.dir));
+            if let Some(live) = &mut self.live {
+                dirs.iter().for_each(|dir| live.forget(*dir));
+            }
         }
         removed.into_iter().map(|(path, node)| (path, node.state)).collect()
     }
@@ -324,9 +330,7 @@ impl Watch {
         }
         let root_id = self.tree.root_of(dir);
         let root = self.roots.iter().find(|root| root.id == Some(root_id));
-        let Some((is_complete, device)) = root.map(|root| (root.is_complete, root.device)) else {
-            return None;
-        };
+        let (is_complete, device) = root.map(|root| (root.is_complete, root.device))?;
         let Waiting { mut known, at_ns, from, .. } = waiting;
         let old = self.tree.get(dir, name).map(|node| node.state);
         let new = match fd.map(|fd| look(fd.as_fd(), name, old.as_ref(), known.what.written)) {
