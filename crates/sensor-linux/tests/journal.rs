@@ -86,7 +86,7 @@ fn what_services_write_to_a_real_journal_is_told() {
         ]);
     };
     let mut seen: Vec<ObservedActivity> = Vec::new();
-    let mut take = |seen: &mut Vec<ObservedActivity>| {
+    let take = |seen: &mut Vec<ObservedActivity>| {
         queue.take(usize::MAX, &mut |observed| {
             if let Observation::Activity(activity) = observed.what {
                 seen.push(*activity);
