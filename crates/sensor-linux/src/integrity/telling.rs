@@ -31,7 +31,7 @@ pub(super) struct Actors {
     wrote: Option<u32>,
     removed: Option<u32>,
     set_attributes: Option<u32>,
-    pub(super) renamed: Option<u32>,
+    renamed: Option<u32>,
 }
 
 impl Actors {
@@ -44,6 +44,10 @@ impl Actors {
             set_attributes: if_did(what.attributes),
             renamed: None,
         }
+    }
+
+    pub(super) fn renamed(pid: Option<u32>) -> Self {
+        Self { renamed: pid, ..Self::default() }
     }
 
     /// Both, where the later one counts.

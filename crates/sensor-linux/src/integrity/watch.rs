@@ -226,7 +226,7 @@ impl Watch {
         if !self.tree.has(from.0) || !self.tree.has(to.0) {
             return;
         }
-        let by = Actors { renamed: pid, ..Actors::default() };
+        let by = Actors::renamed(pid);
         let before = self.waiting.remove(&from);
         let mut from_path = self.tree.path(from.0);
         push_name(&mut from_path, &from.1);
