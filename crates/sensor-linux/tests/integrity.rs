@@ -1,6 +1,8 @@
 //! Changes in watched directories as events: live by fanotify and by inotify, and by
 //! scans after the agent was away.
 
+#![allow(clippy::unwrap_used, reason = "a failed expectation is the report")]
+
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;

@@ -1,6 +1,8 @@
 //! Logons from the files of a real systemd-journald, which runs in a mount namespace
 //! of the test's own and so leaves the host's journal alone.
 
+#![allow(clippy::unwrap_used, reason = "a failed expectation is the report")]
+
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};

@@ -1,5 +1,7 @@
 //! Logons from logs under a root of the test's own, as events.
 
+#![allow(clippy::unwrap_used, reason = "a failed expectation is the report")]
+
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::mem::offset_of;
