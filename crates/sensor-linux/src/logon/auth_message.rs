@@ -270,9 +270,9 @@ fn sudo(message: &str) -> Option<Fact> {
 
 fn su(message: &str) -> Option<Fact> {
     let pair = |outcome, target: &str, user: &str| {
-        let reason = (outcome == Outcome::Refused).then(|| "su failed".to_owned());
         let (user, target_user) = (Some(user.to_owned()), Some(target.to_owned()));
-        Fact { user, target_user, reason, ..Fact::new(outcome, Voice::Service) }
+        // Why it was refused only PAM says.
+        Fact { user, target_user, ..Fact::new(outcome, Voice::Service) }
     };
     // util-linux: `(to root) anna on pts/0`.
     let (rest, outcome) = match message.strip_prefix("FAILED SU ") {
