@@ -11,7 +11,7 @@ use event_model::{BootId, HostId};
 use protocol::enrollment::{sha256, to_hex};
 use protocol::envelope::{Purpose, Sealer};
 use sensor_api::{Sensor, SensorPosition, SourceThreads, observation_queue};
-use sensor_linux::LinuxSensorOptions;
+use sensor_linux::{LinuxSensorOptions, SourceOptions};
 use spool::{Recovery, Spool, SpoolError, SpoolOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -343,12 +343,23 @@ impl Running {
         let receipt_clock = Arc::clone(&clock);
         let judge = Judge::new(sensor.process_clock(), Arc::new(move || receipt_clock.now()), start.caution)
             .context("starting the response")?;
+        let keeps_state = start.spooling.is_some();
         let recorder =
             Recorder::new(start.host_id, boot_id, Arc::clone(&clock), start.resume, start.spooling, output);
         let config_hash = to_hex(&sha256(format!("{options:?}").as_bytes()));
         let (sensor_name, rule_count) = (sensor.name(), rules.active().set.len());
         let (sender, queue) = observation_queue(SOURCE_QUEUE);
-        let others = sensor_linux::sources();
+        // Without a server there is no state directory, and nothing is written.
+        let kept = keeps_state.then(|| options.state_dir.clone());
+        let mut source_options = SourceOptions {
+            state_dir: kept,
+            integrity_dirs: options.dirs.clone(),
+            ..SourceOptions::default()
+        };
+        if let Some(interval) = options.interval {
+            source_options.scan_interval = interval;
+        }
+        let others = sensor_linux::sources(&source_options);
         let provisions =
             sensor.provisions().into_iter().chain(others.iter().flat_map(|one| one.provisions()));
         let provided: Vec<String> = provisions.map(|provision| provision.describe()).collect();

@@ -6,7 +6,7 @@ use event_model::{Container, User};
 use protocol::wire::{MAX_LIST_ITEMS, MAX_TEXT_BYTES};
 use sensor_api::{ImageFile, ObservedImage};
 
-use crate::container::container_of;
+use crate::container::{Containers, named};
 use crate::users::Users;
 
 /// An image and its surroundings. Forked children share their parent's.
@@ -71,11 +71,13 @@ impl Image {
 #[derive(Debug)]
 pub struct Images {
     users: Users,
+    /// The containers that processes run in.
+    pub containers: Containers,
 }
 
 impl Default for Images {
     fn default() -> Self {
-        Self { users: Users::new("/etc/passwd") }
+        Self { users: Users::new("/etc/passwd"), containers: Containers::new("/") }
     }
 }
 
@@ -103,6 +105,7 @@ impl Images {
             args.truncate(MAX_LIST_ITEMS);
             args_truncated = true;
         }
+        let named = observed.cgroup_path.as_deref().and_then(named);
         Arc::new(Image {
             executable: observed.executable.clone(),
             command_line,
@@ -115,9 +118,9 @@ impl Images {
             session_id: observed.session_id,
             file: observed.image,
             image_deleted: observed.image_deleted,
-            container_id: observed.cgroup_path.as_deref().and_then(container_of).map(str::to_owned),
+            container: named.as_ref().map(|named| self.containers.facts(named)),
+            container_id: named.map(|named| named.id),
             cgroup_path: observed.cgroup_path.clone(),
-            container: None,
             kernel_thread: observed.kernel_thread,
             capabilities: observed.capabilities.clone(),
             environment: observed.environment.clone(),

@@ -8,6 +8,7 @@
 //! It waits for nothing but the sensor. Sending, writing `-output` and proving a
 //! kill are other threads'; what this one does per event is bounded.
 
+mod containers;
 mod own_events;
 
 use std::collections::VecDeque;
@@ -315,6 +316,9 @@ impl Work {
         if from_stream && !matches!(observed.what, Observation::ProcessExisting(_) | Observation::Lost(_)) {
             self.tell_absence(observed.position);
         }
+        if let Observation::ProcessExisting(image) = &observed.what {
+            self.met_before(image);
+        }
         if let Observation::Activity(activity) = &observed.what {
             self.tell_activity(observed.at_ns, activity);
         }
@@ -342,6 +346,7 @@ impl Work {
     fn tell_process_start(&mut self, key: ProcessKey, kind: StartKind, at_ns: u64) {
         let enricher = Enricher { boot_id: self.boot_id, clock: &self.clock, table: &self.table };
         let Some(start) = enricher.process_start(key, kind) else { return };
+        self.meet_container(key, at_ns);
         let header = self.recorder.number(at_ns);
         let target = self.target(key);
         let image = self.table.entry(key).and_then(|entry| entry.image.file);
@@ -369,8 +374,8 @@ impl Work {
     }
 
     fn tell_activity(&mut self, at_ns: u64, observed: &ObservedActivity) {
-        let actor = observed.actor.and_then(|actor| self.key_of(actor));
-        let target = observed.target.and_then(|target| self.key_of(target));
+        let actor = observed.actor.and_then(|actor| self.key_of(actor, at_ns));
+        let target = observed.target.and_then(|target| self.key_of(target, at_ns));
         let mut activity = Activity {
             event_type: observed.event_type,
             who: actor.and_then(|key| self.who(key)),
@@ -400,10 +405,10 @@ impl Work {
         self.record(event, verdicts, ancestry, actor.map_or(0, |key| key.pid));
     }
 
-    fn key_of(&self, actor: Actor) -> Option<ProcessKey> {
+    fn key_of(&self, actor: Actor, at_ns: u64) -> Option<ProcessKey> {
         match actor {
             Actor::Life(key) => Some(key),
-            Actor::Pid(pid) => self.table.living(pid),
+            Actor::Pid(pid) => self.table.life_at(pid, at_ns),
         }
     }
 

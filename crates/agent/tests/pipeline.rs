@@ -172,6 +172,41 @@ fn lives_of_processes_become_events_in_the_kernels_order() {
 }
 
 #[test]
+fn the_first_process_of_a_container_is_told_and_no_other() {
+    let id = "c".repeat(64);
+    let in_container = |observation: Observation| match observation {
+        Observation::ProcessExecuted(image) => {
+            let cgroup_path = Some(format!("/system.slice/docker-{id}.scope"));
+            Observation::ProcessExecuted(Box::new(ObservedImage { cgroup_path, ..*image }))
+        }
+        other => other,
+    };
+    let (first, child, other) = (key(11, 5), key(12, 6), key(13, 7));
+    let records = replay(
+        vec![
+            fork(first, SHELL),
+            in_container(exec(first, SHELL, &["/bin/init"])),
+            fork(child, first),
+            in_container(exec(child, first, &["/bin/worker"])),
+            fork(other, SHELL),
+            in_container(exec(other, SHELL, &["/bin/debug"])),
+        ],
+        &[],
+        None,
+        &[],
+    );
+    let starts: Vec<&Json> =
+        records.iter().filter(|record| event_type(record) == "container_start").collect();
+    assert_eq!(starts.len(), 1, "{starts:#?}");
+    assert_eq!(starts[0]["container"]["id"], id.as_str());
+    assert_eq!(starts[0]["container"]["runtime"], "docker");
+    assert_eq!(starts[0]["process"]["executable"], "/bin/init");
+    let of_processes = records.iter().filter(|record| event_type(record) == "process_start");
+    assert!(of_processes.clone().all(|record| record["container"]["runtime"] == "docker"));
+    assert_eq!(of_processes.count(), 3);
+}
+
+#[test]
 fn a_match_carries_its_ancestry_and_an_action_that_comes_too_late_says_so() {
     let rule = r#"{"id": 7, "name": "n", "description": "d", "type": "process", "severity": "high", "enabled": true,
         "mode": "auto", "match": "all", "attack": ["T1059.004"],

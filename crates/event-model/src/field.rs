@@ -281,6 +281,8 @@ fields! {
         sigma [] scopes ATTACK, "Number of the signal.";
     178 EventDuration Integer "event.duration" seed ["duration_ns"] home [Network, Attack]
         sigma [] scopes &[Network, Attack], "How long it lasted in nanoseconds.";
+    179 EventStart Time "event.start" seed ["since"] home [Network, File, Attack]
+        sigma [] scopes ACTED, "When it happened by the log that tells it, where that is not the event's own time (before this boot, or by a clock that was set).";
     180 EventOutcome Text "event.outcome" seed ["outcome"] home [Network, File, Attack]
         sigma [] scopes ACTED, "`success` or `failure`.";
     181 EventErrno Integer "rampart.event.errno" seed ["errno"] home [Network, File, Attack]
@@ -335,6 +337,8 @@ fields! {
         sigma [] scopes &[Network], "`ipv4` or `ipv6`.";
     210 NetworkConnectionId Integer "rampart.network.connection_id" seed ["connection_id"] home [Network]
         sigma [] scopes &[Network], "The same in all events of one connection within one boot.";
+    211 SourceDomain Text "source.domain" seed ["source_host"] home [Network]
+        sigma ["SourceHostname"] scopes &[Network, Attack], "Name of the host that a connection or logon came from, where it is known by a name.";
     212 DnsName Text "dns.question.name" seed ["query", "dns_name"] home [Network]
         sigma ["QueryName", "query"] scopes &[Network], "The name that was asked for, lower case, without a dot at the end.";
     213 DnsType Text "dns.question.type" seed ["query_type"] home [Network]
@@ -445,6 +449,8 @@ fields! {
         sigma [] scopes &[File], "Name of an extended attribute.";
 
     // Logons and accounts: 280 to 299.
+    280 LogonCommand Text "rampart.logon.command" seed ["logon_command"] home [Attack]
+        sigma [] scopes ATTACK, "The command for which the user was let in, as sudo logs it.";
     281 UserTargetName Text "user.target.name" seed ["target_user"] home [Attack]
         sigma ["TargetUserName"] scopes ATTACK, "The account that was made, changed, removed or switched to.";
     282 UserTargetId Text "user.target.id" seed ["target_user_id"] home [Attack]

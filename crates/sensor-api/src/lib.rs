@@ -180,7 +180,8 @@ pub struct ObservedActivity {
 pub enum Actor {
     /// Exactly this life.
     Life(ProcessKey),
-    /// Whoever had this PID (in the initial namespace) when the agent came to look.
+    /// Whoever had this PID (in the initial namespace) at the time of the act, as far as
+    /// the agent remembers.
     Pid(u32),
 }
 
