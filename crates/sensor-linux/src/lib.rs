@@ -25,6 +25,7 @@ mod pins;
 mod procfs;
 mod record;
 mod ring;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -100,8 +101,8 @@ impl Default for SourceOptions {
 }
 
 /// The sources beside the kernel's stream, each for a thread of its own.
-pub fn sources(_options: &SourceOptions) -> Vec<Box<dyn Source>> {
-    Vec::new()
+pub fn sources(options: &SourceOptions) -> Vec<Box<dyn Source>> {
+    vec![Box::new(watch::FileWatch::new(options))]
 }
 
 fn neither(no_ebpf: &str, no_connector: &str) -> SensorError {
