@@ -46,8 +46,8 @@ use telling::Told;
 /// Its name in events and messages.
 const NAME: &str = "file_watch";
 
-/// Everything is compared so often even without a notice: a mount over a directory, a file
-/// that is kept open for writing in a home, and directories beyond the kernel's limit give none.
+/// Everything is compared so often even without a notice: a mount over a directory, writing through a
+/// mapping of a file, and directories beyond the kernel's limit give none.
 const COMPARE_ALL_EVERY: Duration = Duration::from_secs(300);
 
 /// So long after a change the baseline is written. Later than the events are on disk: after a crash
@@ -59,6 +59,10 @@ const PAUSE: u32 = 19;
 
 /// And by no longer one than this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Notices are not read more often than this: the kernel puts equal ones together meanwhile,
+/// and somebody who writes much in a home costs little.
+const READ_EVERY: Duration = Duration::from_millis(20);
 
 /// What an event says that was found at the start.
 const WHILE_AWAY: &str = "changed while the agent was not running";
@@ -152,6 +156,8 @@ struct Running<'a> {
     save_at: Option<Instant>,
     save_failed: bool,
     pause_until: Instant,
+    /// When notices may be read again.
+    read_at: Instant,
     compare_all_at: Instant,
 }
 
@@ -184,6 +190,7 @@ impl<'a> Running<'a> {
             save_at: None,
             save_failed: false,
             pause_until: now,
+            read_at: now,
             compare_all_at: now + COMPARE_ALL_EVERY,
         };
         tracing::debug!(
@@ -204,33 +211,38 @@ impl<'a> Running<'a> {
         loop {
             let now = Instant::now();
             let due = self.comparison.due().map(|due| due.max(self.pause_until));
-            let next = [due, self.save_at, Some(self.compare_all_at)].into_iter().flatten().min();
-            let timeout = next.map(|next| next.saturating_duration_since(now)).unwrap_or(COMPARE_ALL_EVERY);
+            let reading = now >= self.read_at;
+            let next = [due, self.save_at, (!reading).then_some(self.read_at), Some(self.compare_all_at)];
+            let next = next.into_iter().flatten().min().unwrap_or(self.compare_all_at);
+            let timeout = next.saturating_duration_since(now);
             let timeout = Timespec {
                 tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-                // A little later rather than too early.
                 tv_nsec: i64::from(timeout.subsec_nanos()),
             };
             let (noticed, stopped) = {
                 let mut fds = [
-                    PollFd::from_borrowed_fd(self.comparison.watches().as_fd(), PollFlags::IN),
                     PollFd::from_borrowed_fd(stop.as_fd(), PollFlags::IN),
+                    PollFd::from_borrowed_fd(self.comparison.watches().as_fd(), PollFlags::IN),
                 ];
-                match poll(&mut fds, Some(&timeout)) {
+                let count = if reading { 2 } else { 1 };
+                match poll(&mut fds[..count], Some(&timeout)) {
                     Ok(_) | Err(rustix::io::Errno::INTR) => {}
                     Err(error) => {
                         tracing::error!(%error, "waiting for changes of watched files failed");
                         return;
                     }
                 }
-                (!fds[0].revents().is_empty(), !fds[1].revents().is_empty())
+                (reading && !fds[1].revents().is_empty(), !fds[0].revents().is_empty())
             };
             if stopped {
                 self.last_look();
                 return;
             }
-            if noticed && self.comparison.read_notices(Instant::now(), now_ns()) {
-                tell_unknown_loss(self.sender, GapReason::KernelRingFull, now_ns());
+            if noticed {
+                self.read_at = Instant::now() + READ_EVERY;
+                if self.comparison.read_notices(Instant::now(), now_ns()) {
+                    tell_unknown_loss(self.sender, GapReason::KernelRingFull, now_ns());
+                }
             }
             self.work();
         }

@@ -88,8 +88,8 @@ impl Watches {
         }
     }
 
-    /// Watches an open directory. `written` asks for a notice of each write to its files, not
-    /// only when they are closed.
+    /// Watches an open directory. `written` asks for a notice of writes to its files too, which
+    /// need not be closed after.
     pub(super) fn watch(&mut self, place: usize, dir: BorrowedFd<'_>, interest: Interest, written: bool) {
         if self.by_watch.len() >= MOST_WATCHES {
             return self.refused("the limit of the agent is reached");

@@ -107,9 +107,7 @@ impl Walk<'_> {
     fn files(&mut self, dir: &OwnedFd, path: &mut Vec<u8>, depth: u8, home_owner: Option<u32>) {
         let spot = self.spot;
         let interest = if depth > 0 { Interest::Any } else { Interest::Names(spot.place.names) };
-        // A home's top, and /etc's, see writes to much else.
-        let written = !matches!(spot.place.dir, "~" | "/etc");
-        self.watches.watch(self.index, dir.as_fd(), interest, written);
+        self.watches.watch(self.index, dir.as_fd(), interest, true);
         let names = spot.place.names;
         let literal = depth == 0 && !names.iter().any(|name| name.contains('*'));
         let candidates: BTreeSet<OsString> = if literal {
