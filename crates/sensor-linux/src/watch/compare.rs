@@ -432,3 +432,6 @@ fn spot(place: Place, home: Option<&Vec<Vec<u8>>>) -> Spot {
     let steps = home.into_iter().flatten().cloned().chain(parts.map(|part| part.as_bytes().to_vec()));
     Spot { place, steps: steps.collect(), home_steps: home.map(Vec::len) }
 }
+
+#[cfg(test)]
+mod tests;

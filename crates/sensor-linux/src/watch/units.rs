@@ -123,7 +123,7 @@ pub(super) fn tell(comparison: &Comparison, change: &Change, told: &mut Vec<Told
         (Part::Unit, Act::Create | Act::Delete) => {}
         _ => changed.extend(changed_keys(&was, &is)),
     }
-    if new.is_some_and(is_masked) != old.is_some_and(is_masked) {
+    if part == Part::Unit && new.is_some_and(is_masked) != old.is_some_and(is_masked) {
         changed.push(b"masked".to_vec());
     }
     let access_only = match (old, new) {

@@ -25,7 +25,10 @@ pub(crate) struct Host {
 impl Host {
     /// One with these files.
     pub(crate) fn with(files: &[(&str, &str)]) -> Self {
-        let host = Self { root: TempDir::new().unwrap(), state: TempDir::new().unwrap() };
+        let host = Self {
+            root: TempDir::new().expect("a test needs a directory"),
+            state: TempDir::new().expect("a test needs a directory"),
+        };
         for (path, text) in files {
             host.write(path, text);
         }
@@ -44,19 +47,20 @@ impl Host {
     /// Writes in place, with the directories on the way.
     pub(crate) fn write(&self, path: impl AsRef<[u8]>, text: impl AsRef<[u8]>) {
         let path = self.path(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
+        let parent = path.parent().expect("a file lies in a directory");
+        fs::create_dir_all(parent).expect("a test may make directories");
+        fs::write(path, text).expect("a test may write");
     }
 
     /// Replaces by rename, as editors and useradd do.
     pub(crate) fn replace(&self, path: &str, text: &str) {
         let beside = self.path(format!("{path}+"));
-        fs::write(&beside, text).unwrap();
-        fs::rename(beside, self.path(path)).unwrap();
+        fs::write(&beside, text).expect("a test may write");
+        fs::rename(beside, self.path(path)).expect("a test may rename");
     }
 
     pub(crate) fn remove(&self, path: impl AsRef<[u8]>) {
-        fs::remove_file(self.path(path)).unwrap();
+        fs::remove_file(self.path(path)).expect("the file is there");
     }
 
     /// Starts to watch. Where there is no baseline yet, it is taken when this returns.
@@ -66,7 +70,7 @@ impl Host {
 
     /// Starts to watch with a baseline that can't be used; a new one is taken when this returns.
     pub(crate) fn watch_anew(&self) -> Watching {
-        let useless = fs::read(self.state("watched-files")).unwrap();
+        let useless = fs::read(self.state("watched-files")).expect("there is a baseline");
         self.watch_until(|| fs::read(self.state("watched-files")).is_ok_and(|bytes| bytes != useless))
     }
 
@@ -98,7 +102,7 @@ impl Watching {
         let mut sources = sources(options);
         sources.retain(|source| source.name() == "file_watch");
         assert_eq!(sources.len(), 1);
-        let threads = Some(SourceThreads::start(sources, &sender).unwrap());
+        let threads = Some(SourceThreads::start(sources, &sender).expect("a test may start threads"));
         Self { threads, queue, events: Vec::new(), losses: Vec::new() }
     }
 
@@ -119,7 +123,7 @@ impl Watching {
         loop {
             self.take();
             if let Some(at) = self.events.iter().position(&is) {
-                return self.events.drain(..=at).last().unwrap();
+                return self.events.drain(..=at).next_back().expect("it was just found");
             }
             assert!(Instant::now() < deadline, "no {what} within {PATIENCE:?} among {:#?}", self.events);
             std::thread::park_timeout(Duration::from_millis(2));
@@ -156,7 +160,7 @@ impl Watching {
 
     /// Ends the source and takes what it told last.
     pub(crate) fn stop(mut self) -> Vec<ObservedActivity> {
-        self.threads.take().unwrap().stop();
+        self.threads.take().expect("it runs").stop();
         self.take();
         std::mem::take(&mut self.events)
     }
