@@ -352,8 +352,12 @@ impl Running {
         // Without a server there is no state directory, and nothing is written.
         let kept = keeps_state.then(|| options.state_dir.clone());
         let source_options = SourceOptions { state_dir: kept, ..SourceOptions::default() };
-        let sources = SourceThreads::start(sensor_linux::sources(&source_options), &sender)
-            .context("starting the sources' threads")?;
+        let sources = sensor_linux::sources(&source_options);
+        let of_sources = sources.iter().flat_map(|source| source.provisions());
+        for provision in sensor.provisions().into_iter().chain(of_sources) {
+            tracing::debug!(provision = provision.describe(), "events come from");
+        }
+        let sources = SourceThreads::start(sources, &sender).context("starting the sources' threads")?;
         let parts = Parts {
             sensor,
             queue,

@@ -281,13 +281,16 @@ impl<'a> Running<'a> {
     fn tell(&mut self, changes: &[Change], reason: Option<&str>) {
         for Told { at_ns, mut activity } in told(&self.comparison, changes) {
             if let Some(reason) = reason {
+                activity.fields.retain(|(field, _)| *field != Field::EventReason);
                 activity.fields.push((Field::EventReason, Value::Text(reason.to_owned())));
             }
             // What finds no room is counted by the queue.
             self.sender.send(at_ns, activity);
         }
-        // Also without changes: files that were only touched have another identity now.
-        self.save_at.get_or_insert(Instant::now() + SAVE_AFTER);
+        // Also without changes: a file that was only touched looks different now.
+        if self.comparison.take_unkept() {
+            self.save_at.get_or_insert(Instant::now() + SAVE_AFTER);
+        }
     }
 
     fn save(&mut self) {
@@ -324,7 +327,8 @@ fn told(comparison: &Comparison, changes: &[Change]) -> Vec<Told> {
             Kind::KernelModule => persistence::tell_module(change, &mut told),
             Kind::Persistence(kind) => {
                 let home_of = home_of(comparison, &change.path);
-                persistence::tell(change, kind, home_of.as_deref(), &mut told);
+                let from_skeleton = is_from_skeleton(comparison, change);
+                persistence::tell(change, kind, home_of.as_deref(), from_skeleton, &mut told);
             }
         }
     }
@@ -352,6 +356,15 @@ fn home_of(comparison: &Comparison, path: &[u8]) -> Option<Vec<u8>> {
         .filter(|fields| fields.get(5).is_some_and(|home| holds(home)))
         .map(|fields| fields[0].to_vec())
         .next()
+}
+
+/// Whether a file is what every new home gets.
+fn is_from_skeleton(comparison: &Comparison, change: &Change) -> bool {
+    let (None, Some(new)) = (&change.old, &change.new) else { return false };
+    let path = [b"/etc/skel/", telling::file_name(&change.path)].concat();
+    let skeleton = comparison.file(change.kind, &path);
+    skeleton
+        .is_some_and(|skeleton| new.sha256.is_some() && skeleton.sha256 == new.sha256 && path != change.path)
 }
 
 fn tell_unknown_loss(sender: &ObservationSender, reason: GapReason, at_ns: u64) {

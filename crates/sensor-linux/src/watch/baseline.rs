@@ -112,8 +112,8 @@ fn write(path: &Path, content: &[u8]) -> io::Result<()> {
 fn encode(out: &mut Vec<u8>, path: &[u8], kind: Kind, known: &Known) {
     put(out, path);
     put(out, kind.word().as_bytes());
-    let Identity { device, inode, size, modified_ns, changed_ns, mode, uid, gid } = known.identity;
-    for number in [device, inode, size] {
+    let Identity { inode, size, modified_ns, changed_ns, mode, uid, gid } = known.identity;
+    for number in [inode, size] {
         out.extend_from_slice(&number.to_le_bytes());
     }
     for number in [modified_ns, changed_ns] {
@@ -182,7 +182,6 @@ impl<'a> Rest<'a> {
 
     fn known(&mut self) -> Option<Known> {
         let identity = Identity {
-            device: u64::from_le_bytes(self.take()?),
             inode: u64::from_le_bytes(self.take()?),
             size: u64::from_le_bytes(self.take()?),
             modified_ns: i64::from_le_bytes(self.take()?),
@@ -215,7 +214,6 @@ mod tests {
 
     fn files() -> Baseline {
         let identity = Identity {
-            device: 1,
             inode: u64::MAX,
             size: 3,
             modified_ns: -4,

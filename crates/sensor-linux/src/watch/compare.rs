@@ -87,6 +87,8 @@ pub(super) struct Comparison {
     places: Vec<Option<Watched>>,
     held: usize,
     files: usize,
+    /// What is known is not what was last kept.
+    unkept: bool,
     warned: bool,
 }
 
@@ -95,7 +97,7 @@ impl Comparison {
     pub(super) fn new(root: &Path, key: HostKey, watches: Watches) -> Self {
         // Real, so that the real paths of directories begin with it.
         let root = std::fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
-        Self { root, key, watches, places: Vec::new(), held: 0, files: 0, warned: false }
+        Self { root, key, watches, places: Vec::new(), held: 0, files: 0, unkept: false, warned: false }
     }
 
     pub(super) fn watches(&self) -> &Watches {
@@ -104,6 +106,11 @@ impl Comparison {
 
     pub(super) fn key(&self) -> &HostKey {
         &self.key
+    }
+
+    /// Whether anything else is known than at the last time this was asked.
+    pub(super) fn take_unkept(&mut self) -> bool {
+        std::mem::take(&mut self.unkept)
     }
 
     /// Every known file.
@@ -146,6 +153,7 @@ impl Comparison {
             self.compare(at, round, now_ns, &mounts, &mut no_bound, &mut baseline, &mut changes);
             at += 1;
         }
+        self.unkept |= !baseline.is_empty();
         // What was not met again. A file that is there but no longer watched says nothing.
         for (path, Kept { kind, known }) in baseline {
             let gone = match std::fs::symlink_metadata(self.real(&path)) {
@@ -269,7 +277,7 @@ impl Comparison {
         let mut after: BTreeMap<Vec<u8>, Known> = BTreeMap::new();
         let mut finished = true;
         let mut too_many = false;
-        let (key, held, files) = (&self.key, &mut self.held, &mut self.files);
+        let (key, held, files, unkept) = (&self.key, &mut self.held, &mut self.files, &mut self.unkept);
         let mut on_file = |found: &Found<'_>| {
             let old = before.remove(found.path).or_else(|| {
                 let kept = baseline.get(found.path).filter(|kept| kept.kind == kind).is_some();
@@ -295,6 +303,7 @@ impl Comparison {
                 }
                 return;
             }
+            *unkept = true;
             *bound = bound.saturating_sub(identity.size.min(64 << 20));
             let source = Source {
                 dir: found.dir,
@@ -349,6 +358,7 @@ impl Comparison {
                 after.insert(path, known);
                 continue;
             }
+            self.unkept = true;
             self.held = self.held.saturating_sub(known.held());
             self.files = self.files.saturating_sub(1);
             changes.push(Change { kind, path, old: Some(known), new: None, at_ns });
@@ -412,6 +422,7 @@ impl Comparison {
             // What went with the account is told before it is forgotten.
             self.compare(index, Round::Watch, at_ns, mounts, &mut no_bound, &mut nothing, changes);
             if let Some(watched) = self.places[index].take() {
+                self.unkept = true;
                 self.files = self.files.saturating_sub(watched.files.len());
                 self.held = self.held.saturating_sub(watched.files.values().map(Known::held).sum());
             }

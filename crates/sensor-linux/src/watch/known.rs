@@ -29,9 +29,9 @@ const MODULE: u64 = 64 << 20;
 const TRIES: u32 = 3;
 
 /// Tells without reading whether a file is the same as before: what of lstat(2) changes with it.
+/// Not the device, whose number may be another after a reboot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
-    pub(super) device: u64,
     pub(super) inode: u64,
     pub(super) size: u64,
     pub(super) modified_ns: i64,
@@ -47,7 +47,6 @@ impl Identity {
             seconds.saturating_mul(1_000_000_000).saturating_add(i64::try_from(ns).unwrap_or(0))
         };
         Self {
-            device: stat.st_dev,
             inode: stat.st_ino,
             size: u64::try_from(stat.st_size).unwrap_or(0),
             modified_ns: ns(stat.st_mtime, stat.st_mtime_nsec),

@@ -26,9 +26,14 @@ pub(super) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     pattern[at..].iter().all(|byte| *byte == b'*')
 }
 
-/// Whether the name fits one of the patterns.
+/// Whether the name fits one of the patterns. As in a shell, a lone `*` leaves out names
+/// that begin with a dot: what reads such directories (cron, run-parts, systemd, udev,
+/// kmod) leaves them out too, and editors make them.
 pub(super) fn matches_any(patterns: &[&str], name: &[u8]) -> bool {
-    patterns.iter().any(|pattern| matches(pattern.as_bytes(), name))
+    patterns.iter().any(|pattern| match pattern.as_bytes() {
+        b"*" => !name.starts_with(b"."),
+        pattern => matches(pattern, name),
+    })
 }
 
 #[cfg(test)]
@@ -56,5 +61,7 @@ mod tests {
             assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), fits, "{pattern} {name}");
         }
         assert!(matches(b"*.service", b"\xff.service"));
+        assert!(matches_any(&["*"], b"x") && !matches_any(&["*"], b".x.swp"));
+        assert!(matches_any(&["x", "*.ko"], b".hidden.ko"));
     }
 }

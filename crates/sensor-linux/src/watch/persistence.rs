@@ -5,8 +5,17 @@ use event_model::{EventType, Field};
 use super::compare::Change;
 use super::telling::{Act, Telling, Told, access, file_name, hex};
 
+/// What an event says of a file that came with a new home.
+const FROM_SKELETON: &[u8] = b"a copy of the file in /etc/skel";
+
 /// Tells the change of a file of some kind of persistence.
-pub(super) fn tell(change: &Change, kind: &str, home_of: Option<&[u8]>, told: &mut Vec<Told>) {
+pub(super) fn tell(
+    change: &Change,
+    kind: &str,
+    home_of: Option<&[u8]>,
+    from_skeleton: bool,
+    told: &mut Vec<Told>,
+) {
     let (old, new) = (change.old.as_ref(), change.new.as_ref());
     let (Some(act), Some(known)) = (Act::of(old, new), new.or(old)) else { return };
     let mut telling = Telling::new(EventType::Persistence, change.at_ns)
@@ -15,7 +24,8 @@ pub(super) fn tell(change: &Change, kind: &str, home_of: Option<&[u8]>, told: &m
         .text(Field::FilePath, &change.path)
         .text(Field::FileMode, format!("{:04o}", known.identity.permissions()).as_bytes())
         .some(Field::FileSha256, known.sha256.map(|hash| hex(&hash)).as_deref().map(str::as_bytes))
-        .some(Field::UserTargetName, home_of);
+        .some(Field::UserTargetName, home_of)
+        .some(Field::EventReason, from_skeleton.then_some(FROM_SKELETON));
     telling = match (old, new) {
         (Some(old), Some(new)) if old.same_content(new) => telling
             .list(Field::ChangedFields, ["access"])

@@ -78,6 +78,18 @@ fn it_is_told_at_the_next_start_once_and_marked() {
 }
 
 #[test]
+fn a_removal_is_told_once() {
+    let host = host();
+    host.watch().stop();
+    host.remove("/etc/cron.d/gone");
+    let watching = host.watch();
+    let told = watching.stop();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(text(&told[0], Field::EventAction), "delete");
+    assert_eq!(host.watch().stop(), []);
+}
+
+#[test]
 fn a_change_just_before_the_stop_is_told_by_one_of_both() {
     let host = host();
     let watching = host.watch();

@@ -107,6 +107,21 @@ fn homes_come_and_go_with_accounts() {
 }
 
 #[test]
+fn what_every_new_home_gets_is_told_as_such() {
+    let host = Host::with(&[("/etc/skel/.bashrc", "default\n"), ("/home/old/.x", "")]);
+    let mut watching = host.watch();
+    host.write("/home/new/.bashrc", "default\n");
+    let event = watching.next_at(EventType::Persistence, "/home/new/.bashrc");
+    assert_eq!(text(&event, Field::EventReason), "a copy of the file in /etc/skel");
+    host.write("/home/new/.bashrc", "default\nevil\n");
+    let event = watching.next_at(EventType::Persistence, "/home/new/.bashrc");
+    assert_eq!((text(&event, Field::EventReason), text(&event, Field::ChangeNew)), ("", "evil"));
+    host.write("/home/old/.bashrc", "evil\n");
+    let event = watching.next_at(EventType::Persistence, "/home/old/.bashrc");
+    assert_eq!(text(&event, Field::EventReason), "");
+}
+
+#[test]
 fn kernel_modules_are_told_with_their_hashes() {
     let host = Host::with(&[("/usr/lib/modules/6.1.0/kernel/fs/ext4.ko", "old module")]);
     std::os::unix::fs::symlink("usr/lib", host.path("/lib")).unwrap();
