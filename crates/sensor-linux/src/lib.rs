@@ -32,6 +32,7 @@ mod record;
 mod ring;
 mod state_file;
 mod usb;
+mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -124,8 +125,11 @@ impl Default for SourceOptions {
 
 /// The sources beside the kernel's stream, each for a thread of its own.
 pub fn sources(options: &SourceOptions) -> Vec<Box<dyn Source>> {
-    let mut sources: Vec<Box<dyn Source>> =
-        vec![Box::new(LogonSource::new(options)), Box::new(UsbSource::new(options))];
+    let mut sources: Vec<Box<dyn Source>> = vec![
+        Box::new(LogonSource::new(options)),
+        Box::new(UsbSource::new(options)),
+        Box::new(watch::FileWatch::new(options)),
+    ];
     if !options.integrity_dirs.is_empty() {
         sources.push(Box::new(IntegritySource::new(options)));
     }
