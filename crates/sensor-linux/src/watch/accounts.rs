@@ -8,7 +8,7 @@ use event_model::{EventType, Field};
 use super::compare::{Change, Comparison};
 use super::known::Known;
 use super::places::Kind;
-use super::telling::{Act, Telling, Told};
+use super::telling::{Act, Telling, Told, access};
 
 /// The texts of the four files at one moment.
 #[derive(Debug, Clone, Copy, Default)]
@@ -404,6 +404,18 @@ fn tell_groups(old: &Accounts<'_>, new: &Accounts<'_>, at_ns: u64, told: &mut Ve
 /// Tells what changes of the four files come to.
 pub(super) fn tell_changes(comparison: &Comparison, changes: &[&Change], told: &mut Vec<Told>) {
     let Some(at_ns) = changes.iter().map(|change| change.at_ns).max() else { return };
+    for change in changes {
+        if let (Some(old), Some(new)) = (&change.old, &change.new)
+            && !old.same_access(new)
+        {
+            told.push(
+                about_file(change, Act::Modify)
+                    .list(Field::ChangedFields, ["access"])
+                    .old_new(Some(access(old).as_bytes()), Some(access(new).as_bytes()))
+                    .finish(),
+            );
+        }
+    }
     let mut unreadable = false;
     let mut text = |name: &str, old: bool| -> Vec<u8> {
         let path = [b"/etc/", name.as_bytes()].concat();
@@ -422,15 +434,20 @@ pub(super) fn tell_changes(comparison: &Comparison, changes: &[&Change], told: &
         // Half of the truth would look like accounts that went away.
         for change in changes {
             let Some(act) = Act::of(change.old.as_ref(), change.new.as_ref()) else { continue };
-            let telling = Telling::new(EventType::Persistence, at_ns)
-                .act(act)
-                .text(Field::PersistenceKind, b"account_file")
-                .text(Field::FilePath, &change.path);
+            let telling = about_file(change, act);
             told.push(telling.shortages(change.old.as_ref(), change.new.as_ref()).finish());
         }
         return;
     }
     tell(borrow(&old), borrow(&new), at_ns, told);
+}
+
+/// An account file as such.
+fn about_file(change: &Change, act: Act) -> Telling {
+    Telling::new(EventType::Persistence, change.at_ns)
+        .act(act)
+        .text(Field::PersistenceKind, b"account_file")
+        .text(Field::FilePath, &change.path)
 }
 
 fn borrow([passwd, shadow, group, gshadow]: &[Vec<u8>; 4]) -> AccountFiles<'_> {

@@ -34,6 +34,10 @@ pub(super) const QUIET: Duration = Duration::from_millis(100);
 /// … but not later than this after the first.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// An empty file is believed so long after its last change: whoever writes in place
+/// empties first and fills then.
+const EMPTY_FOR: Duration = Duration::from_millis(500);
+
 /// Account files wait so long for the tool that holds their locks.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -291,6 +295,13 @@ impl Comparison {
                 after.insert(found.path.to_vec(), old.clone());
                 return;
             }
+            if round == Round::Watch && identity.size == 0 && is_just_emptied(&found.stat) {
+                finished = false;
+                if let Some(old) = old {
+                    after.insert(found.path.to_vec(), old);
+                }
+                return;
+            }
             if old.is_none() && *files >= MOST_FILES {
                 too_many = true;
                 return;
@@ -435,6 +446,16 @@ impl Comparison {
             self.compare(index, Round::Watch, at_ns, mounts, &mut no_bound, &mut nothing, changes);
         }
     }
+}
+
+/// Whether a regular file was changed a moment ago, by the wall clock that its times come from.
+fn is_just_emptied(stat: &rustix::fs::Stat) -> bool {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    let now_ns = now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec);
+    let age_ns = now_ns.saturating_sub(Identity::of(stat).changed_ns);
+    let regular = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile;
+    // A file from the future tells nothing of its age.
+    regular && u64::try_from(age_ns).is_ok_and(|age| Duration::from_nanos(age) < EMPTY_FOR)
 }
 
 /// A row of the table with its home filled in.

@@ -149,8 +149,11 @@ impl Watches {
         let mut buffer = [MaybeUninit::uninit(); 16 << 10];
         let mut reader = Reader::new(self.inotify.as_fd(), &mut buffer);
         let mut notices = Notices::default();
-        for _ in 0..MOST_NOTICES {
+        let mut count = 0;
+        // What the reader holds already must not be left in it.
+        while count < MOST_NOTICES || !reader.is_buffer_empty() {
             let Ok(event) = reader.next() else { break };
+            count += 1;
             let (watch, flags) = (event.wd(), event.events());
             if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
                 notices.overflowed = true;

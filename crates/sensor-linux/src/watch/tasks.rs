@@ -49,9 +49,13 @@ pub(super) fn tell(change: &Change, user_name: &dyn Fn(u32) -> Option<Vec<u8>>, 
         let line = |task: Option<&Task>| task.map(|task| task.line.clone());
         told.push(telling.old_new(line(was.as_ref()).as_deref(), line(is.as_ref()).as_deref()).finish());
     }
+    let access_only = match (&change.old, &change.new) {
+        (Some(old), Some(new)) => old.same_content(new),
+        _ => false,
+    };
     // A table without entries, and a change of comments, schedule nothing; one that was not read whole may.
     let cut = [&change.old, &change.new].into_iter().flatten().any(|known| known.shortage.is_some());
-    if !any && cut {
+    if access_only || !any && cut {
         tell_whole(change, user_name, told);
     }
 }

@@ -186,3 +186,29 @@ fn membership_names_and_groups_are_told() {
     assert_eq!(text(&event, Field::ChangeNew), "group=sudo gid=27 password=set");
     assert_eq!(list(&event, Field::ChangedFields), ["password"]);
 }
+
+#[test]
+fn whoever_may_read_shadow_now_is_told() {
+    use std::os::unix::fs::PermissionsExt;
+    let host = host();
+    fs::set_permissions(host.path("/etc/shadow"), fs::Permissions::from_mode(0o640)).unwrap();
+    let mut watching = host.watch();
+    fs::set_permissions(host.path("/etc/shadow"), fs::Permissions::from_mode(0o644)).unwrap();
+    let event = watching.next_at(EventType::Persistence, "/etc/shadow");
+    assert_eq!(text(&event, Field::PersistenceKind), "account_file");
+    assert!(text(&event, Field::ChangeOld).starts_with("mode 0640 "), "{event:?}");
+    assert!(text(&event, Field::ChangeNew).starts_with("mode 0644 "), "{event:?}");
+    assert_eq!(watching.settle(&host), []);
+}
+
+#[test]
+fn account_files_that_can_t_be_read_make_no_account_go_away() {
+    let host = host();
+    let mut watching = host.watch();
+    let file = fs::OpenOptions::new().write(true).open(host.path("/etc/passwd")).unwrap();
+    file.set_len(64 << 20).unwrap();
+    let event = watching.next_at(EventType::Persistence, "/etc/passwd");
+    assert_eq!(text(&event, Field::PersistenceKind), "account_file");
+    assert_eq!(list(&event, Field::EventIncomplete), ["rampart.change.new: too_large"]);
+    assert_eq!(watching.settle(&host), []);
+}

@@ -52,6 +52,15 @@ impl Host {
         fs::write(path, text).expect("a test may write");
     }
 
+    /// Puts a whole file there in one step, from a directory that nobody watches.
+    pub(crate) fn put(&self, path: &str, text: &str) {
+        self.write("/elsewhere/file", text);
+        let to = self.path(path);
+        fs::create_dir_all(to.parent().expect("a file lies in a directory"))
+            .expect("a test may make directories");
+        fs::rename(self.path("/elsewhere/file"), to).expect("a test may rename");
+    }
+
     /// Replaces by rename, as editors and useradd do.
     pub(crate) fn replace(&self, path: &str, text: &str) {
         let beside = self.path(format!("{path}+"));

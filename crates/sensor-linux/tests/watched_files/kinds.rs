@@ -60,8 +60,8 @@ fn every_kind_of_persistence_is_told_with_old_and_new() {
     for (action, step) in [("create", 0), ("modify", 1), ("delete", 2)] {
         for (path, _) in FILES {
             match step {
-                0 => host.write(path, "first\nlast\n"),
-                1 => host.replace(path, "first\nevil\nlast\n"),
+                0 => host.put(path, "first\nlast\n"),
+                1 => host.put(path, "first\nevil\nlast\n"),
                 _ => host.remove(path),
             }
         }

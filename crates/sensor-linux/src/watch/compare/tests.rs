@@ -45,8 +45,7 @@ fn an_overflow_of_the_kernels_queue_has_everything_compared() {
     }
     // Names in turn, so that the kernel can't put them together.
     for round in 0..limit / 2 + 10 {
-        let path = etc.join("pam.d").join(["a", "b"][round % 2]);
-        fs::File::create(path).unwrap();
+        fs::write(etc.join("pam.d").join(["a", "b"][round % 2]), "x").unwrap();
     }
     // The notice of this one is lost.
     fs::write(etc.join("cron.d/lost"), "1 1 1 1 1 root x\n").unwrap();
@@ -90,7 +89,7 @@ fn what_can_t_be_looked_at_is_not_taken_for_gone() {
     comparison.first(None, 0);
     // More names than are looked at in one directory, so that some of the first are not met.
     for index in 0..20_000 {
-        fs::File::create(pam.join(format!("flood-{index}"))).unwrap();
+        fs::write(pam.join(format!("flood-{index}")), "x").unwrap();
     }
     drain(&mut comparison);
     let changes = comparison.compare_due(Instant::now() + PATIENCE);
