@@ -131,12 +131,18 @@ static __always_inline bool take_call(struct call *call)
 	return true;
 }
 
-static __always_inline bool is_agent(struct task_struct *leader)
+static __always_inline bool is_agents(u32 pid, u64 start_ns)
 {
 	u32 zero = 0;
 	struct control *settings = bpf_map_lookup_elem(&control, &zero);
 
-	return settings && settings->own_pid == (u32)leader->tgid && settings->own_start_ns == leader->start_boottime;
+	/* While it attaches its programs, it does not know its start yet. */
+	return settings && settings->own_pid == pid && (!settings->own_start_ns || settings->own_start_ns == start_ns);
+}
+
+static __always_inline bool is_agent(struct task_struct *leader)
+{
+	return is_agents(leader->tgid, leader->start_boottime);
 }
 
 /* Begins the record of an act of the current process; 0 where none is to be made:

@@ -63,6 +63,14 @@ static __always_inline struct file *file_of(u32 descriptor)
 	return file;
 }
 
+/* What a descriptor of the current process stands for, where that is not a file. */
+static __always_inline void *object_of(u32 descriptor)
+{
+	struct file *file = file_of(descriptor);
+
+	return BPF_CORE_READ(file, private_data);
+}
+
 /* The main thread of the process that one of these is or belongs to. */
 static __always_inline struct task_struct *leader_of(struct pid *pid)
 {

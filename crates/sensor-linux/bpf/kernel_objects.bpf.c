@@ -160,18 +160,18 @@ int exit_bpf(struct exit_args *ctx)
 	switch (command) {
 	case BPF_PROG_LOAD:
 		if (ctx->result >= 0)
-			program = BPF_CORE_READ(file_of(ctx->result), private_data);
+			program = object_of(ctx->result);
 		break;
 	case BPF_PROG_ATTACH:
-		program = BPF_CORE_READ(file_of(attribute_u32(attributes, ATTR_ATTACH_BPF_FD)), private_data);
+		program = object_of(attribute_u32(attributes, ATTR_ATTACH_BPF_FD));
 		type_of_link = attribute_u32(attributes, ATTR_ATTACH_TYPE);
 		break;
 	case BPF_RAW_TRACEPOINT_OPEN:
-		program = BPF_CORE_READ(file_of(attribute_u32(attributes, ATTR_RAW_TRACEPOINT_PROG_FD)), private_data);
+		program = object_of(attribute_u32(attributes, ATTR_RAW_TRACEPOINT_PROG_FD));
 		bpf_probe_read_user(&name, sizeof(name), (void *)(attributes + ATTR_RAW_TRACEPOINT_NAME));
 		break;
 	default:
-		program = BPF_CORE_READ(file_of(attribute_u32(attributes, ATTR_LINK_PROG_FD)), private_data);
+		program = object_of(attribute_u32(attributes, ATTR_LINK_PROG_FD));
 		type_of_link = attribute_u32(attributes, ATTR_LINK_ATTACH_TYPE);
 	}
 	s = begin_act(ACT_BPF, COUNT_BPF_LOAD);

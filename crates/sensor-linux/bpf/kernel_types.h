@@ -238,16 +238,14 @@ struct bpf_prog_aux {
 	char name[16];
 };
 
+enum bpf_prog_type { BPF_PROG_TYPE_UNSPEC };
+enum bpf_attach_type { BPF_CGROUP_INET_INGRESS };
+
 struct bpf_prog {
-	u32 type;
-	u32 expected_attach_type;
+	enum bpf_prog_type type;
+	enum bpf_attach_type expected_attach_type;
 	u8 tag[8];
 	struct bpf_prog_aux *aux;
-};
-
-struct bpf_link {
-	u32 type;
-	struct bpf_prog *prog;
 };
 
 /* With CONFIG_MODULES. */
@@ -264,9 +262,13 @@ struct socket {
 	struct sock *sk;
 };
 
+struct sockaddr_un {
+	unsigned short sun_family;
+};
+
 struct unix_address {
-	int len;
-	char name[1]; /* struct sockaddr_un */
+	int len; /* of what follows */
+	struct sockaddr_un name[1];
 };
 
 struct unix_sock {

@@ -149,7 +149,7 @@ struct control {
 	u64 stream;       /* drawn when the ring was made */
 	u64 created_ns;
 	u64 left_out;     /* bit n: records counted under n are left out, and counted */
-	u64 own_start_ns; /* with own_pid: the agent, whose own acts are not told */
+	u64 own_start_ns; /* with own_pid: the agent, whose own acts are not told; 0 until it knows */
 	u32 own_pid;
 	u32 reserved;
 };

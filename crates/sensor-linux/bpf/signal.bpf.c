@@ -19,14 +19,6 @@
 	(BIT(1) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(9) | BIT(11) | BIT(15) | BIT(18) | \
 	 BIT(19) | BIT(20) | BIT(31))
 
-static __always_inline bool is_the_agent(u32 pid, u64 start_ns)
-{
-	u32 zero = 0;
-	struct control *settings = bpf_map_lookup_elem(&control, &zero);
-
-	return settings && settings->own_pid == pid && settings->own_start_ns == start_ns;
-}
-
 static __always_inline int tell_signal(u32 signal, u32 pid, u64 start_ns, s32 result)
 {
 	struct task_struct *own = own_leader();
@@ -35,7 +27,7 @@ static __always_inline int tell_signal(u32 signal, u32 pid, u64 start_ns, s32 re
 		.whom = start_ns,
 		.what = (u64)ACT_SIGNAL << 40 | (u64)(result != 0) << 32 | signal,
 	};
-	bool to_agent = is_the_agent(pid, start_ns);
+	bool to_agent = is_agents(pid, start_ns);
 	struct record_space *s;
 	u64 count;
 

@@ -30,7 +30,7 @@ int exit_connect_unix(struct exit_args *ctx)
 	bpf_probe_read_user(&family, sizeof(family), (void *)address);
 	if (family != AF_UNIX)
 		return 0;
-	socket = BPF_CORE_READ(file_of(call_argument(0)), private_data);
+	socket = object_of(call_argument(0));
 	sock = BPF_CORE_READ(socket, sk);
 	if (!ctx->result) {
 		peer = (void *)BPF_CORE_READ((struct unix_sock *)sock, peer);

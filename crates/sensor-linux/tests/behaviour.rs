@@ -14,7 +14,7 @@ use std::io::Read;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use event_model::{EventType, Field, Value};
 use sensor_api::contract::read_until;
@@ -22,6 +22,9 @@ use sensor_api::{Actor, Observation, Observed, ObservedActivity, Sensor};
 use sensor_linux::{EbpfSensor, LinuxSensorOptions};
 
 use rights::ebpf;
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Not a test by itself: what the other tests start to have something done.
 #[test]
@@ -39,8 +42,7 @@ struct Acting {
 impl Acting {
     fn start(name: &str, argument: &str) -> Self {
         let child = Command::new(std::env::current_exe().unwrap())
-            // One thread, so that the act is the main thread's.
-            .args(["--exact", "act", "--quiet", "--nocapture", "--test-threads=1"])
+            .args(["--exact", "act", "--quiet", "--nocapture"])
             .env("RAMPART_TEST_ACT", name)
             .env("RAMPART_TEST_ARGUMENT", argument)
             .stdout(Stdio::piped())
@@ -111,13 +113,11 @@ impl Seen {
                 && fields.iter().all(|field| activity.fields.contains(field))
         };
         let find = |all: &[Observed]| activities(all).find(|activity| is_it(activity)).cloned();
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            read_until(&mut self.sensor, &mut self.all, &what, |all| find(all).is_some());
-        }));
-        if result.is_err() {
-            let of_it: Vec<_> =
-                activities(&self.all).filter(|one| one.actor.map(Actor::pid) == Some(pid)).collect();
-            panic!("no {what}; of this process there was {of_it:#?}");
+        let deadline = Instant::now() + PATIENCE;
+        while find(&self.all).is_none() {
+            let of_it = || activities(&self.all).filter(|one| one.actor.map(Actor::pid) == Some(pid));
+            assert!(Instant::now() < deadline, "no {what}; of it was {:#?}", of_it().collect::<Vec<_>>());
+            self.sensor.poll(Duration::from_millis(5), &mut |observed| self.all.push(observed)).unwrap();
         }
         let activity = find(&self.all).unwrap();
         assert!(matches!(activity.actor, Some(Actor::Life(_))), "who did it is known exactly");
@@ -127,6 +127,12 @@ impl Seen {
             assert!(has || by_target, "{event_type} must tell {need:?}: {activity:?}");
         }
         activity
+    }
+
+    /// Acts of a type without a record of their own, from all processes.
+    fn folded(&self, what: &str) -> u64 {
+        let counts = self.sensor.kernel_counts().unwrap();
+        counts.iter().find(|count| count.what == what).unwrap().folded
     }
 
     fn count(&self, pid: u32, event_type: EventType) -> usize {
@@ -191,15 +197,15 @@ fn a_traced_process_is_seen_as_looked_into_and_as_changed() {
     }
     let activity = seen.wait(pid, EventType::ProcessTamper, &mode("PTRACE_POKEUSER"));
     assert_target(&activity, numbers.get("target"));
-    // The act looks a hundred times.
-    assert_eq!(seen.count(pid, EventType::ProcessAccess), 2, "what comes in masses is counted");
-    let folded = |seen: &Seen| {
-        seen.sensor.kernel_counts().unwrap().iter().find(|one| one.what == "process_access").unwrap().folded
-    };
-    assert!(folded(&seen) >= 99);
     let failed =
         [(Field::AccessMode, text("PTRACE_SEIZE")), outcome(FAILURE), (Field::EventErrno, Value::Integer(3))];
     assert_eq!(seen.wait(pid, EventType::ProcessAccess, &failed).target.map(Actor::pid), Some(4_194_303));
+    assert_eq!(
+        seen.count(pid, EventType::ProcessAccess),
+        3,
+        "the act looks a hundred times, which is counted"
+    );
+    assert!(seen.folded("process_access") >= 99);
 }
 
 #[test]
@@ -259,9 +265,7 @@ fn memory_that_becomes_executable_is_seen_once_for_a_process() {
 #[test]
 fn a_process_that_takes_another_name_is_seen() {
     let Some(mut seen) = Seen::open() else { return };
-    let acting = Acting::start("rename", "");
-    let pid = acting.pid();
-    acting.finish();
+    let pid = Acting::start("rename", "").finish().get("renamed");
     let fields = [
         (Field::AccessMethod, text("prctl")),
         (Field::AccessMode, text("PR_SET_NAME")),
@@ -492,14 +496,11 @@ fn a_program_loads_its_libraries_once_for_all_its_processes() {
     let first = seen.wait(pids[0], EventType::ImageLoad, &[]);
     assert!(text_of(&first, Field::LibraryPath).contains("libc"), "{first:?}");
     // Behind all that they did.
-    let last = Acting::start("rename", "");
-    let pid = last.pid();
-    last.finish();
+    let pid = Acting::start("rename", "").finish().get("renamed");
     seen.wait(pid, EventType::ProcessTamper, &[]);
     let told: usize = pids[1..].iter().map(|pid| seen.count(*pid, EventType::ImageLoad)).sum();
     assert_eq!(told, 0);
-    let counts = seen.sensor.kernel_counts().unwrap();
-    assert!(counts.iter().any(|count| count.what == "image_load" && count.folded >= 4));
+    assert!(seen.folded("image_load") >= 4);
 }
 
 #[test]
