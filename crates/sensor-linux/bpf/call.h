@@ -31,22 +31,20 @@ static __always_inline u64 call_argument(u32 index)
 	if (bpf_core_field_exists(regs->di)) {
 		switch (index) {
 		case 0:
-			return BPF_CORE_READ(regs, di);
+			return regs->di;
 		case 1:
-			return BPF_CORE_READ(regs, si);
+			return regs->si;
 		case 2:
-			return BPF_CORE_READ(regs, dx);
+			return regs->dx;
 		case 3:
-			return BPF_CORE_READ(regs, r10);
+			return regs->r10;
 		case 4:
-			return BPF_CORE_READ(regs, r8);
+			return regs->r8;
 		default:
-			return BPF_CORE_READ(regs, r9);
+			return regs->r9;
 		}
 	}
-	if (index == 0)
-		return BPF_CORE_READ(arm, orig_x0);
-	return BPF_CORE_READ(arm, regs[index]);
+	return index ? arm->regs[index] : arm->orig_x0;
 }
 
 /* The file behind a descriptor of the current process, as it is now. */

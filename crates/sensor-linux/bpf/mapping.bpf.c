@@ -125,11 +125,12 @@ static long look_at_mapping(struct task_struct *task __attribute__((unused)), st
 
 static __always_inline int protected(struct exit_args *ctx, u32 call)
 {
-	u64 protection = call_argument(2), address = call_argument(0);
+	u64 protection = call_argument(2), address;
 	struct backing backing = {};
 
 	if (!(protection & PROT_EXEC) || ctx->result)
 		return 0;
+	address = call_argument(0);
 	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_find_vma))
 		bpf_find_vma((void *)bpf_get_current_task_btf(), address, look_at_mapping, &backing, 0);
 	/* A file's own content made executable is what loaders do. */
