@@ -348,7 +348,9 @@ impl Running {
         let config_hash = to_hex(&sha256(format!("{options:?}").as_bytes()));
         let (sensor_name, rule_count) = (sensor.name(), rules.active().set.len());
         let (sender, queue) = observation_queue(SOURCE_QUEUE);
-        let others = sensor_linux::sources();
+        let mut others = sensor_linux::sources();
+        let (content, reader) = sensor_linux::content().context("starting to read what is run")?;
+        others.push(reader);
         let provisions =
             sensor.provisions().into_iter().chain(others.iter().flat_map(|one| one.provisions()));
         let provided: Vec<String> = provisions.map(|provision| provision.describe()).collect();
@@ -359,6 +361,7 @@ impl Running {
         let parts = Parts {
             sensor,
             queue,
+            content,
             boot_id,
             clock,
             table: start.table,

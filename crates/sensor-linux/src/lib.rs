@@ -19,6 +19,7 @@
 mod act;
 mod clock;
 mod connector;
+mod content;
 mod ebpf;
 mod escape;
 mod families;
@@ -33,6 +34,7 @@ use std::path::PathBuf;
 use sensor_api::{Sensor, SensorError, SensorPosition, Source};
 
 pub use connector::{ProcConnectorSensor, open_proc_connector};
+pub use content::{ContentFeed, content};
 pub use ebpf::{EbpfSensor, open_ebpf};
 pub use losses::KernelCount;
 pub use pins::remove_pins;
