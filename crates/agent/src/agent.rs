@@ -359,7 +359,9 @@ impl Running {
         if let Some(interval) = options.interval {
             source_options.scan_interval = interval;
         }
-        let others = sensor_linux::sources(&source_options);
+        let mut others = sensor_linux::sources(&source_options);
+        let (content, reader) = sensor_linux::content().context("starting to read what is run")?;
+        others.push(reader);
         let provisions =
             sensor.provisions().into_iter().chain(others.iter().flat_map(|one| one.provisions()));
         let provided: Vec<String> = provisions.map(|provision| provision.describe()).collect();
@@ -370,6 +372,7 @@ impl Running {
         let parts = Parts {
             sensor,
             queue,
+            content,
             boot_id,
             clock,
             table: start.table,

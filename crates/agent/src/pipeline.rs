@@ -30,6 +30,8 @@ use sensor_api::{
     Sensor, SensorError, SensorPosition,
 };
 
+use sensor_linux::ContentFeed;
+
 use crate::clock::{WallClock, boot_ns};
 use crate::enrich::Enricher;
 use crate::image::Images;
@@ -95,6 +97,8 @@ pub struct Parts {
     pub sensor: Box<dyn Sensor>,
     /// What sources with threads of their own saw.
     pub queue: ObservationQueue,
+    /// Where what is observed goes whose content is to be read.
+    pub content: ContentFeed,
     /// The boot.
     pub boot_id: BootId,
     /// Its clock.
@@ -127,11 +131,24 @@ pub struct Parts {
 /// The sensor's error; what was observed before is recorded all the same.
 pub fn run(parts: Parts, stop: &Stop) -> Result<(), SensorError> {
     prefer_this_thread();
-    let Parts { mut sensor, queue, recorder, boot_id, clock, table, judge, rules, refused, before, .. } =
-        parts;
+    let Parts {
+        mut sensor,
+        queue,
+        content,
+        recorder,
+        boot_id,
+        clock,
+        table,
+        judge,
+        rules,
+        refused,
+        before,
+        ..
+    } = parts;
     let mut work = Work {
         sensor_name: sensor.name(),
         queue,
+        content,
         boot_id,
         clock,
         table,
@@ -203,6 +220,7 @@ struct Unfinished {
 struct Work {
     sensor_name: &'static str,
     queue: ObservationQueue,
+    content: ContentFeed,
     boot_id: BootId,
     clock: Arc<WallClock>,
     table: ProcessTable,
@@ -309,6 +327,7 @@ impl Work {
     }
 
     fn observe(&mut self, observed: &Observed) {
+        self.content.offer(observed);
         if let Observation::Lost(loss) = &observed.what {
             self.tell_loss(loss);
         }

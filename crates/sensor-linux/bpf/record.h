@@ -149,7 +149,7 @@ struct control {
 	u64 stream;       /* drawn when the ring was made */
 	u64 created_ns;
 	u64 left_out;     /* bit n: records counted under n are left out, and counted */
-	u64 own_start_ns; /* with own_pid: the agent, whose own acts are not told */
+	u64 own_start_ns; /* with own_pid: the agent, whose own acts are not told; 0 until it knows */
 	u32 own_pid;
 	u32 reserved;
 };
@@ -159,7 +159,7 @@ struct counter {
 	u64 produced;
 	u64 lost;
 	u64 left_out; /* not made because `control` says so */
-	u64 reserved;
+	u64 folded;   /* in the count of another act's record, or still to be */
 };
 
 /* How many reports of losses stand behind one record at most. */
@@ -248,6 +248,7 @@ SIZE(control, 56);
 AT(counter, produced, 0);
 AT(counter, lost, 8);
 AT(counter, left_out, 16);
+AT(counter, folded, 24);
 SIZE(counter, 32);
 
 AT(ledger, reported, 0);

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use event_model::GapReason;
+use event_model::{EventType, GapReason};
 use libbpf_rs::Link;
 use sensor_api::{
     Observation, Observed, ObservedLoss, ProcessClock, Provision, Sensor, SensorError, SensorPosition,
@@ -69,6 +69,21 @@ pub struct EbpfSensor {
 type Missing = BTreeMap<&'static str, String>;
 
 impl EbpfSensor {
+    /// What a family's programs give of a type.
+    fn provision(&self, family: &str, event_type: EventType, programs: &[&str]) -> Provision {
+        let absent: Vec<String> = programs
+            .iter()
+            .filter_map(|program| Some(format!("{program}: {}", self.missing.get(program)?)))
+            .collect();
+        let source = if absent.is_empty() || absent.len() == programs.len() {
+            format!("ebpf {family}")
+        } else {
+            format!("ebpf {family}, in part ({})", absent.join("; "))
+        };
+        let missing = (absent.len() == programs.len()).then(|| absent.join("; "));
+        Provision { event_type, source, missing }
+    }
+
     /// What the operator should know; empty after the first call.
     pub fn take_notes(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notes)
@@ -183,23 +198,23 @@ impl Sensor for EbpfSensor {
 
     fn provisions(&self) -> Vec<Provision> {
         let all = std::iter::once(families::process()).chain(families::optional());
-        all.flat_map(|family| {
-            family.makes.iter().map(move |(event_type, programs)| (family.name, *event_type, *programs))
-        })
-        .map(|(family, event_type, programs)| {
-            let absent: Vec<String> = programs
-                .iter()
-                .filter_map(|program| Some(format!("{program}: {}", self.missing.get(program)?)))
-                .collect();
-            let source = if absent.is_empty() || absent.len() == programs.len() {
-                format!("ebpf {family}")
-            } else {
-                format!("ebpf {family}, in part ({})", absent.join("; "))
-            };
-            let missing = (absent.len() == programs.len()).then(|| absent.join("; "));
-            Provision { event_type, source, missing }
-        })
-        .collect()
+        let mut provisions: Vec<Provision> = Vec::new();
+        for family in all {
+            for (event_type, programs) in family.makes {
+                let new = self.provision(family.name, *event_type, programs);
+                match provisions.iter_mut().find(|known| known.event_type == *event_type) {
+                    None => provisions.push(new),
+                    // One family's hooks are enough for a type; where several have some, all are named.
+                    Some(known) => match (&known.missing, &new.missing) {
+                        (Some(_), None) => *known = new,
+                        (None, None) => known.source.push_str(&format!(" and {}", new.source)),
+                        (Some(before), Some(more)) => known.missing = Some(format!("{before}; {more}")),
+                        (None, Some(_)) => {}
+                    },
+                }
+            }
+        }
+        provisions
     }
 
     fn process_clock(&self) -> Arc<dyn ProcessClock> {

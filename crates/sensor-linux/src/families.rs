@@ -3,6 +3,8 @@
 //! A family is one object file (`bpf/NAME.bpf.c`). Without the first, process, there
 //! is no eBPF sensor; every other one adds event types where the kernel takes it.
 
+use std::path::Path;
+
 use event_model::EventType;
 
 /// BPF objects are ELF files, which libbpf wants aligned.
@@ -26,6 +28,8 @@ pub(crate) struct Family {
     /// The event types that it makes, each with the programs that it takes. What none
     /// of them is attached for is not seen; what only some are for is seen in part.
     pub(crate) makes: &'static [(EventType, &'static [&'static str])],
+    /// A tracepoint (`category/name`) that makes the family unneeded where it is there.
+    pub(crate) only_without: Option<&'static str>,
 }
 
 /// The one that must be there. The iterator `each_task` is not among what it makes.
@@ -34,11 +38,25 @@ pub(crate) fn process() -> Family {
         name: "process",
         object: object!("process"),
         makes: &[(EventType::ProcessStart, &["on_exec", "on_fork"]), (EventType::ProcessExit, &["on_exit"])],
+        only_without: None,
     }
 }
 
-/// The others, in the order in which they are loaded.
+/// The others that this kernel has a use for, in the order in which they are loaded.
 pub(crate) fn optional() -> Vec<Family> {
+    let mut families = all_optional();
+    families.retain(|family| family.only_without.is_none_or(|tracepoint| !is_there(tracepoint)));
+    families
+}
+
+/// Where tracefs is mounted, the second on older systems.
+const TRACING: [&str; 2] = ["/sys/kernel/tracing/events", "/sys/kernel/debug/tracing/events"];
+
+fn is_there(tracepoint: &str) -> bool {
+    TRACING.iter().any(|events| Path::new(events).join(tracepoint).exists())
+}
+
+fn all_optional() -> Vec<Family> {
     vec![
         Family {
             name: "network",
@@ -50,11 +68,106 @@ pub(crate) fn optional() -> Vec<Family> {
                 (EventType::NetworkListen, &["on_tcp_state", "enter_bind", "exit_bind"]),
                 (EventType::DnsQuery, &["on_packet_out", "on_packet_in", "on_tcp_query"]),
             ],
+            only_without: None,
         },
         Family {
             name: "memory",
             object: object!("memory"),
-            makes: &[(EventType::ProcessAccess, &["enter_ptrace", "exit_ptrace"])],
+            makes: &[
+                (
+                    EventType::ProcessAccess,
+                    &[
+                        "exit_ptrace",
+                        "exit_vm_readv",
+                        "exit_pidfd_getfd",
+                        "exit_open_proc",
+                        "exit_openat_proc",
+                        "exit_openat2_proc",
+                    ],
+                ),
+                (
+                    EventType::ProcessTamper,
+                    &["exit_ptrace", "exit_vm_writev", "exit_openat_proc", "exit_prctl"],
+                ),
+            ],
+            only_without: None,
+        },
+        Family {
+            name: "mapping",
+            object: object!("mapping"),
+            makes: &[
+                (EventType::ImageLoad, &["exit_mmap"]),
+                (EventType::ProcessTamper, &["exit_mmap", "exit_mprotect", "exit_pkey_mprotect"]),
+            ],
+            only_without: None,
+        },
+        Family {
+            name: "signal",
+            object: object!("signal"),
+            makes: &[(
+                EventType::Signal,
+                &["on_signal", "exit_kill", "exit_tkill", "exit_tgkill", "exit_pidfd_send_signal"],
+            )],
+            only_without: None,
+        },
+        Family {
+            name: "privilege",
+            object: object!("privilege"),
+            makes: &[(
+                EventType::PrivilegeChange,
+                &[
+                    "enter_setuid",
+                    "exit_setuid",
+                    "enter_setreuid",
+                    "exit_setreuid",
+                    "enter_setresuid",
+                    "exit_setresuid",
+                    "enter_setgid",
+                    "exit_setgid",
+                    "enter_setregid",
+                    "exit_setregid",
+                    "enter_setresgid",
+                    "exit_setresgid",
+                    "enter_capset",
+                    "exit_capset",
+                ],
+            )],
+            only_without: None,
+        },
+        Family {
+            name: "kernel_objects",
+            object: object!("kernel_objects"),
+            makes: &[
+                (EventType::MemfdCreate, &["exit_memfd_create"]),
+                (EventType::BpfLoad, &["exit_bpf"]),
+                (EventType::Namespace, &["exit_unshare", "exit_setns", "on_fork_namespaces"]),
+                (
+                    EventType::ModuleLoad,
+                    &["exit_init_module", "exit_finit_module", "exit_delete_module", "on_module_load"],
+                ),
+            ],
+            only_without: None,
+        },
+        Family {
+            name: "module_calls",
+            object: object!("module_calls"),
+            makes: &[(EventType::ModuleLoad, &["on_any_call"])],
+            only_without: Some("syscalls/sys_exit_finit_module"),
+        },
+        Family {
+            name: "mount",
+            object: object!("mount"),
+            makes: &[(
+                EventType::Mount,
+                &["exit_mount", "exit_umount", "exit_move_mount", "exit_pivot_root"],
+            )],
+            only_without: None,
+        },
+        Family {
+            name: "unix_socket",
+            object: object!("unix_socket"),
+            makes: &[(EventType::UnixConnect, &["exit_connect_unix"])],
+            only_without: None,
         },
     ]
 }

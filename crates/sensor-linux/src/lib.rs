@@ -20,6 +20,7 @@ mod act;
 mod boot_clock;
 mod clock;
 mod connector;
+mod content;
 mod ebpf;
 mod escape;
 mod families;
@@ -40,6 +41,7 @@ use std::time::Duration;
 use sensor_api::{Sensor, SensorError, SensorPosition, Source};
 
 pub use connector::{ProcConnectorSensor, open_proc_connector};
+pub use content::{ContentFeed, content};
 pub use ebpf::{EbpfSensor, open_ebpf};
 pub use integrity::IntegritySource;
 pub use logon::LogonSource;

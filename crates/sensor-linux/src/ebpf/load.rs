@@ -212,7 +212,8 @@ fn fresh(
         stream: random()?,
         created_ns: now_ns(),
         left_out: 0,
-        own: ProcessKey { pid: 0, start_ns: 0 },
+        // What it does itself from here on, loading programs for one, is not told.
+        own: ProcessKey { pid: std::process::id(), start_ns: 0 },
     };
     control.write(&maps.control).map_err(|error| failed("writing the control map", error))?;
 
