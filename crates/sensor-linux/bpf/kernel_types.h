@@ -47,6 +47,10 @@ typedef struct {
 	int counter;
 } atomic_t;
 
+typedef struct {
+	s64 counter;
+} atomic64_t;
+
 struct qstr {
 	const unsigned char *name;
 };
@@ -58,9 +62,19 @@ struct timespec64 {
 
 struct super_block {
 	u32 s_dev;
+	unsigned long s_magic;
+};
+
+struct address_space {
+	atomic_t i_mmap_writable;
 };
 
 struct inode {
+	u16 i_mode;
+	kuid_t i_uid;
+	kgid_t i_gid;
+	u32 i_rdev;
+	struct address_space *i_mapping;
 	struct super_block *i_sb;
 	unsigned long i_ino;
 	unsigned int i_nlink;
@@ -103,9 +117,32 @@ struct path {
 	struct dentry *dentry;
 };
 
+typedef struct {
+	atomic64_t refcnt; /* 0 while there is one reference */
+} file_ref_t;
+
 struct file {
+	u32 f_mode;
+	s64 f_pos;
 	struct path f_path;
 	struct inode *f_inode;
+	file_ref_t f_ref;
+};
+
+/* before 6.13 */
+struct file___counted {
+	atomic64_t f_count;
+};
+
+struct fdtable {
+	u32 max_fds;
+	struct file **fd;
+	unsigned long *close_on_exec;
+	unsigned long *open_fds;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
 };
 
 struct mm_struct {
@@ -115,7 +152,18 @@ struct mm_struct {
 };
 
 struct fs_struct {
+	struct path root;
 	struct path pwd;
+};
+
+/* x86-64: where a call's arguments stay until it ends */
+struct pt_regs {
+	unsigned long r10;
+	unsigned long r9;
+	unsigned long r8;
+	unsigned long dx;
+	unsigned long si;
+	unsigned long di;
 };
 
 struct cred {
@@ -184,6 +232,7 @@ struct task_struct {
 	struct task_struct *group_leader;
 	const struct cred *cred;
 	struct fs_struct *fs;
+	struct files_struct *files;
 	struct signal_struct *signal;
 	struct css_set *cgroups;
 	kuid_t loginuid; /* with CONFIG_AUDIT */

@@ -4,6 +4,7 @@
 //! (`struct act_record` of `bpf/record.h`); `bpf/act.h` says for each type what
 //! its numbers and texts are, and the modules here give them their fields.
 
+mod file;
 mod memory;
 
 use event_model::{Field, Value};
@@ -107,7 +108,7 @@ impl<'a> Act<'a> {
 
 /// The activity that an act is.
 pub(crate) fn observed(act: &Act<'_>) -> Result<ObservedActivity, Malformed> {
-    let (event_type, fields) = memory::fields(act).ok_or(Malformed)?;
+    let (event_type, fields) = memory::fields(act).or_else(|| file::fields(act)).ok_or(Malformed)?;
     let actor = Some(Actor::Life(act.process));
     Ok(ObservedActivity { event_type, actor, target: act.target, fields })
 }

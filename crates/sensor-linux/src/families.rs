@@ -17,6 +17,38 @@ macro_rules! object {
     }};
 }
 
+/// What looks at files that were just opened.
+const OPENED: &[&str] = &["exit_openat", "exit_open", "exit_creat", "exit_openat2", "exit_open_by_handle_at"];
+
+const ATTRIBUTES: &[&str] = &[
+    "exit_chmod",
+    "exit_fchmodat",
+    "exit_fchmodat2",
+    "enter_fchmod",
+    "exit_fchmod",
+    "exit_chown",
+    "exit_lchown",
+    "exit_fchownat",
+    "enter_fchown",
+    "exit_fchown",
+    "exit_utime",
+    "exit_utimes",
+    "exit_futimesat",
+    "enter_utimensat",
+    "exit_utimensat",
+    "exit_truncate",
+    "enter_ftruncate",
+    "exit_ftruncate",
+    "exit_setxattr",
+    "exit_lsetxattr",
+    "exit_fsetxattr",
+    "exit_removexattr",
+    "exit_lremovexattr",
+    "exit_fremovexattr",
+    "exit_setxattrat",
+    "exit_removexattrat",
+];
+
 /// One object of programs.
 pub(crate) struct Family {
     /// Its name, that of the file.
@@ -39,11 +71,44 @@ pub(crate) fn process() -> Family {
 
 /// The others, in the order in which they are loaded.
 pub(crate) fn optional() -> Vec<Family> {
-    vec![Family {
-        name: "memory",
-        object: object!("memory"),
-        makes: &[(EventType::ProcessAccess, &["enter_ptrace", "exit_ptrace"])],
-    }]
+    vec![
+        Family {
+            name: "memory",
+            object: object!("memory"),
+            makes: &[(EventType::ProcessAccess, &["enter_ptrace", "exit_ptrace"])],
+        },
+        Family {
+            name: "file",
+            object: object!("file"),
+            makes: &[
+                (EventType::FileCreate, OPENED),
+                (
+                    EventType::FileModify,
+                    &[
+                        "enter_close",
+                        "enter_dup2",
+                        "enter_dup3",
+                        "enter_close_range",
+                        "files_at_exec",
+                        "files_at_exit",
+                    ],
+                ),
+                (EventType::RawAccessRead, OPENED),
+            ],
+        },
+        Family {
+            name: "path",
+            object: object!("path"),
+            makes: &[
+                (EventType::FileCreate, &["exit_mkdir", "exit_mkdirat", "exit_mknod", "exit_mknodat"]),
+                (EventType::FileDelete, &["exit_unlink", "exit_unlinkat", "exit_rmdir"]),
+                (EventType::FileRename, &["exit_rename", "exit_renameat", "exit_renameat2"]),
+                (EventType::FileLink, &["exit_link", "exit_linkat", "exit_symlink", "exit_symlinkat"]),
+                (EventType::PipeCreate, &["exit_mknod", "exit_mknodat"]),
+                (EventType::FileAttribute, ATTRIBUTES),
+            ],
+        },
+    ]
 }
 
 /// Tells this build's programs from another's.

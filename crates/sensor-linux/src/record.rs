@@ -204,7 +204,7 @@ fn tty_name(name: &[u8]) -> Option<String> {
 
 /// The kernel keeps 12 bits of major and 20 of minor number; stat(2) splits the
 /// minor number around the major one.
-fn stat_device(device: u32) -> u64 {
+pub(crate) fn stat_device(device: u32) -> u64 {
     let (major, minor) = (device >> 20, device & 0xf_ffff);
     u64::from((minor & 0xff) | (major << 8) | ((minor & !0xff) << 12))
 }
