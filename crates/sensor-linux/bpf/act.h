@@ -44,16 +44,19 @@
 /* Texts that are paths: a list of names from the last to the first, as in struct
  * exec_record. Others are plain, without an ending zero. */
 
-/* The context of a program at syscalls/sys_enter_* and sys_exit_*. */
+/* The context of a program at syscalls/sys_enter_* and sys_exit_*. The four bytes
+ * behind the call's number are whatever lay on the kernel's stack. */
 struct enter_args {
 	u64 common;
-	s64 number;
+	s32 number;
+	u32 padding;
 	u64 args[6];
 };
 
 struct exit_args {
 	u64 common;
-	s64 number;
+	s32 number;
+	u32 padding;
 	s64 result;
 };
 

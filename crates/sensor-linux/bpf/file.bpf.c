@@ -81,8 +81,8 @@ static __noinline int tell_raw_access(struct file *file, struct inode *inode)
 	if (!s)
 		return 0;
 	put_inode(&s->act, inode);
-	s->act.numbers[FILE_NEW] = BPF_CORE_READ(inode, i_rdev);
-	s->act.numbers[FILE_OLD] = BPF_CORE_READ(file, f_mode) & (FMODE_READ | FMODE_WRITE);
+	s->act.numbers[FILE_NEW] = LOOK(inode, i_rdev);
+	s->act.numbers[FILE_OLD] = LOOK(file, f_mode) & (FMODE_READ | FMODE_WRITE);
 	put_file_path(s, file);
 	end_act(s, COUNT_RAW_ACCESS_READ, false);
 	return 0;
@@ -90,10 +90,10 @@ static __noinline int tell_raw_access(struct file *file, struct inode *inode)
 
 static __always_inline bool is_kcore(struct file *file, struct inode *inode)
 {
-	const char *name = (void *)BPF_CORE_READ(file, f_path.dentry, d_name.name);
+	const char *name = (void *)LOOK(LOOK(file, f_path.dentry), d_name.name);
 	char is[6] = {};
 
-	if ((u32)BPF_CORE_READ(inode, i_sb, s_magic) != PROC_SUPER_MAGIC)
+	if ((u32)LOOK(LOOK(inode, i_sb), s_magic) != PROC_SUPER_MAGIC)
 		return false;
 	bpf_probe_read_kernel_str(is, sizeof(is), name);
 	return is[0] == 'k' && is[1] == 'c' && is[2] == 'o' && is[3] == 'r' && is[4] == 'e' && is[5] == 0;
@@ -101,7 +101,7 @@ static __always_inline bool is_kcore(struct file *file, struct inode *inode)
 
 static __always_inline bool is_memory_device(struct inode *inode)
 {
-	u32 device = BPF_CORE_READ(inode, i_rdev);
+	u32 device = LOOK(inode, i_rdev);
 	u32 minor = device & 0xfffff;
 
 	return device >> 20 == MEM_MAJOR && minor < 8 && (MEM_MINORS & (1 << minor));
@@ -116,14 +116,12 @@ static __always_inline int opened(s64 fd, u64 flags)
 	u64 key;
 	struct session session;
 
-	if (fd < 0)
-		return 0;
 	file = file_of(fd);
-	f_mode = BPF_CORE_READ(file, f_mode);
+	f_mode = LOOK(file, f_mode);
 	if (!(f_mode & (FMODE_READ | FMODE_WRITE)))
 		return 0;
-	inode = BPF_CORE_READ(file, f_inode);
-	mode = BPF_CORE_READ(inode, i_mode);
+	inode = LOOK(file, f_inode);
+	mode = LOOK(inode, i_mode);
 	if ((mode & S_IFMT) != S_IFREG) {
 		if ((mode & S_IFMT) == S_IFBLK || ((mode & S_IFMT) == S_IFCHR && is_memory_device(inode)))
 			tell_raw_access(file, inode);
@@ -141,8 +139,8 @@ static __always_inline int opened(s64 fd, u64 flags)
 		return 0;
 	}
 	key = (u64)file;
-	session.inode = BPF_CORE_READ(inode, i_ino);
-	session.size = BPF_CORE_READ(inode, i_size);
+	session.inode = LOOK(inode, i_ino);
+	session.size = LOOK(inode, i_size);
 	session.modified_ns = modified_ns(inode);
 	session.truncated = flags & O_TRUNC;
 	bpf_map_update_elem(&sessions, &key, &session, BPF_ANY);
@@ -156,12 +154,12 @@ static __always_inline bool is_ending(struct file *file, struct inode *inode)
 	struct file___counted *counted = (void *)file;
 
 	if (bpf_core_field_exists(file->f_ref)) {
-		if (BPF_CORE_READ(file, f_ref.refcnt.counter) == 0)
+		if (LOOK(file, f_ref.refcnt.counter) == 0)
 			return true;
-	} else if (BPF_CORE_READ(counted, f_count.counter) == 1) {
+	} else if (LOOK(counted, f_count.counter) == 1) {
 		return true;
 	}
-	return BPF_CORE_READ(inode, i_mapping, i_mmap_writable.counter) > 0;
+	return LOOK(LOOK(inode, i_mapping), i_mmap_writable.counter) > 0;
 }
 
 static __noinline int tell_modified(struct file *file, struct inode *inode, u64 old_size, u32 known)
@@ -181,9 +179,9 @@ static __noinline int tell_modified(struct file *file, struct inode *inode, u64 
 /* A file that was open for writing is about to be let go. */
 static __noinline int written(struct file *file)
 {
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
-	u32 f_mode = BPF_CORE_READ(file, f_mode);
-	u64 size = BPF_CORE_READ(inode, i_size);
+	struct inode *inode = LOOK(file, f_inode);
+	u32 f_mode = LOOK(file, f_mode);
+	u64 size = LOOK(inode, i_size);
 	u64 key = (u64)file;
 	struct session *session;
 	bool moved;
@@ -193,9 +191,9 @@ static __noinline int written(struct file *file)
 			tell_modified(file, inode, 0, KNOWN_OLD);
 		return 0;
 	}
-	moved = !(f_mode & FMODE_READ) && BPF_CORE_READ(file, f_pos) != 0;
+	moved = !(f_mode & FMODE_READ) && LOOK(file, f_pos) != 0;
 	session = bpf_map_lookup_elem(&sessions, &key);
-	if (session && session->inode == BPF_CORE_READ(inode, i_ino)) {
+	if (session && session->inode == LOOK(inode, i_ino)) {
 		if (session->truncated)
 			tell_modified(file, inode, 0, 0);
 		else if (moved || session->size != size || session->modified_ns != modified_ns(inode))
@@ -212,10 +210,10 @@ static __always_inline bool is_written_and_ending(struct file *file)
 {
 	struct inode *inode;
 
-	if (!file || !(BPF_CORE_READ(file, f_mode) & FMODE_WRITE))
+	if (!file || !(LOOK(file, f_mode) & FMODE_WRITE))
 		return false;
-	inode = BPF_CORE_READ(file, f_inode);
-	return (BPF_CORE_READ(inode, i_mode) & S_IFMT) == S_IFREG && is_ending(file, inode) && holds_files(inode);
+	inode = LOOK(file, f_inode);
+	return (LOOK(inode, i_mode) & S_IFMT) == S_IFREG && is_ending(file, inode) && holds_files(inode);
 }
 
 static __always_inline int closing(u64 fd)
@@ -232,16 +230,16 @@ static int look_at_word(u32 word, struct ending **place_of_ending)
 {
 	struct ending *ending = *place_of_ending;
 	struct files_struct *of_process = ending->files;
-	struct fdtable *table = BPF_CORE_READ(of_process, fdt);
-	unsigned long *place = BPF_CORE_READ(table, open_fds);
-	struct file **files = BPF_CORE_READ(table, fd);
+	struct fdtable *table = LOOK(of_process, fdt);
+	unsigned long *place = LOOK(table, open_fds);
+	struct file **files = LOOK(table, fd);
 	u64 open = 0, closing = 0;
 	u32 at = word * 64;
 
 	if (bpf_probe_read_kernel(&open, sizeof(open), place + word))
 		return 1;
 	if (ending->at_exec) {
-		place = BPF_CORE_READ(table, close_on_exec);
+		place = LOOK(table, close_on_exec);
 		bpf_probe_read_kernel(&closing, sizeof(closing), place + word);
 		open &= closing;
 	}
@@ -309,61 +307,51 @@ static __always_inline int closing_many(u32 from, u32 to, bool at_exec)
 	return 0;
 }
 
-SEC("tracepoint/syscalls/sys_exit_openat")
-int exit_openat(struct exit_args *ctx)
-{
-	return opened(ctx->result, call_regs()->dx);
-}
+/* asm/unistd_64.h */
+#define NR_open 2
+#define NR_close 3
+#define NR_creat 85
+#define NR_openat2 437
 
-SEC("tracepoint/syscalls/sys_exit_open")
+/* At openat, open, creat, openat2 and open_by_handle_at (src/families.rs). */
+SEC("tracepoint")
 int exit_open(struct exit_args *ctx)
 {
-	return opened(ctx->result, call_regs()->si);
-}
+	struct pt_regs *regs;
+	u64 flags;
 
-SEC("tracepoint/syscalls/sys_exit_creat")
-int exit_creat(struct exit_args *ctx)
-{
-	return opened(ctx->result, O_TRUNC);
-}
-
-SEC("tracepoint/syscalls/sys_exit_openat2")
-int exit_openat2(struct exit_args *ctx)
-{
-	u64 flags = 0;
-
-	/* The first member of struct open_how. */
-	bpf_probe_read_user(&flags, sizeof(flags), (void *)call_regs()->dx);
+	if (ctx->result < 0)
+		return 0;
+	regs = call_regs();
+	flags = regs->dx;
+	switch (ctx->number) {
+	case NR_open:
+		flags = regs->si;
+		break;
+	case NR_creat:
+		flags = O_TRUNC;
+		break;
+	case NR_openat2:
+		/* The first member of struct open_how. */
+		bpf_probe_read_user(&flags, sizeof(flags), (void *)flags);
+	}
 	return opened(ctx->result, flags);
 }
 
-SEC("tracepoint/syscalls/sys_exit_open_by_handle_at")
-int exit_open_by_handle_at(struct exit_args *ctx)
-{
-	return opened(ctx->result, call_regs()->dx);
-}
-
-SEC("tracepoint/syscalls/sys_enter_close")
+/* At close, and at dup2 and dup3, which give a descriptor another file. */
+SEC("tracepoint")
 int enter_close(struct enter_args *ctx)
 {
-	return closing((u32)ctx->args[0]);
-}
+	u32 fd = ctx->args[0];
 
-SEC("tracepoint/syscalls/sys_enter_dup2")
-int enter_dup2(struct enter_args *ctx)
-{
-	/* The descriptor that is given another file, if it is not the same. */
-	if ((u32)ctx->args[0] == (u32)ctx->args[1])
-		return 0;
-	return closing((u32)ctx->args[1]);
-}
+	if (ctx->number != NR_close) {
+		struct pt_regs *regs = call_regs();
 
-SEC("tracepoint/syscalls/sys_enter_dup3")
-int enter_dup3(struct enter_args *ctx)
-{
-	if ((u32)ctx->args[0] == (u32)ctx->args[1])
-		return 0;
-	return closing((u32)ctx->args[1]);
+		if (fd == (u32)regs->si)
+			return 0;
+		fd = regs->si;
+	}
+	return closing(fd);
 }
 
 SEC("tracepoint/syscalls/sys_enter_close_range")

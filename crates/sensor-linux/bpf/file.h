@@ -56,6 +56,14 @@
 #define KNOWN_OLD 2
 #define KNOWN_SAME_BASE 4 /* text 2 begins where text 0 does */
 
+/* A field behind an address. Since 6.2 an address can be given its type back, so that
+ * the field is read directly and not by a call for each. */
+#define LOOK(pointer, field) \
+	({ \
+		typeof(pointer) at_ = (pointer); \
+		bpf_ksym_exists(bpf_rdonly_cast) ? bpf_core_cast(at_, typeof(*at_))->field : BPF_CORE_READ(at_, field); \
+	})
+
 /* The arguments of the system call that ends now. They stay where they were saved
  * until it does, so nothing has to be kept from its beginning. */
 static __always_inline struct pt_regs *call_regs(void)
@@ -79,7 +87,7 @@ static __always_inline struct file *file_of(u64 fd)
 /* File systems that are interfaces of the kernel, not places for files. */
 static __always_inline bool holds_files(struct inode *inode)
 {
-	switch ((u32)BPF_CORE_READ(inode, i_sb, s_magic)) {
+	switch ((u32)LOOK(LOOK(inode, i_sb), s_magic)) {
 	case CGROUP_SUPER_MAGIC:
 	case CGROUP2_SUPER_MAGIC:
 	case PROC_SUPER_MAGIC:
@@ -101,25 +109,25 @@ static __always_inline u64 modified_ns(struct inode *inode)
 	struct inode___old *old = (void *)inode;
 
 	if (bpf_core_field_exists(inode->i_mtime_sec))
-		return (u64)BPF_CORE_READ(inode, i_mtime_sec) * 1000000000ull + BPF_CORE_READ(inode, i_mtime_nsec);
+		return (u64)LOOK(inode, i_mtime_sec) * 1000000000ull + LOOK(inode, i_mtime_nsec);
 	if (bpf_core_field_exists(timespec->__i_mtime))
-		return (u64)BPF_CORE_READ(timespec, __i_mtime.tv_sec) * 1000000000ull +
-		       BPF_CORE_READ(timespec, __i_mtime.tv_nsec);
-	return (u64)BPF_CORE_READ(old, i_mtime.tv_sec) * 1000000000ull + BPF_CORE_READ(old, i_mtime.tv_nsec);
+		return (u64)LOOK(timespec, __i_mtime.tv_sec) * 1000000000ull +
+		       LOOK(timespec, __i_mtime.tv_nsec);
+	return (u64)LOOK(old, i_mtime.tv_sec) * 1000000000ull + LOOK(old, i_mtime.tv_nsec);
 }
 
 static __always_inline u64 owner_of(struct inode *inode)
 {
-	return BPF_CORE_READ(inode, i_uid.val) | (u64)BPF_CORE_READ(inode, i_gid.val) << 32;
+	return LOOK(inode, i_uid.val) | (u64)LOOK(inode, i_gid.val) << 32;
 }
 
 static __always_inline void put_inode(struct act_record *act, struct inode *inode)
 {
-	act->numbers[FILE_INODE] = BPF_CORE_READ(inode, i_ino);
-	act->numbers[FILE_DEVICE] = BPF_CORE_READ(inode, i_sb, s_dev);
-	act->numbers[FILE_MODE] = BPF_CORE_READ(inode, i_mode);
+	act->numbers[FILE_INODE] = LOOK(inode, i_ino);
+	act->numbers[FILE_DEVICE] = LOOK(LOOK(inode, i_sb), s_dev);
+	act->numbers[FILE_MODE] = LOOK(inode, i_mode);
 	act->numbers[FILE_OWNER] = owner_of(inode);
-	act->numbers[FILE_SIZE] = BPF_CORE_READ(inode, i_size);
+	act->numbers[FILE_SIZE] = LOOK(inode, i_size);
 	act->numbers[FILE_MODIFIED] = modified_ns(inode);
 	act->numbers[FILE_KNOWN] |= KNOWN_INODE;
 }
@@ -147,22 +155,22 @@ static int walk_step(u32 step, struct walk *walk)
 
 	(void)step;
 	if (dentry == walk->mount_root) {
-		struct mount *parent_mount = BPF_CORE_READ(mount, mnt_parent);
+		struct mount *parent_mount = LOOK(mount, mnt_parent);
 
 		if (parent_mount == mount) {
 			walk->cut = 0;
 			return 1;
 		}
-		walk->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
+		walk->dentry = LOOK(mount, mnt_mountpoint);
 		walk->mount = parent_mount;
-		walk->mount_root = BPF_CORE_READ(parent_mount, mnt.mnt_root);
+		walk->mount_root = LOOK(parent_mount, mnt.mnt_root);
 		return 0;
 	}
-	parent = BPF_CORE_READ(dentry, d_parent);
+	parent = LOOK(dentry, d_parent);
 	used = s->used;
 	if (used > walk->last || used > TREES_END)
 		return 1;
-	n = bpf_probe_read_kernel_str(s->data + used, NAME_SPACE, BPF_CORE_READ(dentry, d_name.name));
+	n = bpf_probe_read_kernel_str(s->data + used, NAME_SPACE, LOOK(dentry, d_name.name));
 	if (n <= 0)
 		return 1;
 	s->used = used + (u32)n;
@@ -183,7 +191,7 @@ static __always_inline void put_tree(struct record_space *s, u32 text, struct de
 		.s = s,
 		.dentry = dentry,
 		.mount = (void *)mnt - bpf_core_field_offset(struct mount, mnt),
-		.mount_root = BPF_CORE_READ(mnt, mnt_root),
+		.mount_root = LOOK(mnt, mnt_root),
 		.last = end - NAME_SPACE,
 		.cut = 1,
 	};
@@ -197,7 +205,7 @@ static __always_inline void put_tree(struct record_space *s, u32 text, struct de
 /* Text 0: the file's path by the kernel's own trees. */
 static __always_inline void put_file_path(struct record_space *s, struct file *file)
 {
-	put_tree(s, 0, BPF_CORE_READ(file, f_path.dentry), BPF_CORE_READ(file, f_path.mnt), TREE_SPACE);
+	put_tree(s, 0, LOOK(file, f_path.dentry), LOOK(file, f_path.mnt), TREE_SPACE);
 }
 
 /* A path as it was given to the call. It was read by the kernel a moment ago, so it
@@ -236,7 +244,7 @@ static __always_inline void put_base(struct record_space *s, u32 text, u8 first,
 		mnt = fs->root.mnt;
 		dentry = fs->root.dentry;
 		mount = (void *)mnt - bpf_core_field_offset(struct mount, mnt);
-		if (dentry == mnt->mnt_root && BPF_CORE_READ(mount, mnt_parent) == mount)
+		if (dentry == mnt->mnt_root && LOOK(mount, mnt_parent) == mount)
 			return;
 	} else if (dir == AT_FDCWD) {
 		mnt = fs->pwd.mnt;
@@ -248,8 +256,8 @@ static __always_inline void put_base(struct record_space *s, u32 text, u8 first,
 			s->act.head.flags |= 1 << text;
 			return;
 		}
-		mnt = BPF_CORE_READ(file, f_path.mnt);
-		dentry = BPF_CORE_READ(file, f_path.dentry);
+		mnt = LOOK(file, f_path.mnt);
+		dentry = LOOK(file, f_path.dentry);
 	}
 	put_tree(s, text, dentry, mnt, end);
 }

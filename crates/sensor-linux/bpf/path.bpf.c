@@ -9,6 +9,44 @@
  */
 #include "file.h"
 
+/* asm/unistd_64.h */
+#define NR_rename 82
+#define NR_mkdir 83
+#define NR_rmdir 84
+#define NR_link 86
+#define NR_unlink 87
+#define NR_symlink 88
+#define NR_chmod 90
+#define NR_fchmod 91
+#define NR_chown 92
+#define NR_fchown 93
+#define NR_lchown 94
+#define NR_truncate 76
+#define NR_ftruncate 77
+#define NR_utime 132
+#define NR_mknod 133
+#define NR_setxattr 188
+#define NR_lsetxattr 189
+#define NR_fsetxattr 190
+#define NR_removexattr 197
+#define NR_lremovexattr 198
+#define NR_fremovexattr 199
+#define NR_utimes 235
+#define NR_mkdirat 258
+#define NR_mknodat 259
+#define NR_fchownat 260
+#define NR_futimesat 261
+#define NR_unlinkat 263
+#define NR_renameat 264
+#define NR_linkat 265
+#define NR_symlinkat 266
+#define NR_fchmodat 268
+#define NR_utimensat 280
+#define NR_renameat2 316
+#define NR_fchmodat2 452
+#define NR_setxattrat 463
+#define NR_removexattrat 466
+
 #define ONE_PATH (GIVEN_SPACE + TREE_SPACE)
 #define TWO_PATHS TREES_END
 
@@ -40,24 +78,14 @@ static __always_inline int deleted(s64 result, s32 dir, u64 path, bool is_dir)
 	return 0;
 }
 
-SEC("tracepoint/syscalls/sys_exit_unlink")
-int exit_unlink(struct exit_args *ctx)
-{
-	return deleted(ctx->result, AT_FDCWD, call_regs()->di, false);
-}
-
-SEC("tracepoint/syscalls/sys_exit_unlinkat")
-int exit_unlinkat(struct exit_args *ctx)
+SEC("tracepoint")
+int exit_delete(struct exit_args *ctx)
 {
 	struct pt_regs *regs = call_regs();
 
-	return deleted(ctx->result, regs->di, regs->si, regs->dx & AT_REMOVEDIR);
-}
-
-SEC("tracepoint/syscalls/sys_exit_rmdir")
-int exit_rmdir(struct exit_args *ctx)
-{
-	return deleted(ctx->result, AT_FDCWD, call_regs()->di, true);
+	if (ctx->number == NR_unlinkat)
+		return deleted(ctx->result, regs->di, regs->si, regs->dx & AT_REMOVEDIR);
+	return deleted(ctx->result, AT_FDCWD, regs->di, ctx->number == NR_rmdir);
 }
 
 /* Two names: the file has the one, and gets the other. */
@@ -94,31 +122,18 @@ static __always_inline int renamed(s64 result, s32 old_dir, u64 old, s32 new_dir
 	return 0;
 }
 
-SEC("tracepoint/syscalls/sys_exit_rename")
+SEC("tracepoint")
 int exit_rename(struct exit_args *ctx)
 {
 	struct pt_regs *regs = call_regs();
 
-	return renamed(ctx->result, AT_FDCWD, regs->di, AT_FDCWD, regs->si, 0);
+	if (ctx->number == NR_rename)
+		return renamed(ctx->result, AT_FDCWD, regs->di, AT_FDCWD, regs->si, 0);
+	return renamed(ctx->result, regs->di, regs->si, regs->dx, regs->r10,
+		       ctx->number == NR_renameat2 ? regs->r8 : 0);
 }
 
-SEC("tracepoint/syscalls/sys_exit_renameat")
-int exit_renameat(struct exit_args *ctx)
-{
-	struct pt_regs *regs = call_regs();
-
-	return renamed(ctx->result, regs->di, regs->si, regs->dx, regs->r10, 0);
-}
-
-SEC("tracepoint/syscalls/sys_exit_renameat2")
-int exit_renameat2(struct exit_args *ctx)
-{
-	struct pt_regs *regs = call_regs();
-
-	return renamed(ctx->result, regs->di, regs->si, regs->dx, regs->r10, regs->r8);
-}
-
-static __always_inline int linked(s64 result, s32 old_dir, u64 old, s32 new_dir, u64 new)
+static __noinline int linked(s64 result, s32 old_dir, u64 old, s32 new_dir, u64 new)
 {
 	struct record_space *s;
 
@@ -132,23 +147,7 @@ static __always_inline int linked(s64 result, s32 old_dir, u64 old, s32 new_dir,
 	return 0;
 }
 
-SEC("tracepoint/syscalls/sys_exit_link")
-int exit_link(struct exit_args *ctx)
-{
-	struct pt_regs *regs = call_regs();
-
-	return linked(ctx->result, AT_FDCWD, regs->di, AT_FDCWD, regs->si);
-}
-
-SEC("tracepoint/syscalls/sys_exit_linkat")
-int exit_linkat(struct exit_args *ctx)
-{
-	struct pt_regs *regs = call_regs();
-
-	return linked(ctx->result, regs->di, regs->si, regs->dx, regs->r10);
-}
-
-static __always_inline int linked_by_name(s64 result, u64 to, s32 dir, u64 path)
+static __noinline int linked_by_name(s64 result, u64 to, s32 dir, u64 path)
 {
 	struct record_space *s;
 
@@ -163,29 +162,26 @@ static __always_inline int linked_by_name(s64 result, u64 to, s32 dir, u64 path)
 	return 0;
 }
 
-SEC("tracepoint/syscalls/sys_exit_symlink")
-int exit_symlink(struct exit_args *ctx)
+SEC("tracepoint")
+int exit_link(struct exit_args *ctx)
 {
 	struct pt_regs *regs = call_regs();
 
-	return linked_by_name(ctx->result, regs->di, AT_FDCWD, regs->si);
-}
-
-SEC("tracepoint/syscalls/sys_exit_symlinkat")
-int exit_symlinkat(struct exit_args *ctx)
-{
-	struct pt_regs *regs = call_regs();
-
+	switch (ctx->number) {
+	case NR_link:
+		return linked(ctx->result, AT_FDCWD, regs->di, AT_FDCWD, regs->si);
+	case NR_linkat:
+		return linked(ctx->result, regs->di, regs->si, regs->dx, regs->r10);
+	case NR_symlink:
+		return linked_by_name(ctx->result, regs->di, AT_FDCWD, regs->si);
+	}
 	return linked_by_name(ctx->result, regs->di, regs->si, regs->dx);
 }
 
-static __always_inline int made(s64 result, u16 type, u32 count_as, s32 dir, u64 path, u64 mode, u64 device)
+static __always_inline int made(u16 type, u32 count_as, s32 dir, u64 path, u64 mode, u64 device)
 {
-	struct record_space *s;
+	struct record_space *s = begin_act(type, count_as);
 
-	if (result < 0)
-		return 0;
-	s = begin_act(type, count_as);
 	if (!s)
 		return 0;
 	s->act.numbers[FILE_NEW] = mode;
@@ -195,43 +191,21 @@ static __always_inline int made(s64 result, u16 type, u32 count_as, s32 dir, u64
 	return 0;
 }
 
-SEC("tracepoint/syscalls/sys_exit_mkdir")
-int exit_mkdir(struct exit_args *ctx)
+SEC("tracepoint")
+int exit_make(struct exit_args *ctx)
 {
 	struct pt_regs *regs = call_regs();
+	bool is_at = ctx->number == NR_mkdirat || ctx->number == NR_mknodat;
+	s32 dir = is_at ? (s32)regs->di : AT_FDCWD;
+	u64 path = is_at ? regs->si : regs->di;
+	u64 mode = is_at ? regs->dx : regs->si;
 
-	return made(ctx->result, ACT_DIR_CREATE, COUNT_FILE_CREATE, AT_FDCWD, regs->di, regs->si, 0);
-}
-
-SEC("tracepoint/syscalls/sys_exit_mkdirat")
-int exit_mkdirat(struct exit_args *ctx)
-{
-	struct pt_regs *regs = call_regs();
-
-	return made(ctx->result, ACT_DIR_CREATE, COUNT_FILE_CREATE, regs->di, regs->si, regs->dx, 0);
-}
-
-static __always_inline int made_node(s64 result, s32 dir, u64 path, u64 mode, u64 device)
-{
-	u32 count_as = (mode & S_IFMT) == S_IFIFO ? COUNT_PIPE_CREATE : COUNT_FILE_CREATE;
-
-	return made(result, ACT_NODE_CREATE, count_as, dir, path, mode, device);
-}
-
-SEC("tracepoint/syscalls/sys_exit_mknod")
-int exit_mknod(struct exit_args *ctx)
-{
-	struct pt_regs *regs = call_regs();
-
-	return made_node(ctx->result, AT_FDCWD, regs->di, regs->si, regs->dx);
-}
-
-SEC("tracepoint/syscalls/sys_exit_mknodat")
-int exit_mknodat(struct exit_args *ctx)
-{
-	struct pt_regs *regs = call_regs();
-
-	return made_node(ctx->result, regs->di, regs->si, regs->dx, regs->r10);
+	if (ctx->result < 0)
+		return 0;
+	if (ctx->number == NR_mkdir || ctx->number == NR_mkdirat)
+		return made(ACT_DIR_CREATE, COUNT_FILE_CREATE, dir, path, mode, 0);
+	return made(ACT_NODE_CREATE, (mode & S_IFMT) == S_IFIFO ? COUNT_PIPE_CREATE : COUNT_FILE_CREATE, dir, path,
+		    mode, is_at ? regs->r10 : regs->dx);
 }
 
 /* The inode behind a descriptor, if it is one of a file or directory that stands somewhere. */
@@ -242,30 +216,40 @@ static __always_inline struct inode *standing_inode(struct file *file)
 
 	if (!file)
 		return 0;
-	inode = BPF_CORE_READ(file, f_inode);
-	type = BPF_CORE_READ(inode, i_mode) & S_IFMT;
-	if ((type != S_IFREG && type != S_IFDIR) || !BPF_CORE_READ(inode, i_nlink) || !holds_files(inode))
+	inode = LOOK(file, f_inode);
+	type = LOOK(inode, i_mode) & S_IFMT;
+	if ((type != S_IFREG && type != S_IFDIR) || !LOOK(inode, i_nlink) || !holds_files(inode))
 		return 0;
 	return inode;
 }
 
-/* What the call is about to change, for its end. */
-static __always_inline int keep_old(struct enter_args *ctx, u16 type)
+/* Calls with a descriptor: what they are about to change, for their end. */
+SEC("tracepoint")
+int enter_attribute(struct enter_args *ctx)
 {
 	u64 thread = bpf_get_current_pid_tgid();
-	struct inode *inode = standing_inode(file_of((u32)ctx->args[0]));
+	struct inode *inode;
 	struct call call = {};
 
+	/* With a path, what it names is not known. */
+	if (ctx->number == NR_utimensat && ctx->args[1])
+		return 0;
+	inode = standing_inode(file_of((u32)ctx->args[0]));
 	if (!inode)
 		return 0;
-	if (type == ACT_FILE_MODE)
-		call.args[0] = BPF_CORE_READ(inode, i_mode);
-	else if (type == ACT_FILE_OWNER)
+	switch (ctx->number) {
+	case NR_fchmod:
+		call.args[0] = LOOK(inode, i_mode);
+		break;
+	case NR_fchown:
 		call.args[0] = owner_of(inode);
-	else if (type == ACT_FILE_TIMES)
+		break;
+	case NR_utimensat:
 		call.args[0] = modified_ns(inode);
-	else
-		call.args[0] = BPF_CORE_READ(inode, i_size);
+		break;
+	default:
+		call.args[0] = LOOK(inode, i_size);
+	}
 	bpf_map_update_elem(&calls, &thread, &call, BPF_ANY);
 	return 0;
 }
@@ -317,238 +301,128 @@ static __noinline int set_by_descriptor(u16 type, u32 fd, u64 value, u64 name)
 	return 0;
 }
 
-#define ON_SUCCESS(ctx) \
-	if ((ctx)->result < 0) \
-		return 0
-
-SEC("tracepoint/syscalls/sys_exit_chmod")
-int exit_chmod(struct exit_args *ctx)
-{
-	struct pt_regs *regs = call_regs();
-
-	ON_SUCCESS(ctx);
-	return set_by_path(ACT_FILE_MODE, AT_FDCWD, regs->di, regs->si, 0);
-}
-
-SEC("tracepoint/syscalls/sys_exit_fchmodat")
-int exit_fchmodat(struct exit_args *ctx)
-{
-	struct pt_regs *regs = call_regs();
-
-	ON_SUCCESS(ctx);
-	return set_by_path(ACT_FILE_MODE, regs->di, regs->si, regs->dx, 0);
-}
-
-SEC("tracepoint/syscalls/sys_exit_fchmodat2")
-int exit_fchmodat2(struct exit_args *ctx)
-{
-	struct pt_regs *regs = call_regs();
-
-	ON_SUCCESS(ctx);
-	return set_by_path(ACT_FILE_MODE, regs->di, regs->si, regs->dx, 0);
-}
-
-SEC("tracepoint/syscalls/sys_enter_fchmod")
-int enter_fchmod(struct enter_args *ctx)
-{
-	return keep_old(ctx, ACT_FILE_MODE);
-}
-
-SEC("tracepoint/syscalls/sys_exit_fchmod")
-int exit_fchmod(struct exit_args *ctx)
-{
-	struct pt_regs *regs = call_regs();
-
-	ON_SUCCESS(ctx);
-	return set_by_descriptor(ACT_FILE_MODE, regs->di, regs->si, 0);
-}
-
 static __always_inline u64 owner(u64 uid, u64 gid)
 {
 	return (u32)uid | gid << 32;
-}
-
-SEC("tracepoint/syscalls/sys_exit_chown")
-int exit_chown(struct exit_args *ctx)
-{
-	struct pt_regs *regs = call_regs();
-
-	ON_SUCCESS(ctx);
-	return set_by_path(ACT_FILE_OWNER, AT_FDCWD, regs->di, owner(regs->si, regs->dx), 0);
-}
-
-SEC("tracepoint/syscalls/sys_exit_lchown")
-int exit_lchown(struct exit_args *ctx)
-{
-	struct pt_regs *regs = call_regs();
-
-	ON_SUCCESS(ctx);
-	return set_by_path(ACT_FILE_OWNER, AT_FDCWD, regs->di, owner(regs->si, regs->dx), 0);
-}
-
-SEC("tracepoint/syscalls/sys_exit_fchownat")
-int exit_fchownat(struct exit_args *ctx)
-{
-	struct pt_regs *regs = call_regs();
-
-	ON_SUCCESS(ctx);
-	return set_by_path(ACT_FILE_OWNER, regs->di, regs->si, owner(regs->dx, regs->r10), 0);
-}
-
-SEC("tracepoint/syscalls/sys_enter_fchown")
-int enter_fchown(struct enter_args *ctx)
-{
-	return keep_old(ctx, ACT_FILE_OWNER);
-}
-
-SEC("tracepoint/syscalls/sys_exit_fchown")
-int exit_fchown(struct exit_args *ctx)
-{
-	struct pt_regs *regs = call_regs();
-
-	ON_SUCCESS(ctx);
-	return set_by_descriptor(ACT_FILE_OWNER, regs->di, owner(regs->si, regs->dx), 0);
 }
 
 #define UTIME_NOW 0x3fffffff
 #define UTIME_OMIT 0x3ffffffe
 #define TIME_NOW (~0ull)
 
-/* The second of two times, in nanoseconds; `unit` is that of its fraction. False where
- * the modification time is left as it is. */
-static __always_inline bool given_time(u64 pointer, u64 unit, u64 *time)
+/* The second of two times, in nanoseconds since the epoch; `unit` is that of its
+ * fraction. All ones for the present; UTIME_OMIT where it is left as it is. */
+static __noinline u64 given_time(u64 pointer, u64 unit)
 {
 	s64 second[2] = {};
 
-	*time = TIME_NOW;
-	if (!pointer)
-		return true;
-	if (bpf_probe_read_user(second, sizeof(second), (void *)(pointer + sizeof(second))))
-		return true;
+	if (!pointer || bpf_probe_read_user(second, sizeof(second), (void *)(pointer + sizeof(second))))
+		return TIME_NOW;
 	if (unit == 1 && second[1] == UTIME_OMIT)
-		return false;
+		return UTIME_OMIT;
 	if (unit == 1 && second[1] == UTIME_NOW)
-		return true;
-	*time = (u64)second[0] * 1000000000ull + (u64)second[1] * unit;
-	return true;
+		return TIME_NOW;
+	return (u64)second[0] * 1000000000ull + (u64)second[1] * unit;
 }
 
-SEC("tracepoint/syscalls/sys_exit_utime")
-int exit_utime(struct exit_args *ctx)
+/* utime(2) has whole seconds only, one behind the other. */
+static __always_inline u64 given_seconds(u64 pointer)
+{
+	s64 times[2] = {};
+
+	if (!pointer || bpf_probe_read_user(times, sizeof(times), (void *)pointer))
+		return TIME_NOW;
+	return (u64)times[1] * 1000000000ull;
+}
+
+SEC("tracepoint")
+int exit_attribute(struct exit_args *ctx)
 {
 	struct pt_regs *regs = call_regs();
-	s64 times[2];
-	u64 time = TIME_NOW;
+	u64 first = regs->di, path = regs->di, value = 0, name = 0;
+	s32 dir = AT_FDCWD;
+	bool by_descriptor = false;
+	u16 type;
 
-	ON_SUCCESS(ctx);
-	if (regs->si && !bpf_probe_read_user(times, sizeof(times), (void *)regs->si))
-		time = (u64)times[1] * 1000000000ull;
-	return set_by_path(ACT_FILE_TIMES, AT_FDCWD, regs->di, time, 0);
-}
-
-SEC("tracepoint/syscalls/sys_exit_utimes")
-int exit_utimes(struct exit_args *ctx)
-{
-	struct pt_regs *regs = call_regs();
-	u64 time;
-
-	ON_SUCCESS(ctx);
-	given_time(regs->si, 1000, &time);
-	return set_by_path(ACT_FILE_TIMES, AT_FDCWD, regs->di, time, 0);
-}
-
-SEC("tracepoint/syscalls/sys_exit_futimesat")
-int exit_futimesat(struct exit_args *ctx)
-{
-	struct pt_regs *regs = call_regs();
-	u64 time;
-
-	ON_SUCCESS(ctx);
-	given_time(regs->dx, 1000, &time);
-	if (!regs->si)
-		return set_by_descriptor(ACT_FILE_TIMES, regs->di, time, 0);
-	return set_by_path(ACT_FILE_TIMES, regs->di, regs->si, time, 0);
-}
-
-SEC("tracepoint/syscalls/sys_enter_utimensat")
-int enter_utimensat(struct enter_args *ctx)
-{
-	return ctx->args[1] ? 0 : keep_old(ctx, ACT_FILE_TIMES);
-}
-
-SEC("tracepoint/syscalls/sys_exit_utimensat")
-int exit_utimensat(struct exit_args *ctx)
-{
-	struct pt_regs *regs = call_regs();
-	u64 time;
-
-	ON_SUCCESS(ctx);
-	if (!given_time(regs->dx, 1, &time))
+	if (ctx->result < 0)
 		return 0;
-	if (!regs->si)
-		return set_by_descriptor(ACT_FILE_TIMES, regs->di, time, 0);
-	return set_by_path(ACT_FILE_TIMES, regs->di, regs->si, time, 0);
-}
-
-SEC("tracepoint/syscalls/sys_exit_truncate")
-int exit_truncate(struct exit_args *ctx)
-{
-	struct pt_regs *regs = call_regs();
-
-	ON_SUCCESS(ctx);
-	return set_by_path(ACT_FILE_TRUNCATE, AT_FDCWD, regs->di, regs->si, 0);
-}
-
-SEC("tracepoint/syscalls/sys_enter_ftruncate")
-int enter_ftruncate(struct enter_args *ctx)
-{
-	return keep_old(ctx, ACT_FILE_TRUNCATE);
-}
-
-SEC("tracepoint/syscalls/sys_exit_ftruncate")
-int exit_ftruncate(struct exit_args *ctx)
-{
-	struct pt_regs *regs = call_regs();
-
-	ON_SUCCESS(ctx);
-	return set_by_descriptor(ACT_FILE_TRUNCATE, regs->di, regs->si, 0);
-}
-
-#define SET 0
-#define REMOVED 1
-
-#define XATTR_BY_PATH(call, value) \
-	SEC("tracepoint/syscalls/sys_exit_" #call) \
-	int exit_##call(struct exit_args *ctx) \
-	{ \
-		struct pt_regs *regs = call_regs(); \
-		ON_SUCCESS(ctx); \
-		return set_by_path(ACT_FILE_XATTR, AT_FDCWD, regs->di, value, regs->si); \
+	switch (ctx->number) {
+	case NR_chmod:
+		type = ACT_FILE_MODE;
+		value = regs->si;
+		break;
+	case NR_fchmod:
+		type = ACT_FILE_MODE;
+		by_descriptor = true;
+		value = regs->si;
+		break;
+	case NR_fchmodat:
+	case NR_fchmodat2:
+		type = ACT_FILE_MODE;
+		dir = first;
+		path = regs->si;
+		value = regs->dx;
+		break;
+	case NR_chown:
+	case NR_lchown:
+		type = ACT_FILE_OWNER;
+		value = owner(regs->si, regs->dx);
+		break;
+	case NR_fchown:
+		type = ACT_FILE_OWNER;
+		by_descriptor = true;
+		value = owner(regs->si, regs->dx);
+		break;
+	case NR_fchownat:
+		type = ACT_FILE_OWNER;
+		dir = first;
+		path = regs->si;
+		value = owner(regs->dx, regs->r10);
+		break;
+	case NR_utime:
+		type = ACT_FILE_TIMES;
+		value = given_seconds(regs->si);
+		break;
+	case NR_utimes:
+		type = ACT_FILE_TIMES;
+		value = given_time(regs->si, 1000);
+		break;
+	case NR_futimesat:
+	case NR_utimensat:
+		type = ACT_FILE_TIMES;
+		dir = first;
+		path = regs->si;
+		by_descriptor = !path;
+		value = given_time(regs->dx, ctx->number == NR_utimensat ? 1 : 1000);
+		if (value == UTIME_OMIT)
+			return 0;
+		break;
+	case NR_truncate:
+		type = ACT_FILE_TRUNCATE;
+		value = regs->si;
+		break;
+	case NR_ftruncate:
+		type = ACT_FILE_TRUNCATE;
+		by_descriptor = true;
+		value = regs->si;
+		break;
+	case NR_setxattrat:
+	case NR_removexattrat:
+		type = ACT_FILE_XATTR;
+		dir = first;
+		path = regs->si;
+		name = regs->r10;
+		value = ctx->number == NR_removexattrat;
+		break;
+	default:
+		type = ACT_FILE_XATTR;
+		by_descriptor = ctx->number == NR_fsetxattr || ctx->number == NR_fremovexattr;
+		name = regs->si;
+		value = ctx->number >= NR_removexattr && ctx->number <= NR_fremovexattr;
 	}
-#define XATTR_AT(call, value) \
-	SEC("tracepoint/syscalls/sys_exit_" #call) \
-	int exit_##call(struct exit_args *ctx) \
-	{ \
-		struct pt_regs *regs = call_regs(); \
-		ON_SUCCESS(ctx); \
-		return set_by_path(ACT_FILE_XATTR, regs->di, regs->si, value, regs->r10); \
-	}
-#define XATTR_BY_DESCRIPTOR(call, value) \
-	SEC("tracepoint/syscalls/sys_exit_" #call) \
-	int exit_##call(struct exit_args *ctx) \
-	{ \
-		struct pt_regs *regs = call_regs(); \
-		ON_SUCCESS(ctx); \
-		return set_by_descriptor(ACT_FILE_XATTR, regs->di, value, regs->si); \
-	}
-
-XATTR_BY_PATH(setxattr, SET)
-XATTR_BY_PATH(lsetxattr, SET)
-XATTR_BY_PATH(removexattr, REMOVED)
-XATTR_BY_PATH(lremovexattr, REMOVED)
-XATTR_AT(setxattrat, SET)
-XATTR_AT(removexattrat, REMOVED)
-XATTR_BY_DESCRIPTOR(fsetxattr, SET)
-XATTR_BY_DESCRIPTOR(fremovexattr, REMOVED)
+	if (by_descriptor)
+		return set_by_descriptor(type, first, value, name);
+	return set_by_path(type, dir, path, value, name);
+}
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

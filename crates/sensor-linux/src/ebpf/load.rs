@@ -8,7 +8,7 @@ use std::sync::Arc;
 use event_model::GapReason;
 use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::Typedef;
-use libbpf_rs::{Iter, Link, MapCore, MapHandle, Object, ObjectBuilder, PrintLevel};
+use libbpf_rs::{Iter, Link, MapCore, MapHandle, Object, ObjectBuilder, PrintLevel, TracepointCategory};
 use sensor_api::{
     Observation, Observed, ObservedLoss, ProcessClock, ProcessKey, SensorError, SensorPosition,
 };
@@ -146,11 +146,26 @@ impl Attached {
         };
         for program in object.progs_mut().filter(|program| program.autoload()) {
             let name = program.name().to_string_lossy().into_owned();
-            match program.attach() {
-                Ok(link) => self.links.push((name, link)),
-                Err(error) => {
-                    let known = programs().find(|program| **program == name);
-                    self.missing.extend(known.map(|program| (*program, chain(&error))));
+            let at_calls = families::AT_CALLS.iter().find(|(program, _)| *program == name);
+            let links: Vec<(String, _)> = match at_calls {
+                None => vec![(name, program.attach())],
+                Some((_, tracepoints)) => {
+                    let attach = |tracepoint: &str| {
+                        program.attach_tracepoint(TracepointCategory::Syscalls, tracepoint)
+                    };
+                    tracepoints
+                        .iter()
+                        .map(|tracepoint| ((*tracepoint).to_owned(), attach(tracepoint)))
+                        .collect()
+                }
+            };
+            for (name, link) in links {
+                match link {
+                    Ok(link) => self.links.push((name, link)),
+                    Err(error) => {
+                        let known = programs().find(|program| **program == name);
+                        self.missing.extend(known.map(|program| (*program, chain(&error))));
+                    }
                 }
             }
         }
