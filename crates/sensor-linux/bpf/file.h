@@ -56,14 +56,6 @@
 #define KNOWN_OLD 2
 #define KNOWN_SAME_BASE 4 /* text 2 begins where text 0 does */
 
-/* A field behind an address. Since 6.2 an address can be given its type back, so that
- * the field is read directly and not by a call for each. */
-#define LOOK(pointer, field) \
-	({ \
-		typeof(pointer) at_ = (pointer); \
-		bpf_ksym_exists(bpf_rdonly_cast) ? bpf_core_cast(at_, typeof(*at_))->field : BPF_CORE_READ(at_, field); \
-	})
-
 /* The arguments of the system call that ends now. They stay where they were saved
  * until it does, so nothing has to be kept from its beginning. */
 static __always_inline struct pt_regs *call_regs(void)

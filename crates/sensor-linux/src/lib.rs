@@ -17,6 +17,7 @@
 #![deny(missing_docs)]
 
 mod act;
+mod block;
 mod clock;
 mod connector;
 mod ebpf;
@@ -27,6 +28,7 @@ mod pins;
 mod procfs;
 mod record;
 mod ring;
+mod standing;
 
 use std::path::PathBuf;
 

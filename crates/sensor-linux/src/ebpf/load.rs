@@ -15,6 +15,7 @@ use sensor_api::{
 
 use super::snapshot::{self, Task};
 use super::{EbpfSensor, Missing, SENSOR, failed, now_ns};
+use crate::block;
 use crate::clock::{KernelClock, ProcClock};
 use crate::families::{self, Family};
 use crate::losses::{self, Losses};
@@ -219,6 +220,7 @@ fn fresh(
         created_ns: now_ns(),
         left_out: 0,
         own: ProcessKey { pid: 0, start_ns: 0 },
+        block_until_ns: 0,
     };
     control.write(&maps.control).map_err(|error| failed("writing the control map", error))?;
 
@@ -333,6 +335,8 @@ fn maps_of(object: &Object) -> Result<Maps, SensorError> {
         counters: map("counters")?,
         ledger: map("ledger")?,
         clock: map("clock")?,
+        blocked_texts: map("blocked_texts")?,
+        blocked_images: map("blocked_images")?,
         control: map("control")?,
     })
 }
@@ -387,6 +391,9 @@ fn finish(mut parts: Parts) -> Result<EbpfSensor, SensorError> {
     };
     // What this agent does itself is not told: writing it down would be the next thing to tell.
     let pid = std::process::id();
+    // What an agent before this one blocked is forgotten: its list may be another.
+    parts.control.block_until_ns = 0;
+    block::clear(&parts.maps).map_err(|error| failed("emptying the block list", error))?;
     parts.control.own = ProcessKey { pid, start_ns: clock.start_ns(pid).unwrap_or(0) };
     parts.control.write(&parts.maps.control).map_err(|error| failed("writing the control map", error))?;
     // A process whose fork is still to be read comes with it.
@@ -403,6 +410,7 @@ fn finish(mut parts: Parts) -> Result<EbpfSensor, SensorError> {
         clock,
         first: first.into_iter(),
         losses_checked: None,
+        blocking_since: None,
         pin_dir: parts.pin_dir,
         links: parts.links,
         missing: parts.missing,
