@@ -20,6 +20,18 @@ words! {
 }
 
 words! {
+    /// What of a program stands on the block list.
+    BlockedBy {
+        /// The name of its file.
+        Name = "name",
+        /// Its path.
+        Path = "path",
+        /// The hash of its content.
+        Hash = "hash",
+    }
+}
+
+words! {
     /// Why something was lost.
     GapReason {
         /// The kernel's ring buffer was full.
@@ -134,6 +146,8 @@ pub struct ProcessStart {
     pub memfd: bool,
     /// Namespaces other than the host's, as `kind:inode`.
     pub namespaces: Vec<String>,
+    /// It was ended before its first instruction, because this stands on the block list.
+    pub blocked: Option<BlockedBy>,
 }
 
 /// What the content of a file is.
@@ -333,6 +347,7 @@ impl ProcessStart {
             Field::ProcessCapabilities => list(&self.capabilities)?,
             Field::ProcessEnvironment => list(&self.environment)?,
             Field::ProcessNamespaces => list(&self.namespaces)?,
+            Field::ProcessBlocked => text(self.blocked?.as_str()),
             Field::ProcessMd5 => text(present(&self.facts.as_ref()?.md5)?),
             Field::ProcessSha1 => text(present(&self.facts.as_ref()?.sha1)?),
             Field::ProcessSha256 => text(&self.facts.as_ref()?.sha256),

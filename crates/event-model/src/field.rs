@@ -156,6 +156,8 @@ fields! {
         sigma [] scopes STARTED, "True where the executable is a file in memory that never had a name.";
     33 ProcessNamespaces TextList "rampart.process.namespaces" seed ["namespaces"] home [Process, Attack]
         sigma [] scopes STARTED, "Namespaces other than the host's own, as `kind:inode`.";
+    34 ProcessBlocked Text "rampart.process.blocked" seed ["blocked"] home [Process, Attack]
+        sigma [] scopes STARTED, "What of it stands on the block list, so that it was ended before its first instruction: `name`, `path` or `hash`.";
 
     // The parent: 60 to 79.
     60 ParentEntityId Text "process.parent.entity_id" seed ["parent_entity_id"] home [Process, Attack]

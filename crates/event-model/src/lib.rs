@@ -28,8 +28,8 @@ mod words;
 
 pub use activity::{Activity, Who};
 pub use body::{
-    AgentHealth, AgentStart, AgentStop, Container, EventBody, FileFacts, Gap, GapReason, ParentProcess,
-    Process, ProcessExit, ProcessStart, StartKind, User,
+    AgentHealth, AgentStart, AgentStop, BlockedBy, Container, EventBody, FileFacts, Gap, GapReason,
+    ParentProcess, Process, ProcessExit, ProcessStart, StartKind, User,
 };
 pub use detection::{Detection, ProcessSummary, ResponseMode, RuleReference, Severity};
 pub use ecs::{ECS_VERSION, EcsContext, detection_to_ecs, event_to_ecs, receipt_to_ecs};

@@ -94,6 +94,7 @@ fn start() -> ProcessStart {
         environment: vec!["LD_LIBRARY_PATH=/opt/lib".into()],
         memfd: false,
         namespaces: vec!["mnt:4026532201".into(), "pid:4026532204".into()],
+        blocked: Some(BlockedBy::Path),
     }
 }
 

@@ -60,6 +60,7 @@ const START_ONLY: &[Field] = &[
     Field::ProcessEnvironment,
     Field::ProcessMemfd,
     Field::ProcessNamespaces,
+    Field::ProcessBlocked,
     Field::ContainerId,
     Field::ContainerRuntime,
     Field::ContainerName,
@@ -244,6 +245,7 @@ mod tests {
             environment: vec!["LD_PRELOAD=a".into()],
             memfd: true,
             namespaces: vec!["pid:1".into()],
+            blocked: None,
         }));
         let exit = EventBody::ProcessExit(Box::new(ProcessExit {
             process: process(),

@@ -21,7 +21,7 @@ mod source;
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_model::{EventType, Field, GapReason, Value};
+use event_model::{BlockedBy, EventType, Field, GapReason, Value};
 
 pub use queue::{ObservationQueue, ObservationSender, observation_queue};
 pub use replay::ReplaySensor;
@@ -132,6 +132,8 @@ pub struct ObservedImage {
     pub memfd: bool,
     /// Namespaces other than the host's, as `kind:inode`.
     pub namespaces: Vec<String>,
+    /// The kernel side ended it before its first instruction, as [`Sensor::block`] asked.
+    pub blocked: Option<BlockedBy>,
 }
 
 impl ObservedImage {
@@ -160,6 +162,17 @@ pub struct ImageFile {
     pub changed_ns: i64,
     /// Size in bytes.
     pub size: u64,
+}
+
+/// What may not run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Block {
+    /// Whatever has a file of this name, in any folder.
+    Name(String),
+    /// The file at this absolute path, as the process's own mount namespace has it.
+    Path(String),
+    /// This file, as long as nobody changes it.
+    Image(ImageFile),
 }
 
 /// Something that was done or found, with its fields as the table of fields has them.
@@ -272,6 +285,20 @@ pub trait Sensor: Send {
     /// Whether process starts must wake the reader at once (a rule may act on
     /// them) or may wait for a batch.
     fn wake_on_process_start(&mut self, at_once: bool);
+
+    /// From now on ends whatever of this begins to run, before its first instruction,
+    /// until it is shut down or the agent has not polled for some seconds. The start is
+    /// handed out like any other, with [`ObservedImage::blocked`].
+    ///
+    /// # Errors
+    /// If this sensor can't do that, or not for one of these; the others stand.
+    fn block(&mut self, _what: &[Block]) -> Result<(), SensorError> {
+        Err(SensorError::Unavailable {
+            sensor: self.name(),
+            reason: "it can't end a program before it runs".to_owned(),
+            hint: "blocking takes the eBPF sensor",
+        })
+    }
 
     /// Where each type of event that it makes comes from, or why there is none.
     fn provisions(&self) -> Vec<Provision> {

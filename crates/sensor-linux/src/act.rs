@@ -5,6 +5,7 @@
 //! its numbers and texts are, and the modules here give them their fields.
 
 mod dns;
+mod file;
 mod kernel_objects;
 mod mapping;
 mod memory;
@@ -142,6 +143,7 @@ const FAMILIES: [Fields; 7] = [
 pub(crate) fn observed(act: &Act<'_>) -> Result<ObservedActivity, Malformed> {
     // Every other family knows its own by their numbers.
     let (event_type, fields) = match act.kind {
+        64..96 => file::fields(act).ok_or(Malformed)?,
         96..128 => network::fields(act).ok_or(Malformed)?,
         _ => {
             let told = FAMILIES.iter().find_map(|fields| fields(act));

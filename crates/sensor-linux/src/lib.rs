@@ -17,6 +17,7 @@
 #![deny(missing_docs)]
 
 mod act;
+mod block;
 mod boot_clock;
 mod clock;
 mod connector;
@@ -31,6 +32,7 @@ mod pins;
 mod procfs;
 mod record;
 mod ring;
+mod standing;
 mod state_file;
 mod usb;
 mod watch;
