@@ -1,100 +1,83 @@
 //! The type of a file by its first bytes.
 
+use event_model::words;
+
 /// First bytes that are looked at.
 pub(crate) const HEAD_BYTES: usize = 4_096;
 
 /// Longest `#!` line that counts, as in the kernel (`BINPRM_BUF_SIZE`).
 const MAX_SHEBANG: usize = 256;
 
-macro_rules! kinds {
-    ($($(#[doc = $doc:literal])+ $variant:ident = $word:literal,)*) => {
-        /// What kind of file it is.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum FileKind {
-            $($(#[doc = $doc])+ $variant,)*
-        }
-
-        impl FileKind {
-            /// Every kind.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-
-            /// Its word, as events carry it.
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $word,)*
-                }
-            }
-        }
-    };
-}
-
-kinds! {
-    /// No bytes at all.
-    Empty = "empty",
-    /// Program, library or module of Linux and others.
-    Elf = "elf",
-    /// Program, library or driver of Windows.
-    Pe = "pe",
-    /// Program of DOS (`MZ` without a PE header).
-    Mz = "mz",
-    /// Program or library of macOS, one architecture or several.
-    MachO = "mach_o",
-    /// Compiled Java class.
-    JavaClass = "java_class",
-    /// WebAssembly module.
-    Wasm = "wasm",
-    /// Text that names its interpreter in the first line (`#!`).
-    Script = "script",
-    /// ZIP, which is also JAR, APK, OOXML and OpenDocument.
-    Zip = "zip",
-    /// gzip.
-    Gzip = "gzip",
-    /// bzip2.
-    Bzip2 = "bzip2",
-    /// xz.
-    Xz = "xz",
-    /// Zstandard.
-    Zstd = "zstd",
-    /// LZ4 frame.
-    Lz4 = "lz4",
-    /// 7-Zip.
-    SevenZip = "7z",
-    /// RAR.
-    Rar = "rar",
-    /// Microsoft cabinet.
-    Cabinet = "cabinet",
-    /// tar.
-    Tar = "tar",
-    /// cpio.
-    Cpio = "cpio",
-    /// ar, which is also a Debian package.
-    Ar = "ar",
-    /// RPM package.
-    Rpm = "rpm",
-    /// PDF.
-    Pdf = "pdf",
-    /// OLE compound file: older Office documents, MSI.
-    OleCompound = "ole_compound",
-    /// Rich text.
-    Rtf = "rtf",
-    /// Windows shortcut.
-    WindowsShortcut = "lnk",
-    /// SQLite database.
-    Sqlite = "sqlite",
-    /// PNG image.
-    Png = "png",
-    /// JPEG image.
-    Jpeg = "jpeg",
-    /// GIF image.
-    Gif = "gif",
-    /// WebP image.
-    Webp = "webp",
-    /// TIFF image.
-    Tiff = "tiff",
-    /// Text: UTF-8 without control characters, or UTF-16 with its mark.
-    Text = "text",
-    /// Anything else.
-    Data = "data",
+words! {
+    /// What kind of file it is.
+    FileKind {
+        /// No bytes at all.
+        Empty = "empty",
+        /// Program, library or module of Linux and others.
+        Elf = "elf",
+        /// Program, library or driver of Windows.
+        Pe = "pe",
+        /// Program of DOS (`MZ` without a PE header).
+        Mz = "mz",
+        /// Program or library of macOS, one architecture or several.
+        MachO = "mach_o",
+        /// Compiled Java class.
+        JavaClass = "java_class",
+        /// WebAssembly module.
+        Wasm = "wasm",
+        /// Text that names its interpreter in the first line (`#!`).
+        Script = "script",
+        /// ZIP, which is also JAR, APK, OOXML and OpenDocument.
+        Zip = "zip",
+        /// gzip.
+        Gzip = "gzip",
+        /// bzip2.
+        Bzip2 = "bzip2",
+        /// xz.
+        Xz = "xz",
+        /// Zstandard.
+        Zstd = "zstd",
+        /// LZ4 frame.
+        Lz4 = "lz4",
+        /// 7-Zip.
+        SevenZip = "7z",
+        /// RAR.
+        Rar = "rar",
+        /// Microsoft cabinet.
+        Cabinet = "cabinet",
+        /// tar.
+        Tar = "tar",
+        /// cpio.
+        Cpio = "cpio",
+        /// ar, which is also a Debian package.
+        Ar = "ar",
+        /// RPM package.
+        Rpm = "rpm",
+        /// PDF.
+        Pdf = "pdf",
+        /// OLE compound file: older Office documents, MSI.
+        OleCompound = "ole_compound",
+        /// Rich text.
+        Rtf = "rtf",
+        /// Windows shortcut.
+        WindowsShortcut = "lnk",
+        /// SQLite database.
+        Sqlite = "sqlite",
+        /// PNG image.
+        Png = "png",
+        /// JPEG image.
+        Jpeg = "jpeg",
+        /// GIF image.
+        Gif = "gif",
+        /// WebP image.
+        Webp = "webp",
+        /// TIFF image.
+        Tiff = "tiff",
+        /// Text: UTF-8 without control characters, or UTF-16 with its mark.
+        Text = "text",
+        /// Anything else.
+        Data = "data",
+    }
 }
 
 /// Kinds that bytes at a fixed offset tell.

@@ -91,6 +91,14 @@ codes! {
     AlwaysTrue = "always-true",
     /// Nothing collects the events that the rule judges.
     NoSource = "no-source",
+    /// A file that can't be opened or read, or is no regular file.
+    Unreadable = "unreadable",
+    /// A YARA rule that can't be compiled.
+    BadYara = "bad-yara",
+    /// A YARA rule that compiles, but likely does not say what its author meant.
+    DoubtfulYara = "doubtful-yara",
+    /// A YARA string without a fixed part, for which every byte is tried.
+    SlowString = "slow-string",
 }
 
 impl fmt::Display for DiagnosticCode {
@@ -121,7 +129,8 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    pub(crate) fn new(
+    /// A finding at a place.
+    pub fn new(
         severity: DiagnosticSeverity,
         code: DiagnosticCode,
         place: &Place,

@@ -117,4 +117,32 @@ impl RegularFile {
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.file.read_at(buffer, offset)
     }
+
+    /// All bytes, where there are at most `max_bytes`.
+    ///
+    /// # Errors
+    /// The reason why there are none. A change meanwhile is an error, as in
+    /// [`crate::ContentReading`].
+    pub fn read_all(&self, max_bytes: u64) -> Result<Vec<u8>, ContentUnread> {
+        let size = usize::try_from(self.identity.size).map_err(|_| ContentUnread::TooLarge)?;
+        if self.identity.size > max_bytes {
+            return Err(ContentUnread::TooLarge);
+        }
+        // One byte more shows a file that grew, or one of /proc that has no size.
+        let mut bytes = vec![0; size.saturating_add(1)];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match self.read_at(&mut bytes[filled..], filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if filled != size || !self.is_unchanged() {
+            return Err(ContentUnread::Changed);
+        }
+        bytes.truncate(size);
+        Ok(bytes)
+    }
 }
