@@ -2,28 +2,40 @@
 
 use std::env;
 use std::error::Error;
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// The hook families, each an object of its own; src/families.rs says what they make.
+const FAMILIES: &[&str] = &["process", "memory"];
+
 fn main() -> Result<(), Box<dyn Error>> {
-    for source in ["bpf/process.bpf.c", "bpf/record.h", "bpf/kernel_types.h"] {
-        println!("cargo:rerun-if-changed={source}");
-    }
+    println!("cargo:rerun-if-changed=bpf");
     println!("cargo:rerun-if-env-changed=CLANG");
 
     // libbpf-sys hands on where it put the headers of its libbpf.
     let headers = env::var("DEP_BPF_INCLUDE").map_err(|_| "libbpf-sys did not say where its headers are")?;
-    let object = PathBuf::from(env::var("OUT_DIR")?).join("process.bpf.o");
+    let out_dir = PathBuf::from(env::var("OUT_DIR")?);
     let clang = clang();
-    let output = Command::new(&clang)
+    let mut all = Vec::new();
+    for family in FAMILIES {
+        let source = format!("bpf/{family}.bpf.c");
+        let object = out_dir.join(format!("{family}.bpf.o"));
+        compile(&clang, &headers, &source, &object)?;
+        all.extend(std::fs::read(&object)?);
+    }
+    let hash = fnv1a(&all);
+    println!("cargo:rustc-env=RAMPART_BPF_OBJECT_HASH={hash}");
+    Ok(())
+}
+
+fn compile(clang: &OsStr, headers: &str, source: &str, object: &Path) -> Result<(), Box<dyn Error>> {
+    let output = Command::new(clang)
         .args(["-g", "-O2", "-target", "bpf", "-mcpu=v3", "-Wall", "-Wextra", "-Werror", "-fno-ident"])
         // The object must not depend on where it was built.
         .arg(format!("-ffile-prefix-map={}=.", env::var("CARGO_MANIFEST_DIR")?))
-        .arg("-I")
-        .arg(&headers)
-        .args(["-c", "bpf/process.bpf.c", "-o"])
-        .arg(&object)
+        .args(["-I", headers, "-c", source, "-o"])
+        .arg(object)
         .output()
         .map_err(|error| {
             format!(
@@ -34,13 +46,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         })?;
     if !output.status.success() {
         let messages = String::from_utf8_lossy(&output.stderr).into_owned();
-        return Err(
-            format!("{} could not compile the BPF programs:\n{messages}", clang.to_string_lossy()).into()
-        );
+        return Err(format!("{} could not compile {source}:\n{messages}", clang.to_string_lossy()).into());
     }
-    let hash = fnv1a(&std::fs::read(&object)?);
-    println!("cargo:rustc-env=RAMPART_BPF_OBJECT={}", object.display());
-    println!("cargo:rustc-env=RAMPART_BPF_OBJECT_HASH={hash}");
     Ok(())
 }
 

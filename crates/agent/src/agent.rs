@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use event_model::{BootId, HostId};
 use protocol::enrollment::{sha256, to_hex};
 use protocol::envelope::{Purpose, Sealer};
-use sensor_api::{Sensor, SensorPosition};
+use sensor_api::{Sensor, SensorPosition, SourceThreads, observation_queue};
 use sensor_linux::LinuxSensorOptions;
 use spool::{Recovery, Spool, SpoolError, SpoolOptions};
 use tokio::signal::unix::{SignalKind, signal};
@@ -40,6 +40,9 @@ const LAST_MOMENT: Duration = Duration::from_secs(3);
 
 /// The kernel's ring: room for about a second of a fork bomb while the agent is busy or away.
 const RING_BYTES: u32 = 16 << 20;
+
+/// Observations of other sources that may wait for the pipeline; some 400 bytes each.
+const SOURCE_QUEUE: usize = 16_384;
 
 /// No record takes less than a byte on disk. Where the end of the spool can't be read, this
 /// says how many numbers may be in use beyond the last readable one.
@@ -320,6 +323,7 @@ struct Start {
 
 /// The pipeline's thread, running.
 struct Running {
+    sources: SourceThreads,
     stop: Arc<Stop>,
     thread: std::thread::JoinHandle<Result<(), sensor_api::SensorError>>,
     ended: tokio::sync::watch::Receiver<bool>,
@@ -343,8 +347,18 @@ impl Running {
             Recorder::new(start.host_id, boot_id, Arc::clone(&clock), start.resume, start.spooling, output);
         let config_hash = to_hex(&sha256(format!("{options:?}").as_bytes()));
         let (sensor_name, rule_count) = (sensor.name(), rules.active().set.len());
+        let (sender, queue) = observation_queue(SOURCE_QUEUE);
+        let others = sensor_linux::sources();
+        let provisions =
+            sensor.provisions().into_iter().chain(others.iter().flat_map(|one| one.provisions()));
+        let provided: Vec<String> = provisions.map(|provision| provision.describe()).collect();
+        if options.debug {
+            provided.iter().for_each(|line| eprintln!("source: {line}"));
+        }
+        let sources = SourceThreads::start(others, &sender).context("starting the sources' threads")?;
         let parts = Parts {
             sensor,
+            queue,
             boot_id,
             clock,
             table: start.table,
@@ -355,6 +369,7 @@ impl Running {
             before: start.before,
             config_hash,
             previous_end: start.previous_end,
+            sources: provided,
             rounds: Arc::default(),
         };
         let stop = Arc::new(Stop::default());
@@ -370,7 +385,7 @@ impl Running {
             })
             .context("starting the pipeline's thread")?;
         eprintln!("agent is running: host {host_name}, sensor {sensor_name}, {rule_count} rules");
-        Ok(Self { stop, thread, ended })
+        Ok(Self { sources, stop, thread, ended })
     }
 
     /// Until the pipeline ends by itself, which only an error makes it do.
@@ -380,6 +395,8 @@ impl Running {
     }
 
     async fn stop(self, signal: u8) -> anyhow::Result<()> {
+        // First, so that the pipeline's last look finds all that they saw.
+        self.sources.stop();
         self.stop.ask(signal);
         let mut ended = self.ended.clone();
         let _ = ended.wait_for(|ended| *ended).await;

@@ -1,6 +1,8 @@
 //! From a process of the table to the body of an event.
 
-use event_model::{BootId, Process, ProcessEntityId, ProcessExit, ProcessStart, ProcessSummary, StartKind};
+use event_model::{
+    BootId, Process, ProcessEntityId, ProcessExit, ProcessStart, ProcessSummary, StartKind, Who,
+};
 use sensor_api::ProcessKey;
 
 use crate::clock::WallClock;
@@ -42,10 +44,15 @@ impl Enricher<'_> {
             inode: image.file.map(|file| file.inode),
             device: image.file.map(|file| file.device),
             image_deleted: image.image_deleted,
-            sha256: None,
+            facts: None,
             hash_skipped: None,
             container_id: image.container_id.clone(),
             cgroup_path: image.cgroup_path.clone(),
+            container: image.container.clone(),
+            capabilities: image.capabilities.clone(),
+            environment: image.environment.clone(),
+            memfd: image.memfd,
+            namespaces: image.namespaces.clone(),
         })
     }
 
@@ -64,6 +71,17 @@ impl Enricher<'_> {
             exit_code: (signal == 0).then(|| u8::try_from(code).unwrap_or(u8::MAX)),
             exit_signal: (signal != 0).then(|| u8::try_from(signal).unwrap_or(u8::MAX)),
             run_time_ns: at_ns.saturating_sub(key.start_ns),
+        })
+    }
+
+    /// The process as events of what it does show it.
+    pub fn who(&self, key: ProcessKey) -> Option<Who> {
+        let entry = self.table.entry(key)?;
+        Some(Who {
+            process: self.process(key, entry),
+            parent: self.parent(entry),
+            user: entry.image.user.clone(),
+            container_id: entry.image.container_id.clone(),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use event_model::User;
+use event_model::{Container, User};
 use protocol::wire::{MAX_LIST_ITEMS, MAX_TEXT_BYTES};
 use sensor_api::{ImageFile, ObservedImage};
 
@@ -38,8 +38,18 @@ pub struct Image {
     pub container_id: Option<String>,
     /// Cgroup path.
     pub cgroup_path: Option<String>,
+    /// More about the container, where it is known.
+    pub container: Option<Arc<Container>>,
     /// A thread of the kernel itself.
     pub kernel_thread: bool,
+    /// Effective capabilities by name.
+    pub capabilities: Vec<String>,
+    /// Variables of the environment that change what is run.
+    pub environment: Vec<String>,
+    /// The file never had a name.
+    pub memfd: bool,
+    /// Namespaces other than the host's.
+    pub namespaces: Vec<String>,
 }
 
 impl Image {
@@ -107,7 +117,12 @@ impl Images {
             image_deleted: observed.image_deleted,
             container_id: observed.cgroup_path.as_deref().and_then(container_of).map(str::to_owned),
             cgroup_path: observed.cgroup_path.clone(),
+            container: None,
             kernel_thread: observed.kernel_thread,
+            capabilities: observed.capabilities.clone(),
+            environment: observed.environment.clone(),
+            memfd: observed.memfd,
+            namespaces: observed.namespaces.clone(),
         })
     }
 }

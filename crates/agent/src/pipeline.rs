@@ -8,6 +8,8 @@
 //! It waits for nothing but the sensor. Sending, writing `-output` and proving a
 //! kill are other threads'; what this one does per event is bounded.
 
+mod own_events;
+
 use std::collections::VecDeque;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -16,14 +18,15 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use event_model::{
-    AgentHealth, AgentStart, AgentStop, BootId, DetectionId, EventBody, EventHeader, EventRecord, EventType,
-    Gap, GapReason, ProcessEntityId, ProcessStart, ProcessSummary, RecordBody, ResponseReceipt, StartKind,
-    Timestamp,
+    Activity, AgentStop, BootId, DetectionId, EventBody, EventHeader, EventRecord, EventType, Field,
+    FileFacts, Gap, GapReason, ProcessEntityId, ProcessStart, ProcessSummary, RecordBody, ResponseReceipt,
+    StartKind, Timestamp, Value, Who,
 };
 use response::Target;
 use rule_engine::Phase;
 use sensor_api::{
-    ImageFile, Observation, Observed, ObservedLoss, ProcessKey, Sensor, SensorError, SensorPosition,
+    Actor, ImageFile, Observation, ObservationQueue, Observed, ObservedActivity, ObservedLoss, ProcessKey,
+    Sensor, SensorError, SensorPosition,
 };
 
 use crate::clock::{WallClock, boot_ns};
@@ -37,6 +40,8 @@ use crate::rules::RuleBook;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const POLL: Duration = Duration::from_millis(5);
+/// Observations of other sources taken in one round, so that the kernel's stream does not wait long.
+const FROM_QUEUE: usize = 1_024;
 const HEALTH_EVERY: Duration = Duration::from_secs(60);
 
 /// Nice value of the pipeline's thread.
@@ -85,8 +90,10 @@ pub struct Before {
 
 /// What a pipeline needs.
 pub struct Parts {
-    /// The source.
+    /// The source of processes, and of all else that the kernel tells in order.
     pub sensor: Box<dyn Sensor>,
+    /// What sources with threads of their own saw.
+    pub queue: ObservationQueue,
     /// The boot.
     pub boot_id: BootId,
     /// Its clock.
@@ -107,6 +114,8 @@ pub struct Parts {
     pub config_hash: String,
     /// For the agent's start event.
     pub previous_end: &'static str,
+    /// For the agent's start event: where each type of event comes from.
+    pub sources: Vec<String>,
     /// Goes up by one with each completed round; for tests and a watchdog.
     pub rounds: Arc<AtomicU64>,
 }
@@ -117,9 +126,11 @@ pub struct Parts {
 /// The sensor's error; what was observed before is recorded all the same.
 pub fn run(parts: Parts, stop: &Stop) -> Result<(), SensorError> {
     prefer_this_thread();
-    let Parts { mut sensor, recorder, boot_id, clock, table, judge, rules, refused, before, .. } = parts;
+    let Parts { mut sensor, queue, recorder, boot_id, clock, table, judge, rules, refused, before, .. } =
+        parts;
     let mut work = Work {
         sensor_name: sensor.name(),
+        queue,
         boot_id,
         clock,
         table,
@@ -138,7 +149,7 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<(), SensorError> {
         finishing: false,
     };
     sensor.wake_on_process_start(work.use_new_rules().unwrap_or(false));
-    work.tell_start(parts.config_hash, parts.previous_end);
+    work.tell_start(parts.config_hash, parts.previous_end, parts.sources);
     let mut result = Ok(());
     let (mut second, mut health) = (Instant::now(), Instant::now());
     while !stop.asked.load(Ordering::Acquire) {
@@ -190,6 +201,7 @@ struct Unfinished {
 
 struct Work {
     sensor_name: &'static str,
+    queue: ObservationQueue,
     boot_id: BootId,
     clock: Arc<WallClock>,
     table: ProcessTable,
@@ -222,10 +234,18 @@ impl Work {
         let mut steps = std::mem::take(&mut self.steps);
         self.table.tell_waiting(latest.unwrap_or(asked_ns), &mut steps);
         self.tell_steps(steps);
+        self.take_queue(FROM_QUEUE);
         self.tell_receipts();
         result.and_then(|()| {
             self.finish_starts(|work| sensor.poll(Duration::ZERO, &mut |observed| work.observe(&observed)))
         })
+    }
+
+    /// What the other sources saw. Taken after the stream, so that who did it is known.
+    fn take_queue(&mut self, most: usize) {
+        let mut taken = Vec::new();
+        self.queue.take(most, &mut |observed| taken.push(observed));
+        taken.iter().for_each(|observed| self.observe(observed));
     }
 
     /// Hashes what waits for it, and looks for what is more urgent in between.
@@ -264,7 +284,7 @@ impl Work {
     fn finish_start(&mut self, one: Unfinished, hash: ImageHash) {
         let Unfinished { header, mut start, key, target, mut verdicts, mut ancestry, .. } = one;
         match hash {
-            Ok(hash) => start.sha256 = Some(hash),
+            Ok(sha256) => start.facts = Some(FileFacts { sha256, ..FileFacts::default() }),
             Err(reason) => start.hash_skipped = Some(reason),
         }
         let body = EventBody::ProcessStart(start);
@@ -291,8 +311,12 @@ impl Work {
         if let Observation::Lost(loss) = &observed.what {
             self.tell_loss(loss);
         }
-        if !matches!(observed.what, Observation::ProcessExisting(_) | Observation::Lost(_)) {
+        let from_stream = observed.position.is_some();
+        if from_stream && !matches!(observed.what, Observation::ProcessExisting(_) | Observation::Lost(_)) {
             self.tell_absence(observed.position);
+        }
+        if let Observation::Activity(activity) = &observed.what {
+            self.tell_activity(observed.at_ns, activity);
         }
         let mut steps = std::mem::take(&mut self.steps);
         self.table.observe(observed.at_ns, &observed.what, &mut self.images, &mut steps);
@@ -342,6 +366,55 @@ impl Work {
                 self.record(event, verdicts, ancestry, key.pid);
             }
         }
+    }
+
+    fn tell_activity(&mut self, at_ns: u64, observed: &ObservedActivity) {
+        let actor = observed.actor.and_then(|actor| self.key_of(actor));
+        let target = observed.target.and_then(|target| self.key_of(target));
+        let mut activity = Activity {
+            event_type: observed.event_type,
+            who: actor.and_then(|key| self.who(key)),
+            target: target.and_then(|key| self.who(key)),
+            fields: observed.fields.clone(),
+        };
+        // Who is not in the table was at least a PID.
+        if let (Some(actor), None) = (observed.actor, &activity.who) {
+            activity.fields.push((Field::ProcessPid, Value::Integer(actor.pid().into())));
+        }
+        if let (Some(target), None) = (observed.target, &activity.target) {
+            activity.fields.push((Field::TargetPid, Value::Integer(target.pid().into())));
+        }
+        let header = self.recorder.number(at_ns);
+        let body = EventBody::Activity(Box::new(activity));
+        let response_target = actor.and_then(|key| self.target(key));
+        let event = Numbered { header: &header, body: &body };
+        let verdicts = self.judge.judge(&event, Phase::All, response_target.as_ref());
+        if let (Some(key), Some(verdict)) = (actor, verdicts.iter().find(|verdict| verdict.condemns())) {
+            self.table.condemn(key, verdict.id());
+        }
+        let ancestry = match actor {
+            Some(key) if !verdicts.is_empty() => self.ancestry(key),
+            _ => Vec::new(),
+        };
+        let event = EventRecord::from_body(header, &body);
+        self.record(event, verdicts, ancestry, actor.map_or(0, |key| key.pid));
+    }
+
+    fn key_of(&self, actor: Actor) -> Option<ProcessKey> {
+        match actor {
+            Actor::Life(key) => Some(key),
+            Actor::Pid(pid) => self.table.living(pid),
+        }
+    }
+
+    fn who(&mut self, key: ProcessKey) -> Option<Arc<Who>> {
+        if let Some(who) = self.table.who(key) {
+            return Some(who);
+        }
+        let enricher = Enricher { boot_id: self.boot_id, clock: &self.clock, table: &self.table };
+        let who = Arc::new(enricher.who(key)?);
+        self.table.keep_who(key, &who);
+        Some(who)
     }
 
     /// Ends a fork of a condemned process, as long as it runs the image for which its parent was condemned.
@@ -481,40 +554,6 @@ impl Work {
         }
     }
 
-    fn tell_start(&mut self, config_hash: String, previous_end: &'static str) {
-        let rules = self.judge.rules();
-        let start = AgentStart {
-            version: VERSION.to_owned(),
-            sensor: self.sensor_name.to_owned(),
-            config_hash,
-            rules_version: rules.version,
-            rules_loaded: rules.set.len() as u64,
-            previous_end,
-        };
-        self.recorder.tell(boot_ns(), &EventBody::AgentStart(start));
-    }
-
-    fn tell_health(&mut self) {
-        self.judge.refresh_guards();
-        let rules = self.judge.rules();
-        let counters = self.recorder.counters();
-        let (memory_bytes, cpu_ms) = own_usage();
-        let health = AgentHealth {
-            version: VERSION.to_owned(),
-            sensor: self.sensor_name.to_owned(),
-            rules_version: rules.version,
-            rules_loaded: rules.set.len() as u64,
-            records_produced: self.recorder.produced(),
-            records_dropped: counters.dropped,
-            kernel_lost: counters.kernel_lost,
-            spool_bytes: self.recorder.spool_bytes(),
-            memory_bytes,
-            cpu_ms,
-            processes_tracked: self.table.live() as u64,
-        };
-        self.recorder.tell(boot_ns(), &EventBody::AgentHealth(health));
-    }
-
     /// Takes in what is left, tells the stop, and writes everything out.
     fn finish(&mut self, sensor: &mut dyn Sensor, stop: &Stop, result: &Result<(), SensorError>) {
         // Bounded: on a busy host the stream never ends.
@@ -529,6 +568,7 @@ impl Work {
             });
             reached = polled.is_err() || last.is_none_or(|at_ns| at_ns > asked_ns);
         }
+        self.take_queue(usize::MAX);
         // Nobody will see whether these exec yet.
         let mut steps = std::mem::take(&mut self.steps);
         self.table.tell_waiting(u64::MAX, &mut steps);
@@ -565,15 +605,4 @@ fn prefer_this_thread() {
     if let Err(error) = rustix::process::setpriority_process(None, PRIORITY) {
         tracing::debug!(%error, "the pipeline runs at normal priority");
     }
-}
-
-/// Resident memory in bytes and CPU time in milliseconds of this process.
-fn own_usage() -> (u64, u64) {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> =
-        stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect()).unwrap_or_default();
-    let number = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-    // Fields 14, 15 and 24 of proc(5), which counts from 1 and has two before the `)`.
-    let ticks = number(11) + number(12);
-    (number(21) * rustix::param::page_size() as u64, ticks * 10)
 }

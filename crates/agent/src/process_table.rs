@@ -11,7 +11,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use event_model::{DetectionId, StartKind, User};
+use event_model::{DetectionId, StartKind, User, Who};
 use sensor_api::{Observation, ObservedFork, ObservedImage, ProcessKey};
 
 use crate::image::{Image, Images};
@@ -75,11 +75,13 @@ pub struct Entry {
     ended: bool,
     /// The detection for which it is to be ended.
     condemned_by: Option<DetectionId>,
+    /// How events of what it does show it, made when first needed.
+    who: Option<Arc<Who>>,
 }
 
 impl Entry {
     fn new(parent: Option<ProcessKey>, image: Arc<Image>) -> Self {
-        Self { parent, image, waiting: None, provisional: false, ended: false, condemned_by: None }
+        Self { parent, image, waiting: None, provisional: false, ended: false, condemned_by: None, who: None }
     }
 }
 
@@ -129,7 +131,7 @@ impl ProcessTable {
                 steps.push(Life::Started { key, kind: StartKind::Exec, at_ns });
             }
             Observation::ProcessExited(exit) => self.exited(at_ns, exit.process, exit.wait_status, steps),
-            Observation::Lost(_) => {}
+            Observation::Activity(_) | Observation::Lost(_) => {}
         }
         self.forget(at_ns);
     }
@@ -202,6 +204,23 @@ impl ProcessTable {
         self.entries.get(&key)
     }
 
+    /// The life that this PID has now, as far as the stream has come.
+    pub fn living(&self, pid: u32) -> Option<ProcessKey> {
+        self.live.get(&pid).copied()
+    }
+
+    /// How events show the process, if that was made already.
+    pub fn who(&self, key: ProcessKey) -> Option<Arc<Who>> {
+        self.entries.get(&key)?.who.clone()
+    }
+
+    /// Keeps how events show the process, until it runs another image.
+    pub fn keep_who(&mut self, key: ProcessKey, who: &Arc<Who>) {
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.who = Some(Arc::clone(who));
+        }
+    }
+
     /// The process's ancestors as far as they are known, nearest first.
     pub fn ancestors(&self, key: ProcessKey) -> impl Iterator<Item = (ProcessKey, &Entry)> {
         let parent_of = |key| self.entries.get(&key).and_then(|entry: &Entry| entry.parent);
@@ -238,6 +257,7 @@ impl ProcessTable {
         match self.entries.get_mut(&key) {
             Some(entry) => {
                 entry.image = image;
+                entry.who = None;
                 entry.provisional = false;
                 entry.parent = entry.parent.or(observed.parent_key());
             }
@@ -281,6 +301,7 @@ impl ProcessTable {
         match self.entries.get_mut(&key) {
             Some(entry) => {
                 entry.image = image;
+                entry.who = None;
                 entry.provisional = false;
                 entry.waiting = None;
                 // Another image is judged by itself.
@@ -316,6 +337,7 @@ impl ProcessTable {
         let image = parent.map(|parent| Arc::clone(&parent.image));
         if let (Some(image), Some(entry)) = (image, self.entries.get_mut(&key)) {
             entry.image = image;
+            entry.who = None;
         }
     }
 

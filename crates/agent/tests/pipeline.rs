@@ -17,10 +17,10 @@ use agent::process_table::ProcessTable;
 use agent::recorder::{Recorder, Resume};
 use agent::rules::RuleBook;
 use agent::run_state::Caution;
-use event_model::{BootId, GapReason, HostId, Timestamp};
+use event_model::{BootId, EventType, Field, GapReason, HostId, Timestamp, Value};
 use sensor_api::{
-    Observation, ObservedExit, ObservedFork, ObservedImage, ObservedLoss, ProcessKey, ReplaySensor,
-    Sensor as _,
+    Actor, Observation, ObservedActivity, ObservedExit, ObservedFork, ObservedImage, ObservedLoss,
+    ProcessKey, ReplaySensor, Sensor as _, observation_queue,
 };
 use serde_json::Value as Json;
 use uuid::Uuid;
@@ -83,6 +83,7 @@ fn replay(
     let parts = Parts {
         judge: Judge::new(sensor.process_clock(), Arc::new(move || now.now()), Caution::Normal).unwrap(),
         sensor,
+        queue: observation_queue(1).1,
         boot_id: BOOT,
         clock: Arc::clone(&clock),
         table: ProcessTable::default(),
@@ -92,6 +93,7 @@ fn replay(
         before,
         config_hash: "0".into(),
         previous_end: "first_start",
+        sources: Vec::new(),
         rounds: Arc::clone(&rounds),
     };
     let stop = Arc::new(Stop::default());
@@ -238,4 +240,55 @@ fn every_kind_of_loss_becomes_a_gap() {
         !records.iter().any(|record| event_type(record) == "gap"),
         "the same stream went on: nothing is lost"
     );
+}
+
+#[test]
+fn what_a_process_does_carries_who_and_to_whom_and_is_judged() {
+    let (client, victim) = (key(2, 10), key(3, 20));
+    let rule = r#"{"id": 9, "name": "port", "description": "", "type": "network", "severity": "low", "enabled": true,
+        "match": "all", "conditions": ["remote_port = 4444", "process.name = 'nc'"], "actions": ["alert"]}"#;
+    let connect = ObservedActivity {
+        event_type: EventType::NetworkConnect,
+        actor: Some(Actor::Life(client)),
+        target: None,
+        fields: vec![
+            (Field::DestinationPort, Value::Integer(4444)),
+            (Field::DestinationAddress, Value::Text("192.0.2.1".into())),
+        ],
+    };
+    let access = ObservedActivity {
+        event_type: EventType::ProcessAccess,
+        actor: Some(Actor::Pid(client.pid)),
+        target: Some(Actor::Life(victim)),
+        fields: vec![(Field::AccessMethod, Value::Text("ptrace".into()))],
+    };
+    let stranger = ObservedActivity { actor: Some(Actor::Pid(4_194_000)), target: None, ..access.clone() };
+    let records = replay(
+        vec![
+            exec(client, SHELL, &["/usr/bin/nc", "192.0.2.1"]),
+            exec(victim, SHELL, &["/usr/bin/victim"]),
+            Observation::Activity(Box::new(connect)),
+            Observation::Activity(Box::new(access)),
+            Observation::Activity(Box::new(stranger)),
+        ],
+        &[rule],
+        None,
+        &[],
+    );
+    let of_type = |wanted: &str| -> Vec<&Json> {
+        records.iter().filter(|record| event_type(record) == wanted).collect()
+    };
+    let connects = of_type("network_connect");
+    assert_eq!(connects.len(), 1);
+    assert_eq!(connects[0]["process"]["executable"], "/usr/bin/nc");
+    assert_eq!(connects[0]["process"]["parent"]["name"], "sh");
+    assert_eq!(connects[0]["destination"]["port"], 4444);
+    let accesses = of_type("process_access");
+    assert_eq!(accesses[0]["process"]["name"], "nc");
+    assert_eq!(accesses[0]["rampart"]["target"]["executable"], "/usr/bin/victim");
+    assert_eq!(accesses[1]["process"]["pid"], 4_194_000, "who is not known is at least a PID");
+    let detections = of_type("detection");
+    assert_eq!(detections.len(), 1);
+    assert_eq!(detections[0]["rule"]["id"], "9");
+    assert_eq!(detections[0]["rampart"]["detection"]["ancestry"][1]["executable"], "/bin/sh");
 }

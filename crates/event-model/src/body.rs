@@ -5,45 +5,9 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
-use crate::{Field, ProcessEntityId, Timestamp, ValueRef, words};
-
-words! {
-    /// The type of an event; its word is the event's `rampart.event.type`.
-    EventType {
-        /// A process began to run an image, or was forked and runs its parent's.
-        ProcessStart = "process_start",
-        /// A process ended.
-        ProcessExit = "process_exit",
-        /// The agent began its work.
-        AgentStart = "agent_start",
-        /// The agent was asked to stop and did.
-        AgentStop = "agent_stop",
-        /// The agent's own figures, each minute.
-        AgentHealth = "agent_health",
-        /// Something was lost, here is what is known of it.
-        Gap = "gap",
-    }
-}
-
-impl EventType {
-    /// The type's number on the wire. A number never changes its meaning.
-    pub const fn number(self) -> u32 {
-        match self {
-            Self::ProcessStart => 1,
-            Self::ProcessExit => 2,
-            Self::AgentStart => 100,
-            Self::AgentStop => 101,
-            Self::AgentHealth => 102,
-            Self::Gap => 103,
-        }
-    }
-
-    /// The type with this wire number, if this version knows it.
-    pub fn from_number(number: u32) -> Option<Self> {
-        Self::ALL.iter().copied().find(|event_type| event_type.number() == number)
-    }
-}
+use crate::{Activity, EventType, Field, ProcessEntityId, Timestamp, ValueRef, words};
 
 words! {
     /// How a process came to run its image.
@@ -72,6 +36,10 @@ words! {
         SpoolCorrupt = "spool_corrupt",
         /// The server refused a batch for good.
         ServerRefused = "server_refused",
+        /// A queue inside the agent was full.
+        QueueFull = "queue_full",
+        /// The CPU or memory budget had this class of events left out.
+        Budget = "budget",
         /// The agent was not running and nothing kept watch for it.
         AgentDown = "agent_down",
         /// The kernel handed over a record that can't be read.
@@ -148,14 +116,64 @@ pub struct ProcessStart {
     pub device: Option<u64>,
     /// The image had no name in any directory.
     pub image_deleted: bool,
-    /// SHA-256 of the image in hex.
-    pub sha256: Option<String>,
+    /// What its content is.
+    pub facts: Option<FileFacts>,
     /// Why there is no hash.
     pub hash_skipped: Option<&'static str>,
     /// Container id.
     pub container_id: Option<String>,
     /// Cgroup path.
     pub cgroup_path: Option<String>,
+    /// More about the container, where it is known.
+    pub container: Option<Arc<Container>>,
+    /// Effective capabilities by name.
+    pub capabilities: Vec<String>,
+    /// Variables of the environment that change what is run.
+    pub environment: Vec<String>,
+    /// The image is a file in memory that never had a name.
+    pub memfd: bool,
+    /// Namespaces other than the host's, as `kind:inode`.
+    pub namespaces: Vec<String>,
+}
+
+/// What the content of a file is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FileFacts {
+    /// MD5 in hex.
+    pub md5: String,
+    /// SHA-1 in hex.
+    pub sha1: String,
+    /// SHA-256 in hex.
+    pub sha256: String,
+    /// TLSH; `None` where the content is too short or uniform for one.
+    pub tlsh: Option<String>,
+    /// Shannon entropy in thousandths of a bit per byte.
+    pub entropy_milli: u32,
+    /// Size in bytes.
+    pub size: u64,
+    /// The first bytes, at most 16, in hex.
+    pub header: String,
+    /// What they say it is.
+    pub content_type: &'static str,
+}
+
+/// A container, as far as the runtime's files and the cgroup's name tell.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Container {
+    /// `docker`, `containerd` and so on.
+    pub runtime: Option<&'static str>,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its image.
+    pub image: Option<String>,
+    /// Kubernetes pod.
+    pub pod: Option<String>,
+    /// Its namespace.
+    pub pod_namespace: Option<String>,
+    /// The pod's uid.
+    pub pod_uid: Option<String>,
+    /// Labels as `name=value`.
+    pub labels: Vec<String>,
 }
 
 /// A process ended.
@@ -192,6 +210,8 @@ pub struct AgentStart {
     pub rules_loaded: u64,
     /// How the run before ended.
     pub previous_end: &'static str,
+    /// Where each type of event comes from, as `type=source`.
+    pub sources: Vec<String>,
 }
 
 /// The agent was asked to stop.
@@ -264,6 +284,8 @@ pub enum EventBody {
     AgentHealth(AgentHealth),
     /// Something was lost.
     Gap(Gap),
+    /// Anything else.
+    Activity(Box<Activity>),
 }
 
 impl EventBody {
@@ -276,6 +298,7 @@ impl EventBody {
             Self::AgentStop(_) => EventType::AgentStop,
             Self::AgentHealth(_) => EventType::AgentHealth,
             Self::Gap(_) => EventType::Gap,
+            Self::Activity(body) => body.event_type,
         }
     }
 
@@ -288,6 +311,7 @@ impl EventBody {
             Self::AgentStop(body) => body.value(field),
             Self::AgentHealth(body) => body.value(field),
             Self::Gap(body) => body.value(field),
+            Self::Activity(body) => body.value(field),
         }
     }
 }
@@ -295,7 +319,7 @@ impl EventBody {
 impl ProcessStart {
     fn value(&self, field: Field) -> Option<ValueRef<'_>> {
         Some(match field {
-            Field::ProcessStartKind => text(self.kind.as_str()),
+            Field::EventAction => text(self.kind.as_str()),
             Field::ProcessArgs => ValueRef::TextList(&self.args),
             Field::ProcessArgsBytes => integer(self.args_bytes),
             Field::ProcessArgsTruncated => ValueRef::Boolean(self.args_truncated),
@@ -305,7 +329,25 @@ impl ProcessStart {
             Field::ProcessInode => integer(self.inode?),
             Field::ProcessDevice => integer(self.device?),
             Field::ProcessImageDeleted => ValueRef::Boolean(self.image_deleted),
-            Field::ProcessSha256 => text(self.sha256.as_deref()?),
+            Field::ProcessMemfd => ValueRef::Boolean(self.memfd),
+            Field::ProcessCapabilities => list(&self.capabilities)?,
+            Field::ProcessEnvironment => list(&self.environment)?,
+            Field::ProcessNamespaces => list(&self.namespaces)?,
+            Field::ProcessMd5 => text(present(&self.facts.as_ref()?.md5)?),
+            Field::ProcessSha1 => text(present(&self.facts.as_ref()?.sha1)?),
+            Field::ProcessSha256 => text(&self.facts.as_ref()?.sha256),
+            Field::ProcessTlsh => text(self.facts.as_ref()?.tlsh.as_deref()?),
+            Field::ProcessEntropy => integer(self.facts.as_ref()?.entropy_milli),
+            Field::ProcessImageSize => integer(self.facts.as_ref()?.size),
+            Field::ProcessImageHeader => text(present(&self.facts.as_ref()?.header)?),
+            Field::ProcessImageType => text(present(self.facts.as_ref()?.content_type)?),
+            Field::ContainerRuntime => text(self.container.as_ref()?.runtime?),
+            Field::ContainerName => text(self.container.as_ref()?.name.as_deref()?),
+            Field::ContainerImage => text(self.container.as_ref()?.image.as_deref()?),
+            Field::PodName => text(self.container.as_ref()?.pod.as_deref()?),
+            Field::PodNamespace => text(self.container.as_ref()?.pod_namespace.as_deref()?),
+            Field::PodUid => text(self.container.as_ref()?.pod_uid.as_deref()?),
+            Field::ContainerLabels => list(&self.container.as_ref()?.labels)?,
             Field::ProcessHashSkipped => text(self.hash_skipped?),
             Field::ContainerId => text(self.container_id.as_deref()?),
             Field::CgroupPath => text(self.cgroup_path.as_deref()?),
@@ -335,6 +377,7 @@ impl AgentStart {
             Field::AgentRulesVersion => integer(self.rules_version),
             Field::AgentRulesLoaded => integer(self.rules_loaded),
             Field::AgentPreviousEnd => text(self.previous_end),
+            Field::AgentSources => list(&self.sources)?,
             _ => return None,
         })
     }
@@ -385,7 +428,7 @@ impl Gap {
 }
 
 /// The fields that every event of a process has.
-fn who<'a>(
+pub(crate) fn who<'a>(
     process: &'a Process,
     parent: Option<&'a ParentProcess>,
     user: &'a User,
@@ -419,11 +462,20 @@ pub(crate) fn name_of(path: &str) -> &str {
     path.rsplit(['/', '\\']).next().unwrap_or(path)
 }
 
-fn text(text: &str) -> ValueRef<'_> {
+fn present(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
+/// `None` for an empty list: an event does not carry what is not there.
+fn list(list: &[String]) -> Option<ValueRef<'_>> {
+    (!list.is_empty()).then_some(ValueRef::TextList(list))
+}
+
+pub(crate) fn text(text: &str) -> ValueRef<'_> {
     ValueRef::Text(Cow::Borrowed(text))
 }
 
-fn string(value: impl fmt::Display) -> ValueRef<'static> {
+pub(crate) fn string(value: impl fmt::Display) -> ValueRef<'static> {
     ValueRef::Text(Cow::Owned(value.to_string()))
 }
 

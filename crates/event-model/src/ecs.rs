@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::{Detection, EventHeader, EventRecord, EventType, Record, RecordBody, ResponseReceipt};
+use crate::{Detection, EventHeader, EventRecord, Record, RecordBody, ResponseReceipt};
 
 /// The version of the Elastic Common Schema that the names are from.
 pub const ECS_VERSION: &str = "8.17.0";
@@ -33,10 +33,10 @@ impl Record {
 /// An event as an ECS document.
 pub fn event_to_ecs(event: &EventRecord, context: EcsContext<'_>) -> Json {
     let mut document = base(&event.header, context);
-    let (category, ecs_type) = category_of(event.event_type);
+    let spec = event.event_type.spec();
     put(&mut document, "event.kind", json!("event"));
-    put(&mut document, "event.category", json!([category]));
-    put(&mut document, "event.type", json!([ecs_type]));
+    put(&mut document, "event.category", json!([spec.category]));
+    put(&mut document, "event.type", json!([spec.ecs_type]));
     put(&mut document, "event.dataset", json!(format!("rampart.{}", event.event_type)));
     put(&mut document, "rampart.event.type", json!(event.event_type.as_str()));
     put_fields(&mut document, event);
@@ -119,17 +119,6 @@ fn put(document: &mut Map<String, Json>, dotted: &str, value: Json) {
     let inner = document.entry(first).or_insert_with(|| Json::Object(Map::new()));
     if let Json::Object(inner) = inner {
         put(inner, rest, value);
-    }
-}
-
-/// ECS `event.category` and `event.type` (the allowed values are in ECS's field reference).
-fn category_of(event_type: EventType) -> (&'static str, &'static str) {
-    match event_type {
-        EventType::ProcessStart => ("process", "start"),
-        EventType::ProcessExit => ("process", "end"),
-        EventType::AgentStart => ("host", "start"),
-        EventType::AgentStop => ("host", "end"),
-        EventType::AgentHealth | EventType::Gap => ("host", "info"),
     }
 }
 

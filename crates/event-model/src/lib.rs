@@ -12,9 +12,11 @@
 
 #![deny(missing_docs)]
 
+mod activity;
 mod body;
 mod detection;
 mod ecs;
+mod event_type;
 pub mod field;
 mod field_lookup;
 mod ids;
@@ -24,12 +26,14 @@ mod timestamp;
 mod value;
 mod words;
 
+pub use activity::{Activity, Who};
 pub use body::{
-    AgentHealth, AgentStart, AgentStop, EventBody, EventType, Gap, GapReason, ParentProcess, Process,
-    ProcessExit, ProcessStart, StartKind, User,
+    AgentHealth, AgentStart, AgentStop, Container, EventBody, FileFacts, Gap, GapReason, ParentProcess,
+    Process, ProcessExit, ProcessStart, StartKind, User,
 };
 pub use detection::{Detection, ProcessSummary, ResponseMode, RuleReference, Severity};
 pub use ecs::{ECS_VERSION, EcsContext, detection_to_ecs, event_to_ecs, receipt_to_ecs};
+pub use event_type::{EventClass, EventType, EventTypeSpec};
 pub use field::{Field, FieldSpec};
 pub use field_lookup::{RuleScope, UnknownField, resolve_field, spellings_in_scope};
 pub use ids::{BootId, DetectionId, EventId, HostId, ParseIdError, ProcessEntityId, RuleId};

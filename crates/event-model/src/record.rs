@@ -54,6 +54,9 @@ pub struct EventRecord {
 impl EventRecord {
     /// From a typed event.
     pub fn from_body(header: EventHeader, body: &EventBody) -> Self {
+        if let EventBody::Activity(activity) = body {
+            return Self::from_fields(header, activity.event_type, activity.all_fields());
+        }
         let present = Field::ALL.iter().filter_map(|&field| Some((field, body.value(field)?.to_owned())));
         Self { header, event_type: body.event_type(), fields: present.collect() }
     }

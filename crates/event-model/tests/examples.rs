@@ -5,6 +5,7 @@
 //! change in them is a change of the contract.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use event_model::*;
 use uuid::Uuid;
@@ -69,14 +70,98 @@ fn start() -> ProcessStart {
         inode: Some(131_099),
         device: Some(65_024),
         image_deleted: false,
-        sha256: Some("9a271f2a916b0b6ee6cecb2426f0b3206ef074578be55d9bc94f6f3fe3ab86aa".into()),
+        facts: Some(FileFacts {
+            md5: "1c9b1d0c4e1f5ad4ae42d4ac0eb6a8f1".into(),
+            sha1: "5b4e1e1fa70f70d0d1a6c7ff0d7e2f77e1ae4b52".into(),
+            sha256: "9a271f2a916b0b6ee6cecb2426f0b3206ef074578be55d9bc94f6f3fe3ab86aa".into(),
+            tlsh: Some("T1".to_owned() + &"5A".repeat(35)),
+            entropy_milli: 6_112,
+            size: 125_688,
+            header: "7f454c46020101000000000000000000".into(),
+            content_type: "elf",
+        }),
         hash_skipped: None,
         container_id: Some("4f3c".repeat(16)),
         cgroup_path: Some("/system.slice/nginx.service".into()),
+        container: Some(Arc::new(Container {
+            runtime: Some("docker"),
+            name: Some("shop".into()),
+            image: Some("nginx:1.27".into()),
+            labels: vec!["team=shop".into()],
+            ..Container::default()
+        })),
+        capabilities: vec!["CAP_NET_BIND_SERVICE".into()],
+        environment: vec!["LD_LIBRARY_PATH=/opt/lib".into()],
+        memfd: false,
+        namespaces: vec!["mnt:4026532201".into(), "pid:4026532204".into()],
     }
 }
 
-/// An example of every event type; the match makes a new type fail to compile here.
+/// Who did it, what was done, and to whom, with a value for whatever the type needs
+/// and for what else it usually tells.
+fn activity(event_type: EventType) -> EventBody {
+    let spec = event_type.spec();
+    let found = matches!(spec.category, "iam" | "authentication" | "configuration" | "host");
+    let who = Who { process: process(), parent: Some(parent()), user: user(), container_id: None };
+    let at_somebody = spec.needs.contains(&Field::TargetPid);
+    let mut fields: Vec<Field> = spec.needs.to_vec();
+    fields.extend_from_slice(match spec.category {
+        "file" => &[Field::FileName, Field::FileInode, Field::EventOutcome],
+        "network" => &[Field::NetworkType, Field::NetworkConnectionId],
+        "iam" | "configuration" => &[Field::ChangeOld, Field::ChangeNew, Field::EventProvider],
+        _ => &[Field::EventProvider],
+    });
+    fields.retain(|&field| field != Field::TargetPid);
+    EventBody::Activity(Box::new(Activity {
+        event_type,
+        who: (!found).then(|| Arc::new(who.clone())),
+        target: at_somebody.then(|| Arc::new(Who { process: parent(), parent: None, ..who })),
+        fields: fields.into_iter().map(|field| (field, sample(field))).collect(),
+    }))
+}
+
+/// A value as it might really stand there.
+fn sample(field: Field) -> Value {
+    let text = match field {
+        Field::FilePath => "/etc/cron.d/backup",
+        Field::FileName => "backup",
+        Field::FileOldPath => "/etc/cron.d/.backup.new",
+        Field::FileTargetPath => "/etc/shadow",
+        Field::FileOperation | Field::EventAction => "create",
+        Field::SourceAddress => "192.0.2.17",
+        Field::DestinationAddress => "198.51.100.9",
+        Field::NetworkTransport => "tcp",
+        Field::NetworkDirection => "egress",
+        Field::NetworkType => "ipv4",
+        Field::UserName | Field::UserTargetName => "alice",
+        Field::UserTargetId => "1000",
+        Field::LogonService => "sshd",
+        Field::EventReason => "Failed password",
+        Field::EventOutcome => "success",
+        Field::EventProvider => "ebpf",
+        Field::DnsName => "example.org",
+        Field::DnsType => "A",
+        Field::TaskName | Field::ServiceName => "backup",
+        Field::TaskCommand => "/usr/local/bin/backup",
+        Field::PersistenceKind => "authorized_keys",
+        Field::AccessMethod => "ptrace",
+        Field::ModuleName => "nf_nat",
+        Field::LibraryPath => "/usr/lib/x86_64-linux-gnu/libc.so.6",
+        Field::ScriptInterpreter => "/usr/bin/dash",
+        Field::ScriptText => "#!/bin/sh\nid\n",
+        Field::ScriptSha256 => "3f0c0b4d0ef24f5a5f3a3c7e2d4b8a0b3ef3c4f0c9d5a1b2c3d4e5f60718293a",
+        _ => "example",
+    };
+    match field.spec().kind {
+        ValueKind::Text => Value::Text(text.into()),
+        ValueKind::Integer => Value::Integer(443),
+        ValueKind::Boolean => Value::Boolean(true),
+        ValueKind::TextList => Value::TextList(vec![text.into()]),
+        ValueKind::Time => Value::Time(Timestamp::from_nanos(1_795_296_900_000_000_000)),
+    }
+}
+
+/// An example of every event type.
 fn body(event_type: EventType) -> EventBody {
     match event_type {
         EventType::ProcessStart => EventBody::ProcessStart(Box::new(start())),
@@ -96,6 +181,10 @@ fn body(event_type: EventType) -> EventBody {
             rules_version: 1_795_296_000_000,
             rules_loaded: 12,
             previous_end: "clean",
+            sources: vec![
+                "process_start=ebpf process".into(),
+                "user_logon=none: no log to read (journal)".into(),
+            ],
         }),
         EventType::AgentStop => {
             EventBody::AgentStop(AgentStop { version: "0.1.0".into(), reason: "signal", signal: Some(15) })
@@ -121,6 +210,7 @@ fn body(event_type: EventType) -> EventBody {
             from: Timestamp::from_nanos(1_795_296_900_000_000_000),
             until: Timestamp::from_nanos(1_795_296_900_100_000_000),
         }),
+        other => activity(other),
     }
 }
 
@@ -205,6 +295,25 @@ fn every_field_of_a_typed_event_has_the_kind_that_the_table_says() {
         assert!(!present.is_empty(), "{event_type} has no field");
         for (field, value) in present {
             assert_eq!(value.kind(), field.spec().kind, "{event_type}: {field:?}");
+        }
+    }
+}
+
+#[test]
+fn every_example_tells_what_its_type_must_tell() {
+    for event_type in EventType::ALL {
+        let body = body(*event_type);
+        for field in event_type.spec().needs {
+            assert!(body.value(*field).is_some(), "{event_type}: {field:?}");
+        }
+        let record = EventRecord::from_body(header(1), &body);
+        for field in Field::ALL {
+            let value = body.value(*field).map(|value| value.to_owned());
+            assert_eq!(
+                FieldSource::value(&record, *field).map(|value| value.to_owned()),
+                value,
+                "{event_type}: {field:?}"
+            );
         }
     }
 }

@@ -104,7 +104,7 @@ fn event(number: u64, sequence: u64) -> EventRecord {
         (Field::ProcessImageDeleted, Value::Boolean(false)),
         (Field::ProcessTty, text("pts0".to_owned())),
         (Field::ProcessSessionId, Value::Integer(977)),
-        (Field::ProcessStartKind, text("exec".to_owned())),
+        (Field::EventAction, text("exec".to_owned())),
         (
             Field::ParentEntityId,
             text(format!("5c3a91d2-{}-{}", pid - 1, nanos % 1_000_000_000_000 - 3_000_000)),

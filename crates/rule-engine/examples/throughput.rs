@@ -128,7 +128,7 @@ fn event(number: usize) -> EventRecord {
         (Field::ProcessArgs, Value::TextList(command_line.split(' ').map(str::to_owned).collect())),
         (Field::ProcessWorkingDirectory, text("/home/user/Project")),
         (Field::ProcessImageDeleted, Value::Boolean(false)),
-        (Field::ProcessStartKind, text("exec")),
+        (Field::EventAction, text("exec")),
         (Field::ParentName, name(parent)),
         (Field::ParentExecutable, text(parent)),
         (Field::UserName, text("user")),

@@ -170,5 +170,16 @@ pub(crate) struct Exception {
 
 /// Fields that are known only after the image was read.
 pub(crate) fn is_hash_field(field: Field) -> bool {
-    matches!(field, Field::ProcessSha256 | Field::ProcessHashSkipped)
+    matches!(
+        field,
+        Field::ProcessSha256
+            | Field::ProcessMd5
+            | Field::ProcessSha1
+            | Field::ProcessTlsh
+            | Field::ProcessEntropy
+            | Field::ProcessImageHeader
+            | Field::ProcessImageType
+            | Field::ProcessImageSize
+            | Field::ProcessHashSkipped
+    )
 }

@@ -8,6 +8,7 @@ use event_model::{ActionKind, EventType, Field, FieldSource, ResponseMode, RuleI
 use crate::diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
 use crate::expression::EventView;
 use crate::rule::{ParsedRule, RuleHead};
+use crate::telemetry::Telemetry;
 
 /// Which rules to judge. Hashing an image takes longer than judging it, so that
 /// rules which don't need the hash are judged first and can act at once.
@@ -43,10 +44,10 @@ struct LoadedRule {
     matches: AtomicU64,
 }
 
-/// The active rules for one type of event, as indices.
+/// The active rules for one kind of events, as indices.
 #[derive(Debug)]
 struct Group {
-    event_type: EventType,
+    telemetry: Telemetry,
     /// The fields that they use; a test's slot is an index into it.
     fields: Vec<Field>,
     without_hash: Vec<usize>,
@@ -92,8 +93,8 @@ impl RuleSet {
         let mut set = Self::default();
         for mut rule in rules {
             let index = set.rules.len();
-            if let (true, Some(event_type)) = (rule.head.is_active(), rule.telemetry.event_type()) {
-                let group = set.group_mut(event_type);
+            if rule.head.is_active() {
+                let group = set.group_mut(rule.telemetry);
                 rule.place_fields(|field| group.slot_of(field));
                 let list = if rule.needs_hash { &mut group.with_hash } else { &mut group.without_hash };
                 list.push(index);
@@ -103,24 +104,24 @@ impl RuleSet {
         CompileOutcome { rules: set, diagnostics }
     }
 
-    fn group_mut(&mut self, event_type: EventType) -> &mut Group {
-        let place =
-            self.groups.iter().position(|group| group.event_type == event_type).unwrap_or_else(|| {
-                self.groups.push(Group {
-                    event_type,
-                    fields: Vec::new(),
-                    without_hash: Vec::new(),
-                    with_hash: Vec::new(),
-                    evaluations_without_hash: AtomicU64::new(0),
-                    evaluations_with_hash: AtomicU64::new(0),
-                });
-                self.groups.len() - 1
+    fn group_mut(&mut self, telemetry: Telemetry) -> &mut Group {
+        let place = self.groups.iter().position(|group| group.telemetry == telemetry).unwrap_or_else(|| {
+            self.groups.push(Group {
+                telemetry,
+                fields: Vec::new(),
+                without_hash: Vec::new(),
+                with_hash: Vec::new(),
+                evaluations_without_hash: AtomicU64::new(0),
+                evaluations_with_hash: AtomicU64::new(0),
             });
+            self.groups.len() - 1
+        });
         &mut self.groups[place]
     }
 
     fn group(&self, event_type: EventType) -> Option<&Group> {
-        self.groups.iter().find(|group| group.event_type == event_type)
+        let telemetry = Telemetry::of_event(event_type)?;
+        self.groups.iter().find(|group| group.telemetry == telemetry)
     }
 
     /// The rules of the phase that match the event, in the order they were given.

@@ -25,6 +25,8 @@ pub enum Telemetry {
     Registry,
     /// Scheduled tasks.
     Task,
+    /// Everything else that was done or found: injection, modules, logons, accounts, persistence.
+    Activity,
     /// Windows event log records.
     EventLog,
 }
@@ -35,7 +37,7 @@ const EXIT_ONLY: &[Field] =
 
 /// What is read at the start of a process and not carried again at its end.
 const START_ONLY: &[Field] = &[
-    Field::ProcessStartKind,
+    Field::EventAction,
     Field::ProcessArgs,
     Field::ProcessArgsBytes,
     Field::ProcessArgsTruncated,
@@ -47,7 +49,25 @@ const START_ONLY: &[Field] = &[
     Field::ProcessImageDeleted,
     Field::ProcessSha256,
     Field::ProcessHashSkipped,
+    Field::ProcessMd5,
+    Field::ProcessSha1,
+    Field::ProcessTlsh,
+    Field::ProcessEntropy,
+    Field::ProcessImageSize,
+    Field::ProcessImageHeader,
+    Field::ProcessImageType,
+    Field::ProcessCapabilities,
+    Field::ProcessEnvironment,
+    Field::ProcessMemfd,
+    Field::ProcessNamespaces,
     Field::ContainerId,
+    Field::ContainerRuntime,
+    Field::ContainerName,
+    Field::ContainerImage,
+    Field::ContainerLabels,
+    Field::PodName,
+    Field::PodNamespace,
+    Field::PodUid,
     Field::CgroupPath,
 ];
 
@@ -56,7 +76,9 @@ impl Telemetry {
     pub(crate) fn of_scope(scope: RuleScope) -> &'static [Self] {
         match scope {
             RuleScope::Process => &[Self::ProcessStart, Self::ProcessExit],
-            RuleScope::Attack => &[Self::ProcessStart, Self::ProcessExit, Self::File, Self::Task],
+            RuleScope::Attack => {
+                &[Self::ProcessStart, Self::ProcessExit, Self::File, Self::Task, Self::Activity]
+            }
             RuleScope::Network => &[Self::Network],
             RuleScope::File => &[Self::File],
             RuleScope::Registry => &[Self::Registry],
@@ -78,17 +100,39 @@ impl Telemetry {
                 matches!(field, Field::TaskName | Field::TaskCommand)
                     || (in_scope(RuleScope::Attack) && in_scope(RuleScope::Registry))
             }
+            Self::Activity => {
+                in_scope(RuleScope::Attack)
+                    && (!of_process(field) || !(START_ONLY.contains(&field) || EXIT_ONLY.contains(&field)))
+            }
             Self::EventLog => in_scope(RuleScope::EventLog),
         }
     }
 
-    /// The type of its events, where this version has one.
-    pub fn event_type(self) -> Option<EventType> {
-        match self {
-            Self::ProcessStart => Some(EventType::ProcessStart),
-            Self::ProcessExit => Some(EventType::ProcessExit),
-            Self::Network | Self::File | Self::Registry | Self::Task | Self::EventLog => None,
+    /// What judges events of this type; `None` where no rule can.
+    pub fn of_event(event_type: EventType) -> Option<Self> {
+        match event_type {
+            EventType::ProcessStart => Some(Self::ProcessStart),
+            EventType::ProcessExit => Some(Self::ProcessExit),
+            EventType::FileCreate
+            | EventType::FileModify
+            | EventType::FileDelete
+            | EventType::FileRename
+            | EventType::FileAttribute
+            | EventType::FileLink => Some(Self::File),
+            EventType::NetworkConnect
+            | EventType::NetworkAccept
+            | EventType::NetworkClose
+            | EventType::NetworkListen
+            | EventType::DnsQuery => Some(Self::Network),
+            EventType::ScheduledTask | EventType::Service => Some(Self::Task),
+            EventType::AgentStart | EventType::AgentStop | EventType::AgentHealth | EventType::Gap => None,
+            _ => Some(Self::Activity),
         }
+    }
+
+    /// Whether one of these types of events is judged by it.
+    pub fn is_fed_by(self, collected: &[EventType]) -> bool {
+        collected.iter().any(|event_type| Self::of_event(*event_type) == Some(self))
     }
 
     /// Its events in words.
@@ -99,7 +143,8 @@ impl Telemetry {
             Self::Network => "network events",
             Self::File => "file events",
             Self::Registry => "registry events",
-            Self::Task => "scheduled task events",
+            Self::Task => "scheduled task and service events",
+            Self::Activity => "events of injection, modules, logons, accounts and persistence",
             Self::EventLog => "Windows event log records",
         }
     }
@@ -115,10 +160,7 @@ pub fn rules_without_source<'a>(
     rules: impl IntoIterator<Item = &'a ParsedRule>,
     collected: &[EventType],
 ) -> Vec<Diagnostic> {
-    let starved = rules.into_iter().filter(|rule| {
-        let event_type = rule.telemetry().event_type();
-        event_type.is_none_or(|event_type| !collected.contains(&event_type))
-    });
+    let starved = rules.into_iter().filter(|rule| !rule.telemetry().is_fed_by(collected));
     let warning = |rule: &ParsedRule| {
         let events = rule.telemetry().describe();
         let reason = format!("rule `{}` can never fire here: no source of {events}", rule.head().id);
@@ -131,8 +173,11 @@ pub fn rules_without_source<'a>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use event_model::{
-        BootId, EventBody, Process, ProcessEntityId, ProcessExit, ProcessStart, StartKind, Timestamp, User,
+        BootId, Container, EventBody, FileFacts, Process, ProcessEntityId, ProcessExit, ProcessStart,
+        StartKind, Timestamp, User,
     };
 
     use super::*;
@@ -173,10 +218,32 @@ mod tests {
             inode: Some(1),
             device: Some(1),
             image_deleted: false,
-            sha256: Some("00".into()),
+            facts: Some(FileFacts {
+                md5: "00".into(),
+                sha1: "00".into(),
+                sha256: "00".into(),
+                tlsh: Some("00".into()),
+                entropy_milli: 1,
+                size: 1,
+                header: "00".into(),
+                content_type: "data",
+            }),
             hash_skipped: Some("changed"),
             container_id: Some("0".into()),
             cgroup_path: Some("/".into()),
+            container: Some(Arc::new(Container {
+                runtime: Some("docker"),
+                name: Some("a".into()),
+                image: Some("a".into()),
+                pod: Some("a".into()),
+                pod_namespace: Some("a".into()),
+                pod_uid: Some("a".into()),
+                labels: vec!["a=b".into()],
+            })),
+            capabilities: vec!["ALL".into()],
+            environment: vec!["LD_PRELOAD=a".into()],
+            memfd: true,
+            namespaces: vec!["pid:1".into()],
         }));
         let exit = EventBody::ProcessExit(Box::new(ProcessExit {
             process: process(),

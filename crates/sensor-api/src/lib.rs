@@ -14,14 +14,18 @@
 #![deny(missing_docs)]
 
 pub mod contract;
+mod queue;
 mod replay;
+mod source;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_model::GapReason;
+use event_model::{EventType, Field, GapReason, Value};
 
+pub use queue::{ObservationQueue, ObservationSender, observation_queue};
 pub use replay::ReplaySensor;
+pub use source::{Provision, Source, SourceThreads, StopHandle, StopSignal, stop_signal};
 
 /// One life of one process as the kernel names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +68,8 @@ pub enum Observation {
     ProcessExecuted(Box<ObservedImage>),
     /// A process (its last thread) ended.
     ProcessExited(ObservedExit),
+    /// Anything else that was done or found.
+    Activity(Box<ObservedActivity>),
     /// Something could not be handed over.
     Lost(ObservedLoss),
 }
@@ -118,6 +124,14 @@ pub struct ObservedImage {
     pub cgroup_path: Option<String>,
     /// True for a thread of the kernel itself.
     pub kernel_thread: bool,
+    /// Effective capabilities by name, `ALL` for the whole set.
+    pub capabilities: Vec<String>,
+    /// Variables of the environment that change what is run, as `NAME=value`.
+    pub environment: Vec<String>,
+    /// The image is a file in memory that never had a name.
+    pub memfd: bool,
+    /// Namespaces other than the host's, as `kind:inode`.
+    pub namespaces: Vec<String>,
 }
 
 impl ObservedImage {
@@ -148,6 +162,38 @@ pub struct ImageFile {
     pub size: u64,
 }
 
+/// Something that was done or found, with its fields as the table of fields has them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ObservedActivity {
+    /// What kind of thing.
+    pub event_type: EventType,
+    /// Who did it; `None` where nobody knows.
+    pub actor: Option<Actor>,
+    /// To whom it was done.
+    pub target: Option<Actor>,
+    /// What there is to tell besides who and when, each field at most once.
+    pub fields: Vec<(Field, Value)>,
+}
+
+/// A process as a sensor knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Actor {
+    /// Exactly this life.
+    Life(ProcessKey),
+    /// Whoever had this PID (in the initial namespace) when the agent came to look.
+    Pid(u32),
+}
+
+impl Actor {
+    /// The PID.
+    pub fn pid(self) -> u32 {
+        match self {
+            Self::Life(key) => key.pid,
+            Self::Pid(pid) => pid,
+        }
+    }
+}
+
 /// A process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ObservedExit {
@@ -162,7 +208,7 @@ pub struct ObservedExit {
 pub struct ObservedLoss {
     /// Why.
     pub reason: GapReason,
-    /// What: `process_fork`, `process_start`, `process_exit` or `observations`.
+    /// What: the word of an event type, `process_fork`, or `observations`.
     pub what: &'static str,
     /// How many; `None` where nobody counted.
     pub count: Option<u64>,
@@ -225,6 +271,11 @@ pub trait Sensor: Send {
     /// Whether process starts must wake the reader at once (a rule may act on
     /// them) or may wait for a batch.
     fn wake_on_process_start(&mut self, at_once: bool);
+
+    /// Where each type of event that it makes comes from, or why there is none.
+    fn provisions(&self) -> Vec<Provision> {
+        Vec::new()
+    }
 
     /// The response's view of which processes live.
     fn process_clock(&self) -> Arc<dyn ProcessClock>;

@@ -10,83 +10,12 @@
  * wake it: it looks by itself every few milliseconds. It is woken when 64 KiB
  * have come together, and at once for an exec while rules may act on one.
  */
-#include "record.h"
-#include "kernel_types.h"
-
-#include <bpf/bpf_helpers.h>
-#include <bpf/bpf_core_read.h>
-
-/* The kernel's trees have no limit that could be stated; this one covers
- * every sane path, and a deeper one is marked as cut. */
-#define DEPTH_MAX 96
-#define NAME_SPACE 256u
-#define TTY_SPACE 64u
-#define FILENAME_SPACE 1024u
-/* Where each path must end within the data behind the record. */
-#define EXECUTABLE_END 4096u
-#define CWD_END 8192u
-#define CGROUP_END 10240u
-#define DATA_SPACE (CGROUP_END + TTY_SPACE + FILENAME_SPACE + ARGS_MAX)
-
-#define WAKE_BYTES 65536u
-
-struct exec_scratch {
-	struct exec_record record;
-	u8 data[DATA_SPACE];
-	/* Behind what is sent: how much of `data` is used. In memory and not in a
-	 * register, so that the verifier sees one state for all lengths. */
-	u32 used;
-	u32 cut;
-};
+#include "ring.h"
 
 struct process_key {
 	u64 start_ns;
 	u64 pid;
 };
-
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 8 << 20);
-} ring SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct exec_scratch);
-} scratch SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, COUNT_TYPES);
-	__type(key, u32);
-	__type(value, struct counter);
-} counters SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct control);
-} control SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct ledger);
-} ledger SEC(".maps");
-
-/* PID to start of every live process: which life of a PID it is. Made as large
- * as the host's processes can become many, and filled only as they do. A process
- * that finds no room is looked up in /proc by who wants to act on it. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 65536);
-	__type(key, u32);
-	__type(value, u64);
-} clock SEC(".maps");
 
 /* Processes whose end was reported, where two threads may both be the last. */
 struct {
@@ -95,90 +24,6 @@ struct {
 	__type(key, struct process_key);
 	__type(value, u8);
 } ended SEC(".maps");
-
-/* Producer position at the last wake-up. Races between CPUs only make a wake-up
- * come a little earlier or later. */
-static volatile u64 woken_at;
-
-static __always_inline void send(void *record, u64 size, u32 count_as, bool at_once)
-{
-	u64 produced = bpf_ringbuf_query(&ring, BPF_RB_PROD_POS);
-	u64 flags = BPF_RB_NO_WAKEUP;
-	struct counter *counter;
-
-	if (at_once || produced - woken_at >= WAKE_BYTES) {
-		flags = BPF_RB_FORCE_WAKEUP;
-		woken_at = produced;
-	}
-	counter = bpf_map_lookup_elem(&counters, &count_as);
-	if (!counter)
-		return;
-	if (bpf_ringbuf_output(&ring, record, size, flags))
-		counter->lost++;
-	else
-		counter->produced++;
-}
-
-static __always_inline void fill_head(struct record_head *head, u16 type, u32 size, struct task_struct *leader)
-{
-	head->magic = RECORD_MAGIC;
-	head->type = type;
-	head->flags = 0;
-	head->size = size;
-	head->pid = leader->tgid;
-	head->at_ns = bpf_ktime_get_boot_ns();
-	head->start_ns = leader->start_boottime;
-}
-
-/* Appends a name with its ending zero; false if it can't be read or no room is left. */
-static __always_inline bool put_name(struct exec_scratch *s, const void *name, u32 end)
-{
-	u32 used = s->used;
-	long n;
-
-	if (used > end - NAME_SPACE)
-		return false;
-	n = bpf_probe_read_kernel_str(s->data + used, NAME_SPACE, name);
-	if (n <= 0)
-		return false;
-	s->used = used + (u32)n;
-	return true;
-}
-
-/* Appends the names from a file up to the root of its mount namespace. Sets
- * `cut` where it could not get there. */
-static __always_inline void put_path(struct exec_scratch *s, struct dentry *dentry, struct vfsmount *vfsmount, u32 end)
-{
-	struct mount *mount = (void *)vfsmount - bpf_core_field_offset(struct mount, mnt);
-	struct dentry *mount_root = BPF_CORE_READ(vfsmount, mnt_root);
-
-	s->cut = 1;
-	for (int i = 0; i < DEPTH_MAX; i++) {
-		struct dentry *parent;
-
-		if (dentry == mount_root) {
-			struct mount *parent_mount = BPF_CORE_READ(mount, mnt_parent);
-
-			if (parent_mount == mount) {
-				s->cut = 0;
-				return;
-			}
-			dentry = BPF_CORE_READ(mount, mnt_mountpoint);
-			mount = parent_mount;
-			mount_root = BPF_CORE_READ(mount, mnt.mnt_root);
-			continue;
-		}
-		parent = BPF_CORE_READ(dentry, d_parent);
-		if (!put_name(s, BPF_CORE_READ(dentry, d_name.name), end))
-			return;
-		if (parent == dentry) {
-			/* Outside of every tree, as a memfd is. */
-			s->cut = 0;
-			return;
-		}
-		dentry = parent;
-	}
-}
 
 static __always_inline struct kernfs_node *cgroup_parent(struct kernfs_node *node)
 {
@@ -220,7 +65,7 @@ static __always_inline struct kernfs_node *best_cgroup_node(struct css_set *set)
 	return 0;
 }
 
-static __always_inline void put_cgroup(struct exec_scratch *s, struct kernfs_node *node)
+static __always_inline void put_cgroup(struct record_space *s, struct kernfs_node *node)
 {
 	s->cut = 1;
 	for (int i = 0; i < DEPTH_MAX; i++) {
@@ -270,25 +115,25 @@ static __always_inline void fill_file(struct exec_record *record, struct inode *
 	}
 }
 
-static __always_inline void put_args(struct exec_scratch *s, struct mm_struct *mm)
+static __always_inline void put_args(struct record_space *s, struct mm_struct *mm)
 {
 	unsigned long start = mm->arg_start;
 	u64 bytes = mm->arg_end - start;
 	u64 length = bytes;
 	u32 used = s->used;
 
-	s->record.args_bytes = (u32)bytes;
+	s->exec.args_bytes = (u32)bytes;
 	if (length > ARGS_MAX) {
 		length = ARGS_MAX;
-		s->record.head.flags |= EXEC_ARGS_CUT;
+		s->exec.head.flags |= EXEC_ARGS_CUT;
 	}
 	if (used > DATA_SPACE - ARGS_MAX)
 		return;
 	if (bpf_probe_read_user(s->data + used, length, (void *)start)) {
-		s->record.head.flags |= EXEC_ARGS_UNREAD;
+		s->exec.head.flags |= EXEC_ARGS_UNREAD;
 		return;
 	}
-	s->record.args_len = length;
+	s->exec.args_len = length;
 	s->used = used + length;
 }
 
@@ -301,7 +146,7 @@ int on_exec(u64 *ctx)
 	struct mm_struct *mm = task->mm;
 	const struct cred *cred = task->cred;
 	struct task_struct *parent = task->real_parent;
-	struct exec_scratch *s;
+	struct record_space *s;
 	struct exec_record *record;
 	struct control *settings;
 	struct file *file;
@@ -314,7 +159,7 @@ int on_exec(u64 *ctx)
 	s = bpf_map_lookup_elem(&scratch, &zero);
 	if (!s || !mm)
 		return 0;
-	record = &s->record;
+	record = &s->exec;
 	fill_head(&record->head, RECORD_EXEC, 0, task);
 	record->parent_pid = parent->tgid;
 	record->parent_start_ns = parent->group_leader->start_boottime;

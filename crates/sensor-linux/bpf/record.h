@@ -13,6 +13,7 @@ typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
+typedef int s32;
 typedef long long s64;
 
 #define RECORD_MAGIC 0x31505352u /* "RSP1" */
@@ -20,12 +21,41 @@ typedef long long s64;
 #define RECORD_FORK 1
 #define RECORD_EXEC 2
 #define RECORD_EXIT 3
+/* Types from here on are acts: struct act_record; their numbers are in act.h. */
+#define RECORD_ACTS 16
 
-/* Losses and productions are counted under these. */
+/* What is produced, lost and left out is counted under these. src/losses.rs has
+ * the event types in the same order. */
 #define COUNT_FORK 0
 #define COUNT_EXEC 1
 #define COUNT_EXIT 2
-#define COUNT_TYPES 3
+#define COUNT_NETWORK_CONNECT 3
+#define COUNT_NETWORK_ACCEPT 4
+#define COUNT_NETWORK_CLOSE 5
+#define COUNT_NETWORK_LISTEN 6
+#define COUNT_DNS_QUERY 7
+#define COUNT_FILE_CREATE 8
+#define COUNT_FILE_MODIFY 9
+#define COUNT_FILE_DELETE 10
+#define COUNT_FILE_RENAME 11
+#define COUNT_FILE_ATTRIBUTE 12
+#define COUNT_FILE_LINK 13
+#define COUNT_SCRIPT_CONTENT 14
+#define COUNT_MODULE_LOAD 15
+#define COUNT_IMAGE_LOAD 16
+#define COUNT_BPF_LOAD 17
+#define COUNT_RAW_ACCESS_READ 18
+#define COUNT_PROCESS_ACCESS 19
+#define COUNT_PROCESS_TAMPER 20
+#define COUNT_MEMFD_CREATE 21
+#define COUNT_SIGNAL 22
+#define COUNT_PRIVILEGE_CHANGE 23
+#define COUNT_MOUNT 24
+#define COUNT_NAMESPACE 25
+#define COUNT_PIPE_CREATE 26
+#define COUNT_UNIX_CONNECT 27
+#define COUNT_AGENT_TAMPER 28
+#define COUNT_TYPES 32
 
 /* Flags of struct exec_record. */
 #define EXEC_EXECUTABLE_CUT 1 /* the path's first components are missing */
@@ -89,6 +119,18 @@ struct exec_record {
 	s64 changed_s;
 };
 
+/* What a process did, for all hooks alike. Followed by up to four texts with the
+ * lengths given; what numbers and texts mean is the type's own (act.h). As large as
+ * struct exec_record, so that both are put together in the same space. */
+struct act_record {
+	struct record_head head; /* pid and start_ns are of who did it; bits 0 to 3 of flags: that text was cut */
+	u32 target_pid;          /* 0: nobody */
+	s32 result;              /* 0 or more, or a negative errno */
+	u64 target_start_ns;     /* 0: not known */
+	u64 numbers[9];
+	u16 text_len[4];
+};
+
 /* One line of the task iterator. */
 struct task_record {
 	u32 pid;
@@ -106,22 +148,33 @@ struct control {
 	u64 object_hash;  /* of the programs that are pinned beside it */
 	u64 stream;       /* drawn when the ring was made */
 	u64 created_ns;
+	u64 left_out;     /* bit n: records counted under n are left out, and counted */
+	u64 own_start_ns; /* with own_pid: the agent, whose own acts are not told */
+	u32 own_pid;
+	u32 reserved;
 };
 
 /* One type's figures, in the per-CPU map `counters`. */
 struct counter {
 	u64 produced;
 	u64 lost;
+	u64 left_out; /* not made because `control` says so */
+	u64 reserved;
 };
+
+/* How many reports of losses stand behind one record at most. */
+#define REPORT_MAX 3
 
 /* Which losses the agent has stored; the only entry of the map `ledger`, which
  * only the agent reads and writes. It lives here so that it lives as long as the
- * counters that it speaks of. */
+ * counters that it speaks of. Accounts 0 to COUNT_TYPES - 1 are of what was lost,
+ * those behind them of what was left out. */
 struct ledger {
-	u64 reported[COUNT_TYPES]; /* losses whose report is stored */
-	u64 checked_ns;            /* when the counters were last looked at */
-	u64 handed_out[COUNT_TYPES]; /* losses whose report is on its way */
-	u64 handed_out_at;           /* that report's first position; 0 for none */
+	u64 reported[2 * COUNT_TYPES]; /* losses whose report is stored */
+	u64 checked_ns;                /* when the counters were last looked at */
+	u64 handed_out_at;             /* position of the first report on its way; 0 for none */
+	u64 account[REPORT_MAX];       /* the accounts of those reports, plus one; 0 for none */
+	u64 handed_out[REPORT_MAX];    /* what they will have reported */
 };
 
 #define AT(type, field, offset) \
@@ -168,6 +221,13 @@ AT(exec_record, changed_ns, 116);
 AT(exec_record, changed_s, 120);
 SIZE(exec_record, 128);
 
+AT(act_record, target_pid, 32);
+AT(act_record, result, 36);
+AT(act_record, target_start_ns, 40);
+AT(act_record, numbers, 48);
+AT(act_record, text_len, 120);
+SIZE(act_record, 128);
+
 AT(task_record, pid, 0);
 AT(task_record, parent_pid, 4);
 AT(task_record, start_ns, 8);
@@ -180,17 +240,22 @@ AT(control, wake_on_exec, 4);
 AT(control, object_hash, 8);
 AT(control, stream, 16);
 AT(control, created_ns, 24);
-SIZE(control, 32);
+AT(control, left_out, 32);
+AT(control, own_start_ns, 40);
+AT(control, own_pid, 48);
+SIZE(control, 56);
 
 AT(counter, produced, 0);
 AT(counter, lost, 8);
-SIZE(counter, 16);
+AT(counter, left_out, 16);
+SIZE(counter, 32);
 
 AT(ledger, reported, 0);
-AT(ledger, checked_ns, 24);
-AT(ledger, handed_out, 32);
-AT(ledger, handed_out_at, 56);
-SIZE(ledger, 64);
+AT(ledger, checked_ns, 512);
+AT(ledger, handed_out_at, 520);
+AT(ledger, account, 528);
+AT(ledger, handed_out, 552);
+SIZE(ledger, 576);
 
 #undef AT
 #undef SIZE

@@ -3,15 +3,19 @@
 mod load;
 mod snapshot;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_model::GapReason;
 use libbpf_rs::Link;
-use sensor_api::{Observation, Observed, ObservedLoss, ProcessClock, Sensor, SensorError, SensorPosition};
+use sensor_api::{
+    Observation, Observed, ObservedLoss, ProcessClock, Provision, Sensor, SensorError, SensorPosition,
+};
 
 use crate::LinuxSensorOptions;
+use crate::families;
 use crate::losses::{KernelCount, Losses};
 use crate::pins::{Control, Maps, remove_pins};
 use crate::record;
@@ -57,8 +61,12 @@ pub struct EbpfSensor {
     losses_checked: Option<Instant>,
     pin_dir: Option<PathBuf>,
     /// What keeps the programs attached, unless pins do.
-    links: Vec<(&'static str, Link)>,
+    links: Vec<(String, Link)>,
+    missing: Missing,
 }
+
+/// Programs that are not attached, by name, with the reason.
+type Missing = BTreeMap<&'static str, String>;
 
 impl EbpfSensor {
     /// What the operator should know; empty after the first call.
@@ -80,7 +88,7 @@ impl EbpfSensor {
     ///
     /// # Errors
     /// If the kernel refuses to read the map.
-    pub fn kernel_counts(&self) -> Result<[KernelCount; 3], SensorError> {
+    pub fn kernel_counts(&self) -> Result<Vec<KernelCount>, SensorError> {
         self.losses.counts().map_err(|error| failed("reading the counters", error))
     }
 
@@ -171,6 +179,27 @@ impl Sensor for EbpfSensor {
             // It only makes an answer later by LOOK_EVERY.
             tracing::warn!(%error, "could not tell the kernel side to wake the agent on process starts");
         }
+    }
+
+    fn provisions(&self) -> Vec<Provision> {
+        let all = std::iter::once(families::process()).chain(families::optional());
+        all.flat_map(|family| {
+            family.makes.iter().map(move |(event_type, programs)| (family.name, *event_type, *programs))
+        })
+        .map(|(family, event_type, programs)| {
+            let absent: Vec<String> = programs
+                .iter()
+                .filter_map(|program| Some(format!("{program}: {}", self.missing.get(program)?)))
+                .collect();
+            let source = if absent.is_empty() || absent.len() == programs.len() {
+                format!("ebpf {family}")
+            } else {
+                format!("ebpf {family}, in part ({})", absent.join("; "))
+            };
+            let missing = (absent.len() == programs.len()).then(|| absent.join("; "));
+            Provision { event_type, source, missing }
+        })
+        .collect()
     }
 
     fn process_clock(&self) -> Arc<dyn ProcessClock> {

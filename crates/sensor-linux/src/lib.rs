@@ -16,10 +16,12 @@
 
 #![deny(missing_docs)]
 
+mod act;
 mod clock;
 mod connector;
 mod ebpf;
 mod escape;
+mod families;
 mod losses;
 mod pins;
 mod procfs;
@@ -28,7 +30,7 @@ mod ring;
 
 use std::path::PathBuf;
 
-use sensor_api::{Sensor, SensorError, SensorPosition};
+use sensor_api::{Sensor, SensorError, SensorPosition, Source};
 
 pub use connector::{ProcConnectorSensor, open_proc_connector};
 pub use ebpf::{EbpfSensor, open_ebpf};
@@ -80,6 +82,11 @@ pub fn open(options: LinuxSensorOptions) -> Result<(Box<dyn Sensor>, Vec<String>
         }
         Err(no_connector) => Err(neither(&no_ebpf, &chain(&no_connector))),
     }
+}
+
+/// The sources beside the kernel's stream, each for a thread of its own.
+pub fn sources() -> Vec<Box<dyn Source>> {
+    Vec::new()
 }
 
 fn neither(no_ebpf: &str, no_connector: &str) -> SensorError {

@@ -1,4 +1,5 @@
-//! The account of what the kernel could not hand over.
+//! The account of what the kernel could not hand over, and of what it was told to
+//! leave out.
 //!
 //! The programs count; here the counters become [`ObservedLoss`]es, each count told
 //! once. A told loss has a position like any observation, so that the agent can
@@ -7,7 +8,7 @@
 //! up to which the agent stored decides, whatever it came to commit.
 //!
 //! Ring positions are multiples of 8; losses take the places between: two reports
-//! of three types fit behind one record.
+//! of three accounts each fit behind one record. Further accounts wait for the next.
 
 use event_model::GapReason;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
@@ -15,49 +16,103 @@ use sensor_api::{Observation, Observed, ObservedLoss, SensorPosition};
 
 use crate::record::u64_at;
 
-const TYPES: usize = 3;
-const WHAT: [&str; TYPES] = ["process_fork", "process_start", "process_exit"];
-const LEDGER_SIZE: usize = 64;
+/// What is counted, in the order of the `COUNT_` numbers of `bpf/record.h`.
+pub(crate) const WHAT: [&str; 29] = [
+    "process_fork",
+    "process_start",
+    "process_exit",
+    "network_connect",
+    "network_accept",
+    "network_close",
+    "network_listen",
+    "dns_query",
+    "file_create",
+    "file_modify",
+    "file_delete",
+    "file_rename",
+    "file_attribute",
+    "file_link",
+    "script_content",
+    "module_load",
+    "image_load",
+    "bpf_load",
+    "raw_access_read",
+    "process_access",
+    "process_tamper",
+    "memfd_create",
+    "signal",
+    "privilege_change",
+    "mount",
+    "namespace",
+    "pipe_create",
+    "unix_connect",
+    "agent_tamper",
+];
+/// Places for counters; more than are used so far.
+const TYPES: usize = 32;
+/// One account for what was lost of each type, one for what was left out.
+const ACCOUNTS: usize = 2 * TYPES;
+/// Reports behind one record at most.
+const REPORT_MAX: usize = 3;
 const KEY: [u8; 4] = [0; 4];
 
 /// Figures of one type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct KernelCount {
-    /// What: `process_fork`, `process_start` or `process_exit`.
+    /// What: the word of an event type, or `process_fork`.
     pub what: &'static str,
     /// Records that went into the ring since the programs were loaded.
     pub produced: u64,
     /// Records that found no room.
     pub lost: u64,
+    /// Records that were not made because the agent asked for it.
+    pub left_out: u64,
+}
+
+/// A report on its way: up to where an account will be told once it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Report {
+    account: usize,
+    told: u64,
 }
 
 /// As `struct ledger` of `bpf/record.h`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Ledger {
-    reported: [u64; TYPES],
+    reported: [u64; ACCOUNTS],
     checked_ns: u64,
-    handed_out: [u64; TYPES],
     handed_out_at: u64,
+    handed_out: [Option<Report>; REPORT_MAX],
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self { reported: [0; ACCOUNTS], checked_ns: 0, handed_out_at: 0, handed_out: [None; REPORT_MAX] }
+    }
 }
 
 impl Ledger {
     fn read(bytes: &[u8]) -> Option<Self> {
         let word = |index: usize| u64_at(bytes, index * 8).ok();
-        Some(Self {
-            reported: [word(0)?, word(1)?, word(2)?],
-            checked_ns: word(3)?,
-            handed_out: [word(4)?, word(5)?, word(6)?],
-            handed_out_at: word(7)?,
-        })
+        let mut ledger =
+            Self { checked_ns: word(ACCOUNTS)?, handed_out_at: word(ACCOUNTS + 1)?, ..Self::default() };
+        for (index, reported) in ledger.reported.iter_mut().enumerate() {
+            *reported = word(index)?;
+        }
+        for (index, report) in ledger.handed_out.iter_mut().enumerate() {
+            let account =
+                word(ACCOUNTS + 2 + index)?.checked_sub(1).and_then(|account| usize::try_from(account).ok());
+            let told = word(ACCOUNTS + 2 + REPORT_MAX + index)?;
+            *report = account.filter(|account| *account < ACCOUNTS).map(|account| Report { account, told });
+        }
+        Some(ledger)
     }
 
-    fn bytes(&self) -> [u8; LEDGER_SIZE] {
-        let mut bytes = [0; LEDGER_SIZE];
-        let words = self.reported.into_iter().chain([self.checked_ns]).chain(self.handed_out);
-        for (place, word) in bytes.chunks_exact_mut(8).zip(words.chain([self.handed_out_at])) {
-            place.copy_from_slice(&word.to_ne_bytes());
-        }
-        bytes
+    fn bytes(&self) -> Vec<u8> {
+        let accounts = self.handed_out.map(|report| report.map_or(0, |report| report.account as u64 + 1));
+        let told = self.handed_out.map(|report| report.map_or(0, |report| report.told));
+        let words = self.reported.into_iter().chain([self.checked_ns, self.handed_out_at]);
+        words.chain(accounts).chain(told).flat_map(u64::to_ne_bytes).collect()
     }
 
     /// Everything up to `offset` is stored.
@@ -65,22 +120,22 @@ impl Ledger {
         if self.handed_out_at == 0 {
             return;
         }
-        for (index, place) in (self.handed_out_at..).take(TYPES).enumerate() {
-            if offset >= place {
-                self.reported[index] = self.handed_out[index];
+        for (place, report) in (self.handed_out_at..).zip(&mut self.handed_out) {
+            if let Some(stored) = report.take_if(|_| offset >= place) {
+                self.reported[stored.account] = stored.told;
             }
         }
     }
 
     fn is_settled(&self) -> bool {
-        self.reported == self.handed_out
+        self.handed_out.iter().all(Option::is_none)
     }
 
     /// Where a report behind the record that ends at `read_to` can stand; `None` while
     /// the places there are taken or a report is still on its way.
     fn next_place(&self, read_to: u64) -> Option<u64> {
         let first = read_to + 1;
-        let second = first + TYPES as u64;
+        let second = first + REPORT_MAX as u64;
         if self.handed_out_at < first {
             Some(first)
         } else if self.handed_out_at < second {
@@ -120,7 +175,7 @@ impl Losses {
                 ledger.handed_out_at = ledger.handed_out_at.min(offset);
             }
         }
-        ledger.handed_out = ledger.reported;
+        ledger.handed_out = [None; REPORT_MAX];
         if ledger.checked_ns == 0 {
             ledger.checked_ns = now_ns;
         }
@@ -140,9 +195,13 @@ impl Losses {
         if self.waiting {
             return Ok(());
         }
-        let counts = self.counts()?;
-        let lost = counts.map(|count| count.lost);
-        if lost == self.ledger.reported {
+        let counts = accounts(&self.counts()?);
+        // What was left out comes in masses; the order says that what was lost is told first.
+        let news =
+            counts.iter().enumerate().filter(|(account, count)| **count != self.ledger.reported[*account]);
+        let news: Vec<Report> =
+            news.take(REPORT_MAX).map(|(account, told)| Report { account, told: *told }).collect();
+        if news.is_empty() {
             self.ledger.checked_ns = now_ns;
             // Once a second is enough for the span of a loss that a restart finds.
             if now_ns.saturating_sub(self.ledger_written_ns) > 1_000_000_000 {
@@ -154,26 +213,23 @@ impl Losses {
             return Ok(());
         };
         let from_ns = self.ledger.checked_ns;
-        self.ledger.handed_out = lost;
         self.ledger.handed_out_at = place;
-        self.ledger.checked_ns = now_ns;
+        for (index, report) in self.ledger.handed_out.iter_mut().enumerate() {
+            *report = news.get(index).copied();
+        }
+        if news.len() < REPORT_MAX {
+            self.ledger.checked_ns = now_ns;
+        }
         self.write_ledger(now_ns)?;
         self.waiting = true;
-        for (index, offset) in (place..).take(TYPES).enumerate() {
-            let count = lost[index].saturating_sub(self.ledger.reported[index]);
-            if count != 0 {
-                sink(Observed {
-                    at_ns: now_ns,
-                    position: Some(SensorPosition { stream: self.stream, offset }),
-                    what: Observation::Lost(ObservedLoss {
-                        reason: GapReason::KernelRingFull,
-                        what: WHAT[index],
-                        count: Some(count),
-                        from_ns,
-                        until_ns: now_ns,
-                    }),
-                });
-            }
+        for (offset, report) in (place..).zip(&news) {
+            let count = report.told.saturating_sub(self.ledger.reported[report.account]);
+            let loss = loss_of(report.account, count, from_ns, now_ns);
+            sink(Observed {
+                at_ns: now_ns,
+                position: Some(SensorPosition { stream: self.stream, offset }),
+                what: Observation::Lost(loss),
+            });
         }
         Ok(())
     }
@@ -190,7 +246,7 @@ impl Losses {
     }
 
     /// The kernel's figures now.
-    pub(crate) fn counts(&self) -> Result<[KernelCount; TYPES], libbpf_rs::Error> {
+    pub(crate) fn counts(&self) -> Result<Vec<KernelCount>, libbpf_rs::Error> {
         read_counts(&self.counters)
     }
 
@@ -201,12 +257,13 @@ impl Losses {
 }
 
 /// Sums the CPUs' counters.
-fn read_counts(counters: &MapHandle) -> Result<[KernelCount; TYPES], libbpf_rs::Error> {
-    let mut counts = WHAT.map(|what| KernelCount { what, ..KernelCount::default() });
+fn read_counts(counters: &MapHandle) -> Result<Vec<KernelCount>, libbpf_rs::Error> {
+    let mut counts: Vec<_> = WHAT.iter().map(|what| KernelCount { what, ..KernelCount::default() }).collect();
     for (key, count) in (0_u32..).zip(&mut counts) {
         for value in counters.lookup_percpu(&key.to_ne_bytes(), MapFlags::ANY)?.unwrap_or_default() {
             count.produced += u64_at(&value, 0).unwrap_or_default();
             count.lost += u64_at(&value, 8).unwrap_or_default();
+            count.left_out += u64_at(&value, 16).unwrap_or_default();
         }
     }
     Ok(counts)
@@ -223,33 +280,54 @@ pub(crate) fn untold(counters: &MapHandle, ledger_map: &MapHandle, now_ns: u64) 
     let Ok(counts) = read_counts(counters) else {
         return Vec::new();
     };
-    let losses = counts.into_iter().zip(ledger.reported).filter_map(|(count, reported)| {
-        let lost = count.lost.saturating_sub(reported);
-        (lost != 0).then_some(ObservedLoss {
-            reason: GapReason::KernelRingFull,
-            what: count.what,
-            count: Some(lost),
-            from_ns: ledger.checked_ns,
-            until_ns: now_ns,
-        })
-    });
-    losses.collect()
+    let counts = accounts(&counts);
+    let untold = counts.iter().zip(ledger.reported).enumerate();
+    untold
+        .map(|(account, (count, reported))| (account, count.saturating_sub(reported)))
+        .filter(|(_, count)| *count != 0)
+        .map(|(account, count)| loss_of(account, count, ledger.checked_ns, now_ns))
+        .collect()
+}
+
+/// The figures in the order of the ledger's accounts.
+fn accounts(counts: &[KernelCount]) -> [u64; ACCOUNTS] {
+    let mut accounts = [0; ACCOUNTS];
+    for (index, count) in counts.iter().enumerate() {
+        accounts[index] = count.lost;
+        accounts[TYPES + index] = count.left_out;
+    }
+    accounts
+}
+
+fn loss_of(account: usize, count: u64, from_ns: u64, until_ns: u64) -> ObservedLoss {
+    let reason = if account < TYPES { GapReason::KernelRingFull } else { GapReason::Budget };
+    let what = WHAT.get(account % TYPES).copied().unwrap_or("observations");
+    ObservedLoss { reason, what, count: Some(count), from_ns, until_ns }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn handed_out(reports: &[(usize, u64)], at: u64) -> Ledger {
+        let mut ledger = Ledger { handed_out_at: at, ..Ledger::default() };
+        for (place, (account, told)) in ledger.handed_out.iter_mut().zip(reports) {
+            *place = Some(Report { account: *account, told: *told });
+        }
+        ledger
+    }
+
     #[test]
     fn a_report_counts_as_told_as_far_as_it_was_stored() {
-        let mut ledger = Ledger { handed_out: [5, 6, 7], handed_out_at: 81, ..Ledger::default() };
+        let mut ledger = handed_out(&[(0, 5), (1, 6), (40, 7)], 81);
         ledger.settle(80);
-        assert_eq!(ledger.reported, [0, 0, 0]);
+        assert_eq!(ledger.reported, [0; ACCOUNTS]);
         ledger.settle(82);
-        assert_eq!(ledger.reported, [5, 6, 0]);
+        assert_eq!((ledger.reported[0], ledger.reported[1], ledger.reported[40]), (5, 6, 0));
         assert!(!ledger.is_settled());
         ledger.settle(88);
         assert!(ledger.is_settled());
+        assert_eq!(ledger.reported[40], 7);
     }
 
     #[test]
@@ -265,8 +343,26 @@ mod tests {
 
     #[test]
     fn the_ledger_survives_its_bytes() {
-        let ledger = Ledger { reported: [1, 2, 3], checked_ns: 4, handed_out: [5, 6, 7], handed_out_at: 8 };
+        let ledger = Ledger { checked_ns: 4, ..handed_out(&[(3, 5), (63, 6)], 8) };
+        assert_eq!(ledger.bytes().len(), (ACCOUNTS + 2 + 2 * REPORT_MAX) * 8);
         assert_eq!(Ledger::read(&ledger.bytes()), Some(ledger));
         assert_eq!(Ledger::read(&[0; 63]), None);
+    }
+
+    #[test]
+    fn what_is_counted_is_what_the_header_numbers() {
+        let header = include_str!("../bpf/record.h");
+        for (number, what) in WHAT.iter().enumerate() {
+            let name = match *what {
+                "process_fork" => "FORK".to_owned(),
+                "process_start" => "EXEC".to_owned(),
+                "process_exit" => "EXIT".to_owned(),
+                other => {
+                    assert!(event_model::EventType::from_word(other).is_some(), "{other}");
+                    other.to_uppercase()
+                }
+            };
+            assert!(header.contains(&format!("#define COUNT_{name} {number}\n")), "{name} {number}");
+        }
     }
 }

@@ -15,12 +15,14 @@ use std::path::{Path, PathBuf};
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle};
 
 use crate::record::{RECORD_MAGIC, u32_at, u64_at};
+use sensor_api::ProcessKey;
 
 const BPFFS: &CStr = c"/sys/fs/bpf";
 const BPFFS_MAGIC: rustix::fs::FsWord = 0xcafe_4a11;
 const CONTROL_KEY: [u8; 4] = [0; 4];
 
-/// The programs that are pinned by their links.
+/// The programs without which a directory is not whole. All attached ones are pinned,
+/// each link under the name of its program.
 pub(crate) const LINKS: [&str; 3] = ["on_exec", "on_fork", "on_exit"];
 /// The iterator over all tasks.
 pub(crate) const ITERATOR: &str = "each_task";
@@ -43,6 +45,10 @@ pub(crate) struct Control {
     pub(crate) object_hash: u64,
     pub(crate) stream: u64,
     pub(crate) created_ns: u64,
+    /// Bit n: what is counted under n is left out.
+    pub(crate) left_out: u64,
+    /// The agent, whose own acts are not told.
+    pub(crate) own: ProcessKey,
 }
 
 impl Control {
@@ -54,16 +60,22 @@ impl Control {
             object_hash: u64_at(&bytes, 8).ok()?,
             stream: u64_at(&bytes, 16).ok()?,
             created_ns: u64_at(&bytes, 24).ok()?,
+            left_out: u64_at(&bytes, 32).ok()?,
+            own: ProcessKey { pid: u32_at(&bytes, 48).ok()?, start_ns: u64_at(&bytes, 40).ok()? },
         })
     }
 
     pub(crate) fn write(&self, map: &MapHandle) -> Result<(), libbpf_rs::Error> {
-        let mut bytes = Vec::with_capacity(32);
+        let mut bytes = Vec::with_capacity(56);
         bytes.extend(RECORD_MAGIC.to_ne_bytes());
         bytes.extend(u32::from(self.wake_on_exec).to_ne_bytes());
         bytes.extend(self.object_hash.to_ne_bytes());
         bytes.extend(self.stream.to_ne_bytes());
         bytes.extend(self.created_ns.to_ne_bytes());
+        bytes.extend(self.left_out.to_ne_bytes());
+        bytes.extend(self.own.start_ns.to_ne_bytes());
+        bytes.extend(self.own.pid.to_ne_bytes());
+        bytes.extend([0; 4]);
         map.update(&CONTROL_KEY, &bytes, MapFlags::ANY)
     }
 }
@@ -72,20 +84,7 @@ impl Control {
 pub(crate) fn create_dir(dir: &Path) -> io::Result<()> {
     let usual = Path::new("/sys/fs/bpf");
     if dir.starts_with(usual) && !is_bpffs(usual)? {
-        // SAFETY: all arguments are C strings that live through the call.
-        let mounted = unsafe {
-            libc::mount(
-                c"bpf".as_ptr(),
-                BPFFS.as_ptr(),
-                c"bpf".as_ptr(),
-                libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC,
-                c"mode=0700".as_ptr().cast(),
-            )
-        };
-        if mounted != 0 {
-            let error = io::Error::last_os_error();
-            return Err(io::Error::new(error.kind(), format!("mounting bpffs at /sys/fs/bpf: {error}")));
-        }
+        mount(c"bpf", BPFFS)?;
     }
     let parent = dir.parent().ok_or_else(|| io::Error::other("the pin directory needs a parent"))?;
     if !is_bpffs(parent)? {
@@ -97,20 +96,54 @@ pub(crate) fn create_dir(dir: &Path) -> io::Result<()> {
     }
 }
 
+/// Mounts tracefs at its usual place if it is missing: without it, no program can be
+/// attached to a system call's tracepoint.
+///
+/// # Errors
+/// If the system refuses it.
+pub(crate) fn provide_tracefs() -> io::Result<()> {
+    if Path::new("/sys/kernel/tracing/events").exists()
+        || Path::new("/sys/kernel/debug/tracing/events").exists()
+    {
+        return Ok(());
+    }
+    mount(c"tracefs", c"/sys/kernel/tracing")
+}
+
+/// Mounts a file system of the kernel's own, for root only.
+fn mount(kind: &CStr, place: &CStr) -> io::Result<()> {
+    // SAFETY: all arguments are C strings that live through the call.
+    let mounted = unsafe {
+        libc::mount(
+            kind.as_ptr(),
+            place.as_ptr(),
+            kind.as_ptr(),
+            libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC,
+            c"mode=0700".as_ptr().cast(),
+        )
+    };
+    if mounted == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    let (kind, place) = (kind.to_string_lossy(), place.to_string_lossy());
+    Err(io::Error::new(error.kind(), format!("mounting {kind} at {place}: {error}")))
+}
+
 fn is_bpffs(path: &Path) -> io::Result<bool> {
     let found = rustix::fs::statfs(path)?;
     Ok(found.f_type == BPFFS_MAGIC)
 }
 
 /// Pins all; the control map last.
-pub(crate) fn pin(dir: &Path, maps: &mut Maps, links: &mut [(&str, Link)]) -> Result<(), libbpf_rs::Error> {
+pub(crate) fn pin(dir: &Path, maps: &mut Maps, links: &mut [(String, Link)]) -> Result<(), libbpf_rs::Error> {
     let [ring, counters, ledger, clock] = MAPS;
     maps.ring.pin(dir.join(ring))?;
     maps.counters.pin(dir.join(counters))?;
     maps.ledger.pin(dir.join(ledger))?;
     maps.clock.pin(dir.join(clock))?;
     for (name, link) in links {
-        link.pin(dir.join(*name))?;
+        link.pin(dir.join(&*name))?;
     }
     maps.control.pin(dir.join(CONTROL))
 }
@@ -141,8 +174,13 @@ pub(crate) fn iterator(dir: &Path) -> PathBuf {
 /// # Errors
 /// If a file or the directory can't be removed.
 pub fn remove_pins(dir: &Path) -> io::Result<()> {
-    for name in [CONTROL].into_iter().chain(LINKS).chain([ITERATOR]).chain(MAPS) {
-        absent_is_fine(fs::remove_file(dir.join(name)))?;
+    absent_is_fine(fs::remove_file(dir.join(CONTROL)))?;
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    for entry in entries {
+        absent_is_fine(fs::remove_file(entry?.path()))?;
     }
     absent_is_fine(fs::remove_dir(dir))
 }

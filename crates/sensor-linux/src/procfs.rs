@@ -147,6 +147,7 @@ pub(crate) fn image_of(process: ProcessKey, parent: ProcessKey) -> Option<Observ
         image_deleted,
         cgroup_path: fs::read(format!("/proc/{pid}/cgroup")).ok().map(|text| cgroup_path(&text)),
         kernel_thread: stat.kernel_thread,
+        ..ObservedImage::default()
     };
     // Still the same one?
     Stat::read(pid).ok().filter(|stat| stat.is_of(process.start_ns)).map(|_| image)

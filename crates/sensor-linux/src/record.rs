@@ -5,6 +5,7 @@
 
 use sensor_api::{ImageFile, Observation, ObservedExit, ObservedFork, ObservedImage, ProcessKey};
 
+use crate::act::{self, Act, RECORD_ACTS};
 use crate::{escape, procfs};
 
 /// First word of every record and of the control entry.
@@ -89,6 +90,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Decoded, Malformed> {
         (RECORD_EXEC, at::EXEC_SIZE..) => {
             Observation::ProcessExecuted(Box::new(decode_exec(bytes, process)?))
         }
+        (kind @ RECORD_ACTS.., _) => {
+            let act = Act::read(kind, u16_at(bytes, at::FLAGS)?, process, bytes)?;
+            Observation::Activity(Box::new(act::observed(&act)?))
+        }
         _ => return Err(Malformed),
     };
     Ok((at_ns, what))
@@ -155,6 +160,7 @@ fn decode_exec(bytes: &[u8], process: ProcessKey) -> Result<ObservedImage, Malfo
         image_deleted: u32_at(bytes, at::LINKS)? == 0,
         cgroup_path: Some(cgroup_path),
         kernel_thread: false,
+        ..ObservedImage::default()
     })
 }
 
@@ -169,7 +175,7 @@ fn whole_executable(process: ProcessKey, filename: &[u8]) -> Option<String> {
 }
 
 /// A path from its names, last to first, each ended by a zero byte.
-fn path_of_names(names: &[u8]) -> String {
+pub(crate) fn path_of_names(names: &[u8]) -> String {
     let Some(names) = names.strip_suffix(&[0]) else {
         return "/".to_owned();
     };

@@ -111,6 +111,8 @@ fn had_numbers(gap: &EventRecord) -> bool {
             GapReason::KernelRingFull
             | GapReason::NetlinkOverflow
             | GapReason::ProcessGone
+            | GapReason::QueueFull
+            | GapReason::Budget
             | GapReason::AgentDown
             | GapReason::MalformedRecord,
         )

@@ -6,26 +6,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use event_model::GapReason;
+use libbpf_rs::btf::Btf;
+use libbpf_rs::btf::types::Typedef;
 use libbpf_rs::{Iter, Link, MapCore, MapHandle, Object, ObjectBuilder, PrintLevel};
-use sensor_api::{Observation, Observed, ObservedLoss, ProcessClock, SensorError, SensorPosition};
+use sensor_api::{
+    Observation, Observed, ObservedLoss, ProcessClock, ProcessKey, SensorError, SensorPosition,
+};
 
 use super::snapshot::{self, Task};
-use super::{EbpfSensor, SENSOR, failed, now_ns};
+use super::{EbpfSensor, Missing, SENSOR, failed, now_ns};
 use crate::clock::{KernelClock, ProcClock};
+use crate::families::{self, Family};
 use crate::losses::{self, Losses};
 use crate::pins::{self, Control, Maps};
 use crate::ring::RingReader;
 use crate::{LinuxSensorOptions, chain};
-
-/// The compiled programs. BPF objects are ELF files, which libbpf wants aligned.
-#[repr(align(8))]
-struct Aligned<Bytes: ?Sized>(Bytes);
-static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(env!("RAMPART_BPF_OBJECT")));
-
-/// Tells this build's programs from another's.
-fn object_hash() -> u64 {
-    env!("RAMPART_BPF_OBJECT_HASH").parse().expect("build.rs writes a number")
-}
 
 pub(super) fn open(options: LinuxSensorOptions) -> Result<EbpfSensor, SensorError> {
     let ring_bytes = ring_size(options.ring_bytes);
@@ -36,7 +31,8 @@ pub(super) fn open(options: LinuxSensorOptions) -> Result<EbpfSensor, SensorErro
         match pins::open(dir) {
             Some(maps) => match Control::read(&maps.control) {
                 Some(control)
-                    if control.object_hash == object_hash() && maps.ring.max_entries() == ring_bytes =>
+                    if control.object_hash == families::object_hash()
+                        && maps.ring.max_entries() == ring_bytes =>
                 {
                     return resume(maps, control, dir, options.resume_after);
                 }
@@ -116,7 +112,59 @@ fn resume(
         before: Vec::new(),
         pin_dir: Some(dir.to_owned()),
         links: Vec::new(),
+        missing: missing_in(dir),
     })
+}
+
+/// Which programs an earlier run could not attach.
+fn missing_in(dir: &Path) -> Missing {
+    let all =
+        families::optional().into_iter().flat_map(|family| family.makes).flat_map(|(_, programs)| *programs);
+    let missing = all.filter(|program| !dir.join(program).exists());
+    missing.map(|program| (*program, "it could not be attached when the sensor began".to_owned())).collect()
+}
+
+/// What is attached so far, and what could not be.
+#[derive(Default)]
+struct Attached {
+    links: Vec<(String, Link)>,
+    missing: Missing,
+}
+
+impl Attached {
+    /// Loads and attaches a family that may be missing. What the kernel does not take
+    /// is noted with its reason.
+    fn add(&mut self, family: &Family, ring_bytes: u32, shared: &Object) {
+        let programs = || family.makes.iter().flat_map(|(_, programs)| *programs);
+        let object = match load(family, ring_bytes, Some(shared)) {
+            Ok(object) => object,
+            Err(error) => {
+                let reason = format!("loading the programs of {}: {}", family.name, chain(&error));
+                self.missing.extend(programs().map(|program| (*program, reason.clone())));
+                return;
+            }
+        };
+        for program in object.progs_mut().filter(|program| program.autoload()) {
+            let name = program.name().to_string_lossy().into_owned();
+            match program.attach() {
+                Ok(link) => self.links.push((name, link)),
+                Err(error) => {
+                    let known = programs().find(|program| **program == name);
+                    self.missing.extend(known.map(|program| (*program, chain(&error))));
+                }
+            }
+        }
+        let absent = programs().filter(|program| {
+            let is_it = |name: &str| name == **program;
+            !self.links.iter().any(|(name, _)| is_it(name)) && !self.missing.contains_key(*program)
+        });
+        let absent: Vec<&'static str> = absent.copied().collect();
+        self.missing.extend(
+            absent
+                .into_iter()
+                .map(|program| (program, "this kernel does not have its tracepoint".to_owned())),
+        );
+    }
 }
 
 /// Loads, attaches and pins the programs.
@@ -142,38 +190,47 @@ fn fresh(
             hint: "run a kernel from 5.8 on that is built with CONFIG_DEBUG_INFO_BTF, as all current distributions' are",
         });
     }
-    let object = load(ring_bytes).map_err(|error| unavailable("loading the BPF programs", &error))?;
+    if let Err(error) = pins::provide_tracefs() {
+        notes.push(format!("{error}: most events besides starts and ends of processes can't be seen"));
+    }
+    let process = families::process();
+    let object =
+        load(&process, ring_bytes, None).map_err(|error| unavailable("loading the BPF programs", &error))?;
     let mut maps = maps_of(&object)?;
-    let control =
-        Control { wake_on_exec: false, object_hash: object_hash(), stream: random()?, created_ns: now_ns() };
+    let control = Control {
+        wake_on_exec: false,
+        object_hash: families::object_hash(),
+        stream: random()?,
+        created_ns: now_ns(),
+        left_out: 0,
+        own: ProcessKey { pid: 0, start_ns: 0 },
+    };
     control.write(&maps.control).map_err(|error| failed("writing the control map", error))?;
 
-    let mut links = Vec::new();
+    let mut attached = Attached::default();
     let mut iterator = None;
     for program in object.progs_mut() {
         let name = program.name().to_string_lossy().into_owned();
-        let attached = program.attach();
-        if let Some(link_name) = pins::LINKS.into_iter().find(|link_name| *link_name == name) {
-            let link =
-                attached.map_err(|error| unavailable("attaching to the scheduler's tracepoints", &error))?;
-            links.push((link_name, link));
+        let link = program.attach();
+        if name == pins::ITERATOR {
+            iterator = Some(link);
         } else {
-            iterator = Some(attached);
+            let link =
+                link.map_err(|error| unavailable("attaching to the scheduler's tracepoints", &error))?;
+            attached.links.push((name, link));
         }
     }
-    if links.len() != pins::LINKS.len() {
-        return Err(failed(
-            "finding the programs in their object",
-            io::Error::from(io::ErrorKind::NotFound).into(),
-        ));
+    for family in families::optional() {
+        attached.add(&family, ring_bytes, &object);
     }
+    let Attached { mut links, missing } = attached;
     let tasks = match &iterator {
         Some(Ok(link)) => Iter::new(link).map_err(io::Error::other).and_then(snapshot::read_tasks),
         Some(Err(error)) => Err(io::Error::other(error.to_string())),
         None => Err(io::ErrorKind::NotFound.into()),
     };
     if let Some(Ok(link)) = iterator {
-        links.push((pins::ITERATOR, link));
+        links.push((pins::ITERATOR.to_owned(), link));
     }
     let tasks = tasks_or_note(tasks, &mut notes);
 
@@ -198,23 +255,47 @@ fn fresh(
         notes,
         before,
         links: if pin_dir.is_some() { Vec::new() } else { links },
+        missing,
         pin_dir,
     })
 }
 
-fn load(ring_bytes: u32) -> Result<Object, libbpf_rs::Error> {
-    let mut open = ObjectBuilder::default().name("rampart")?.open_memory(&OBJECT.0)?;
+/// The maps that every object has, and that are those of the first.
+const SHARED: [&str; 6] = ["ring", "counters", "control", "ledger", "clock", "woken"];
+
+/// Loads an object; `shared` is the first one, whose maps it is to use.
+fn load(family: &Family, ring_bytes: u32, shared: Option<&Object>) -> Result<Object, libbpf_rs::Error> {
+    let mut open =
+        ObjectBuilder::default().name(format!("rampart_{}", family.name))?.open_memory(family.object)?;
     for mut map in open.maps_mut() {
-        if map.name() == "ring" {
+        let name = map.name().to_string_lossy().into_owned();
+        if name == "ring" {
             map.set_max_entries(ring_bytes)?;
-        } else if map.name() == "clock" {
+        } else if name == "clock" {
             map.set_max_entries(most_processes())?;
+        }
+        if let Some(first) = shared.filter(|_| SHARED.contains(&name.as_str())) {
+            let found = first.maps().find(|map| map.name() == name.as_str());
+            map.reuse_fd(found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?.as_fd())?;
+        }
+    }
+    for mut program in open.progs_mut() {
+        let section = program.section().to_string_lossy().into_owned();
+        // An object whose program asks for a tracepoint that does not exist fails as a whole.
+        if let Some(tracepoint) = section.strip_prefix("tp_btf/") {
+            program.set_autoload(has_tracepoint(tracepoint));
         }
     }
     open.load()
 }
 
-fn pin(dir: &Path, maps: &mut Maps, links: &mut [(&'static str, Link)]) -> Result<(), String> {
+/// Whether this kernel describes the tracepoint in its BTF.
+fn has_tracepoint(name: &str) -> bool {
+    let Ok(btf) = Btf::from_vmlinux() else { return false };
+    btf.type_by_name::<Typedef<'_>>(&format!("btf_trace_{name}")).is_some()
+}
+
+fn pin(dir: &Path, maps: &mut Maps, links: &mut [(String, Link)]) -> Result<(), String> {
     // What stands there is of another version, or was left half done.
     pins::remove_pins(dir).map_err(|error| error.to_string())?;
     pins::create_dir(dir).map_err(|error| error.to_string())?;
@@ -271,7 +352,8 @@ struct Parts {
     notes: Vec<String>,
     before: Vec<Observed>,
     pin_dir: Option<PathBuf>,
-    links: Vec<(&'static str, Link)>,
+    links: Vec<(String, Link)>,
+    missing: Missing,
 }
 
 fn finish(mut parts: Parts) -> Result<EbpfSensor, SensorError> {
@@ -288,6 +370,10 @@ fn finish(mut parts: Parts) -> Result<EbpfSensor, SensorError> {
         Some(_) => Arc::new(KernelClock::new(copy(&parts.maps.clock)?)),
         None => Arc::new(ProcClock),
     };
+    // What this agent does itself is not told: writing it down would be the next thing to tell.
+    let pid = std::process::id();
+    parts.control.own = ProcessKey { pid, start_ns: clock.start_ns(pid).unwrap_or(0) };
+    parts.control.write(&parts.maps.control).map_err(|error| failed("writing the control map", error))?;
     // A process whose fork is still to be read comes with it.
     let to_come = snapshot::forks_to_come(&mut parts.ring);
     let mut first = parts.before;
@@ -304,6 +390,7 @@ fn finish(mut parts: Parts) -> Result<EbpfSensor, SensorError> {
         losses_checked: None,
         pin_dir: parts.pin_dir,
         links: parts.links,
+        missing: parts.missing,
     })
 }
 
@@ -348,7 +435,7 @@ mod tests {
 
     #[test]
     fn the_clock_has_room_for_every_process_and_takes_memory_only_for_live_ones() {
-        let object = match load(4_096) {
+        let object = match load(&families::process(), 4_096, None) {
             Ok(object) => object,
             Err(error) => return eprintln!("skipped: BPF programs can't be loaded here: {error}"),
         };

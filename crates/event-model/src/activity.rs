@@ -1,0 +1,104 @@
+//! What a process did, other than starting and ending, and what was found out
+//! about the host. Sensors fill in fields of the table; who did it comes from the
+//! agent's table of processes.
+
+use std::sync::Arc;
+
+use crate::body::{string, text, who};
+use crate::{EventType, Field, ParentProcess, Process, User, Value, ValueRef};
+
+/// Who did something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Who {
+    /// The process.
+    pub process: Process,
+    /// Its parent, where it is known.
+    pub parent: Option<ParentProcess>,
+    /// Whom it runs as.
+    pub user: User,
+    /// Its container.
+    pub container_id: Option<String>,
+}
+
+/// Something that was done or found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Activity {
+    /// What kind of thing.
+    pub event_type: EventType,
+    /// Who did it; `None` where nobody knows (found by comparing, read from a log).
+    pub who: Option<Arc<Who>>,
+    /// To whom it was done.
+    pub target: Option<Arc<Who>>,
+    /// The rest, in any order, each field at most once. A field here wins over the
+    /// same field of `who` and `target`.
+    pub fields: Vec<(Field, Value)>,
+}
+
+impl Activity {
+    /// The value of a field, where this event has it.
+    pub(crate) fn value(&self, field: Field) -> Option<ValueRef<'_>> {
+        if let Some((_, value)) = self.fields.iter().find(|(own, _)| *own == field) {
+            return Some(value.as_ref());
+        }
+        self.of_who(field).or_else(|| self.of_target(field))
+    }
+
+    fn of_who(&self, field: Field) -> Option<ValueRef<'_>> {
+        let one = self.who.as_deref()?;
+        match field {
+            Field::ContainerId => Some(text(one.container_id.as_deref()?)),
+            // Those stand in the start event; here they would only cost room.
+            Field::UserEffectiveId | Field::UserGroupId => None,
+            _ => who(&one.process, one.parent.as_ref(), &one.user, field),
+        }
+    }
+
+    fn of_target(&self, field: Field) -> Option<ValueRef<'_>> {
+        let one = self.target.as_deref()?;
+        Some(match field {
+            Field::TargetEntityId => string(one.process.entity_id),
+            Field::TargetPid => ValueRef::Integer(one.process.entity_id.pid().into()),
+            Field::TargetName => text(one.process.name()),
+            Field::TargetExecutable => text(&one.process.executable),
+            Field::TargetCommandLine => text(&one.process.command_line),
+            Field::TargetUserId => string(one.user.id),
+            _ => return None,
+        })
+    }
+
+    /// All fields, in no order. Much shorter than asking for every field of the table.
+    pub(crate) fn all_fields(&self) -> Vec<(Field, Value)> {
+        const WHO: [Field; 16] = [
+            Field::ProcessEntityId,
+            Field::ProcessPid,
+            Field::ProcessName,
+            Field::ProcessExecutable,
+            Field::ProcessCommandLine,
+            Field::ProcessStart,
+            Field::ParentEntityId,
+            Field::ParentPid,
+            Field::ParentName,
+            Field::ParentExecutable,
+            Field::ParentCommandLine,
+            Field::UserName,
+            Field::UserId,
+            Field::UserLoginId,
+            Field::UserLoginName,
+            Field::ContainerId,
+        ];
+        const TARGET: [Field; 6] = [
+            Field::TargetEntityId,
+            Field::TargetPid,
+            Field::TargetName,
+            Field::TargetExecutable,
+            Field::TargetCommandLine,
+            Field::TargetUserId,
+        ];
+        let mut all = Vec::with_capacity(self.fields.len() + WHO.len());
+        // Of a field that stands twice the last one stays (`EventRecord::from_fields`).
+        all.extend(WHO.iter().filter_map(|&field| Some((field, self.of_who(field)?.to_owned()))));
+        all.extend(TARGET.iter().filter_map(|&field| Some((field, self.of_target(field)?.to_owned()))));
+        all.extend(self.fields.iter().cloned());
+        all
+    }
+}
