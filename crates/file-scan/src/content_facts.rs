@@ -10,7 +10,7 @@ use crate::entropy::ByteCounts;
 use crate::file_type::{self, FileType};
 
 /// First bytes of a file that [`ContentFacts::header`] keeps.
-pub const HEADER_BYTES: usize = 32;
+pub const HEADER_BYTES: usize = 16;
 
 /// Longer content has no TLSH: its counters have 32 bits, and a digest of that much
 /// tells nothing any more.
@@ -46,6 +46,16 @@ impl ContentFacts {
         let mut builder = FactsBuilder::default();
         builder.update(bytes);
         builder.finish()
+    }
+
+    /// The entropy in thousandths of a bit per byte, 0 to 8,000, as events carry it.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a number from 0 to 8,000 by construction"
+    )]
+    pub fn entropy_milli(&self) -> u32 {
+        (self.entropy * 1_000.0).round() as u32
     }
 
     /// MD5 in lower-case hex.
@@ -214,7 +224,7 @@ mod tests {
         let facts = ContentFacts::of(&elf);
         assert_eq!(facts.size, 64);
         assert_eq!(facts.file_type.kind, FileKind::Elf);
-        assert_eq!(facts.header_hex(), format!("7f454c46020101{}", "00".repeat(25)));
+        assert_eq!(facts.header_hex(), format!("7f454c46020101{}", "00".repeat(9)));
         assert_eq!(ContentFacts::of(b"ab").header_hex(), "6162");
     }
 
