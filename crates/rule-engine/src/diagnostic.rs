@@ -99,6 +99,10 @@ codes! {
     DoubtfulYara = "doubtful-yara",
     /// A YARA string without a fixed part, for which every byte is tried.
     SlowString = "slow-string",
+    /// A line or object of an indicator list that is no indicator.
+    BadIndicator = "bad-indicator",
+    /// An indicator of a kind that can't be looked for.
+    IndicatorSkipped = "indicator-skipped",
 }
 
 impl fmt::Display for DiagnosticCode {
