@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use event_model::Severity;
@@ -11,6 +12,7 @@ use file_scan::{
     CompiledYara, ContentUnread, LastSymlink, MetaValue, ProcessMemory, ProcessUnread, RegularFile,
     ScanLimits, ScanSubject, YaraIncomplete, YaraRules, YaraSource, YaraSources,
 };
+use proptest::prelude::*;
 use rule_engine::DiagnosticCode;
 
 fn compile(text: &str) -> CompiledYara {
@@ -291,5 +293,51 @@ fn processes_that_can_not_be_read_say_why() {
         assert_eq!(ProcessMemory::open(2, 1 << 20).unwrap_err(), ProcessUnread::Gone);
     } else {
         println!("skipped: kernel threads (not root)");
+    }
+}
+
+/// Beginnings that make the modules parse what follows.
+static BEGINNINGS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let own = fs::read("/proc/self/exe").unwrap();
+    let mut pe = b"MZ".to_vec();
+    pe.resize(60, 0);
+    pe.extend(64_u32.to_le_bytes());
+    // Machine x86-64, three sections, an optional header of 240 bytes, PE32+.
+    pe.extend(b"PE\0\0\x64\x86\x03\0\0\0\0\0\0\0\0\0\0\0\0\0\xf0\0\x22\0\x0b\x02");
+    pe.resize(4_096, 0);
+    let mut dex = b"dex\n035\0".to_vec();
+    dex.resize(1_024, 0);
+    let mut macho = b"\xcf\xfa\xed\xfe\x07\0\0\x01\x03\0\0\0\x02\0\0\0\x09\0\0\0".to_vec();
+    macho.resize(2_048, 0);
+    vec![own[..own.len().min(16_384)].to_vec(), pe, dex, macho]
+});
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn forged_headers_do_not_bring_the_modules_down(
+        which in 0_usize..4,
+        patches in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..60),
+        near in proptest::collection::vec((0_usize..512, prop_oneof![Just(0_u8), Just(0xff), Just(0x7f), any::<u8>()]), 0..40),
+    ) {
+        static RULES: LazyLock<YaraRules> = LazyLock::new(|| rules(
+            "import \"pe\" import \"elf\" import \"dotnet\" import \"macho\" import \"dex\" import \"hash\" import \"math\"\n\
+             rule a { condition: pe.number_of_sections > 2 and pe.imphash() == \"x\" or pe.number_of_signatures > 9 \
+             or elf.number_of_sections > 9999 or dotnet.number_of_streams > 99 or macho.ncmds > 99999 \
+             or math.entropy(0, filesize) < 0.0 or hash.md5(filesize - 5, 99) == \"x\" or pe.rich_signature.toolid(1) > 9 }",
+        ));
+        let mut bytes = BEGINNINGS[which].clone();
+        for (at, byte) in patches {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        for (at, byte) in near {
+            bytes[at] = byte;
+        }
+        // The magic stays, or nothing is parsed.
+        bytes[..4].copy_from_slice(&BEGINNINGS[which][..4]);
+        let scan = RULES.scan_bytes(&bytes, ScanSubject::default(), &ScanLimits::default());
+        prop_assert_eq!(scan.incomplete, None);
     }
 }

@@ -334,12 +334,18 @@ impl<const ROOM: usize> Canonical<ROOM> {
 
     /// Host, port and path of a URL; `None` where there is no host.
     pub(crate) fn url(&mut self, url: &str) -> Option<&[u8]> {
-        let url = url.trim();
-        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-        let rest = rest.split('#').next().unwrap_or_default();
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        // Byte by byte: this is done for each URL that is seen.
+        let url = url.trim_ascii();
+        let scheme_end = url.bytes().position(|byte| !byte.is_ascii_alphanumeric()).unwrap_or(url.len());
+        let (scheme, rest) = match url[scheme_end..].strip_prefix("://") {
+            Some(rest) => (&url[..scheme_end], rest),
+            None => ("", url),
+        };
+        let rest = &rest[..rest.bytes().position(|byte| byte == b'#').unwrap_or(rest.len())];
+        let end = rest.bytes().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
-        let host = authority.rsplit('@').next().unwrap_or_default();
+        let user_end = authority.bytes().rposition(|byte| byte == b'@').map_or(0, |at| at + 1);
+        let host = &authority[user_end..];
         let own_port = match scheme {
             _ if scheme.eq_ignore_ascii_case("http") => ":80",
             _ if scheme.eq_ignore_ascii_case("https") => ":443",
@@ -347,7 +353,8 @@ impl<const ROOM: usize> Canonical<ROOM> {
         };
         let host = if own_port.is_empty() { host } else { host.strip_suffix(own_port).unwrap_or(host) };
         let host = host.strip_suffix('.').unwrap_or(host);
-        if host.is_empty() || host.contains(char::is_whitespace) || !host.contains(['.', ':']) {
+        let has_form = host.bytes().any(|byte| matches!(byte, b'.' | b':'));
+        if !has_form || host.bytes().any(|byte| byte.is_ascii_whitespace()) {
             return None;
         }
         self.push_lower(host)?;

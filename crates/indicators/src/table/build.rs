@@ -13,7 +13,10 @@ use xorf::BinaryFuse8;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::TableError;
-use super::format::{Attributes, Entry, Header, Kind, MAX_ENTRIES, RECORD_UNIT, digest, key, network_bytes};
+use super::format::{
+    Attributes, Entry, FilterShape, GROUPS, Header, Kind, MAX_ENTRIES, RECORD_UNIT, digest, key,
+    network_bytes,
+};
 use crate::indicator::Indicator;
 use crate::value::IndicatorValue;
 
@@ -24,12 +27,21 @@ const MAX_ATTRIBUTE_BYTES: u64 = 1 << 30;
 /// the one that counts for longer.
 type Rank = (Severity, u8, i64);
 
+/// An indicator before it is written.
+#[derive(Debug)]
+struct Gathered {
+    entry: Entry,
+    /// Which filter it goes into.
+    group: usize,
+    rank: Rank,
+}
+
 /// Gathers indicators and writes them as a table. Needs some 60 bytes of memory for each
 /// indicator, and their attributes.
 #[derive(Debug)]
 pub struct TableBuilder {
     seed: u64,
-    entries: Vec<(Entry, Rank)>,
+    entries: Vec<Gathered>,
     attributes: Vec<u8>,
     /// Places of attributes by their hash.
     places: HashMap<u128, u32>,
@@ -96,7 +108,7 @@ impl TableBuilder {
         let rank = (severity, confidence, expires.map_or(i64::MAX, Timestamp::as_second));
         let attributes = self.place(&Attributes { source, confidence, severity, description, expires })?;
         let entry = Entry { key: key(kind, bytes, self.seed), digest: digest(kind, bytes), attributes };
-        self.entries.push((entry, rank));
+        self.entries.push(Gathered { entry, group: kind.group(), rank });
         Ok(())
     }
 
@@ -125,29 +137,39 @@ impl TableBuilder {
         let failed = |source| TableError::Io { path: path.display().to_string(), source };
         let added = self.entries.len();
         // The best of a value first, and of each only the first.
-        self.entries.sort_unstable_by(|(a, a_rank), (b, b_rank)| {
-            (a.key, a.digest)
-                .cmp(&(b.key, b.digest))
-                .then(b_rank.cmp(a_rank))
-                .then(a.attributes.cmp(&b.attributes))
+        let value = |one: &Gathered| (one.entry.key, one.entry.digest);
+        self.entries.sort_unstable_by(|a, b| {
+            value(a)
+                .cmp(&value(b))
+                .then(b.rank.cmp(&a.rank))
+                .then(a.entry.attributes.cmp(&b.entry.attributes))
         });
-        self.entries
-            .dedup_by(|(later, _), (first, _)| later.key == first.key && later.digest == first.digest);
-        let mut keys: Vec<u64> = self.entries.iter().map(|(entry, _)| entry.key).collect();
-        keys.dedup();
-        let filter = BinaryFuse8::try_from(&keys).map_err(|reason| failed(io::Error::other(reason)))?;
-        drop(keys);
+        self.entries.dedup_by(|later, first| value(later) == value(first));
         let entries = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
-        let mut header = Header::new(self.seed, entries, filter.descriptor, filter.fingerprints.len());
+
+        let mut resident = Vec::new();
+        let mut shapes = [const { FilterShape::EMPTY }; GROUPS];
+        for (group, shape) in shapes.iter_mut().enumerate() {
+            let of_group = self.entries.iter().filter(|one| one.group == group);
+            let mut keys: Vec<u64> = of_group.map(|one| one.entry.key).collect();
+            keys.dedup();
+            if !keys.is_empty() {
+                let filter =
+                    BinaryFuse8::try_from(&keys).map_err(|reason| failed(io::Error::other(reason)))?;
+                let fingerprints = u32::try_from(filter.fingerprints.len()).unwrap_or(0);
+                *shape = FilterShape { descriptor: filter.descriptor, fingerprints };
+                resident.extend(&filter.fingerprints);
+            }
+        }
+        let mut header = Header::new(self.seed, entries, shapes);
         (header.v4_prefixes, header.v6_prefixes) = (self.v4_prefixes, self.v6_prefixes);
 
-        let mut resident = filter.fingerprints.into_vec();
-        let mut blocks: Vec<&[(Entry, Rank)]> = Vec::with_capacity(header.bucket_count());
+        let mut blocks: Vec<&[Gathered]> = Vec::with_capacity(header.bucket_count());
         let mut rest = self.entries.as_slice();
         let mut first = 0_u32;
         for bucket in 0..header.bucket_count() {
             resident.extend(first.to_le_bytes());
-            let count = rest.partition_point(|(entry, _)| header.bucket_of(entry.key) <= bucket);
+            let count = rest.partition_point(|one| header.bucket_of(one.entry.key) <= bucket);
             let (block, after) = rest.split_at(count);
             blocks.push(block);
             rest = after;
@@ -171,7 +193,7 @@ impl TableBuilder {
         let mut bytes = Vec::new();
         for block in blocks {
             bytes.clear();
-            block.iter().for_each(|(entry, _)| entry.write(&mut bytes));
+            block.iter().for_each(|one| one.entry.write(&mut bytes));
             bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
             put(&bytes).map_err(failed)?;
         }

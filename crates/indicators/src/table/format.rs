@@ -1,8 +1,8 @@
 //! The bytes of a table's file, all numbers little-endian.
 //!
 //! ```text
-//! header    128 bytes, the last four their CRC-32
-//! filter    fingerprints of the binary fuse filter      } kept in memory,
+//! header    256 bytes, the last four their CRC-32
+//! filters   fingerprints of a filter for each group     } kept in memory,
 //! directory u32 first entry of each bucket, and the end } one CRC-32 in the header
 //! buckets   entries sorted by key, and their CRC-32
 //! records   attributes, each with its length and CRC-32, at multiples of 8
@@ -27,11 +27,12 @@ pub(super) const ENTRY_BYTES: usize = 28;
 /// Entries of a table: the directory counts in 32 bits, and the filter is built in memory.
 pub(super) const MAX_ENTRIES: u32 = 100_000_000;
 
-/// Entries that a bucket has on average, at most.
-const BUCKET_ENTRIES: u32 = 64;
+/// Entries that a bucket has on average, at most: 450 bytes to read, for four bits of
+/// memory for each entry.
+const BUCKET_ENTRIES: u32 = 16;
 
 /// A bucket with more is damaged: keys are spread evenly.
-pub(super) const MAX_BUCKET_ENTRIES: u32 = 16 * BUCKET_ENTRIES;
+pub(super) const MAX_BUCKET_ENTRIES: u32 = 32 * BUCKET_ENTRIES;
 
 /// Records begin at multiples of this, so that 32 bits reach 32 GiB.
 pub(super) const RECORD_UNIT: u64 = 8;
@@ -48,6 +49,23 @@ pub(super) enum Kind {
     Url = 7,
     Path = 8,
 }
+
+impl Kind {
+    /// Kinds that share a filter. A smaller filter is nearer in the cache, and what no
+    /// list has costs nothing.
+    pub(super) fn group(self) -> usize {
+        match self {
+            Self::Md5 | Self::Sha1 | Self::Sha256 => 0,
+            Self::V4 | Self::V6 => 1,
+            Self::Domain => 2,
+            Self::Url => 3,
+            Self::Path => 4,
+        }
+    }
+}
+
+/// Groups of kinds.
+pub(super) const GROUPS: usize = 5;
 
 /// The key of a value: fast, seeded for each table, and not to be trusted alone.
 pub(super) fn key(kind: Kind, bytes: &[u8], seed: u64) -> u64 {
@@ -84,14 +102,44 @@ pub(super) fn checked(block: &[u8]) -> Option<&[u8]> {
     (crc32fast::hash(bytes) == u32::from_le_bytes(*crc)).then_some(bytes)
 }
 
+/// How a filter's fingerprints are arranged; without any, nothing passes it.
+#[derive(Debug, Clone)]
+pub(super) struct FilterShape {
+    pub(super) descriptor: Descriptor,
+    pub(super) fingerprints: u32,
+}
+
+impl FilterShape {
+    pub(super) const EMPTY: Self = Self {
+        descriptor: Descriptor {
+            seed: 0,
+            segment_length: 1,
+            segment_length_mask: 0,
+            segment_count_length: 0,
+        },
+        fingerprints: 0,
+    };
+
+    /// Whether a look-up can't reach beyond the fingerprints.
+    fn is_sound(&self) -> bool {
+        let Descriptor { segment_length, segment_length_mask, segment_count_length, .. } = self.descriptor;
+        // From any place of its segments, a look-up reaches into the two that follow.
+        let reach = u64::from(segment_count_length) + 2 * u64::from(segment_length);
+        segment_length.is_power_of_two()
+            && segment_length_mask == segment_length - 1
+            && segment_count_length.is_multiple_of(segment_length)
+            && self.fingerprints <= 2 * MAX_ENTRIES
+            && (self.fingerprints == 0 || segment_count_length > 0 && reach <= u64::from(self.fingerprints))
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Header {
     pub(super) seed: u64,
     pub(super) entries: u32,
     /// Buckets are two to the power of this.
     bucket_bits: u32,
-    pub(super) filter: Descriptor,
-    filter_bytes: u32,
+    pub(super) filters: [FilterShape; GROUPS],
     pub(super) resident_crc: u32,
     /// Bit n for prefixes of length n + 1.
     pub(super) v4_prefixes: u32,
@@ -99,16 +147,15 @@ pub(super) struct Header {
 }
 
 impl Header {
-    pub(super) const BYTES: usize = 128;
+    pub(super) const BYTES: usize = 256;
 
-    pub(super) fn new(seed: u64, entries: u32, filter: Descriptor, fingerprints: usize) -> Self {
+    pub(super) fn new(seed: u64, entries: u32, filters: [FilterShape; GROUPS]) -> Self {
         let buckets = entries.div_ceil(BUCKET_ENTRIES).next_power_of_two();
         Self {
             seed,
             entries,
             bucket_bits: buckets.trailing_zeros(),
-            filter,
-            filter_bytes: u32::try_from(fingerprints).unwrap_or(u32::MAX),
+            filters,
             resident_crc: 0,
             v4_prefixes: 0,
             v6_prefixes: 0,
@@ -118,17 +165,17 @@ impl Header {
     pub(super) fn to_bytes(&self) -> [u8; Self::BYTES] {
         let mut bytes = Vec::with_capacity(Self::BYTES);
         bytes.extend(MAGIC);
-        for number in
-            [VERSION, self.entries, self.bucket_bits, self.filter_bytes, self.resident_crc, self.v4_prefixes]
-        {
+        for number in [VERSION, self.entries, self.bucket_bits, self.resident_crc, self.v4_prefixes] {
             bytes.extend(number.to_le_bytes());
         }
         bytes.extend(self.seed.to_le_bytes());
         bytes.extend(self.v6_prefixes.to_le_bytes());
-        bytes.extend(self.filter.seed.to_le_bytes());
-        let Descriptor { segment_length, segment_length_mask, segment_count_length, .. } = self.filter;
-        for number in [segment_length, segment_length_mask, segment_count_length] {
-            bytes.extend(number.to_le_bytes());
+        for FilterShape { descriptor, fingerprints } in &self.filters {
+            let Descriptor { seed, segment_length, segment_length_mask, segment_count_length } = descriptor;
+            bytes.extend(seed.to_le_bytes());
+            for number in [segment_length, segment_length_mask, segment_count_length, fingerprints] {
+                bytes.extend(number.to_le_bytes());
+            }
         }
         bytes.resize(Self::BYTES - 4, 0);
         bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
@@ -149,26 +196,22 @@ impl Header {
         let header = Self {
             entries: fields.u32(),
             bucket_bits: fields.u32(),
-            filter_bytes: fields.u32(),
             resident_crc: fields.u32(),
             v4_prefixes: fields.u32(),
             seed: fields.u64(),
             v6_prefixes: u128::from_le_bytes(fields.take()),
-            filter: Descriptor {
-                seed: fields.u64(),
-                segment_length: fields.u32(),
-                segment_length_mask: fields.u32(),
-                segment_count_length: fields.u32(),
-            },
+            filters: std::array::from_fn(|_| FilterShape {
+                descriptor: Descriptor {
+                    seed: fields.u64(),
+                    segment_length: fields.u32(),
+                    segment_length_mask: fields.u32(),
+                    segment_count_length: fields.u32(),
+                },
+                fingerprints: fields.u32(),
+            }),
         };
-        let Descriptor { segment_length, segment_length_mask, segment_count_length, .. } = header.filter;
-        // The filter reaches from any place of its segments into the two that follow.
-        let reach = u64::from(segment_count_length) + 2 * u64::from(segment_length);
-        let filter_fits = segment_length.is_power_of_two()
-            && segment_length_mask == segment_length - 1
-            && segment_count_length.is_multiple_of(segment_length)
-            && (header.entries == 0 || reach <= u64::from(header.filter_bytes) && segment_count_length > 0);
-        if !filter_fits || header.bucket_bits > 31 || header.entries > MAX_ENTRIES {
+        let sound = header.filters.iter().all(FilterShape::is_sound);
+        if !sound || header.bucket_bits > 31 || header.entries > MAX_ENTRIES {
             return Err("the header");
         }
         if header.buckets_end() > file_size {
@@ -177,8 +220,8 @@ impl Header {
         Ok(header)
     }
 
-    pub(super) fn filter_bytes(&self) -> usize {
-        self.filter_bytes as usize
+    fn filter_bytes(&self) -> usize {
+        self.filters.iter().map(|filter| filter.fingerprints as usize).sum()
     }
 
     fn directory_bytes(&self) -> usize {

@@ -1,6 +1,6 @@
 //! One immutable file of indicators, and looking things up in it.
 //!
-//! Memory holds a binary fuse filter (Graf and Lemire, "Binary Fuse Filters", 2022; nine
+//! Memory holds binary fuse filters (Graf and Lemire, "Binary Fuse Filters", 2022; nine
 //! bits for each indicator, one of 256 absent values passes) and where each bucket of the
 //! file begins. What passes the filter is read from its bucket and confirmed by 128
 //! bits of SHA-256.
@@ -21,7 +21,13 @@ use xorf::{BinaryFuse8, Filter};
 pub use build::{BuiltTable, TableBuilder};
 
 use crate::value::{Canonical, IndicatorValue, MAX_VALUE_BYTES, Observable, masked};
-use format::{Attributes, ENTRY_BYTES, Header, Kind, digest, key};
+use format::{Attributes, ENTRY_BYTES, FilterShape, GROUPS, Header, Kind, digest, key};
+
+/// Room for a bucket of usual size, in bytes.
+const USUAL_BUCKET: usize = 1_024;
+
+/// Room for attributes of usual size, in bytes.
+const USUAL_RECORD: usize = 256;
 
 /// What went wrong with a table's file.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +81,8 @@ pub struct IndicatorTable {
     file: File,
     path: String,
     header: Header,
-    filter: BinaryFuse8,
+    /// One for each group of kinds; `None` where the table has nothing of it.
+    filters: [Option<BinaryFuse8>; GROUPS],
     /// First entry of each bucket, and the number of entries.
     buckets: Box<[u32]>,
 }
@@ -103,18 +110,20 @@ impl IndicatorTable {
         if crc32fast::hash(&resident) != header.resident_crc {
             return Err(damaged("the filter's checksum"));
         }
-        let directory = resident.split_off(header.filter_bytes());
+        let mut rest = resident.as_slice();
+        let filters = header.filters.clone().map(|FilterShape { descriptor, fingerprints }| {
+            let (mine, after) = rest.split_at_checked(fingerprints as usize)?;
+            rest = after;
+            (!mine.is_empty()).then(|| BinaryFuse8 { descriptor, fingerprints: mine.into() })
+        });
         let buckets: Box<[u32]> =
-            directory.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
-        drop(directory);
+            rest.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
         let ascending =
             buckets.is_sorted() && buckets.first() == Some(&0) && buckets.last() == Some(&header.entries);
         if !ascending {
             return Err(damaged("the buckets"));
         }
-        let filter =
-            BinaryFuse8 { descriptor: header.filter.clone(), fingerprints: resident.into_boxed_slice() };
-        Ok(Self { file, path: shown, header, filter, buckets })
+        Ok(Self { file, path: shown, header, filters, buckets })
     }
 
     /// Number of indicators.
@@ -129,7 +138,8 @@ impl IndicatorTable {
 
     /// Bytes of memory that the table holds.
     pub fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + self.filter.fingerprints.len() + size_of_val(&*self.buckets)
+        let fingerprints: usize = self.filters.iter().flatten().map(|filter| filter.fingerprints.len()).sum();
+        size_of::<Self>() + fingerprints + size_of_val(&*self.buckets)
     }
 
     /// The indicator that says something of what was seen, if it has not expired. Of
@@ -144,14 +154,11 @@ impl IndicatorTable {
             Observable::Sha256(hash) => self.find(Kind::Sha256, hash, now, || IndicatorValue::Sha256(*hash)),
             Observable::Ip(address) => self.lookup_ip(address.to_canonical(), now),
             Observable::Domain(name) => self.lookup_domain(name, now),
-            Observable::Url(url) => match Canonical::<MAX_VALUE_BYTES>::new().url(url) {
-                Some(url) => self.find(Kind::Url, url, now, || IndicatorValue::Url(text(url))),
-                None => Ok(None),
-            },
-            Observable::Path(path) => match Canonical::<MAX_VALUE_BYTES>::new().path(path) {
-                Some(path) => self.find(Kind::Path, path, now, || IndicatorValue::Path(text(path))),
-                None => Ok(None),
-            },
+            // Few are longer, and room costs time to clear.
+            Observable::Url(url) if url.len() < 250 => self.lookup_url::<256>(url, now),
+            Observable::Url(url) => self.lookup_url::<MAX_VALUE_BYTES>(url, now),
+            Observable::Path(path) if path.len() < 250 => self.lookup_path::<256>(path, now),
+            Observable::Path(path) => self.lookup_path::<MAX_VALUE_BYTES>(path, now),
         }
     }
 
@@ -172,6 +179,28 @@ impl IndicatorTable {
             }
         }
         Ok(None)
+    }
+
+    fn lookup_url<const ROOM: usize>(
+        &self,
+        url: &str,
+        now: Timestamp,
+    ) -> Result<Option<IndicatorMatch>, TableError> {
+        match Canonical::<ROOM>::new().url(url) {
+            Some(url) => self.find(Kind::Url, url, now, || IndicatorValue::Url(text(url))),
+            None => Ok(None),
+        }
+    }
+
+    fn lookup_path<const ROOM: usize>(
+        &self,
+        path: &str,
+        now: Timestamp,
+    ) -> Result<Option<IndicatorMatch>, TableError> {
+        match Canonical::<ROOM>::new().path(path) {
+            Some(path) => self.find(Kind::Path, path, now, || IndicatorValue::Path(text(path))),
+            None => Ok(None),
+        }
     }
 
     fn lookup_domain(&self, name: &str, now: Timestamp) -> Result<Option<IndicatorMatch>, TableError> {
@@ -195,11 +224,12 @@ impl IndicatorTable {
         now: Timestamp,
         value: impl FnOnce() -> IndicatorValue,
     ) -> Result<Option<IndicatorMatch>, TableError> {
+        let Some(filter) = &self.filters[kind.group()] else { return Ok(None) };
         let key = key(kind, bytes, self.header.seed);
-        if self.header.entries == 0 || !self.filter.contains(&key) {
+        if !filter.contains(&key) {
             return Ok(None);
         }
-        let Some(attributes) = self.confirm(key, digest(kind, bytes))? else { return Ok(None) };
+        let Some(attributes) = self.confirm(key, || digest(kind, bytes))? else { return Ok(None) };
         if attributes.expires.is_some_and(|expires| expires <= now) {
             return Ok(None);
         }
@@ -209,7 +239,7 @@ impl IndicatorTable {
 
     /// Looks into the file.
     #[cold]
-    fn confirm(&self, key: u64, digest: [u8; 16]) -> Result<Option<Attributes>, TableError> {
+    fn confirm(&self, key: u64, digest: impl FnOnce() -> [u8; 16]) -> Result<Option<Attributes>, TableError> {
         let failed = |source| TableError::Io { path: self.path.clone(), source };
         let damaged = |what| TableError::Damaged { path: self.path.clone(), what };
         let bucket = self.header.bucket_of(key);
@@ -221,20 +251,42 @@ impl IndicatorTable {
         if count > format::MAX_BUCKET_ENTRIES {
             return Err(damaged("a bucket"));
         }
-        let mut block = vec![0; count as usize * ENTRY_BYTES + 4];
+        let mut room = [0; USUAL_BUCKET];
+        let mut more = Vec::new();
+        let length = count as usize * ENTRY_BYTES + 4;
+        let block = match room.get_mut(..length) {
+            Some(block) => block,
+            None => {
+                more.resize(length, 0);
+                more.as_mut_slice()
+            }
+        };
         let offset = self.header.bucket_offset(bucket, *first);
-        read_at(&self.file, &mut block, offset).map_err(failed)?.ok_or_else(|| damaged("it is too short"))?;
-        let entries = format::checked(&block).ok_or_else(|| damaged("a bucket's checksum"))?;
+        read_at(&self.file, block, offset).map_err(failed)?.ok_or_else(|| damaged("it is too short"))?;
+        let entries = format::checked(block).ok_or_else(|| damaged("a bucket's checksum"))?;
         let (entries, _) = entries.as_chunks::<ENTRY_BYTES>();
-        let found =
-            entries.iter().map(format::Entry::parse).find(|entry| entry.key == key && entry.digest == digest);
-        let Some(entry) = found else { return Ok(None) };
+        let mut same_key =
+            entries.iter().map(format::Entry::parse).filter(|entry| entry.key == key).peekable();
+        if same_key.peek().is_none() {
+            return Ok(None);
+        }
+        let digest = digest();
+        let Some(entry) = same_key.find(|entry| entry.digest == digest) else { return Ok(None) };
+        self.attributes(entry.attributes).map(Some)
+    }
+
+    fn attributes(&self, place: u32) -> Result<Attributes, TableError> {
+        let failed = |source| TableError::Io { path: self.path.clone(), source };
+        let offset = self.header.attributes_offset(place);
+        let mut room = [0; USUAL_RECORD];
+        let read = read_some(&self.file, &mut room, offset).map_err(failed)?;
+        if let Some(attributes) = Attributes::parse(&room[..read]) {
+            return Ok(attributes);
+        }
         let mut record = vec![0; Attributes::MAX_BYTES];
-        let offset = self.header.attributes_offset(entry.attributes);
         let read = read_some(&self.file, &mut record, offset).map_err(failed)?;
-        let attributes =
-            Attributes::parse(&record[..read]).ok_or_else(|| damaged("an indicator's attributes"))?;
-        Ok(Some(attributes))
+        let damaged = TableError::Damaged { path: self.path.clone(), what: "an indicator's attributes" };
+        Attributes::parse(&record[..read]).ok_or(damaged)
     }
 }
 
