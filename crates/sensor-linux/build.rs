@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The hook families, each an object of its own; src/families.rs says what they make.
-const FAMILIES: &[&str] = &["process", "memory"];
+const FAMILIES: &[&str] = &["process", "memory", "network"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=bpf");

@@ -62,6 +62,7 @@ struct super_block {
 
 struct inode {
 	struct super_block *i_sb;
+	u16 i_mode;
 	unsigned long i_ino;
 	unsigned int i_nlink;
 	s64 i_size;
@@ -106,6 +107,55 @@ struct path {
 struct file {
 	struct path f_path;
 	struct inode *f_inode;
+	void *private_data;
+};
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
+struct in6_addr {
+	u8 bytes[16];
+};
+
+struct sock_common {
+	u16 skc_family;
+	u16 skc_num;
+	u16 skc_dport; /* network order */
+	unsigned long skc_flags;
+	u32 skc_rcv_saddr;
+	u32 skc_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
+	struct in6_addr skc_v6_daddr;
+};
+
+struct sock {
+	struct sock_common __sk_common;
+	u16 sk_protocol;
+};
+
+struct tcp_sock {
+	u64 bytes_sent;
+	u64 bytes_retrans;
+	u64 bytes_received;
+};
+
+struct socket {
+	struct sock *sk;
+};
+
+struct sk_buff {
+	unsigned int len;
+	unsigned int data_len;
+	u16 protocol; /* network order */
+	u16 network_header;
+	unsigned char *head;
+	unsigned char *data;
 };
 
 struct mm_struct {
@@ -184,6 +234,7 @@ struct task_struct {
 	struct task_struct *group_leader;
 	const struct cred *cred;
 	struct fs_struct *fs;
+	struct files_struct *files;
 	struct signal_struct *signal;
 	struct css_set *cgroups;
 	kuid_t loginuid; /* with CONFIG_AUDIT */

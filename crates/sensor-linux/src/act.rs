@@ -4,7 +4,9 @@
 //! (`struct act_record` of `bpf/record.h`); `bpf/act.h` says for each type what
 //! its numbers and texts are, and the modules here give them their fields.
 
+mod dns;
 mod memory;
+mod network;
 
 use event_model::{Field, Value};
 use sensor_api::{Actor, ObservedActivity, ProcessKey};
@@ -29,7 +31,9 @@ mod at {
 pub(crate) struct Act<'a> {
     /// Its type.
     pub(crate) kind: u16,
-    /// Who did it.
+    /// When, in nanoseconds since boot.
+    pub(crate) at_ns: u64,
+    /// Who did it; PID 0 where the kernel could not tell.
     pub(crate) process: ProcessKey,
     /// To whom.
     pub(crate) target: Option<Actor>,
@@ -45,7 +49,7 @@ impl<'a> Act<'a> {
     pub(crate) fn read(
         kind: u16,
         flags: u16,
-        process: ProcessKey,
+        (at_ns, process): (u64, ProcessKey),
         bytes: &'a [u8],
     ) -> Result<Self, Malformed> {
         let mut rest = bytes.get(at::SIZE..).ok_or(Malformed)?;
@@ -69,7 +73,7 @@ impl<'a> Act<'a> {
             _ => Some(Actor::Life(ProcessKey { pid, start_ns })),
         };
         let result = u32_at(bytes, at::RESULT)?.cast_signed();
-        Ok(Self { kind, process, target, result, numbers, texts, cut: flags })
+        Ok(Self { kind, at_ns, process, target, result, numbers, texts, cut: flags })
     }
 
     /// A text that is a path, as names from the last to the first.
@@ -107,8 +111,12 @@ impl<'a> Act<'a> {
 
 /// The activity that an act is.
 pub(crate) fn observed(act: &Act<'_>) -> Result<ObservedActivity, Malformed> {
-    let (event_type, fields) = memory::fields(act).ok_or(Malformed)?;
-    let actor = Some(Actor::Life(act.process));
+    let told = match act.kind {
+        96..128 => network::fields(act),
+        _ => memory::fields(act),
+    };
+    let (event_type, fields) = told.ok_or(Malformed)?;
+    let actor = (act.process.pid != 0).then_some(Actor::Life(act.process));
     Ok(ObservedActivity { event_type, actor, target: act.target, fields })
 }
 

@@ -39,11 +39,24 @@ pub(crate) fn process() -> Family {
 
 /// The others, in the order in which they are loaded.
 pub(crate) fn optional() -> Vec<Family> {
-    vec![Family {
-        name: "memory",
-        object: object!("memory"),
-        makes: &[(EventType::ProcessAccess, &["enter_ptrace", "exit_ptrace"])],
-    }]
+    vec![
+        Family {
+            name: "network",
+            object: object!("network"),
+            makes: &[
+                (EventType::NetworkConnect, &["enter_connect", "exit_connect", "on_packet_out"]),
+                (EventType::NetworkAccept, &["exit_accept4", "exit_accept"]),
+                (EventType::NetworkClose, &["on_tcp_state"]),
+                (EventType::NetworkListen, &["on_tcp_state", "enter_bind", "exit_bind"]),
+                (EventType::DnsQuery, &["on_packet_out", "on_packet_in", "on_tcp_query"]),
+            ],
+        },
+        Family {
+            name: "memory",
+            object: object!("memory"),
+            makes: &[(EventType::ProcessAccess, &["enter_ptrace", "exit_ptrace"])],
+        },
+    ]
 }
 
 /// Tells this build's programs from another's.
