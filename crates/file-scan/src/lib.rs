@@ -11,6 +11,8 @@
 //! Nothing here maps files into memory: a file that shrinks while it is mapped
 //! would end the process with a SIGBUS.
 
+#![deny(missing_docs)]
+
 mod content_facts;
 mod content_reading;
 mod entropy;

@@ -1,5 +1,7 @@
 //! YARA rules on bytes, files and processes.
 
+#![allow(clippy::unwrap_used, reason = "a failed expectation is the report")]
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};

@@ -9,6 +9,8 @@
 //! The file is read with pread(2), not mapped: a mapped file that shrinks ends the
 //! process, and its pages would count as memory of the agent.
 
+#![deny(missing_docs)]
+
 mod defang;
 mod indicator;
 mod read;

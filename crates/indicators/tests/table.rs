@@ -1,6 +1,6 @@
 //! Tables: what goes in comes out, damage is told, memory and files stay within bounds.
 
-#![allow(clippy::unwrap_used, reason = "in tests a failed expectation is the report")]
+#![allow(clippy::unwrap_used, reason = "a failed expectation is the report")]
 
 use std::fs;
 use std::net::IpAddr;

@@ -149,6 +149,10 @@ impl Compiling {
                 Err(refusal) => self.tell(&refusal, &places, begin),
             }
         }
+        // An error behind the last item.
+        if let Some((_, refusal)) = failing {
+            self.tell(&refusal, &places, 0);
+        }
     }
 
     fn try_add(&mut self, text: &str, namespace: &str) -> Result<AddRuleStatus, Refusal> {
