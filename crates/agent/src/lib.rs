@@ -17,7 +17,7 @@ pub mod drop_account;
 pub mod enrich;
 pub mod host;
 pub mod image;
-pub mod image_hash;
+pub mod image_facts;
 pub mod judge;
 pub mod note;
 pub mod options;

@@ -12,6 +12,7 @@ mod containers;
 mod own_events;
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -19,9 +20,9 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use event_model::{
-    Activity, AgentStop, BootId, DetectionId, EventBody, EventHeader, EventRecord, EventType, Field,
-    FileFacts, Gap, GapReason, ProcessEntityId, ProcessStart, ProcessSummary, RecordBody, ResponseReceipt,
-    StartKind, Timestamp, Value, Who,
+    Activity, AgentStop, BootId, DetectionId, EventBody, EventHeader, EventRecord, EventType, Field, Gap,
+    GapReason, ProcessEntityId, ProcessStart, ProcessSummary, RecordBody, ResponseReceipt, StartKind,
+    Timestamp, Value, Who,
 };
 use response::Target;
 use rule_engine::Phase;
@@ -35,7 +36,7 @@ use sensor_linux::ContentFeed;
 use crate::clock::{WallClock, boot_ns};
 use crate::enrich::Enricher;
 use crate::image::Images;
-use crate::image_hash::{Hashing, ImageHash, ImageHashes};
+use crate::image_facts::{ImageFacts, ImageReading, KnownImages};
 use crate::judge::{Judge, Numbered, Verdict};
 use crate::process_table::{Life, ProcessTable};
 use crate::recorder::Recorder;
@@ -153,7 +154,7 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<(), SensorError> {
         clock,
         table,
         images: Images::default(),
-        hashes: ImageHashes::default(),
+        known_images: KnownImages::default(),
         judge,
         recorder,
         rules,
@@ -225,7 +226,7 @@ struct Work {
     clock: Arc<WallClock>,
     table: ProcessTable,
     images: Images,
-    hashes: ImageHashes,
+    known_images: KnownImages,
     judge: Judge,
     recorder: Recorder,
     rules: Arc<RuleBook>,
@@ -277,11 +278,13 @@ impl Work {
             self.finishing = true;
             let mut looked = Instant::now();
             // Two starts of one new image wait for one hash.
-            let hash = self.hashes.known(&one.image).unwrap_or_else(|| {
-                let mut hashing = Hashing::begin(one.key.pid, &one.start.process.executable, &one.image)?;
+            let facts = self.known_images.get(&one.image).unwrap_or_else(|| {
+                let mut reading =
+                    ImageReading::begin(one.key.pid, &one.start.process.executable, &one.image)?;
                 loop {
-                    if let Some(hash) = hashing.step() {
-                        return hash;
+                    match reading.step() {
+                        ControlFlow::Continue(next) => reading = next,
+                        ControlFlow::Break(facts) => return facts,
                     }
                     // Where new images come faster than they can be hashed, the batch must
                     // still close: newcomers then wait in the stream.
@@ -292,18 +295,18 @@ impl Work {
                     }
                 }
             });
-            self.hashes.keep(&one.image, &hash);
-            self.finish_start(one, hash);
+            self.known_images.keep(&one.image, &facts);
+            self.finish_start(one, facts);
             self.finishing = false;
             self.flush_if_due();
         }
         result
     }
 
-    fn finish_start(&mut self, one: Unfinished, hash: ImageHash) {
+    fn finish_start(&mut self, one: Unfinished, facts: ImageFacts) {
         let Unfinished { header, mut start, key, target, mut verdicts, mut ancestry, .. } = one;
-        match hash {
-            Ok(sha256) => start.facts = Some(FileFacts { sha256, ..FileFacts::default() }),
+        match facts {
+            Ok(facts) => start.facts = Some(facts),
             Err(reason) => start.hash_skipped = Some(reason),
         }
         let body = EventBody::ProcessStart(start);
@@ -380,8 +383,8 @@ impl Work {
         match (body, image) {
             (EventBody::ProcessStart(start), Some(image)) => {
                 let one = Unfinished { header, start, key, target, verdicts, ancestry, image };
-                match self.hashes.known(&image) {
-                    Some(hash) => self.finish_start(one, hash),
+                match self.known_images.get(&image) {
+                    Some(facts) => self.finish_start(one, facts),
                     None => self.unfinished.push_back(one),
                 }
             }

@@ -119,7 +119,16 @@ fn a_process_named_like_a_trojan_is_ended_within_its_first_second_and_written_do
         .find(|record| event_type(record) == "process_start" && record["process"]["name"] == "my_trojan_x")
         .expect("the event");
     assert_eq!(start["process"]["executable"], trojan.to_str().unwrap());
-    assert_eq!(start["process"]["hash"]["sha256"].as_str().map(str::len), Some(64));
+    let facts = file_scan::ContentFacts::of(&fs::read("/bin/sleep").unwrap());
+    let hash = &start["process"]["hash"];
+    assert_eq!((&hash["md5"], &hash["sha1"]), (&facts.md5_hex().into(), &facts.sha1_hex().into()));
+    assert_eq!((&hash["sha256"], &hash["tlsh"]), (&facts.sha256_hex().into(), &facts.tlsh.clone().into()));
+    let ours = &start["rampart"]["process"];
+    assert_eq!((&ours["image_type"], &ours["image_size"]), (&"elf".into(), &facts.size.into()));
+    assert_eq!(
+        (&ours["image_header"], &ours["entropy_milli"]),
+        (&facts.header_hex().into(), &facts.entropy_milli().into())
+    );
     assert_eq!(start["process"]["parent"]["pid"], std::process::id());
     let alert = of_victim.iter().find(|record| record["event"]["kind"] == "alert").expect("the alert");
     assert_eq!((&alert["rule"]["id"], &alert["rule"]["name"]), (&"1".into(), &"可疑进程名称".into()));

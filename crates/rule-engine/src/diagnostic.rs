@@ -91,6 +91,18 @@ codes! {
     AlwaysTrue = "always-true",
     /// Nothing collects the events that the rule judges.
     NoSource = "no-source",
+    /// A file that can't be opened or read, or is no regular file.
+    Unreadable = "unreadable",
+    /// A YARA rule that can't be compiled.
+    BadYara = "bad-yara",
+    /// A YARA rule that compiles, but likely does not say what its author meant.
+    DoubtfulYara = "doubtful-yara",
+    /// A YARA string without a fixed part, for which every byte is tried.
+    SlowString = "slow-string",
+    /// A line or object of an indicator list that is no indicator.
+    BadIndicator = "bad-indicator",
+    /// An indicator of a kind that can't be looked for.
+    IndicatorSkipped = "indicator-skipped",
 }
 
 impl fmt::Display for DiagnosticCode {
@@ -121,7 +133,8 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    pub(crate) fn new(
+    /// A finding at a place.
+    pub fn new(
         severity: DiagnosticSeverity,
         code: DiagnosticCode,
         place: &Place,

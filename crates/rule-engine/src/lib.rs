@@ -31,5 +31,5 @@ pub use edit::{EditError, set_key};
 pub use rule::{ExceptionHead, MatchMode, ParsedRule, RuleHead};
 pub use rule_file::{ParseOutcome, RULE_FILE_LIMIT, parse_rules, parse_rules_bytes};
 pub use rule_set::{CompileOutcome, Phase, RuleCounters, RuleMatch, RuleSet};
-pub use source::Place;
+pub use source::{Place, Source, Span};
 pub use telemetry::{Telemetry, rules_without_source};
