@@ -87,6 +87,7 @@ impl Host {
         let options = SourceOptions {
             root: self.root.path().to_owned(),
             state_dir: Some(self.state.path().to_owned()),
+            ..SourceOptions::default()
         };
         let watching = Watching::start(&options);
         let deadline = Instant::now() + PATIENCE;
