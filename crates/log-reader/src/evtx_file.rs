@@ -35,7 +35,7 @@ pub(crate) fn read<C: LogConsumer>(
         let mut bytes = Vec::with_capacity(CHUNK_BYTES as usize);
         input.by_ref().take(CHUNK_BYTES).read_to_end(&mut bytes)?;
         // Windows makes room ahead of what it writes.
-        if bytes.iter().all(|byte| *byte == 0) {
+        if !bytes.starts_with(CHUNK_MAGIC) && bytes.iter().all(|byte| *byte == 0) {
             continue;
         }
         let available = bytes.len() as u64;

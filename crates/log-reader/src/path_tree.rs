@@ -75,6 +75,10 @@ impl<F: Copy> PathTree<F> {
         {
             return Some(guess);
         }
+        // `#text` is the element itself, as the JSON of EVTX has it.
+        if key == "#text" {
+            return Some(parent);
+        }
         let place = self.nodes.get(parent.0 as usize)?.children.get(key).copied()?;
         if let Some(node) = self.nodes.get_mut(before.0 as usize) {
             node.follower = place;
@@ -91,10 +95,6 @@ impl<F: Copy> PathTree<F> {
         kept: &KeptNames,
         consumer: &mut C,
     ) -> Place {
-        // `#text` is the element itself, as the JSON of EVTX has it.
-        if key == "#text" {
-            return parent;
-        }
         let names = match self.path(parent, key) {
             Some(path) => layout.names_of(&path),
             None => Vec::new(),

@@ -1,4 +1,5 @@
 //! A consumer that writes down what it is given.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::io::Cursor;
 use std::ops::ControlFlow;
