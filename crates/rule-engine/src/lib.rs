@@ -15,6 +15,7 @@
 mod condition;
 mod diagnostic;
 mod edit;
+mod event;
 mod expression;
 mod fold;
 mod json;
@@ -28,6 +29,7 @@ mod telemetry;
 
 pub use diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
 pub use edit::{EditError, set_key};
+pub use event::{EVENT_TEXT_LIMIT, EVENT_VALUE_LIMIT, EventBuffer, FieldId, FieldNames};
 pub use rule::{ExceptionHead, MatchMode, ParsedRule, RuleHead};
 pub use rule_file::{ParseOutcome, RULE_FILE_LIMIT, parse_rules, parse_rules_bytes};
 pub use rule_set::{CompileOutcome, Phase, RuleCounters, RuleMatch, RuleSet};
