@@ -15,8 +15,8 @@ pub const EVENT_VALUE_LIMIT: usize = 65_536;
 /// where one of its values does.
 #[derive(Debug, Default)]
 pub struct EventBuffer {
-    pub(crate) text: String,
-    pub(crate) values: Vec<StoredValue>,
+    text: String,
+    values: Vec<StoredValue>,
     /// First and last value of each field, by its id.
     chains: Vec<Chain>,
     time: Option<Timestamp>,
@@ -32,12 +32,12 @@ struct Chain {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct StoredValue {
+struct StoredValue {
     field: FieldId,
     next: u32,
     start: u32,
     end: u32,
-    pub(crate) kind: StoredKind,
+    kind: StoredKind,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -142,9 +142,14 @@ impl EventBuffer {
 
     /// The texts of a field's values, numbers as digits; a null is left out.
     pub fn texts(&self, field: FieldId) -> impl Iterator<Item = &str> {
-        self.values_of(field)
-            .filter(|(_, value)| value.kind != StoredKind::Null)
-            .map(|(_, value)| self.text_of(value))
+        let mut next = self.first_place(field);
+        std::iter::from_fn(move || {
+            let place = next?;
+            next = self.place_behind(place);
+            Some(place)
+        })
+        .filter(|place| self.kind_at(*place) != Some(StoredKind::Null))
+        .map(|place| self.text_at(place))
     }
 
     /// The first value's text.
@@ -152,19 +157,33 @@ impl EventBuffer {
         self.texts(field).next()
     }
 
-    pub(crate) fn values_of(&self, field: FieldId) -> impl Iterator<Item = (usize, &StoredValue)> {
-        let first = self.chains.get(field.index()).map_or(NONE, |chain| chain.first);
-        let mut next = first;
-        std::iter::from_fn(move || {
-            let place = next as usize;
-            let value = self.values.get(place)?;
-            next = value.next;
-            Some((place, value))
-        })
+    /// The place of a field's first value.
+    pub(crate) fn first_place(&self, field: FieldId) -> Option<usize> {
+        let first = self.chains.get(field.index())?.first;
+        (first != NONE).then_some(first as usize)
     }
 
-    pub(crate) fn text_of(&self, value: &StoredValue) -> &str {
+    /// The place of the next value of the same field.
+    pub(crate) fn place_behind(&self, place: usize) -> Option<usize> {
+        let next = self.values.get(place)?.next;
+        (next != NONE).then_some(next as usize)
+    }
+
+    pub(crate) fn kind_at(&self, place: usize) -> Option<StoredKind> {
+        self.values.get(place).map(|value| value.kind)
+    }
+
+    pub(crate) fn text_at(&self, place: usize) -> &str {
+        self.values.get(place).map_or("", |value| self.text_of(value))
+    }
+
+    fn text_of(&self, value: &StoredValue) -> &str {
         self.text.get(value.start as usize..value.end as usize).unwrap_or_default()
+    }
+
+    /// All texts, one behind the other, and the range of each value in them.
+    pub(super) fn all_texts(&self) -> (&str, impl Iterator<Item = (u32, u32)>) {
+        (&self.text, self.values.iter().map(|value| (value.start, value.end)))
     }
 
     fn push(&mut self, field: FieldId, start: usize, kind: StoredKind) {

@@ -21,8 +21,10 @@
 //! ```
 
 mod buffer;
+mod folded;
 mod names;
 
 pub use buffer::{EVENT_TEXT_LIMIT, EVENT_VALUE_LIMIT, EventBuffer};
 pub(crate) use buffer::StoredKind;
+pub(crate) use folded::FoldedTexts;
 pub use names::{FieldId, FieldNames};
