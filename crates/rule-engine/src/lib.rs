@@ -27,6 +27,7 @@ mod rule;
 mod rule_file;
 mod rule_reader;
 mod rule_set;
+mod sigma;
 mod source;
 mod telemetry;
 mod yaml;
@@ -37,7 +38,8 @@ pub use event::{EVENT_TEXT_LIMIT, EVENT_VALUE_LIMIT, EventBuffer, FieldId, Field
 pub use log_source::{LogSource, LogSources, SourceId};
 pub use matcher::Desk;
 pub use rule::{ExceptionHead, MatchMode, ParsedRule, RuleHead};
-pub use rule_file::{ParseOutcome, RULE_FILE_LIMIT, parse_rules, parse_rules_bytes};
+pub use rule_file::{ParseOutcome, RULE_FILE_LIMIT, is_sigma_file, parse_rules, parse_rules_bytes};
 pub use rule_set::{CompileOptions, CompileOutcome, Phase, RuleCounters, RuleMatch, RuleSet};
+pub use sigma::{Placeholders, SigmaOptions, parse_sigma};
 pub use source::Place;
 pub use telemetry::{Telemetry, rules_without_source};

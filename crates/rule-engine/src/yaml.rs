@@ -19,6 +19,8 @@ const DEPTH_LIMIT: usize = 64;
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
     at: At,
+    /// Where the text of a scalar begins on its line, if each of its characters is one of the source.
+    text_column: Option<u32>,
     pub(crate) value: Yaml,
 }
 
@@ -48,8 +50,8 @@ pub(crate) struct Document {
     pub(crate) root: Node,
     /// Of the values that stand twice as keys of one map, the second.
     pub(crate) duplicates: Vec<(At, String)>,
-    /// The lines of the document, from 1 to the one behind it.
-    pub(crate) lines: (u32, u32),
+    /// Its first line, from 1.
+    pub(crate) first_line: u32,
 }
 
 /// Why reading stopped; documents before it are read.
@@ -76,6 +78,35 @@ impl At {
 impl Node {
     pub(crate) fn at(&self) -> At {
         self.at
+    }
+
+    /// The place of a part of its text, given in bytes; of all of it where that can't be told.
+    pub(crate) fn part_at(&self, text: &str, part: std::ops::Range<usize>) -> At {
+        let characters = |to: usize| {
+            let count = text.get(..to).map_or(0, |before| before.chars().count());
+            u32::try_from(count).unwrap_or(u32::MAX)
+        };
+        match self.text_column {
+            Some(column) => {
+                let from = column.saturating_add(characters(part.start));
+                let end_column = column.saturating_add(characters(part.end)).max(from.saturating_add(1));
+                At { line: self.at.line, column: from, end_column }
+            }
+            None => self.at,
+        }
+    }
+
+    /// A map in which the entries of `over` replace or complete those of `self`.
+    pub(crate) fn overlaid(&self, over: &Self) -> Self {
+        let (Yaml::Map(own), Yaml::Map(others)) = (&self.value, &over.value) else { return over.clone() };
+        let mut entries = own.clone();
+        for (key, value) in others {
+            match entries.iter_mut().find(|(known, _)| known.text().is_some() && known.text() == key.text()) {
+                Some((_, known)) => *known = known.overlaid(value),
+                None => entries.push((key.clone(), value.clone())),
+            }
+        }
+        Self { at: over.at, text_column: None, value: Yaml::Map(entries) }
     }
 
     /// The text of a text, number or truth, as a rule's author would compare it.
@@ -170,8 +201,7 @@ pub(crate) fn read(text: &str) -> (Vec<Document>, Option<YamlError>) {
         if let Some(root) = root {
             reader.anchors.clear();
             let duplicates = std::mem::take(&mut reader.duplicates);
-            let end = u32::try_from(span.end.line()).unwrap_or(u32::MAX).saturating_add(1);
-            documents.push(Document { root, duplicates, lines: (first_line, end) });
+            documents.push(Document { root, duplicates, first_line });
         }
     }
     (documents, None)
@@ -211,9 +241,19 @@ impl Reader {
                     Some((entries, _)) => Yaml::Map(self.merged(entries)),
                     None => Yaml::List(open.items),
                 };
-                (Node { at: open.at, value }, open.anchor)
+                (Node { at: open.at, text_column: None, value }, open.anchor)
             }
-            Event::Scalar(text, style, anchor, _) => (Node { at, value: scalar(&text, style) }, anchor),
+            Event::Scalar(text, style, anchor, _) => {
+                let width = u32::try_from(text.chars().count()).unwrap_or(u32::MAX);
+                let (quotes, begins) = match style {
+                    ScalarStyle::Plain => (0, at.column),
+                    _ => (2, at.column.saturating_add(1)),
+                };
+                // A scalar with escapes or on several lines is not as wide as its text.
+                let is_as_written = at.end_column - at.column == width.saturating_add(quotes);
+                let text_column = is_as_written.then_some(begins);
+                (Node { at, text_column, value: scalar(&text, style) }, anchor)
+            }
             Event::Alias(anchor) => {
                 let Some(known) = self.anchors.get(&anchor) else {
                     let reason = "an alias stands inside the value that it is an alias of".to_owned();
@@ -222,7 +262,7 @@ impl Reader {
                 // Counted before it is copied.
                 self.nodes += known.count();
                 self.check_size(at)?;
-                (Node { at, value: known.value.clone() }, 0)
+                (Node { at, text_column: None, value: known.value.clone() }, 0)
             }
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd => {
                 return Ok(None);

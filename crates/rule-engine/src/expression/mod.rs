@@ -193,6 +193,15 @@ impl Expression {
         }
     }
 
+    /// How many tests it has.
+    pub(crate) fn count(&self) -> usize {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().map(Self::count).sum(),
+            Self::Not(inner) => inner.count(),
+            Self::Test(_) => 1,
+        }
+    }
+
     /// Puts the cheap parts first: tests have no effects.
     pub(crate) fn sort_by_cost(&mut self) {
         match self {
