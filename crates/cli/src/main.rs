@@ -6,6 +6,7 @@
 
 mod api_token;
 mod arguments;
+mod replay;
 mod rules;
 mod state;
 mod token;
@@ -42,6 +43,12 @@ const COMMANDS: &[Command] = &[
         arguments: "PATH… [--json-errors]",
         summary: "check rule files, or every *.json in folders",
         run: rules::check,
+    },
+    Command {
+        words: &["replay"],
+        arguments: "--rules PATH… [--mapping FILE…] [--stats] [--json-errors] [--threads N] INPUT…",
+        summary: "judge recorded logs (EVTX, event XML, NDJSON, JSON, auditd) with rules; one NDJSON line for each detection",
+        run: replay::run,
     },
     Command {
         words: &["token", "create"],

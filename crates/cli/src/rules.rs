@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use event_model::EventType;
 use rule_engine::{
-    Diagnostic, ParsedRule, RULE_FILE_LIMIT, RuleSet, parse_rules_bytes, rules_without_source,
+    Diagnostic, ParseOutcome, ParsedRule, RULE_FILE_LIMIT, RuleSet, parse_rules_bytes, rules_without_source,
 };
 
 use crate::arguments::{Usage, parser};
@@ -70,7 +70,7 @@ fn check_options(arguments: Vec<OsString>) -> anyhow::Result<CheckOptions> {
 }
 
 /// A file that was named is taken as it is; in folders, every `*.json` that is no rule test.
-fn collect_files(path: &Path, files: &mut BTreeSet<PathBuf>) -> anyhow::Result<()> {
+pub(crate) fn collect_files(path: &Path, files: &mut BTreeSet<PathBuf>) -> anyhow::Result<()> {
     let metadata = fs::metadata(path).map_err(|error| {
         Usage::new(format!("`{}` can't be read: {error}", path.display()), "check the path")
     })?;
@@ -104,6 +104,18 @@ fn is_rule_file(path: &Path) -> bool {
     name.ends_with(".json") && !name.ends_with(".test.json")
 }
 
+/// What a file's text became, and the text itself for showing where something is wrong.
+pub(crate) fn read_rules(path: &Path) -> anyhow::Result<(ParseOutcome, String)> {
+    let mut bytes = Vec::new();
+    // One byte more than the engine takes is enough for it to refuse the rest.
+    let limit = u64::try_from(RULE_FILE_LIMIT).unwrap_or(u64::MAX).saturating_add(1);
+    fs::File::open(path)
+        .and_then(|file| file.take(limit).read_to_end(&mut bytes))
+        .with_context(|| format!("reading `{}`", path.display()))?;
+    let outcome = parse_rules_bytes(&path.to_string_lossy(), &bytes);
+    Ok((outcome, String::from_utf8_lossy(&bytes).into_owned()))
+}
+
 #[derive(Default)]
 struct Report {
     json: bool,
@@ -116,14 +128,7 @@ struct Report {
 impl Report {
     /// The rules of a file that load.
     fn file(&mut self, path: &Path) -> anyhow::Result<Vec<ParsedRule>> {
-        let mut bytes = Vec::new();
-        // One byte more than the engine takes is enough for it to refuse the rest.
-        let limit = u64::try_from(RULE_FILE_LIMIT).unwrap_or(u64::MAX).saturating_add(1);
-        fs::File::open(path)
-            .and_then(|file| file.take(limit).read_to_end(&mut bytes))
-            .with_context(|| format!("reading `{}`", path.display()))?;
-        let outcome = parse_rules_bytes(&path.to_string_lossy(), &bytes);
-        let text = String::from_utf8_lossy(&bytes);
+        let (outcome, text) = read_rules(path)?;
         for diagnostic in &outcome.diagnostics {
             self.show(diagnostic, &text)?;
         }

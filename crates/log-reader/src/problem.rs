@@ -24,6 +24,8 @@ pub struct Problem {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemKind {
+    /// The file can't be opened or read.
+    Unreadable,
     /// The file has no bytes.
     Empty,
     /// The content is no log that this version reads.

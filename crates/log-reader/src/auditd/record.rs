@@ -173,7 +173,10 @@ fn is_untrusted(kind: &str, name: &str) -> bool {
 fn decode_hex(bytes: &[u8], text: &mut String) -> bool {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     // The kernel writes capitals only.
-    if bytes.is_empty() || bytes.len() % 2 != 0 || bytes.iter().any(|byte| byte.is_ascii_lowercase()) {
+    if bytes.is_empty()
+        || !bytes.len().is_multiple_of(2)
+        || bytes.iter().any(|byte| byte.is_ascii_lowercase())
+    {
         return false;
     }
     let decoded: Option<Vec<u8>> =
