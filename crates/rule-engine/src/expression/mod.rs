@@ -12,7 +12,7 @@ mod value;
 use event_model::{Field, Timestamp};
 
 pub(crate) use glob::{Element, Glob};
-pub(crate) use text::{TextPart, TextTest};
+pub(crate) use text::{Pattern, TextPart, TextTest};
 pub(crate) use value::{AddressRange, TimeUnit};
 
 use crate::event::{EventBuffer, FieldId, FoldedTexts, StoredKind};
