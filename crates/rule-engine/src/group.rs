@@ -61,7 +61,7 @@ impl Group {
             Phase::All => [without_hash, with_hash],
         };
         for (id, asked) in asks.into_iter().flatten() {
-            if buffer.first_place(*id).is_some() {
+            if buffer.has(*id) {
                 continue;
             }
             match asked {

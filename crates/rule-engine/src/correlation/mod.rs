@@ -291,12 +291,12 @@ impl View<'_> {
     /// The first value of a slot that is not null, folded.
     fn first_text(&self, slot: Slot) -> Option<String> {
         let field = self.fields.get(usize::from(slot.0))?;
-        let mut next = self.event.first_place(*field);
+        let mut next = self.prepared.first_place(*field);
         while let Some(place) = next {
             if self.event.kind_at(place) != Some(StoredKind::Null) {
-                return Some(self.folded.text(place).to_owned());
+                return Some(self.prepared.text(place).to_owned());
             }
-            next = self.event.place_behind(place);
+            next = self.prepared.place_behind(place);
         }
         None
     }
