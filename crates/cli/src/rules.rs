@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use event_model::EventType;
 use rule_engine::{
-    Diagnostic, ParseOutcome, ParsedRule, RULE_FILE_LIMIT, RuleSet, parse_rules_bytes, rules_without_source,
+    Diagnostic, ParseOutcome, ParsedRule, RULE_FILE_LIMIT, RuleSet, is_sigma_file, parse_rules_bytes,
+    rules_without_source,
 };
 
 use crate::arguments::{Usage, parser};
@@ -34,7 +35,7 @@ pub(crate) fn check(arguments: Vec<OsString>) -> anyhow::Result<Outcome> {
         collect_files(path, &mut files)?;
     }
     if files.is_empty() {
-        return Err(Usage::new("no rule files found", "rule files end in `.json`").into());
+        return Err(Usage::new("no rule files found", "rule files end in `.json`, `.yml` or `.yaml`").into());
     }
     let mut report = Report { json: options.json_errors, ..Report::default() };
     let mut rules: Vec<ParsedRule> = Vec::new();
@@ -69,7 +70,8 @@ fn check_options(arguments: Vec<OsString>) -> anyhow::Result<CheckOptions> {
     Ok(options)
 }
 
-/// A file that was named is taken as it is; in folders, every `*.json` that is no rule test.
+/// A file that was named is taken as it is; in folders, every `*.json` that is no rule test, and Sigma's
+/// `*.yml` and `*.yaml`.
 pub(crate) fn collect_files(path: &Path, files: &mut BTreeSet<PathBuf>) -> anyhow::Result<()> {
     let metadata = fs::metadata(path).map_err(|error| {
         Usage::new(format!("`{}` can't be read: {error}", path.display()), "check the path")
@@ -101,7 +103,7 @@ fn collect_folder(folder: &Path, depth_left: usize, files: &mut BTreeSet<PathBuf
 
 fn is_rule_file(path: &Path) -> bool {
     let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
-    name.ends_with(".json") && !name.ends_with(".test.json")
+    is_sigma_file(&name) || (name.ends_with(".json") && !name.ends_with(".test.json"))
 }
 
 /// What a file's text became, and the text itself for showing where something is wrong.
@@ -139,9 +141,12 @@ impl Report {
     /// What only shows in all files together.
     fn whole_set(&mut self, rules: Vec<ParsedRule>) -> anyhow::Result<()> {
         let compiled = RuleSet::compile(rules);
-        self.refused += compiled.diagnostics.len();
-        self.loaded = compiled.rules.len();
-        let starved = rules_without_source(compiled.rules.rules(), COLLECTED);
+        self.refused += compiled.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
+        self.loaded = compiled.rules.len() + compiled.rules.filters();
+        // Collections of Sigma rules are for every system there is; which of them can fire where is
+        // a question to a host, not to the file.
+        let native = compiled.rules.rules().filter(|rule| rule.log_source().is_none());
+        let starved = rules_without_source(native, COLLECTED);
         for diagnostic in compiled.diagnostics.iter().chain(&starved) {
             let text = fs::read_to_string(&diagnostic.file).unwrap_or_default();
             self.show(diagnostic, &text)?;

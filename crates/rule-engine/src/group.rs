@@ -9,7 +9,7 @@ use crate::event::{EventBuffer, FieldId, FieldNames};
 use crate::expression::FieldRef;
 use crate::log_source::{LogSources, SourceEntry, SourceId};
 use crate::matcher::RuleIndex;
-use crate::rule::ParsedRule;
+use crate::rule::{ParsedRule, Role};
 use crate::rule_set::Phase;
 use crate::telemetry::Telemetry;
 
@@ -61,7 +61,7 @@ impl Group {
             Phase::All => [without_hash, with_hash],
         };
         for (id, asked) in asks.into_iter().flatten() {
-            if buffer.first_place(*id).is_some() {
+            if buffer.has(*id) {
                 continue;
             }
             match asked {
@@ -236,7 +236,7 @@ fn build<'r>(
 ) -> Group {
     let (mut without_hash, mut with_hash) = (Vec::new(), Vec::new());
     for (place, rule) in rules.enumerate() {
-        if !rule.head.is_active() || !is_asked(rule) {
+        if !matches!(rule.role, Role::Events) || !rule.head.is_active() || !is_asked(rule) {
             continue;
         }
         // Every name was given an id before.

@@ -13,6 +13,7 @@
 #![deny(missing_docs)]
 
 mod condition;
+mod correlation;
 mod diagnostic;
 mod edit;
 mod event;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use event_model::{ActionKind, Field, ResponseMode, RuleId, RuleReference, RuleScope, Severity, Timestamp};
 
+use crate::correlation::Correlation;
 use crate::expression::{Expression, FieldRef, View};
 use crate::log_source::LogSource;
 use crate::source::Place;
@@ -103,6 +104,9 @@ pub struct ParsedRule {
     pub(crate) telemetry: Telemetry,
     /// For Sigma rules.
     pub(crate) log_source: Option<LogSource>,
+    /// By which correlations may refer to it.
+    pub(crate) name: Option<String>,
+    pub(crate) role: Role,
     pub(crate) needs_hash: bool,
     /// The fields that its tests name by slot.
     pub(crate) fields: Vec<FieldRef>,
@@ -110,6 +114,25 @@ pub struct ParsedRule {
     /// What must hold besides the conditions: Sigma filters.
     pub(crate) filters: Vec<Expression>,
     pub(crate) exceptions: Vec<Exception>,
+}
+
+/// What a rule does.
+#[derive(Debug, Clone)]
+pub(crate) enum Role {
+    /// It judges events.
+    Events,
+    /// It judges matches of other rules.
+    Correlation(Arc<Correlation>),
+    /// Its conditions are added to those of other rules.
+    Filter(FilterTargets),
+}
+
+/// Which rules a filter is for, of those whose log source is within its own.
+#[derive(Debug, Clone)]
+pub(crate) enum FilterTargets {
+    Any,
+    /// Those with these ids or names.
+    Rules(Vec<String>),
 }
 
 impl ParsedRule {
@@ -131,6 +154,16 @@ impl ParsedRule {
     /// The events that it judges.
     pub fn telemetry(&self) -> Telemetry {
         self.telemetry
+    }
+
+    /// True for a Sigma filter: it matches nothing itself, it is added to other rules.
+    pub fn is_filter(&self) -> bool {
+        matches!(self.role, Role::Filter(_))
+    }
+
+    /// True for a Sigma correlation: it judges matches of other rules.
+    pub fn is_correlation(&self) -> bool {
+        matches!(self.role, Role::Correlation(_))
     }
 
     /// The log source of a Sigma rule; `None` for a native one.

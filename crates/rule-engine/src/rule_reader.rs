@@ -11,7 +11,7 @@ use crate::diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
 use crate::expression::{Expression, FieldRef};
 use crate::json::{Json, Member, Node, Text};
 use crate::nearest::{listed, nearest};
-use crate::rule::{Exception, ExceptionHead, MatchMode, ParsedRule, RuleHead, is_hash_field};
+use crate::rule::{Exception, ExceptionHead, MatchMode, ParsedRule, Role, RuleHead, is_hash_field};
 use crate::source::{Source, Span};
 use crate::telemetry::Telemetry;
 
@@ -173,6 +173,8 @@ impl<'s> Reader<'s> {
             place: self.source.place(id_span),
             telemetry,
             log_source: None,
+            name: None,
+            role: Role::Events,
             fields: std::mem::take(&mut self.slots),
             filters: Vec::new(),
             needs_hash: fields.iter().any(|placed| is_hash_field(placed.field)),

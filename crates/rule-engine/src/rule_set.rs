@@ -8,11 +8,13 @@ use std::time::Duration;
 use event_model::{ActionKind, EventType, FieldSource, ResponseMode, RuleId};
 
 use crate::diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
+use crate::correlation::Correlations;
 use crate::event::{EventBuffer, FieldId, FieldNames};
+use crate::expression::{Expression, Slot, View};
 use crate::group::{Group, Groups};
 use crate::log_source::{LogSource, LogSources, Router, SourceId};
 use crate::matcher::{Desk, RuleIndex};
-use crate::rule::{ParsedRule, RuleHead};
+use crate::rule::{FilterTargets, ParsedRule, Role, RuleHead};
 
 /// Which rules to judge. Hashing an image takes longer than judging it, so that
 /// rules which don't need the hash are judged first and can act at once.
@@ -54,6 +56,9 @@ pub struct RuleSet {
     log_sources: LogSources,
     router: Option<Router>,
     groups: Groups,
+    filters: usize,
+    has_correlations: bool,
+    correlations: Mutex<Correlations>,
     /// Memory of judging live events, used again.
     spare: Mutex<Vec<(EventBuffer, Desk)>>,
 }
@@ -105,7 +110,13 @@ impl RuleSet {
         options: CompileOptions,
     ) -> CompileOutcome {
         let CompileOptions { log_sources, live_product } = options;
-        let (rules, diagnostics) = without_duplicate_ids(rules);
+        let (rules, mut diagnostics) = without_duplicate_ids(rules);
+        let (filters, mut rules): (Vec<_>, Vec<_>) = rules.into_iter().partition(ParsedRule::is_filter);
+        for filter in &filters {
+            diagnostics.extend(add_filter(filter, &mut rules));
+        }
+        let (correlations, refused) = Correlations::new(&mut rules);
+        diagnostics.extend(refused);
         let mut names = FieldNames::default();
         let router = Router::new(&log_sources, &mut names);
         Groups::intern_names(&rules, &log_sources, &mut names);
@@ -123,6 +134,9 @@ impl RuleSet {
             log_sources,
             router: Some(router),
             groups,
+            filters: filters.len(),
+            has_correlations: !correlations.is_empty(),
+            correlations: Mutex::new(correlations),
             spare: Mutex::default(),
         };
         CompileOutcome { rules: set, diagnostics }
@@ -220,13 +234,37 @@ impl RuleSet {
                 }
                 if holds {
                     loaded.matches.fetch_add(1, Ordering::Relaxed);
-                    matches.push(RuleMatch {
-                        rule: &loaded.rule.head,
-                        matched: loaded.rule.matched_conditions(view),
-                    });
+                    self.matched(place, view, matches);
                 }
             });
         }
+    }
+
+    /// Puts in what a rule's match is: itself, and correlations that it completes.
+    fn matched<'a>(&'a self, place: usize, view: View<'_>, matches: &mut Vec<RuleMatch<'a>>) {
+        let own = |place: usize| self.rules.get(place).map(|loaded| &loaded.rule);
+        let mut fired = Vec::new();
+        let mut is_silent = false;
+        if self.has_correlations {
+            let mut correlations = self.correlations.lock().unwrap_or_else(PoisonError::into_inner);
+            if correlations.has_part(place) {
+                is_silent = correlations.is_silent(place);
+                fired = correlations.take(place, view);
+                fired.retain(|place| !correlations.is_silent(*place));
+            }
+        }
+        if !is_silent && let Some(rule) = own(place) {
+            matches.push(RuleMatch { rule: &rule.head, matched: rule.matched_conditions(view) });
+        }
+        for rule in fired.into_iter().filter_map(own).filter(|rule| rule.head.is_active()) {
+            let matched = rule.head.conditions.iter().map(String::as_str).collect();
+            matches.push(RuleMatch { rule: &rule.head, matched });
+        }
+    }
+
+    /// How many Sigma filters were added to rules; they are not among [`Self::rules`].
+    pub fn filters(&self) -> usize {
+        self.filters
     }
 
     /// Every rule that loaded, also those that are switched off.
@@ -275,6 +313,35 @@ impl RuleSet {
             cost: Duration::from_nanos(loaded.cost_ns.load(Ordering::Relaxed)),
         })
     }
+}
+
+/// Adds a filter's conditions to each rule that it is for; a warning where there is none.
+fn add_filter(filter: &ParsedRule, rules: &mut [ParsedRule]) -> Option<Diagnostic> {
+    let (Role::Filter(targets), Some(log_source)) = (&filter.role, &filter.log_source) else { return None };
+    let is_for = |rule: &ParsedRule| match targets {
+        FilterTargets::Any => true,
+        FilterTargets::Rules(names) => {
+            let is_named = |name: &String| rule.head.id.as_str() == name || rule.name.as_ref() == Some(name);
+            names.iter().any(is_named)
+        }
+    };
+    let mut has_any = false;
+    for rule in rules {
+        let Some(own) = &rule.log_source else { continue };
+        if !log_source.contains(own) || !is_for(rule) {
+            continue;
+        }
+        has_any = true;
+        let slots: Vec<Slot> = filter.fields.iter().map(|field| field.clone().slot_in(&mut rule.fields)).collect();
+        let mut condition = Expression::any(filter.conditions.clone());
+        condition.move_slots(&mut |slot| slots.get(usize::from(slot.0)).copied().unwrap_or(slot));
+        rule.filters.push(condition);
+        rule.needs_hash |= filter.needs_hash;
+    }
+    let reason = format!("filter `{}` is for no rule that is loaded", filter.head.name);
+    let hint = Some("its `rules` name ids, and its logsource is to be as wide as theirs or wider".to_owned());
+    let (severity, code) = (DiagnosticSeverity::Warning, DiagnosticCode::BadReference);
+    (!has_any).then(|| Diagnostic::new(severity, code, &filter.place, reason, hint))
 }
 
 /// Leaves out each rule whose id an earlier one has.

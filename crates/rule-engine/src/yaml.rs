@@ -175,7 +175,9 @@ impl Node {
 
 /// Reads the documents of a text.
 pub(crate) fn read(text: &str) -> (Vec<Document>, Option<YamlError>) {
-    let mut reader = Reader { anchors: HashMap::new(), nodes: 0, open: Vec::new(), duplicates: Vec::new() };
+    let lines = Lines(text.split('\n').collect());
+    let mut reader =
+        Reader { lines, anchors: HashMap::new(), nodes: 0, open: Vec::new(), duplicates: Vec::new() };
     let mut documents = Vec::new();
     let mut first_line = 1;
     for event in Parser::new_from_str(text) {
@@ -207,11 +209,26 @@ pub(crate) fn read(text: &str) -> (Vec<Document>, Option<YamlError>) {
     (documents, None)
 }
 
-struct Reader {
+struct Reader<'t> {
+    lines: Lines<'t>,
     anchors: HashMap<usize, Node>,
     nodes: usize,
     open: Vec<Open>,
     duplicates: Vec<(At, String)>,
+}
+
+/// The lines of the text.
+struct Lines<'t>(Vec<&'t str>);
+
+impl Lines<'_> {
+    /// Whether a text stands at a place as it is, between quotes of this kind.
+    fn has(&self, at: At, quote: &str, text: &str) -> bool {
+        let line = self.0.get((at.line as usize).saturating_sub(1)).copied().unwrap_or_default();
+        let column = (at.column as usize).saturating_sub(1);
+        let start = if line.is_ascii() { Some(column) } else { line.char_indices().nth(column).map(|(at, _)| at) };
+        let rest = start.and_then(|start| line.get(start..)).and_then(|rest| rest.strip_prefix(quote));
+        rest.and_then(|rest| rest.strip_prefix(text)).is_some_and(|rest| rest.starts_with(quote))
+    }
 }
 
 /// A list or map that has not ended.
@@ -223,7 +240,7 @@ struct Open {
     map: Option<(Vec<(Node, Node)>, Option<Node>)>,
 }
 
-impl Reader {
+impl Reader<'_> {
     /// Takes an event; the root of a document when it is complete.
     fn event(&mut self, event: Event<'_>, at: At) -> Result<Option<Node>, YamlError> {
         let (node, anchor) = match event {
@@ -244,14 +261,17 @@ impl Reader {
                 (Node { at: open.at, text_column: None, value }, open.anchor)
             }
             Event::Scalar(text, style, anchor, _) => {
-                let width = u32::try_from(text.chars().count()).unwrap_or(u32::MAX);
-                let (quotes, begins) = match style {
-                    ScalarStyle::Plain => (0, at.column),
-                    _ => (2, at.column.saturating_add(1)),
+                let quote = match style {
+                    ScalarStyle::SingleQuoted => "'",
+                    ScalarStyle::DoubleQuoted => "\"",
+                    _ => "",
                 };
+                let width = u32::try_from(text.chars().count()).unwrap_or(u32::MAX);
                 // A scalar with escapes or on several lines is not as wide as its text.
-                let is_as_written = at.end_column - at.column == width.saturating_add(quotes);
-                let text_column = is_as_written.then_some(begins);
+                let is_as_written = self.lines.has(at, quote, &text);
+                let text_column = is_as_written.then_some(at.column + u32::from(!quote.is_empty()));
+                let end_column = text_column.map(|column| column.saturating_add(width) + u32::from(!quote.is_empty()));
+                let at = At { end_column: end_column.unwrap_or(at.end_column), ..at };
                 (Node { at, text_column, value: scalar(&text, style) }, anchor)
             }
             Event::Alias(anchor) => {

@@ -36,10 +36,10 @@ pub(super) fn load(
     }
     let options = CompileOptions { log_sources, ..CompileOptions::default() };
     let compiled = RuleSet::compile_with(rules, options);
-    for diagnostic in &compiled.diagnostics {
+    for diagnostic in compiled.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()) {
         show(diagnostic, "", json_errors)?;
+        refused += 1;
     }
-    refused += compiled.diagnostics.len();
     if compiled.rules.is_empty() {
         let hint =
             "rule files end in `.json`, `.yml` or `.yaml`; `edr rules check` says what is wrong with them";

@@ -5,7 +5,7 @@ use event_model::{Field, RuleScope, Timestamp, ValueKind, resolve_field, spellin
 use super::syntax::{Comparison, Literal, Operator, Tree};
 use super::{BoundCondition, FieldUse, Finding, regex_guard};
 use crate::diagnostic::DiagnosticCode;
-use crate::expression::{Check, Expression, FieldRef, Order, Slot, Test, TextPart, TextTest};
+use crate::expression::{Check, Expression, FieldRef, Order, Pattern, Slot, Test, TextPart, TextTest};
 use crate::fold::fold;
 use crate::nearest::nearest;
 
@@ -113,7 +113,7 @@ impl Binder<'_> {
                 if regex_guard::matches_everything(&regex) {
                     self.always_true(comparison, "the regular expression finds something in every text");
                 }
-                (text(TextPart::Matches(regex)), false)
+                (text(TextPart::Matches(Pattern { regex, shortest: 0 })), false)
             }
             Operator::Greater | Operator::Less | Operator::GreaterOrEqual | Operator::LessOrEqual => {
                 let hint = "texts have no order here; use `=`, `in` or `matches`";

@@ -11,30 +11,19 @@ pub const EVENT_TEXT_LIMIT: usize = 32 * 1024 * 1024;
 /// Values of one event. What is beyond is left out.
 pub const EVENT_VALUE_LIMIT: usize = 65_536;
 
-/// An event: values by field, several where the field is a list. A list matches
+/// An event: values with their fields, several where the field is a list. A list matches
 /// where one of its values does.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct EventBuffer {
     text: String,
     values: Vec<StoredValue>,
-    /// First and last value of each field, by its id.
-    chains: Vec<Chain>,
     time: Option<Timestamp>,
     is_cut: bool,
-}
-
-const NONE: u32 = u32::MAX;
-
-#[derive(Debug, Clone, Copy)]
-struct Chain {
-    first: u32,
-    last: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct StoredValue {
     field: FieldId,
-    next: u32,
     start: u32,
     end: u32,
     kind: StoredKind,
@@ -58,11 +47,6 @@ impl EventBuffer {
 
     /// Empties it and keeps its memory.
     pub fn clear(&mut self) {
-        for value in &self.values {
-            if let Some(chain) = self.chains.get_mut(value.field.index()) {
-                *chain = Chain { first: NONE, last: NONE };
-            }
-        }
         self.values.clear();
         self.text.clear();
         self.time = None;
@@ -142,14 +126,8 @@ impl EventBuffer {
 
     /// The texts of a field's values, numbers as digits; a null is left out.
     pub fn texts(&self, field: FieldId) -> impl Iterator<Item = &str> {
-        let mut next = self.first_place(field);
-        std::iter::from_fn(move || {
-            let place = next?;
-            next = self.place_behind(place);
-            Some(place)
-        })
-        .filter(|place| self.kind_at(*place) != Some(StoredKind::Null))
-        .map(|place| self.text_at(place))
+        let own = self.values.iter().filter(move |value| value.field == field && value.kind != StoredKind::Null);
+        own.map(|value| self.text_of(value))
     }
 
     /// The first value's text.
@@ -157,16 +135,19 @@ impl EventBuffer {
         self.texts(field).next()
     }
 
-    /// The place of a field's first value.
-    pub(crate) fn first_place(&self, field: FieldId) -> Option<usize> {
-        let first = self.chains.get(field.index())?.first;
-        (first != NONE).then_some(first as usize)
+    /// Whether the field is there, be it null.
+    pub fn has(&self, field: FieldId) -> bool {
+        self.values.iter().any(|value| value.field == field)
     }
 
-    /// The place of the next value of the same field.
-    pub(crate) fn place_behind(&self, place: usize) -> Option<usize> {
-        let next = self.values.get(place)?.next;
-        (next != NONE).then_some(next as usize)
+    /// How many values there are.
+    pub(super) fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// The field of each value.
+    pub(super) fn fields(&self) -> impl DoubleEndedIterator<Item = FieldId> + ExactSizeIterator {
+        self.values.iter().map(|value| value.field)
     }
 
     pub(crate) fn kind_at(&self, place: usize) -> Option<StoredKind> {
@@ -193,23 +174,9 @@ impl EventBuffer {
             return;
         }
         // Both limits are far below what these numbers hold.
-        let number = |count: usize| u32::try_from(count).unwrap_or(NONE);
-        let place = number(self.values.len());
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let (start, end) = (number(start), number(self.text.len()));
-        self.values.push(StoredValue { field, next: NONE, start, end, kind });
-        if field == FieldId::UNNAMED {
-            return;
-        }
-        if self.chains.len() <= field.index() {
-            self.chains.resize(field.index() + 1, Chain { first: NONE, last: NONE });
-        }
-        let chain = &mut self.chains[field.index()];
-        if let Some(last) = self.values.get_mut(chain.last as usize) {
-            last.next = place;
-        } else {
-            chain.first = place;
-        }
-        chain.last = place;
+        self.values.push(StoredValue { field, start, end, kind });
     }
 }
 

@@ -21,10 +21,10 @@
 //! ```
 
 mod buffer;
-mod folded;
 mod names;
+mod prepared;
 
 pub use buffer::{EVENT_TEXT_LIMIT, EVENT_VALUE_LIMIT, EventBuffer};
 pub(crate) use buffer::StoredKind;
-pub(crate) use folded::FoldedTexts;
 pub use names::{FieldId, FieldNames};
+pub(crate) use prepared::Prepared;

@@ -76,11 +76,6 @@ impl FieldNames {
     pub fn name(&self, id: FieldId) -> Option<&str> {
         self.names.get(id.index()).map(|name| &**name)
     }
-
-    /// How many there are; every id's number is below it.
-    pub(crate) fn len(&self) -> usize {
-        self.names.len()
-    }
 }
 
 #[cfg(test)]

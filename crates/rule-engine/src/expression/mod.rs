@@ -12,10 +12,10 @@ mod value;
 use event_model::{Field, Timestamp};
 
 pub(crate) use glob::{Element, Glob};
-pub(crate) use text::{TextPart, TextTest};
+pub(crate) use text::{Pattern, TextPart, TextTest};
 pub(crate) use value::{AddressRange, TimeUnit};
 
-use crate::event::{EventBuffer, FieldId, FoldedTexts, StoredKind};
+use crate::event::{EventBuffer, FieldId, Prepared, StoredKind};
 
 #[derive(Debug, Clone)]
 pub(crate) enum Expression {
@@ -131,7 +131,7 @@ pub(crate) enum Anchor {
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a> {
     pub(crate) event: &'a EventBuffer,
-    pub(crate) folded: &'a FoldedTexts,
+    pub(crate) prepared: &'a Prepared,
     /// The field of each slot of the rule.
     pub(crate) fields: &'a [FieldId],
 }
@@ -267,7 +267,7 @@ impl Check {
     /// Whether one value passes.
     fn accepts(&self, view: View<'_>, (place, kind): (usize, StoredKind)) -> bool {
         match self {
-            Self::Text(test) => test.accepts(view.folded.text(place), view.event.text_at(place)),
+            Self::Text(test) => test.accepts(view.prepared.text(place), view.event.text_at(place)),
             Self::Number(order, number) => {
                 matches!(kind, StoredKind::Integer(own) if order.holds(&own, number))
             }
@@ -288,7 +288,7 @@ impl Check {
                 .values(*other)
                 .filter(|(_, kind)| *kind != StoredKind::Null)
                 .any(|(other, _)| {
-                    let text = |place| if *cased { view.event.text_at(place) } else { view.folded.text(place) };
+                    let text = |place| if *cased { view.event.text_at(place) } else { view.prepared.text(place) };
                     let (own, other) = (text(place), text(other));
                     match anchor {
                         Anchor::Whole => own == other,
@@ -309,7 +309,7 @@ impl<'a> View<'a> {
             return Values::Every { event: self.event, next: 0 };
         }
         let field = self.fields.get(usize::from(slot.0)).copied().unwrap_or(FieldId::UNNAMED);
-        Values::OfField { event: self.event, next: self.event.first_place(field) }
+        Values::OfField { view: *self, next: self.prepared.first_place(field) }
     }
 }
 
@@ -317,7 +317,7 @@ impl<'a> View<'a> {
 #[derive(Clone)]
 enum Values<'a> {
     Every { event: &'a EventBuffer, next: usize },
-    OfField { event: &'a EventBuffer, next: Option<usize> },
+    OfField { view: View<'a>, next: Option<usize> },
 }
 
 impl Iterator for Values<'_> {
@@ -330,10 +330,10 @@ impl Iterator for Values<'_> {
                 *next += 1;
                 Some((place, event.kind_at(place)?))
             }
-            Self::OfField { event, next } => {
+            Self::OfField { view, next } => {
                 let place = (*next)?;
-                *next = event.place_behind(place);
-                Some((place, event.kind_at(place)?))
+                *next = view.prepared.place_behind(place);
+                Some((place, view.event.kind_at(place)?))
             }
         }
     }

@@ -27,7 +27,17 @@ pub(crate) enum TextPart {
     EndsWith(Box<str>),
     Glob(Box<Glob>),
     /// Looks at the text as it is; case is the expression's own affair.
-    Matches(Regex),
+    Matches(Pattern),
+    /// One of its lines has so many characters.
+    LineOfAtLeast(usize),
+}
+
+/// A regular expression.
+#[derive(Debug, Clone)]
+pub(crate) struct Pattern {
+    pub(crate) regex: Regex,
+    /// Nothing shorter, in bytes, is found.
+    pub(crate) shortest: usize,
 }
 
 impl TextPart {
@@ -59,7 +69,7 @@ impl TextTest {
         }
     }
 
-    pub(super) fn accepts(&self, folded: &str, original: &str) -> bool {
+    pub(crate) fn accepts(&self, folded: &str, original: &str) -> bool {
         let text = if self.cased { original } else { folded };
         match &self.part {
             TextPart::Equals(own) => text == &**own,
@@ -68,7 +78,13 @@ impl TextTest {
             TextPart::StartsWith(own) => text.starts_with(&**own),
             TextPart::EndsWith(own) => text.ends_with(&**own),
             TextPart::Glob(glob) => glob.matches(text),
-            TextPart::Matches(regex) => found_within_limit(regex, original),
+            TextPart::Matches(pattern) => {
+                original.len() >= pattern.shortest && found_within_limit(&pattern.regex, original)
+            }
+            TextPart::LineOfAtLeast(length) => {
+                original.len() >= *length
+                    && original.split('\n').any(|line| line.chars().nth(length.saturating_sub(1)).is_some())
+            }
         }
     }
 }

@@ -59,7 +59,7 @@ impl Router {
         let fits = |entry: &&u32| {
             let conditions = self.conditions.get(**entry as usize).map(Vec::as_slice).unwrap_or_default();
             conditions.iter().all(|(field, values)| match values {
-                None => event.first_place(*field).is_some(),
+                None => event.has(*field),
                 Some(values) => {
                     event.texts(*field).any(|text| values.iter().any(|value| is_same(text, value)))
                 }

@@ -17,14 +17,14 @@ use keywords::KeywordSearch;
 use needed::{Need, Needed, Watch};
 use pieces::PieceFilter;
 
-use crate::event::{EventBuffer, FieldId, FoldedTexts};
+use crate::event::{EventBuffer, FieldId, Prepared};
 use crate::expression::{Anchor, Slot, View};
 use crate::rule::ParsedRule;
 
 /// Scratch memory of judging, one for each thread.
 #[derive(Debug, Default)]
 pub struct Desk {
-    folded: FoldedTexts,
+    prepared: Prepared,
     /// For each rule of the index, the round in which it was last a candidate.
     rounds: Vec<u32>,
     round: u32,
@@ -34,7 +34,7 @@ pub struct Desk {
 impl Desk {
     /// Takes the texts of an event that is to be judged.
     pub(crate) fn take(&mut self, event: &EventBuffer) {
-        self.folded.take(event);
+        self.prepared.take(event);
     }
 }
 
@@ -178,7 +178,7 @@ impl RuleIndex {
         desk: &mut Desk,
         mut judged: impl FnMut(usize, View<'_>),
     ) {
-        let Desk { folded, rounds, round, candidates } = desk;
+        let Desk { prepared, rounds, round, candidates } = desk;
         *round = round.wrapping_add(1);
         if *round == 0 {
             rounds.fill(0);
@@ -199,17 +199,17 @@ impl RuleIndex {
                 }
             }
         };
-        let folded: &FoldedTexts = folded;
+        let prepared: &Prepared = prepared;
         for field in &self.fields {
-            field.find(event, folded, &mut add);
+            field.find(prepared, &mut add);
         }
         if let Some((search, rules)) = &self.keywords {
-            search.find(folded.all(), |literal| add(rules.of(literal)));
+            search.find(prepared.all(), |literal| add(rules.of(literal)));
         }
         candidates.sort_unstable();
         for local in candidates {
             let indexed = &self.rules[*local as usize];
-            judged(indexed.rule, View { event, folded, fields: &indexed.fields });
+            judged(indexed.rule, View { event, prepared, fields: &indexed.fields });
         }
     }
 }
@@ -234,20 +234,20 @@ impl FieldIndex {
         Self { field, wholes, whole_rules, parts: filter, part_rules, present: gathered.present }
     }
 
-    fn find(&self, event: &EventBuffer, folded: &FoldedTexts, add: &mut impl FnMut(&[u32])) {
-        let mut next = event.first_place(self.field);
+    fn find(&self, prepared: &Prepared, add: &mut impl FnMut(&[u32])) {
+        let mut next = prepared.first_place(self.field);
         if next.is_some() {
             add(&self.present);
         }
         while let Some(place) = next {
-            let text = folded.text(place);
+            let text = prepared.text(place);
             if let Some((from, to)) = self.wholes.get(text) {
                 add(&self.whole_rules[*from as usize..*to as usize]);
             }
             if !self.parts.is_empty() {
                 self.parts.find(text, |literal| add(self.part_rules.of(literal)));
             }
-            next = event.place_behind(place);
+            next = prepared.place_behind(place);
         }
     }
 }

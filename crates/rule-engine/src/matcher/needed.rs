@@ -33,17 +33,13 @@ pub(super) struct Needed {
 /// A set of needs with more than this is no better than another.
 const NEEDS_LIMIT: usize = 20_000;
 
-/// The rarest set for an expression; `None` where an event that has nothing can fulfil it.
-pub(super) fn needed(expression: &Expression, fields: &[FieldRef]) -> Option<Needed> {
-    Search { fields }.of(expression, false)
-}
-
-/// As [`needed`], for a rule of which one of several conditions is enough.
+/// The rarest set for a rule of which one of several conditions is enough; `None` where an event that
+/// has nothing can fulfil one.
 pub(super) fn needed_by_any(conditions: &[Expression], fields: &[FieldRef]) -> Option<Needed> {
     Search { fields }.together(conditions.iter(), false)
 }
 
-/// As [`needed`], for a rule of which every condition must hold.
+/// As [`needed_by_any`], for a rule of which every condition must hold.
 pub(super) fn needed_by_all<'e>(
     conditions: impl Iterator<Item = &'e Expression>,
     fields: &[FieldRef],
@@ -142,8 +138,9 @@ fn watches_of_text(test: &TextTest) -> Vec<Watch> {
         TextPart::Glob(glob) => {
             vec![longest_text(glob).map_or(Watch::Present, |text| part(Anchor::Anywhere, text))]
         }
-        TextPart::Matches(regex) => {
-            let hir = regex_syntax::Parser::new().parse(regex.as_str()).ok();
+        TextPart::LineOfAtLeast(_) => vec![Watch::Present],
+        TextPart::Matches(pattern) => {
+            let hir = regex_syntax::Parser::new().parse(pattern.regex.as_str()).ok();
             match hir.and_then(|hir| regex_texts(&hir)) {
                 Some(texts) => texts.iter().map(|text| part(Anchor::Anywhere, text)).collect(),
                 None => vec![Watch::Present],
@@ -178,8 +175,11 @@ fn regex_texts(hir: &Hir) -> Option<Vec<String>> {
         HirKind::Concat(parts) => {
             let mut best: Option<Vec<String>> = None;
             let mut keep = |texts: Vec<String>| {
-                let shortest = |texts: &Vec<String>| texts.iter().map(String::len).min().unwrap_or(0);
-                if shortest(&texts) > best.as_ref().map_or(0, shortest) {
+                // The longer the better, then the fewer.
+                let worth = |texts: &Vec<String>| {
+                    (texts.iter().map(String::len).min().unwrap_or(0), std::cmp::Reverse(texts.len()))
+                };
+                if worth(&texts).0 > 0 && best.as_ref().is_none_or(|best| worth(&texts) > worth(best)) {
                     best = Some(texts);
                 }
             };

@@ -76,7 +76,13 @@ pub(super) fn read(file: &Arc<str>, text: &str, documents: &[Document], options:
         } else {
             text.into()
         };
-        let rule = reader.rule(&whole, text);
+        let rule = if whole.get("correlation").is_some() {
+            reader.correlation(&whole, text)
+        } else if whole.get("filter").is_some() {
+            reader.filter(&whole, text)
+        } else {
+            reader.rule(&whole, text)
+        };
         let is_refused = reader.diagnostics.iter().any(Diagnostic::is_error);
         outcome.diagnostics.append(&mut reader.diagnostics);
         match rule.filter(|_| !is_refused) {

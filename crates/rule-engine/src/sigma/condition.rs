@@ -24,7 +24,7 @@ pub(super) struct ConditionError {
 
 /// A condition as a tree, its leaves being something else's names.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Tree {
+pub(crate) enum Tree {
     Any(Vec<Tree>),
     All(Vec<Tree>),
     Not(Box<Tree>),
@@ -53,7 +53,7 @@ pub(super) fn parse(text: &str) -> Result<Tree, ConditionError> {
     }
 }
 
-/// The names that a tree has outside of `of`.
+/// Whether there is a `not` in it.
 pub(super) fn has_not(tree: &Tree) -> bool {
     match tree {
         Tree::Not(_) => true,
@@ -272,7 +272,7 @@ impl Binder<'_> {
 }
 
 /// Whether a name is like a pattern, in which `*` is any text.
-fn is_like(pattern: &str, name: &str) -> bool {
+pub(crate) fn is_like(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
     let Some(mut rest) = name.strip_prefix(first) else { return false };

@@ -188,7 +188,7 @@ impl DetectionReader<'_> {
         };
         let has = |transform| modifiers.transforms.contains(&transform);
         match regex::compile(&text, &modifiers.flags, has(Transform::StartsWith), has(Transform::EndsWith)) {
-            Ok(regex) => Some(text_test(slot, TextPart::Matches(regex), true)),
+            Ok(part) => Some(text_test(slot, part, true)),
             Err(error) => {
                 let at = error.range.map_or(node.at(), |range| node.part_at(&text, range));
                 self.error(at, error.code, error.reason, error.hint);
@@ -238,7 +238,7 @@ impl DetectionReader<'_> {
         }
         // More dashes than are looked for one by one.
         match pattern.to_regex(cased).map(|text| regex::compile(&text, "", false, false)) {
-            Some(Ok(regex)) => Some(text_test(slot, TextPart::Matches(regex), true)),
+            Some(Ok(part)) => Some(text_test(slot, part, true)),
             Some(Err(error)) => {
                 self.error(node.at(), error.code, error.reason, error.hint);
                 None

@@ -6,6 +6,7 @@
 
 mod collection;
 mod condition;
+mod correlation;
 mod detection;
 mod encode;
 mod modifiers;
@@ -15,6 +16,7 @@ mod rule;
 
 use std::sync::Arc;
 
+pub(crate) use condition::{Tree as ConditionTree, is_like};
 pub use detection::Placeholders;
 
 use crate::diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};

@@ -13,7 +13,7 @@ use crate::expression::{Expression, FieldRef};
 use crate::group::SYSMON_HASHES;
 use crate::log_source::LogSource;
 use crate::nearest::{listed, nearest};
-use crate::rule::{MatchMode, ParsedRule, RuleHead};
+use crate::rule::{MatchMode, ParsedRule, Role, RuleHead};
 use crate::telemetry::Telemetry;
 use crate::yaml::{At, Node, Yaml};
 
@@ -68,6 +68,8 @@ impl DocumentReader<'_> {
             place: self.id_place(root),
             telemetry: Telemetry::of_category(log_source.category.as_deref()),
             log_source: Some(log_source),
+            name: root.get("name").and_then(Node::scalar_text),
+            role: Role::Events,
             needs_hash: detections.fields.iter().any(is_hash),
             fields: detections.fields,
             conditions: detections.conditions,
@@ -278,7 +280,7 @@ pub(super) struct Detections {
     pub(super) has_not: bool,
 }
 
-fn is_hash(field: &FieldRef) -> bool {
+pub(super) fn is_hash(field: &FieldRef) -> bool {
     matches!(field, FieldRef::Named(name) if &**name == SYSMON_HASHES || name.eq_ignore_ascii_case("sha256"))
 }
 
