@@ -262,6 +262,11 @@ impl RuleSet {
         }
     }
 
+    /// Whether rules remember earlier events: then only one thread gives the same detections each time.
+    pub fn has_correlations(&self) -> bool {
+        self.has_correlations
+    }
+
     /// How many Sigma filters were added to rules; they are not among [`Self::rules`].
     pub fn filters(&self) -> usize {
         self.filters
