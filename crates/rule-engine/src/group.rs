@@ -100,11 +100,11 @@ impl Groups {
                 }
                 FieldRef::Named(name) => {
                     names.intern(name);
-                    for entry in sources.entries() {
-                        names.intern(entry.name_of(name, true));
-                    }
                 }
             }
+        }
+        for name in sources.entries().iter().flat_map(SourceEntry::event_names) {
+            names.intern(name);
         }
     }
 
