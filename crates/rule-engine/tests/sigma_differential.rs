@@ -458,3 +458,21 @@ proptest! {
         }
     }
 }
+
+/// What is compared above is worth comparing: rules match some events and not others.
+#[test]
+fn generated_rules_match_some_events() {
+    use proptest::strategy::ValueTree as _;
+    use proptest::test_runner::TestRunner;
+    let mut runner = TestRunner::deterministic();
+    let (mut yes, mut all) = (0, 0);
+    for _ in 0..400 {
+        let rule = rule().new_tree(&mut runner).expect("a rule").current();
+        for _ in 0..5 {
+            let event = event().new_tree(&mut runner).expect("an event").current();
+            yes += u32::from(holds(&rule, &rule.condition, &event));
+            all += 1;
+        }
+    }
+    assert!(yes * 10 > all && yes * 10 < all * 9, "{yes} of {all}");
+}
