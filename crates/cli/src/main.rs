@@ -41,7 +41,7 @@ const COMMANDS: &[Command] = &[
     Command {
         words: &["rules", "check"],
         arguments: "PATH… [--json-errors]",
-        summary: "check rule files, or every *.json in folders",
+        summary: "check rule files, or every *.json (native), *.yml and *.yaml (Sigma) in folders",
         run: rules::check,
     },
     Command {

@@ -114,8 +114,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     println!("memory: {} KiB in all, {} KiB at most, of it {} KiB events", resident_kib("VmRSS:"), resident_kib("VmHWM:"), with_events - before_events);
     let mut costs: Vec<_> = set.counters().collect();
-    costs.sort_by_key(|it| std::cmp::Reverse(it.cost));
-    for it in costs.iter().take(12) {
+    costs.sort_by_key(|it| std::cmp::Reverse(it.candidates));
+    for it in costs.iter().take(25) {
         println!("  {:>7.1} ms {:>9} of {:>9} judged, {:>7} matches: {}", it.cost.as_secs_f64() * 1e3, it.candidates, it.evaluations, it.matches, it.rule.name);
     }
     let candidates: u64 = costs.iter().map(|it| it.candidates).sum();

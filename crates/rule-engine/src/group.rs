@@ -1,5 +1,7 @@
 //! Rules that judge the same events.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -100,11 +102,11 @@ impl Groups {
                 }
                 FieldRef::Named(name) => {
                     names.intern(name);
-                    for entry in sources.entries() {
-                        names.intern(entry.name_of(name, true));
-                    }
                 }
             }
+        }
+        for name in sources.entries().iter().flat_map(SourceEntry::event_names) {
+            names.intern(name);
         }
     }
 
@@ -124,13 +126,20 @@ impl Groups {
                 None => rule.telemetry.event_type() == Some(*event_type),
                 Some(asked) => entry.is_some_and(|entry| entry.is_asked_for(asked, live_product.as_deref())),
             };
+            // Looking for a name that isn't there looks for the nearest one too.
+            let known: RefCell<HashMap<Box<str>, Option<FieldId>>> = RefCell::default();
             let id_of = |_: &ParsedRule, field: &FieldRef| match field {
                 FieldRef::Typed(field) => Some(FieldId::of(*field)),
                 FieldRef::Named(name) if &**name == SYSMON_HASHES => names.get(name),
                 FieldRef::Named(name) => {
+                    if let Some(id) = known.borrow().get(name) {
+                        return *id;
+                    }
                     let scope = entry.and_then(|entry| entry.live).map(|(_, scope)| scope);
                     let field = scope.and_then(|scope| resolve_field(scope, name).ok());
-                    field.map(FieldId::of).or_else(|| names.get(name))
+                    let id = field.map(FieldId::of).or_else(|| names.get(name));
+                    known.borrow_mut().insert(name.clone(), id);
+                    id
                 }
             };
             let mut group = build(rules.iter(), is_asked, id_of);

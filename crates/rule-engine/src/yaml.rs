@@ -184,12 +184,12 @@ pub(crate) fn read(text: &str) -> (Vec<Document>, Option<YamlError>) {
         let (event, span) = match event {
             Ok(event) => event,
             Err(error) => {
-                let at = At::of(&Span::empty(*error.marker()));
+                let at = reader.lines.within(At::of(&Span::empty(*error.marker())));
                 let reason = format!("the text is not YAML: {}", error.info());
                 return (documents, Some(YamlError { at, reason, too_large: false }));
             }
         };
-        let at = At::of(&span);
+        let at = reader.lines.within(At::of(&span));
         let root = match event {
             Event::DocumentStart(_) => {
                 first_line = at.line;
@@ -221,6 +221,12 @@ struct Reader<'t> {
 struct Lines<'t>(Vec<&'t str>);
 
 impl Lines<'_> {
+    /// The end of the text stands on its last line.
+    fn within(&self, at: At) -> At {
+        let last = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
+        At { line: at.line.min(last), ..at }
+    }
+
     /// Whether a text stands at a place as it is, between quotes of this kind.
     fn has(&self, at: At, quote: &str, text: &str) -> bool {
         let line = self.0.get((at.line as usize).saturating_sub(1)).copied().unwrap_or_default();
@@ -271,7 +277,8 @@ impl Reader<'_> {
                 let is_as_written = self.lines.has(at, quote, &text);
                 let text_column = is_as_written.then_some(at.column + u32::from(!quote.is_empty()));
                 let end_column = text_column.map(|column| column.saturating_add(width) + u32::from(!quote.is_empty()));
-                let at = At { end_column: end_column.unwrap_or(at.end_column), ..at };
+                let end_column = end_column.unwrap_or(at.end_column).max(at.column.saturating_add(1));
+                let at = At { end_column, ..at };
                 (Node { at, text_column, value: scalar(&text, style) }, anchor)
             }
             Event::Alias(anchor) => {

@@ -71,7 +71,12 @@ impl Prepared {
         for (start, end) in ranges {
             let part = all.get(start as usize..end as usize).unwrap_or_default();
             let from = self.text.len();
-            self.text.extend(part.chars().flat_map(char::to_lowercase));
+            if part.is_ascii() {
+                self.text.push_str(part);
+                self.text[from..].make_ascii_lowercase();
+            } else {
+                fold_into(part, &mut self.text);
+            }
             // Folding makes a text at most three times as long, and events are far below a third of 4 GiB.
             let number = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
             self.ranges.push((number(from), number(self.text.len())));
@@ -87,5 +92,21 @@ impl Prepared {
     /// All texts, one behind the other.
     pub(crate) fn all(&self) -> &str {
         &self.text
+    }
+}
+
+/// Most of a text that is not ASCII is: `Microsoft® Windows® Operating System`.
+fn fold_into(text: &str, out: &mut String) {
+    let mut rest = text;
+    while !rest.is_empty() {
+        let plain = rest.bytes().position(|byte| !byte.is_ascii()).unwrap_or(rest.len());
+        let from = out.len();
+        out.push_str(&rest[..plain]);
+        out[from..].make_ascii_lowercase();
+        let mut characters = rest[plain..].chars();
+        if let Some(character) = characters.next() {
+            out.extend(character.to_lowercase());
+        }
+        rest = characters.as_str();
     }
 }

@@ -116,6 +116,11 @@ impl SourceEntry {
             && asked.category.as_ref().is_none_or(|asked| self.categories.contains(asked))
     }
 
+    /// The names in its events that rules call otherwise.
+    pub(crate) fn event_names(&self) -> impl Iterator<Item = &str> {
+        self.fields.values().map(|name| &**name)
+    }
+
     /// What a field that a rule names is called in its events.
     pub(crate) fn name_of<'n>(&'n self, name: &'n str, by_category: bool) -> &'n str {
         if !by_category {

@@ -66,6 +66,16 @@ const ORDINARY: &[(&str, f32)] = &[
     ("0x1fffff", 0.1),
     ("0x1f3fff", 0.05),
     ("%%1936", 0.1),
+    ("%%1537 %%1538 %%1539 %%1541 %%4416 %%4417 %%4418 %%4423 %%4484 %%4490", 0.3),
+    ("0x1f0fff 0x120089 0x100081 0x1400 0x1410 0x40 0x10 0x2 0x8 0x20", 0.2),
+    (r"c:\windows\system32\ntdll.dll+9d4c4|c:\windows\system32\kernelbase.dll+2c13e|unknown(00007ff)", 0.4),
+    ("advapi", 0.2),
+    ("ntlmssp", 0.2),
+    ("kerberos", 0.2),
+    ("ntlm", 0.2),
+    ("-", 0.5),
+    ("s-1-5-18", 0.3),
+    ("0x3e7", 0.3),
     (r"\device\harddiskvolume2\windows\system32\svchost.exe", 0.05),
     ("$null = new-object system.net.webclient; function get-name { param([string]$name) import-module; write-host $name; invoke-command -scriptblock { get-wmiobject -class win32_process | where-object { $_.name -eq 'a' } } }", 0.2),
     ("set-strictmode -version latest; try { [system.io.file]::exists($path) } catch { throw } finally { return $false }", 0.15),
@@ -105,8 +115,11 @@ pub(super) fn rate(field: &str, watch: &Watch) -> f32 {
         Watch::Part(Anchor::Whole, text) if is_kind => return if text.len() > 12 { 0.15 } else { 0.25 },
         Watch::Part(anchor, text) => (&**text, *anchor),
     };
-    let seen = ORDINARY.iter().filter(|(ordinary, _)| stands_in(text, anchor, ordinary));
-    let seen: f32 = seen.map(|(_, share)| share).sum();
+    let seen = if is_ordinary(text) {
+        ORDINARY.iter().filter(|(ordinary, _)| stands_in(text, anchor, ordinary)).map(|(_, share)| share).sum()
+    } else {
+        0.0
+    };
     let by_length = match (text.len(), anchor) {
         (_, Anchor::Whole) => 0.002,
         (0..=1, Anchor::Anywhere) => 0.5,
@@ -120,6 +133,13 @@ pub(super) fn rate(field: &str, watch: &Watch) -> f32 {
     // Looking for pairs and single bytes costs another walk over the text.
     let walk = if anchor != Anchor::Whole && text.len() < 4 { 0.15 } else { 0.0 };
     (seen + by_length + walk).min(1.0)
+}
+
+/// Whether it stands anywhere in the ordinary values; few literals do.
+fn is_ordinary(text: &str) -> bool {
+    static ALL: OnceLock<String> = OnceLock::new();
+    let all = ALL.get_or_init(|| ORDINARY.iter().map(|(text, _)| *text).collect::<Vec<_>>().join("\n"));
+    memchr::memmem::find(all.as_bytes(), text.as_bytes()).is_some()
 }
 
 fn stands_in(text: &str, anchor: Anchor, ordinary: &str) -> bool {
