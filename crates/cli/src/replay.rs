@@ -4,6 +4,7 @@
 //! ([`judge::Judge`]) puts an event into the engine's buffer, has it judged and writes what
 //! matched. [`output::OrderedOutput`] puts the files' outputs into the order of the files.
 
+mod cpu_time;
 mod inputs;
 mod judge;
 mod output;
@@ -25,6 +26,7 @@ use serde_json::json;
 
 use crate::Outcome;
 use crate::arguments::{Usage, parser};
+use cpu_time::cpu_time;
 use inputs::{Input, collect_inputs};
 use judge::{Counts, Judge};
 use output::OrderedOutput;
@@ -52,13 +54,15 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<Outcome> {
     let loading = Instant::now();
     let rules = rule_files::load(&options.rules, mapping.log_sources, options.json_errors)?;
     let load_seconds = loading.elapsed().as_secs_f64();
+    let load_cpu = cpu_time();
     let threads =
         options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
     let reading = Instant::now();
     let counts = replay(&rules.set, &Arc::new(mapping.layout), &inputs, threads, options.json_errors)?;
     let seconds = reading.elapsed().as_secs_f64();
+    let cpu_seconds = cpu_time().zip(load_cpu).map(|(now, before)| now.saturating_sub(before).as_secs_f64());
     if options.stats {
-        report(&options, &rules, &counts, (load_seconds, seconds))?;
+        report(&options, &rules, &counts, &Took { load_seconds, seconds, cpu_seconds });
     }
     Ok(if counts.loses_records { Outcome::Findings } else { Outcome::Success })
 }
@@ -187,18 +191,24 @@ fn read_file(path: &Path, decoder: &mut LogDecoder<Judge<'_>>) {
     }
 }
 
-fn report(
-    options: &ReplayOptions,
-    rules: &rule_files::LoadedRules,
-    counts: &Counts,
-    (load_seconds, seconds): (f64, f64),
-) -> anyhow::Result<()> {
-    let rate = counts.events as f64 / seconds.max(1e-9);
+/// How long it took.
+struct Took {
+    load_seconds: f64,
+    seconds: f64,
+    /// CPU time of reading and judging, all threads together, where the system tells it.
+    cpu_seconds: Option<f64>,
+}
+
+fn report(options: &ReplayOptions, rules: &rule_files::LoadedRules, counts: &Counts, took: &Took) {
+    let Took { load_seconds, seconds, cpu_seconds } = *took;
+    let rate = |seconds: f64| (counts.events as f64 / seconds.max(0.001)).round();
     let text = if options.json_errors {
         let stats = json!({
             "events": counts.events,
             "seconds": seconds,
-            "events_per_second": rate.round(),
+            "events_per_second": rate(seconds),
+            "cpu_seconds": cpu_seconds,
+            "events_per_cpu_second": cpu_seconds.map(rate),
             "rules_loaded": rules.set.len(),
             "rules_refused": rules.refused,
             "load_seconds": load_seconds,
@@ -210,10 +220,14 @@ fn report(
         });
         format!("{}\n", json!({ "stats": stats }))
     } else {
+        let cpu = cpu_seconds.map_or(String::new(), |seconds| {
+            format!("CPU seconds: {seconds:.2}\nevents/CPU second: {:.0}\n", rate(seconds))
+        });
         format!(
-            "events: {}\nseconds: {seconds:.3}\nevents/s: {rate:.0}\nrules loaded: {} ({} refused, {load_seconds:.3} s)\n\
+            "events: {}\nseconds: {seconds:.3}\nevents/s: {:.0}\n{cpu}rules loaded: {} ({} refused, {load_seconds:.3} s)\n\
              detections: {}\nfiles: {} ({} others are no logs)\nevents without log source: {}\nproblems: {}\n",
             counts.events,
+            rate(seconds),
             rules.set.len(),
             rules.refused,
             counts.detections,
@@ -225,5 +239,4 @@ fn report(
     };
     // A closed stderr leaves nobody to tell.
     let _ = std::io::stderr().write_all(text.as_bytes());
-    Ok(())
 }

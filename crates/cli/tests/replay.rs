@@ -22,15 +22,15 @@ struct Folder(tempfile::TempDir);
 
 impl Folder {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("rules")).unwrap();
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("rules")).expect("a folder in it");
         Self(folder)
     }
 
     fn file(&self, name: &str, content: impl AsRef<[u8]>) -> &Self {
         let path = self.0.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
+        fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
+        fs::write(path, content).expect("a file");
         self
     }
 
@@ -53,7 +53,7 @@ fn err(output: &Output) -> String {
 }
 
 fn ids(output: &Output) -> Vec<String> {
-    lines(&output.stdout).iter().map(|line| line["rule_id"].as_str().unwrap().to_owned()).collect()
+    lines(&output.stdout).iter().map(|line| line["rule_id"].as_str().expect("an id").to_owned()).collect()
 }
 
 fn sysmon_start(command_line: &str) -> String {
