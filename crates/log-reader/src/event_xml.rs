@@ -17,6 +17,7 @@ use crate::problem::{Problem, ProblemKind};
 const READ_BYTES: u64 = 256 * 1024;
 /// Elements within each other. Windows' own are at most six deep.
 const DEPTH_LIMIT: usize = 64;
+const START: &[u8] = b"<Event";
 const END: &[u8] = b"</Event>";
 
 /// Reads a file of `<Event>` elements, whatever stands around them.
@@ -24,54 +25,79 @@ pub(crate) fn read<C: LogConsumer>(
     input: &mut impl Read,
     decoder: &mut LogDecoder<C>,
 ) -> io::Result<ControlFlow<()>> {
-    let mut bytes = Vec::new();
-    let mut byte = 0_u64;
+    let mut window = Window { bytes: Vec::new(), start: 0, byte: 0 };
     let mut count = 0;
     let mut at_end = false;
     loop {
-        let start = find_start(&bytes);
-        let found =
-            start.and_then(|start| memmem::find(&bytes[start..], END).map(|end| (start, start + end)));
-        if let Some((start, end)) = found {
-            let end = end + END.len();
+        while let Some((start, end)) = window.next_event() {
             count += 1;
-            if read_one(&bytes[start..end], count, byte + start as u64, decoder).is_break() {
+            let (bytes, byte) = (&window.rest()[start..end], window.byte + start as u64);
+            if read_one(bytes, count, byte, decoder).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
-            byte += end as u64;
-            bytes.drain(..end);
-            continue;
+            window.advance(end);
         }
-        // Nothing before an event's start is of use, but the start may be cut.
-        let useless = start.unwrap_or(bytes.len().saturating_sub(8));
-        byte += useless as u64;
-        bytes.drain(..useless);
+        // What is left holds no whole event. Of several that begin in it the last may go on; an
+        // event does not hold another.
+        let last = find_starts(window.rest()).last();
+        window.advance(last.unwrap_or(window.rest().len().saturating_sub(START.len())));
         if at_end {
-            if start.is_some() {
+            if last.is_some() {
                 let reason = "the file ends within an event".to_owned();
                 let hint = "the event was left out; export the log again";
-                let record = Some(count + 1);
-                decoder.problem(Problem { kind: ProblemKind::Cut, record, byte, reason, hint });
+                let (kind, record, byte) = (ProblemKind::Cut, Some(count + 1), window.byte);
+                decoder.problem(Problem { kind, record, byte, reason, hint });
             }
             return Ok(ControlFlow::Continue(()));
         }
-        if start.is_some() && bytes.len() > RECORD_LIMIT {
+        if window.rest().len() > RECORD_LIMIT {
             count += 1;
-            decoder.problem(too_long(count, byte, bytes.len() as u64));
-            // Behind its start the next event is looked for.
-            byte += 6;
-            bytes.drain(..6);
-            continue;
+            decoder.problem(too_long(count, window.byte, window.rest().len() as u64));
+            window.advance(window.rest().len());
         }
-        let before = bytes.len();
-        input.by_ref().take(READ_BYTES).read_to_end(&mut bytes)?;
-        at_end = bytes.len() == before;
+        at_end = window.fill(input)? == 0;
     }
 }
 
-fn find_start(bytes: &[u8]) -> Option<usize> {
-    memmem::find_iter(bytes, b"<Event")
-        .find(|start| matches!(bytes.get(start + 6), Some(b' ' | b'>' | b'\n' | b'\r' | b'\t')))
+/// The part of the file that is looked at.
+struct Window {
+    bytes: Vec<u8>,
+    start: usize,
+    /// The file's byte at `start`.
+    byte: u64,
+}
+
+impl Window {
+    fn rest(&self) -> &[u8] {
+        self.bytes.get(self.start..).unwrap_or_default()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.start += count;
+        self.byte += count as u64;
+    }
+
+    fn fill(&mut self, input: &mut impl Read) -> io::Result<usize> {
+        self.bytes.drain(..self.start);
+        self.start = 0;
+        input.by_ref().take(READ_BYTES).read_to_end(&mut self.bytes)
+    }
+
+    /// Start and end of the next event that is whole.
+    fn next_event(&self) -> Option<(usize, usize)> {
+        let rest = self.rest();
+        let end = memmem::find(rest, END)?;
+        match find_starts(&rest[..end]).last() {
+            Some(start) => Some((start, end + END.len())),
+            // An end without a start is no XML, and reading it says so.
+            None => Some((end, end + END.len())),
+        }
+    }
+}
+
+fn find_starts(bytes: &[u8]) -> impl Iterator<Item = usize> {
+    memmem::find_iter(bytes, START)
+        .filter(|start| matches!(bytes.get(start + START.len()), Some(b' ' | b'>' | b'\n' | b'\r' | b'\t')))
 }
 
 /// One element that is open.
