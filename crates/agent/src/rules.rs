@@ -171,6 +171,7 @@ impl RuleBook {
         let options = CompileOptions { live_product, ..CompileOptions::default() };
         let outcome = RuleSet::compile_with(rules, options);
         report(&outcome.diagnostics, "", &mut errors);
+        outcome.rules.take_over(&self.active.load().set);
         self.active.store(Arc::new(ActiveRules { set: outcome.rules, version, errors }));
     }
 

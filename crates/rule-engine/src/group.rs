@@ -142,7 +142,7 @@ impl Groups {
                     id
                 }
             };
-            let mut group = build(rules.iter(), is_asked, id_of);
+            let mut group = build(rules.iter(), is_asked, id_of, |rule| rule.needs_hash);
             let asks = |index: &RuleIndex| {
                 let mut asks: Vec<(FieldId, Asked)> = Vec::new();
                 for id in index.fields_used() {
@@ -199,7 +199,8 @@ impl Groups {
                     }
                 }
             };
-            build(rules(), is_asked, id_of)
+            // A log has its hashes or has none: nothing comes later.
+            build(rules(), is_asked, id_of, |_| false)
         };
         Some(self.of_sources.get(place)?.get_or_init(compile))
     }
@@ -242,6 +243,7 @@ fn build<'r>(
     rules: impl Iterator<Item = &'r ParsedRule>,
     is_asked: impl Fn(&ParsedRule) -> bool,
     id_of: impl Fn(&ParsedRule, &FieldRef) -> Option<FieldId>,
+    waits_for_hash: impl Fn(&ParsedRule) -> bool,
 ) -> Group {
     let (mut without_hash, mut with_hash) = (Vec::new(), Vec::new());
     for (place, rule) in rules.enumerate() {
@@ -250,7 +252,7 @@ fn build<'r>(
         }
         // Every name was given an id before.
         let ids = rule.fields.iter().map(|field| id_of(rule, field).unwrap_or(FieldId::UNNAMED));
-        let list = if rule.needs_hash { &mut with_hash } else { &mut without_hash };
+        let list = if waits_for_hash(rule) { &mut with_hash } else { &mut without_hash };
         list.push((place, rule, ids.collect()));
     }
     Group {

@@ -262,6 +262,21 @@ impl RuleSet {
         }
     }
 
+    /// Takes over from the set that this one replaces what its correlations counted so far, where
+    /// they are the same; that set counts from nothing then.
+    pub fn take_over(&self, before: &Self) {
+        if !self.has_correlations || !before.has_correlations || std::ptr::eq(self, before) {
+            return;
+        }
+        let mut own = self.correlations.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut others = before.correlations.lock().unwrap_or_else(PoisonError::into_inner);
+        let texts = |set: &'_ Self, place: usize| {
+            let rule = &set.rules.get(place)?.rule;
+            Some((rule.head.id.as_str().to_owned(), rule.text.to_string()))
+        };
+        own.take_over(&mut others, |place| texts(self, place), |place| texts(before, place));
+    }
+
     /// How many Sigma filters were added to rules; they are not among [`Self::rules`].
     pub fn filters(&self) -> usize {
         self.filters

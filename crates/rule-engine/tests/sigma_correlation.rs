@@ -118,6 +118,19 @@ fn what_is_remembered_is_bounded() {
 }
 
 #[test]
+fn rules_that_are_loaded_anew_go_on_counting() {
+    let keys = "type: event_count, rules: [a], group-by: [User], timespan: 1m, condition: {gte: 2}";
+    let text = format!("{}{}", base("a", 1), correlation("c", keys));
+    let (first, same, other) = (set(&text), set(&text), set(&text.replace("1m", "2m")));
+    assert_eq!(run(&first, &[at(1, "x", 0)]), [""]);
+    same.take_over(&first);
+    assert_eq!(run(&same, &[at(1, "x", 1)]), ["c"]);
+    assert_eq!(run(&first, &[at(1, "x", 1)]), [""], "what is taken over is gone there");
+    other.take_over(&first);
+    assert_eq!(run(&other, &[at(1, "x", 2)]), [""], "it is another rule now");
+}
+
+#[test]
 fn errors_are_told() {
     for (keys, code) in [
         ("type: event_cont, rules: [a], timespan: 1m, condition: {gte: 1}", "bad-value"),

@@ -6,7 +6,7 @@
 
 mod window;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use window::{Entry, Windows};
@@ -79,7 +79,7 @@ pub(crate) struct Correlations {
     /// For each rule of the set, the correlations it is part of: which, and as which of its rules.
     parts: HashMap<usize, Vec<(usize, usize)>>,
     /// Rules that match only for correlations.
-    silent: Vec<usize>,
+    silent: HashSet<usize>,
 }
 
 #[derive(Debug)]
@@ -235,6 +235,23 @@ impl Correlations {
         self.silent.contains(&rule)
     }
 
+    /// Takes over what the same correlations counted in another set: those with the same id and text,
+    /// as `texts` and `texts_before` tell them by number of the rule.
+    pub(crate) fn take_over(
+        &mut self,
+        before: &mut Self,
+        texts: impl Fn(usize) -> Option<(String, String)>,
+        texts_before: impl Fn(usize) -> Option<(String, String)>,
+    ) {
+        for active in &mut self.active {
+            let own = texts(active.rule);
+            let same = before.active.iter_mut().find(|other| texts_before(other.rule) == own);
+            if let Some(other) = same {
+                std::mem::swap(&mut active.windows, &mut other.windows);
+            }
+        }
+    }
+
     /// Takes a match of a rule. Gives the correlations that match now, as numbers of rules in the set.
     pub(crate) fn take(&mut self, rule: usize, view: View<'_>) -> Vec<usize> {
         let mut fired = Vec::new();
@@ -266,7 +283,7 @@ impl Correlations {
 }
 
 /// Rules that are part of correlations of which none lets them match by themselves.
-fn members_without_own_match(active: &[Active], parts: &HashMap<usize, Vec<(usize, usize)>>) -> Vec<usize> {
+fn members_without_own_match(active: &[Active], parts: &HashMap<usize, Vec<(usize, usize)>>) -> HashSet<usize> {
     let is_silent = |parts: &Vec<(usize, usize)>| parts.iter().all(|(number, _)| !active[*number].spec.generate);
     parts.iter().filter(|(_, parts)| is_silent(parts)).map(|(rule, _)| *rule).collect()
 }
