@@ -119,9 +119,8 @@ impl Groups {
     ) -> Self {
         let mut live = Vec::new();
         for event_type in EventType::ALL {
-            let entry = sources.entries().iter().find(|entry| {
-                entry.live.is_some_and(|(own, _)| own == *event_type)
-            });
+            let entry =
+                sources.entries().iter().find(|entry| entry.live.is_some_and(|(own, _)| own == *event_type));
             let is_asked = |rule: &ParsedRule| match rule.log_source() {
                 None => rule.telemetry.event_type() == Some(*event_type),
                 Some(asked) => entry.is_some_and(|entry| entry.is_asked_for(asked, live_product.as_deref())),

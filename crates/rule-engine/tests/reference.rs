@@ -108,7 +108,10 @@ fn the_page_on_sigma_names_every_modifier_and_its_examples_load() {
     assert!(modifiers.len() > 30, "{hint}");
     // The long forms of flags are another language's.
     for modifier in modifiers.iter().filter(|word| !["ignorecase", "multiline", "dotall"].contains(*word)) {
-        assert!(page.contains(&format!("`{modifier}`")) || page.contains(&format!("`{modifier}: ")), "{modifier}");
+        assert!(
+            page.contains(&format!("`{modifier}`")) || page.contains(&format!("`{modifier}: ")),
+            "{modifier}"
+        );
     }
     let examples: Vec<&str> =
         page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().expect("an end")).collect();
