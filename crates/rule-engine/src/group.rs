@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use event_model::{EventType, Field, FieldSource, ValueRef, resolve_field};
+use event_model::{EventType, Field, FieldSource, ValueKind, ValueRef, resolve_field};
 
 use crate::event::{EventBuffer, FieldId, FieldNames};
 use crate::expression::FieldRef;
 use crate::log_source::{LogSources, SourceEntry, SourceId};
 use crate::matcher::RuleIndex;
-use crate::rule::{ParsedRule, Role};
+use crate::rule::{ParsedRule, Role, is_hash_field};
 use crate::rule_set::Phase;
 use crate::telemetry::Telemetry;
 
@@ -144,6 +144,11 @@ impl Groups {
             let mut group = build(rules.iter(), is_asked, id_of, |rule| rule.needs_hash);
             let asks = |index: &RuleIndex| {
                 let mut asks: Vec<(FieldId, Asked)> = Vec::new();
+                let mut searched = index.rules().filter_map(|place| rules.get(place));
+                if searched.any(ParsedRule::searches_all_values) {
+                    let fields = Field::ALL.iter().filter(|field| is_searched(**field));
+                    asks.extend(fields.map(|field| (FieldId::of(*field), Asked::Field(*field))));
+                }
                 for id in index.fields_used() {
                     let field = Field::ALL.iter().find(|field| FieldId::of(**field) == id);
                     let asked = match field {
@@ -222,6 +227,15 @@ impl Groups {
             }
         }
     }
+}
+
+/// Whether keywords look into a field of live events: its value is text that somebody chose. Ids are none,
+/// and hashes would make every rule wait for them.
+fn is_searched(field: Field) -> bool {
+    let spec = field.spec();
+    let is_id =
+        spec.ecs.ends_with("entity_id") || (spec.ecs.starts_with("user.") && spec.ecs.ends_with(".id"));
+    spec.kind == ValueKind::Text && !spec.scopes.is_empty() && !is_id && !is_hash_field(field)
 }
 
 /// Whether native rules for this telemetry judge records of a log source.

@@ -294,6 +294,41 @@ fn live_events_are_judged_by_sigma_rules_for_their_system() {
 }
 
 #[test]
+fn keywords_and_correlations_work_on_live_events() {
+    let text = "title: k\nid: k\nlogsource: {product: linux}\ndetection: {words: ['/shadow', nothing], condition: words}\n---\n\
+        title: base\nid: base\nlogsource: {category: process_creation}\ndetection: {s: {Image|endswith: /cat}, condition: s}\n---\n\
+        title: c\nid: c\ncorrelation: {type: event_count, rules: [base], group-by: [User], timespan: 1m, condition: {gte: 2}}\n";
+    let set = set(text);
+    let event = |user: &str| {
+        events::process_start(json!({
+            "process.executable": "/usr/bin/cat", "process.command_line": "cat /etc/SHADOW", "user.name": user,
+        }))
+    };
+    let ids = |user: &str| {
+        let matches = set.evaluate(&event(user), Phase::All);
+        matches.iter().map(|it| it.rule.id.to_string()).collect::<Vec<_>>().join("+")
+    };
+    assert_eq!(["a", "b", "a"].map(ids), ["k", "k", "k+c"]);
+}
+
+#[test]
+fn native_rules_judge_records_of_logs() {
+    let rules = |kind: &str, condition: &str| {
+        parse_rules("a.json", &events::rule_text(kind, condition, &json!({}))).rules
+    };
+    let security = json!({"Channel": "Security", "EventID": 4688, "NewProcessName": r"C:\Windows\cmd.exe", "CommandLine": "cmd /c x"});
+    let by_log = RuleSet::compile(rules("event_log", "event_id = 4688 and channel = 'security'")).rules;
+    assert_eq!(routed(&by_log, &security), ["1"]);
+    let by_process =
+        RuleSet::compile(rules("process", r"path endswith '\cmd.exe' and cmdline contains '/c'")).rules;
+    assert_eq!(routed(&by_process, &security), ["1"]);
+    assert!(
+        routed(&by_process, &json!({"Channel": "Security", "EventID": 4624, "CommandLine": "cmd /c x"}))
+            .is_empty()
+    );
+}
+
+#[test]
 fn filters_are_added_as_written() {
     let rule = rule_text("  s: {A: 1}\n  condition: s");
     let filter = |rules: &str, condition: &str| {
