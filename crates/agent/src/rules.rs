@@ -171,6 +171,7 @@ impl RuleBook {
         let options = CompileOptions { live_product, ..CompileOptions::default() };
         let outcome = RuleSet::compile_with(rules, options);
         report(&outcome.diagnostics, "", &mut errors);
+        outcome.rules.take_over(&self.active.load().set);
         self.active.store(Arc::new(ActiveRules { set: outcome.rules, version, errors }));
     }
 
@@ -288,7 +289,8 @@ mod tests {
         assert!(book.active().errors[0].contains("b.json:1:"), "{:?}", book.active().errors);
         assert!(!book.reload_if_changed());
         fs::write(dir.path().join("b.json"), rule(2, "y")).unwrap();
-        let sigma = "title: s\nlogsource: {category: process_creation}\ndetection: {s: {Image: z}, condition: s}\n";
+        let sigma =
+            "title: s\nlogsource: {category: process_creation}\ndetection: {s: {Image: z}, condition: s}\n";
         fs::write(dir.path().join("c.yml"), sigma).unwrap();
         assert!(book.reload_if_changed());
         assert_eq!((book.active().set.len(), book.active().errors.len()), (3, 0));

@@ -26,8 +26,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let matches_file = arguments.next();
     let mut files = Vec::new();
     sigma_files(Path::new(&folder), &mut files)?;
-    let texts: Vec<(PathBuf, Vec<u8>)> =
-        files.into_iter().map(|path| Ok((path.clone(), fs::read(path)?))).collect::<Result<_, std::io::Error>>()?;
+    let texts: Vec<(PathBuf, Vec<u8>)> = files
+        .into_iter()
+        .map(|path| Ok((path.clone(), fs::read(path)?)))
+        .collect::<Result<_, std::io::Error>>()?;
 
     let start = thread_cpu();
     let mut rules: Vec<ParsedRule> = Vec::new();
@@ -105,21 +107,40 @@ fn main() -> Result<(), Box<dyn Error>> {
         rates.remove(0);
     }
     rates.sort_by(f64::total_cmp);
-    println!("{} events ({unrouted} of no known log source), {matches} matches, {} pairs", buffers.len(), pairs.len());
+    println!(
+        "{} events ({unrouted} of no known log source), {matches} matches, {} pairs",
+        buffers.len(),
+        pairs.len()
+    );
     println!(
         "one core: best {:.0}, median {:.0} events/s in {} passes",
         rates.last().copied().unwrap_or_default(),
         rates[rates.len() / 2],
         rates.len()
     );
-    println!("memory: {} KiB in all, {} KiB at most, of it {} KiB events", resident_kib("VmRSS:"), resident_kib("VmHWM:"), with_events - before_events);
+    println!(
+        "memory: {} KiB in all, {} KiB at most, of it {} KiB events",
+        resident_kib("VmRSS:"),
+        resident_kib("VmHWM:"),
+        with_events - before_events
+    );
     let mut costs: Vec<_> = set.counters().collect();
     costs.sort_by_key(|it| std::cmp::Reverse(it.candidates));
     for it in costs.iter().take(25) {
-        println!("  {:>7.1} ms {:>9} of {:>9} judged, {:>7} matches: {}", it.cost.as_secs_f64() * 1e3, it.candidates, it.evaluations, it.matches, it.rule.name);
+        println!(
+            "  {:>7.1} ms {:>9} of {:>9} judged, {:>7} matches: {}",
+            it.cost.as_secs_f64() * 1e3,
+            it.candidates,
+            it.evaluations,
+            it.matches,
+            it.rule.name
+        );
     }
     let candidates: u64 = costs.iter().map(|it| it.candidates).sum();
-    println!("{:.2} candidates for each event", candidates as f64 / (buffers.len() * (rates.len() + 1)) as f64);
+    println!(
+        "{:.2} candidates for each event",
+        candidates as f64 / (buffers.len() * (rates.len() + 1)) as f64
+    );
     if let Some(path) = matches_file {
         fs::write(path, pairs.into_iter().map(|pair| pair + "\n").collect::<String>())?;
     }

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use event_model::{EventType, Field, FieldSource, ValueRef, resolve_field};
+use event_model::{EventType, Field, FieldSource, ValueKind, ValueRef, resolve_field};
 
 use crate::event::{EventBuffer, FieldId, FieldNames};
 use crate::expression::FieldRef;
 use crate::log_source::{LogSources, SourceEntry, SourceId};
 use crate::matcher::RuleIndex;
-use crate::rule::{ParsedRule, Role};
+use crate::rule::{ParsedRule, Role, is_hash_field};
 use crate::rule_set::Phase;
 use crate::telemetry::Telemetry;
 
@@ -119,9 +119,8 @@ impl Groups {
     ) -> Self {
         let mut live = Vec::new();
         for event_type in EventType::ALL {
-            let entry = sources.entries().iter().find(|entry| {
-                entry.live.is_some_and(|(own, _)| own == *event_type)
-            });
+            let entry =
+                sources.entries().iter().find(|entry| entry.live.is_some_and(|(own, _)| own == *event_type));
             let is_asked = |rule: &ParsedRule| match rule.log_source() {
                 None => rule.telemetry.event_type() == Some(*event_type),
                 Some(asked) => entry.is_some_and(|entry| entry.is_asked_for(asked, live_product.as_deref())),
@@ -142,9 +141,14 @@ impl Groups {
                     id
                 }
             };
-            let mut group = build(rules.iter(), is_asked, id_of);
+            let mut group = build(rules.iter(), is_asked, id_of, |rule| rule.needs_hash);
             let asks = |index: &RuleIndex| {
                 let mut asks: Vec<(FieldId, Asked)> = Vec::new();
+                let mut searched = index.rules().filter_map(|place| rules.get(place));
+                if searched.any(ParsedRule::searches_all_values) {
+                    let fields = Field::ALL.iter().filter(|field| is_searched(**field));
+                    asks.extend(fields.map(|field| (FieldId::of(*field), Asked::Field(*field))));
+                }
                 for id in index.fields_used() {
                     let field = Field::ALL.iter().find(|field| FieldId::of(**field) == id);
                     let asked = match field {
@@ -199,7 +203,8 @@ impl Groups {
                     }
                 }
             };
-            build(rules(), is_asked, id_of)
+            // A log has its hashes or has none: nothing comes later.
+            build(rules(), is_asked, id_of, |_| false)
         };
         Some(self.of_sources.get(place)?.get_or_init(compile))
     }
@@ -224,6 +229,15 @@ impl Groups {
     }
 }
 
+/// Whether keywords look into a field of live events: its value is text that somebody chose. Ids are none,
+/// and hashes would make every rule wait for them.
+fn is_searched(field: Field) -> bool {
+    let spec = field.spec();
+    let is_id =
+        spec.ecs.ends_with("entity_id") || (spec.ecs.starts_with("user.") && spec.ecs.ends_with(".id"));
+    spec.kind == ValueKind::Text && !spec.scopes.is_empty() && !is_id && !is_hash_field(field)
+}
+
 /// Whether native rules for this telemetry judge records of a log source.
 fn is_in_logs(telemetry: Telemetry, entry: &SourceEntry) -> bool {
     let categories: &[&str] = match telemetry {
@@ -242,6 +256,7 @@ fn build<'r>(
     rules: impl Iterator<Item = &'r ParsedRule>,
     is_asked: impl Fn(&ParsedRule) -> bool,
     id_of: impl Fn(&ParsedRule, &FieldRef) -> Option<FieldId>,
+    waits_for_hash: impl Fn(&ParsedRule) -> bool,
 ) -> Group {
     let (mut without_hash, mut with_hash) = (Vec::new(), Vec::new());
     for (place, rule) in rules.enumerate() {
@@ -250,7 +265,7 @@ fn build<'r>(
         }
         // Every name was given an id before.
         let ids = rule.fields.iter().map(|field| id_of(rule, field).unwrap_or(FieldId::UNNAMED));
-        let list = if rule.needs_hash { &mut with_hash } else { &mut without_hash };
+        let list = if waits_for_hash(rule) { &mut with_hash } else { &mut without_hash };
         list.push((place, rule, ids.collect()));
     }
     Group {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use event_model::{ActionKind, EventType, FieldSource, ResponseMode, RuleId};
 
-use crate::diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
 use crate::correlation::Correlations;
+use crate::diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
 use crate::event::{EventBuffer, FieldId, FieldNames};
 use crate::expression::{Expression, Slot, View};
 use crate::group::{Group, Groups};
@@ -188,12 +188,7 @@ impl RuleSet {
 
     /// The rules that match a record of that log source, in the order they were given. Allocates
     /// nothing where none does. The first record of a source has its rules compiled.
-    pub fn judge<'a>(
-        &'a self,
-        event: &EventBuffer,
-        source: SourceId,
-        desk: &mut Desk,
-    ) -> Vec<RuleMatch<'a>> {
+    pub fn judge<'a>(&'a self, event: &EventBuffer, source: SourceId, desk: &mut Desk) -> Vec<RuleMatch<'a>> {
         let mut matches = Vec::new();
         let rules = || self.rules.iter().map(|loaded| &loaded.rule);
         if let Some(group) = self.groups.of_source(source, rules, &self.log_sources, &self.names) {
@@ -267,6 +262,21 @@ impl RuleSet {
         self.has_correlations
     }
 
+    /// Takes over from the set that this one replaces what its correlations counted so far, where
+    /// they are the same; that set counts from nothing then.
+    pub fn take_over(&self, before: &Self) {
+        if !self.has_correlations || !before.has_correlations || std::ptr::eq(self, before) {
+            return;
+        }
+        let mut own = self.correlations.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut others = before.correlations.lock().unwrap_or_else(PoisonError::into_inner);
+        let texts = |set: &'_ Self, place: usize| {
+            let rule = &set.rules.get(place)?.rule;
+            Some((rule.head.id.as_str().to_owned(), rule.text.to_string()))
+        };
+        own.take_over(&mut others, |place| texts(self, place), |place| texts(before, place));
+    }
+
     /// How many Sigma filters were added to rules; they are not among [`Self::rules`].
     pub fn filters(&self) -> usize {
         self.filters
@@ -337,7 +347,8 @@ fn add_filter(filter: &ParsedRule, rules: &mut [ParsedRule]) -> Option<Diagnosti
             continue;
         }
         has_any = true;
-        let slots: Vec<Slot> = filter.fields.iter().map(|field| field.clone().slot_in(&mut rule.fields)).collect();
+        let slots: Vec<Slot> =
+            filter.fields.iter().map(|field| field.clone().slot_in(&mut rule.fields)).collect();
         let mut condition = Expression::any(filter.conditions.clone());
         condition.move_slots(&mut |slot| slots.get(usize::from(slot.0)).copied().unwrap_or(slot));
         rule.filters.push(condition);

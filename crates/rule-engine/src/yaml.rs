@@ -70,7 +70,8 @@ impl At {
     fn of(span: &Span) -> Self {
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let (line, column) = (number(span.start.line()).max(1), number(span.start.col()).saturating_add(1));
-        let end = if span.end.line() == span.start.line() { number(span.end.col()).saturating_add(1) } else { 0 };
+        let end =
+            if span.end.line() == span.start.line() { number(span.end.col()).saturating_add(1) } else { 0 };
         Self { line, column, end_column: end.max(column.saturating_add(1)) }
     }
 }
@@ -231,7 +232,8 @@ impl Lines<'_> {
     fn has(&self, at: At, quote: &str, text: &str) -> bool {
         let line = self.0.get((at.line as usize).saturating_sub(1)).copied().unwrap_or_default();
         let column = (at.column as usize).saturating_sub(1);
-        let start = if line.is_ascii() { Some(column) } else { line.char_indices().nth(column).map(|(at, _)| at) };
+        let start =
+            if line.is_ascii() { Some(column) } else { line.char_indices().nth(column).map(|(at, _)| at) };
         let rest = start.and_then(|start| line.get(start..)).and_then(|rest| rest.strip_prefix(quote));
         rest.and_then(|rest| rest.strip_prefix(text)).is_some_and(|rest| rest.starts_with(quote))
     }
@@ -242,8 +244,15 @@ struct Open {
     at: At,
     anchor: usize,
     items: Vec<Node>,
-    /// For maps: the entries, and the key that waits for its value.
-    map: Option<(Vec<(Node, Node)>, Option<Node>)>,
+    /// For maps.
+    map: Option<OpenMap>,
+}
+
+#[derive(Default)]
+struct OpenMap {
+    entries: Vec<(Node, Node)>,
+    /// A key that waits for its value.
+    waiting: Option<Node>,
 }
 
 impl Reader<'_> {
@@ -255,13 +264,13 @@ impl Reader<'_> {
                 return Ok(None);
             }
             Event::MappingStart(anchor, _) => {
-                self.open(Open { at, anchor, items: Vec::new(), map: Some((Vec::new(), None)) })?;
+                self.open(Open { at, anchor, items: Vec::new(), map: Some(OpenMap::default()) })?;
                 return Ok(None);
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 let Some(open) = self.open.pop() else { return Ok(None) };
                 let value = match open.map {
-                    Some((entries, _)) => Yaml::Map(self.merged(entries)),
+                    Some(map) => Yaml::Map(self.merged(map.entries)),
                     None => Yaml::List(open.items),
                 };
                 (Node { at: open.at, text_column: None, value }, open.anchor)
@@ -276,7 +285,8 @@ impl Reader<'_> {
                 // A scalar with escapes or on several lines is not as wide as its text.
                 let is_as_written = self.lines.has(at, quote, &text);
                 let text_column = is_as_written.then_some(at.column + u32::from(!quote.is_empty()));
-                let end_column = text_column.map(|column| column.saturating_add(width) + u32::from(!quote.is_empty()));
+                let end_column =
+                    text_column.map(|column| column.saturating_add(width) + u32::from(!quote.is_empty()));
                 let end_column = end_column.unwrap_or(at.end_column).max(at.column.saturating_add(1));
                 let at = At { end_column, ..at };
                 (Node { at, text_column, value: scalar(&text, style) }, anchor)
@@ -291,7 +301,11 @@ impl Reader<'_> {
                 self.check_size(at)?;
                 (Node { at, text_column: None, value: known.value.clone() }, 0)
             }
-            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd => {
+            Event::Nothing
+            | Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(_)
+            | Event::DocumentEnd => {
                 return Ok(None);
             }
         };
@@ -328,9 +342,9 @@ impl Reader<'_> {
         let Some(open) = self.open.last_mut() else { return Some(node) };
         match &mut open.map {
             None => open.items.push(node),
-            Some((entries, waiting)) => match waiting.take() {
-                None => *waiting = Some(node),
-                Some(key) => entries.push((key, node)),
+            Some(map) => match map.waiting.take() {
+                None => map.waiting = Some(node),
+                Some(key) => map.entries.push((key, node)),
             },
         }
         None
@@ -385,9 +399,10 @@ fn scalar(text: &str, style: ScalarStyle) -> Yaml {
     {
         return Yaml::Integer(number);
     }
-    let is_float = digits.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'-' | b'+'))
-        && digits.starts_with(|first: char| first.is_ascii_digit())
-        && digits.contains('.');
+    let is_float =
+        digits.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'-' | b'+'))
+            && digits.starts_with(|first: char| first.is_ascii_digit())
+            && digits.contains('.');
     match text.parse() {
         Ok(number) if is_float && f64::is_finite(number) && number.to_string() == text => Yaml::Float(number),
         _ => Yaml::Text(text.into()),
@@ -409,7 +424,10 @@ mod tests {
         let document = one("a: 1\nb:\n  - 'x'\n  - 007\n  - ~\n  - 1.5\n  - 10.0.0.1\nc: {d: true}\n");
         let list = document.root.get("b").expect("b").items();
         let texts: Vec<_> = list.iter().map(Node::scalar_text).collect();
-        assert_eq!(texts, [Some("x".into()), Some("007".into()), None, Some("1.5".into()), Some("10.0.0.1".into())]);
+        assert_eq!(
+            texts,
+            [Some("x".into()), Some("007".into()), None, Some("1.5".into()), Some("10.0.0.1".into())]
+        );
         assert_eq!((list[1].at().line, list[1].at().column, list[1].at().end_column), (4, 5, 8));
         assert!(matches!(document.root.get("a").expect("a").value, Yaml::Integer(1)));
     }

@@ -75,7 +75,11 @@ fn text() -> String {
         "  s: {B: [a, b, c], A|contains|all: [power, shell]}\n  condition: s",
     ];
     let rules = detections.iter().enumerate();
-    rules.map(|(number, detection)| rule_text(detection).replace("id: one", &format!("id: r{number}")) + "---\n").collect()
+    rules
+        .map(|(number, detection)| {
+            rule_text(detection).replace("id: one", &format!("id: r{number}")) + "---\n"
+        })
+        .collect()
 }
 
 #[test]
@@ -131,7 +135,11 @@ impl FieldSource for Start {
 
 #[test]
 fn a_live_event_that_matches_nothing_allocates_nothing() {
-    let native = events::rule_text("process", "path endswith 'python3' and cmdline matches 'never$' or pid in (1, 2)", &json!({}));
+    let native = events::rule_text(
+        "process",
+        "path endswith 'python3' and cmdline matches 'never$' or pid in (1, 2)",
+        &json!({}),
+    );
     let sigma = "title: s\nlogsource: {category: process_creation}\ndetection: {s: {Image|endswith: /python3, CommandLine|contains: never}, condition: s}\n";
     let mut rules = rule_engine::parse_rules("a.json", &native).rules;
     rules.extend(logs::rules(sigma));
@@ -149,4 +157,3 @@ fn a_live_event_that_matches_nothing_allocates_nothing() {
     let candidates: Vec<u64> = rules.counters().map(|it| it.candidates).collect();
     assert!(candidates.iter().all(|count| *count > 0), "both were judged: {candidates:?}");
 }
-

@@ -62,7 +62,10 @@ fn each_modifier_means_what_the_specification_says() {
             continue;
         }
         assert!(item(text, &json!({"F": yes, "G": "same"})), "{text}: {yes}");
-        assert!(!item(text, &if no.is_null() { json!({"G": "same"}) } else { json!({"F": no, "G": "same"}) }), "{text}: {no}");
+        assert!(
+            !item(text, &if no.is_null() { json!({"G": "same"}) } else { json!({"F": no, "G": "same"}) }),
+            "{text}: {no}"
+        );
     }
 }
 
@@ -108,7 +111,9 @@ fn identifiers_are_maps_lists_and_keywords() {
 #[test]
 fn conditions_join_identifiers() {
     let detection = |condition: &str| {
-        format!("  sel_a: {{A: 1}}\n  sel_b: {{B: 1}}\n  _hidden: {{H: 1}}\n  filter: {{F: 1}}\n  condition: {condition}")
+        format!(
+            "  sel_a: {{A: 1}}\n  sel_b: {{B: 1}}\n  _hidden: {{H: 1}}\n  filter: {{F: 1}}\n  condition: {condition}"
+        )
     };
     let cases = [
         ("1 of sel_* and not filter", json!({"A": 1}), json!({"A": 1, "F": 1})),
@@ -145,7 +150,10 @@ fn errors_stand_where_the_author_made_them() {
     assert_eq!(fault(&condition("'(sel'")), ("bad-condition", 6, 15, 16));
     assert_eq!(fault(&condition("sel | count() > 5")), ("bad-condition", 6, 18, 31));
     assert_eq!(fault(&condition("1 of filter_*")), ("bad-reference", 6, 14, 27));
-    assert_eq!(fault("title: t\nlevel: hihg\nlogsource: {product: a}\ndetection:\n  s: {A: 1}\n  condition: s\n"), ("bad-value", 2, 8, 12));
+    assert_eq!(
+        fault("title: t\nlevel: hihg\nlogsource: {product: a}\ndetection:\n  s: {A: 1}\n  condition: s\n"),
+        ("bad-value", 2, 8, 12)
+    );
     assert_eq!(fault("title: t\ndetection:\n  s: {A: 1}\n  condition: s\n").0, "missing-key");
     assert_eq!(fault("title: [t\n").0, "bad-yaml");
     assert_eq!(fault("- 1\n").0, "not-a-rule");
@@ -156,7 +164,8 @@ fn errors_stand_where_the_author_made_them() {
 fn a_bad_rule_leaves_the_others() {
     let good = |id: &str| rule_text("  s: {A: 1}\n  condition: s").replace("one", id);
     let bad = good("bad").replace("condition: s", "condition: t");
-    let outcome = parse_rules("many.yml", &format!("{}---\n{bad}---\n{}---\n{}", good("a"), good("b"), good("a")));
+    let outcome =
+        parse_rules("many.yml", &format!("{}---\n{bad}---\n{}---\n{}", good("a"), good("b"), good("a")));
     let ids: Vec<_> = outcome.rules.iter().map(|rule| rule.head().id.to_string()).collect();
     assert_eq!((ids, outcome.refused), (vec!["a".into(), "b".to_owned()], 2));
     let text = outcome.rules[1].text();
@@ -180,7 +189,10 @@ fn the_head_is_what_the_rule_says() {
         detection: {s: {Image: x}, condition: s}\n";
     let rules = rules(text);
     let head = rules[0].head();
-    assert_eq!((head.id.as_str(), head.name.as_str(), head.severity), ("0c0c", "A thing", Severity::Critical));
+    assert_eq!(
+        (head.id.as_str(), head.name.as_str(), head.severity),
+        ("0c0c", "A thing", Severity::Critical)
+    );
     assert_eq!(head.attack, ["T1059.001", "T1003"]);
     assert_eq!(head.conditions, ["s"]);
     assert_eq!(rules[0].log_source().and_then(|it| it.product.as_deref()), Some("linux"));
@@ -203,7 +215,9 @@ fn placeholders_need_values() {
 #[test]
 fn windows_events_find_their_rules() {
     let rule = |id: &str, source: &str, detection: &str| {
-        format!("title: {id}\nid: {id}\nlogsource: {{product: windows, {source}}}\ndetection: {{s: {{{detection}}}, condition: s}}\n")
+        format!(
+            "title: {id}\nid: {id}\nlogsource: {{product: windows, {source}}}\ndetection: {{s: {{{detection}}}, condition: s}}\n"
+        )
     };
     let text = [
         rule("created", "category: process_creation", r"Image|endswith: '\cmd.exe'"),
@@ -218,10 +232,19 @@ fn windows_events_find_their_rules() {
     let sysmon = "Microsoft-Windows-Sysmon/Operational";
     let cases = [
         (json!({"Channel": sysmon, "EventID": 1, "Image": r"C:\cmd.exe"}), vec!["created"]),
-        (json!({"Channel": "security", "EventID": "4688", "NewProcessName": r"C:\CMD.exe"}), vec!["created", "by-service"]),
+        (
+            json!({"Channel": "security", "EventID": "4688", "NewProcessName": r"C:\CMD.exe"}),
+            vec!["created", "by-service"],
+        ),
         (json!({"Channel": sysmon, "EventID": 13, "TargetObject": "Run"}), vec!["set", "any-registry"]),
-        (json!({"Channel": sysmon, "EventID": 12, "EventType": "CreateKey", "TargetObject": "Run"}), vec!["any-registry"]),
-        (json!({"Channel": sysmon, "EventID": 12, "EventType": "DeleteValue", "TargetObject": "Run"}), vec!["deleted", "any-registry"]),
+        (
+            json!({"Channel": sysmon, "EventID": 12, "EventType": "CreateKey", "TargetObject": "Run"}),
+            vec!["any-registry"],
+        ),
+        (
+            json!({"Channel": sysmon, "EventID": 12, "EventType": "DeleteValue", "TargetObject": "Run"}),
+            vec!["deleted", "any-registry"],
+        ),
         (json!({"Channel": "Other", "EventID": 1, "Image": r"C:\cmd.exe"}), vec![]),
         (json!({"EventID": 1, "Image": r"C:\cmd.exe"}), vec![]),
     ];
@@ -238,7 +261,9 @@ fn users_add_log_sources() {
     let options = CompileOptions { log_sources, live_product: None };
     let set = RuleSet::compile_with(rules(text), options).rules;
     assert_eq!(routed(&set, &json!({"kind": "EXEC", "exe": "x"})), ["a"]);
-    let errors = LogSources::builtin().with_file_first("mine.yml", "sources:\n  - {prodcut: a}\n").expect_err("a misspelt key");
+    let errors = LogSources::builtin()
+        .with_file_first("mine.yml", "sources:\n  - {prodcut: a}\n")
+        .expect_err("a misspelt key");
     assert_eq!((errors[0].line, errors[0].column), (2, 6));
     assert!(errors[0].hint.as_deref().is_some_and(|hint| hint.contains("product")));
 }
@@ -246,7 +271,9 @@ fn users_add_log_sources() {
 #[test]
 fn live_events_are_judged_by_sigma_rules_for_their_system() {
     let rule = |id: &str, product: &str, detection: &str| {
-        format!("title: {id}\nid: {id}\nlogsource: {{category: process_creation, product: {product}}}\ndetection: {{s: {{{detection}}}, condition: s}}\n")
+        format!(
+            "title: {id}\nid: {id}\nlogsource: {{category: process_creation, product: {product}}}\ndetection: {{s: {{{detection}}}, condition: s}}\n"
+        )
     };
     let text = [
         rule("linux", "linux", "Image|endswith: /nc, CommandLine|contains: ' -e '"),
@@ -267,10 +294,47 @@ fn live_events_are_judged_by_sigma_rules_for_their_system() {
 }
 
 #[test]
+fn keywords_and_correlations_work_on_live_events() {
+    let text = "title: k\nid: k\nlogsource: {product: linux}\ndetection: {words: ['/shadow', nothing], condition: words}\n---\n\
+        title: base\nid: base\nlogsource: {category: process_creation}\ndetection: {s: {Image|endswith: /cat}, condition: s}\n---\n\
+        title: c\nid: c\ncorrelation: {type: event_count, rules: [base], group-by: [User], timespan: 1m, condition: {gte: 2}}\n";
+    let set = set(text);
+    let event = |user: &str| {
+        events::process_start(json!({
+            "process.executable": "/usr/bin/cat", "process.command_line": "cat /etc/SHADOW", "user.name": user,
+        }))
+    };
+    let ids = |user: &str| {
+        let matches = set.evaluate(&event(user), Phase::All);
+        matches.iter().map(|it| it.rule.id.to_string()).collect::<Vec<_>>().join("+")
+    };
+    assert_eq!(["a", "b", "a"].map(ids), ["k", "k", "k+c"]);
+}
+
+#[test]
+fn native_rules_judge_records_of_logs() {
+    let rules = |kind: &str, condition: &str| {
+        parse_rules("a.json", &events::rule_text(kind, condition, &json!({}))).rules
+    };
+    let security = json!({"Channel": "Security", "EventID": 4688, "NewProcessName": r"C:\Windows\cmd.exe", "CommandLine": "cmd /c x"});
+    let by_log = RuleSet::compile(rules("event_log", "event_id = 4688 and channel = 'security'")).rules;
+    assert_eq!(routed(&by_log, &security), ["1"]);
+    let by_process =
+        RuleSet::compile(rules("process", r"path endswith '\cmd.exe' and cmdline contains '/c'")).rules;
+    assert_eq!(routed(&by_process, &security), ["1"]);
+    assert!(
+        routed(&by_process, &json!({"Channel": "Security", "EventID": 4624, "CommandLine": "cmd /c x"}))
+            .is_empty()
+    );
+}
+
+#[test]
 fn filters_are_added_as_written() {
     let rule = rule_text("  s: {A: 1}\n  condition: s");
     let filter = |rules: &str, condition: &str| {
-        format!("---\ntitle: f\nid: f\nlogsource: {{product: linux}}\nfilter:\n  rules: {rules}\n  ours: {{User: build}}\n  condition: {condition}\n")
+        format!(
+            "---\ntitle: f\nid: f\nlogsource: {{product: linux}}\nfilter:\n  rules: {rules}\n  ours: {{User: build}}\n  condition: {condition}\n"
+        )
     };
     for rules_key in ["[one]", "any"] {
         let set = set(&format!("{rule}{}", filter(rules_key, "not ours")));
@@ -281,7 +345,10 @@ fn filters_are_added_as_written() {
     let outcome = parse_rules("f.yml", &format!("{rule}{}", filter("[one]", "ours")));
     assert_eq!(outcome.diagnostics[0].code.as_str(), "filter-keeps");
     let set = RuleSet::compile(outcome.rules).rules;
-    assert!(judged(&set, &json!({"A": 1})).is_empty() && !judged(&set, &json!({"A": 1, "User": "build"})).is_empty());
+    assert!(
+        judged(&set, &json!({"A": 1})).is_empty()
+            && !judged(&set, &json!({"A": 1, "User": "build"})).is_empty()
+    );
     let other = rules(&format!("{rule}{}", filter("[two]", "not ours")));
     assert_eq!(RuleSet::compile(other).diagnostics[0].code.as_str(), "bad-reference");
 }

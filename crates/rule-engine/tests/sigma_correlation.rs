@@ -7,7 +7,9 @@ use rule_engine::RuleSet;
 use serde_json::{Value, json};
 
 fn base(id: &str, value: u32) -> String {
-    format!("title: {id}\nname: {id}\nid: id-{id}\nlogsource: {{product: linux, service: auditd}}\ndetection: {{s: {{T: {value}}}, condition: s}}\n---\n")
+    format!(
+        "title: {id}\nname: {id}\nid: id-{id}\nlogsource: {{product: linux, service: auditd}}\ndetection: {{s: {{T: {value}}}, condition: s}}\n---\n"
+    )
 }
 
 fn correlation(id: &str, keys: &str) -> String {
@@ -29,10 +31,25 @@ fn at(kind: u32, user: &str, second: u32) -> (u32, &str, u32, Value) {
 
 #[test]
 fn events_are_counted_by_group_within_the_timespan() {
-    let set = set(&format!("{}{}", base("a", 1), correlation("many", "type: event_count, rules: [a], group-by: [User], timespan: 10s, condition: {gte: 3}")));
+    let set = set(&format!(
+        "{}{}",
+        base("a", 1),
+        correlation(
+            "many",
+            "type: event_count, rules: [a], group-by: [User], timespan: 10s, condition: {gte: 3}"
+        )
+    ));
     let records = [
-        at(1, "x", 0), at(1, "X", 5), at(1, "y", 6), at(2, "x", 7), at(1, "x", 10), // 0, 5, 10: fires, begins anew
-        at(1, "x", 11), at(1, "x", 12), at(1, "x", 30), at(1, "x", 31), at(1, "x", 29), // 29, 30, 31, out of order
+        at(1, "x", 0),
+        at(1, "X", 5),
+        at(1, "y", 6),
+        at(2, "x", 7),
+        at(1, "x", 10), // 0, 5, 10: fires, begins anew
+        at(1, "x", 11),
+        at(1, "x", 12),
+        at(1, "x", 30),
+        at(1, "x", 31),
+        at(1, "x", 29), // 29, 30, 31, out of order
     ];
     assert_eq!(run(&set, &records), ["", "", "", "", "many", "", "", "", "", "many"]);
 }
@@ -41,7 +58,13 @@ fn events_are_counted_by_group_within_the_timespan() {
 fn distinct_values_are_counted() {
     let keys = "type: value_count, rules: [id-a], group-by: [User], timespan: 1m, generate: true, condition: {gt: 2, field: V}";
     let set = set(&format!("{}{}", base("a", 1), correlation("c", keys)));
-    let records = [(1, "x", 0, json!("p")), (1, "x", 1, json!("P")), (1, "x", 2, json!("q")), (1, "x", 3, Value::Null), (1, "x", 4, json!("r"))];
+    let records = [
+        (1, "x", 0, json!("p")),
+        (1, "x", 1, json!("P")),
+        (1, "x", 2, json!("q")),
+        (1, "x", 3, Value::Null),
+        (1, "x", 4, json!("r")),
+    ];
     assert_eq!(run(&set, &records), ["id-a", "id-a", "id-a", "id-a", "id-a+c"]);
 }
 
@@ -54,27 +77,37 @@ fn together_and_in_order() {
     assert_eq!(run(&together, &[at(1, "z", 0), at(2, "z", 11), at(1, "z", 20)]), ["", "", "c"]);
     let ordered = set(&format!("{bases}{}", correlation("c", &keys("temporal_ordered"))));
     assert_eq!(run(&ordered, &[at(2, "x", 0), at(1, "x", 1), at(2, "x", 2)]), ["", "", "c"]);
-    let either = set(&format!("{bases}{}", correlation("c", &format!("{}, condition: a or b", keys("temporal")))));
+    let either =
+        set(&format!("{bases}{}", correlation("c", &format!("{}, condition: a or b", keys("temporal")))));
     assert_eq!(run(&either, &[at(2, "x", 0)]), ["c"]);
 }
 
 #[test]
 fn aliases_name_one_thing_in_two_rules() {
-    let keys = "type: temporal, rules: [a, b], group-by: [who], timespan: 10s, aliases: {who: {a: User, b: V}}";
+    let keys =
+        "type: temporal, rules: [a, b], group-by: [who], timespan: 10s, aliases: {who: {a: User, b: V}}";
     let set = set(&format!("{}{}{}", base("a", 1), base("b", 2), correlation("c", keys)));
-    assert_eq!(run(&set, &[at(1, "x", 0), (2, "other", 1, json!("y")), (2, "other", 2, json!("X"))]), ["", "", "c"]);
+    assert_eq!(
+        run(&set, &[at(1, "x", 0), (2, "other", 1, json!("y")), (2, "other", 2, json!("X"))]),
+        ["", "", "c"]
+    );
 }
 
 #[test]
 fn numbers_are_summed_averaged_and_ranked() {
-    let numbers = [(1, "x", 0, json!(10)), (1, "x", 1, json!("20")), (1, "x", 2, json!(90)), (1, "x", 3, json!(5))];
+    let numbers =
+        [(1, "x", 0, json!(10)), (1, "x", 1, json!("20")), (1, "x", 2, json!(90)), (1, "x", 3, json!(5))];
     for (keys, expected) in [
         ("type: value_sum, condition: {field: V, gte: 100}", ["", "", "c", ""]),
         ("type: value_avg, condition: {field: V, gt: 30}", ["", "", "c", ""]),
         ("type: value_percentile, condition: {field: V, percentile: 50, gte: 20}", ["", "", "c", ""]),
         ("type: value_median, condition: {field: V, gte: 50}", ["", "", "", ""]),
     ] {
-        let set = set(&format!("{}{}", base("a", 1), correlation("c", &format!("{keys}, rules: [a], group-by: [User], timespan: 1m"))));
+        let set = set(&format!(
+            "{}{}",
+            base("a", 1),
+            correlation("c", &format!("{keys}, rules: [a], group-by: [User], timespan: 1m"))
+        ));
         assert_eq!(run(&set, &numbers), expected, "{keys}");
     }
 }
@@ -91,10 +124,17 @@ fn a_bound_from_above_is_judged_when_the_time_is_over() {
 
 #[test]
 fn correlations_are_chained_and_never_in_a_circle() {
-    let inner = correlation("burst", "type: event_count, rules: [a], group-by: [User], timespan: 10s, condition: {gte: 2}");
-    let outer = correlation("then", "type: temporal_ordered, rules: [burst, b], group-by: [User], timespan: 1m");
+    let inner = correlation(
+        "burst",
+        "type: event_count, rules: [a], group-by: [User], timespan: 10s, condition: {gte: 2}",
+    );
+    let outer =
+        correlation("then", "type: temporal_ordered, rules: [burst, b], group-by: [User], timespan: 1m");
     let chained = set(&format!("{}{}{outer}{inner}", base("a", 1), base("b", 2)));
-    assert_eq!(run(&chained, &[at(1, "x", 0), at(1, "x", 1), at(2, "y", 2), at(2, "x", 3)]), ["", "", "", "then"]);
+    assert_eq!(
+        run(&chained, &[at(1, "x", 0), at(1, "x", 1), at(2, "y", 2), at(2, "x", 3)]),
+        ["", "", "", "then"]
+    );
 
     let circle = format!(
         "{}{}{}",
@@ -109,12 +149,29 @@ fn correlations_are_chained_and_never_in_a_circle() {
 
 #[test]
 fn what_is_remembered_is_bounded() {
-    let set = set(&format!("{}{}", base("a", 1), correlation("c", "type: event_count, rules: [a], group-by: [V], timespan: 1d, condition: {gte: 2}")));
+    let set = set(&format!(
+        "{}{}",
+        base("a", 1),
+        correlation("c", "type: event_count, rules: [a], group-by: [V], timespan: 1d, condition: {gte: 2}")
+    ));
     for number in 0..120_000_u32 {
         assert!(run(&set, &[(1, "x", number / 100, json!(number))])[0].is_empty());
     }
     assert_eq!(run(&set, &[(1, "x", 1_200, json!(119_999))]), ["c"], "the newest are kept");
     assert_eq!(run(&set, &[(1, "x", 1_200, json!(1))]), [""], "the quietest gave way");
+}
+
+#[test]
+fn rules_that_are_loaded_anew_go_on_counting() {
+    let keys = "type: event_count, rules: [a], group-by: [User], timespan: 1m, condition: {gte: 2}";
+    let text = format!("{}{}", base("a", 1), correlation("c", keys));
+    let (first, same, other) = (set(&text), set(&text), set(&text.replace("1m", "2m")));
+    assert_eq!(run(&first, &[at(1, "x", 0)]), [""]);
+    same.take_over(&first);
+    assert_eq!(run(&same, &[at(1, "x", 1)]), ["c"]);
+    assert_eq!(run(&first, &[at(1, "x", 1)]), [""], "what is taken over is gone there");
+    other.take_over(&first);
+    assert_eq!(run(&other, &[at(1, "x", 2)]), [""], "it is another rule now");
 }
 
 #[test]

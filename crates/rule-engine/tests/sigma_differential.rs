@@ -105,7 +105,8 @@ fn dashed(text: &str) -> Vec<String> {
     for (at, character) in characters.iter().enumerate() {
         let before = if at == 0 { None } else { characters.get(at - 1) };
         let is_option = matches!(character, '-' | '/') && !is_word(before) && is_word(characters.get(at + 1));
-        let variants: Vec<char> = if is_option { vec!['-', '/', '–', '—', '―'] } else { vec![*character] };
+        let variants: Vec<char> =
+            if is_option { vec!['-', '/', '–', '—', '―'] } else { vec![*character] };
         all = all.iter().flat_map(|text| variants.iter().map(move |it| format!("{text}{it}"))).collect();
     }
     all
@@ -113,13 +114,14 @@ fn dashed(text: &str) -> Vec<String> {
 
 fn base64(bytes: &[u8]) -> String {
     let alphabet: Vec<char> = ('A'..='Z').chain('a'..='z').chain('0'..='9').chain(['+', '/']).collect();
-    let bits: Vec<bool> = bytes.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1 == 1)).collect();
+    let bits: Vec<bool> =
+        bytes.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1 == 1)).collect();
     let mut out = String::new();
     for six in bits.chunks(6) {
         let number = (0..6).fold(0, |number, bit| number * 2 + usize::from(six.get(bit) == Some(&true)));
         out.push(alphabet[number]);
     }
-    while out.len() % 4 != 0 {
+    while !out.len().is_multiple_of(4) {
         out.push('=');
     }
     out
@@ -154,11 +156,15 @@ fn value_holds(item: &Item, wanted: &Value, own: Option<&Value>, event: &Event) 
         let network = text_of(wanted);
         let (base, bits) = network.split_once('/').expect("a network");
         let as_number = |text: &str| {
-            let parts: Option<Vec<u32>> = text.split('.').map(|part| part.parse::<u8>().ok().map(u32::from)).collect();
-            parts.filter(|it| it.len() == 4).map(|it| it.iter().fold(0_u64, |sum, part| sum * 256 + u64::from(*part)))
+            let parts: Option<Vec<u32>> =
+                text.split('.').map(|part| part.parse::<u8>().ok().map(u32::from)).collect();
+            parts
+                .filter(|it| it.len() == 4)
+                .map(|it| it.iter().fold(0_u64, |sum, part| sum * 256 + u64::from(*part)))
         };
         let size = 2_u64.pow(32 - bits.parse::<u32>().expect("bits"));
-        return as_number(&text_of(own)).is_some_and(|own| Some(own / size) == as_number(base).map(|it| it / size));
+        return as_number(&text_of(own))
+            .is_some_and(|own| Some(own / size) == as_number(base).map(|it| it / size));
     }
     if has("re") {
         // Regular expressions are those of another library on both sides; what is tested is the index.
@@ -213,14 +219,20 @@ fn item_holds(item: &Item, event: &Event) -> bool {
         }
         owns.iter().any(|own| value_holds(item, wanted, own.as_ref(), event))
     };
-    let holds = if item.modifiers.contains(&"all") { item.values.iter().all(one) } else { item.values.iter().any(one) };
+    let holds = if item.modifiers.contains(&"all") {
+        item.values.iter().all(one)
+    } else {
+        item.values.iter().any(one)
+    };
     holds != item.modifiers.contains(&"neq")
 }
 
 fn identifier_holds(identifier: &Identifier, event: &Event) -> bool {
     match identifier {
         Identifier::Map(items) => items.iter().all(|item| item_holds(item, event)),
-        Identifier::ListOfMaps(maps) => maps.iter().any(|items| items.iter().all(|item| item_holds(item, event))),
+        Identifier::ListOfMaps(maps) => {
+            maps.iter().any(|items| items.iter().all(|item| item_holds(item, event)))
+        }
         Identifier::Keywords(values) => {
             item_holds(&Item { field: String::new(), modifiers: Vec::new(), values: values.clone() }, event)
         }
@@ -253,7 +265,8 @@ fn map_of(items: &[Item]) -> Value {
     for item in items {
         let key = std::iter::once(item.field.as_str()).chain(item.modifiers.iter().copied());
         let key = key.collect::<Vec<_>>().join("|");
-        let value = if item.values.len() == 1 { item.values[0].clone() } else { Value::Array(item.values.clone()) };
+        let value =
+            if item.values.len() == 1 { item.values[0].clone() } else { Value::Array(item.values.clone()) };
         map.insert(key, value);
     }
     Value::Object(map)
@@ -274,7 +287,9 @@ fn condition_text(rule: &Rule, condition: &Condition) -> String {
         Condition::And(left, right) => {
             format!("({}) and ({})", condition_text(rule, left), condition_text(rule, right))
         }
-        Condition::Or(left, right) => format!("({}) or ({})", condition_text(rule, left), condition_text(rule, right)),
+        Condition::Or(left, right) => {
+            format!("({}) or ({})", condition_text(rule, left), condition_text(rule, right))
+        }
     }
 }
 
@@ -349,14 +364,16 @@ fn item() -> impl Strategy<Value = Item> {
         (vec!["windash", "contains"], 7),
         (vec!["base64offset", "contains"], 7),
     ];
-    (prop::sample::select(&FIELDS[..]), prop::sample::select(modifiers)).prop_flat_map(|(field, (modifiers, kinds))| {
-        let count = if modifiers.contains(&"exists") { 1..2 } else { 1..4_usize };
-        prop::collection::vec(wanted(kinds), count).prop_map(move |values| Item {
-            field: field.to_owned(),
-            modifiers: modifiers.clone(),
-            values,
-        })
-    })
+    (prop::sample::select(&FIELDS[..]), prop::sample::select(modifiers)).prop_flat_map(
+        |(field, (modifiers, kinds))| {
+            let count = if modifiers.contains(&"exists") { 1..2 } else { 1..4_usize };
+            prop::collection::vec(wanted(kinds), count).prop_map(move |values| Item {
+                field: field.to_owned(),
+                modifiers: modifiers.clone(),
+                values,
+            })
+        },
+    )
 }
 
 /// Items with different keys: one map can't have a key twice.
@@ -406,7 +423,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => any::<bool>().prop_map(|truth| Some(Value::from(truth))),
         1 => Just(None),
     ];
-    let values = prop_oneof![5 => prop::collection::vec(value.clone(), 1..2), 1 => prop::collection::vec(value, 2..4)];
+    let values =
+        prop_oneof![5 => prop::collection::vec(value.clone(), 1..2), 1 => prop::collection::vec(value, 2..4)];
     prop::collection::btree_map(prop::sample::select(&FIELDS[..]), values, 0..5)
 }
 

@@ -6,7 +6,7 @@
 
 mod window;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use window::{Entry, Windows};
@@ -79,7 +79,7 @@ pub(crate) struct Correlations {
     /// For each rule of the set, the correlations it is part of: which, and as which of its rules.
     parts: HashMap<usize, Vec<(usize, usize)>>,
     /// Rules that match only for correlations.
-    silent: Vec<usize>,
+    silent: HashSet<usize>,
 }
 
 #[derive(Debug)]
@@ -143,11 +143,16 @@ impl Correlations {
         let mut resolved: HashMap<usize, Vec<usize>> = HashMap::new();
         for (place, rule) in rules.iter().enumerate() {
             let Role::Correlation(spec) = &rule.role else { continue };
-            let found: Vec<Option<usize>> = spec.rules.iter().map(|name| by_name.get(name).copied()).collect();
+            let found: Vec<Option<usize>> =
+                spec.rules.iter().map(|name| by_name.get(name).copied()).collect();
             match found.iter().zip(&spec.rules).find(|(found, _)| found.is_none()) {
                 Some((_, name)) => {
-                    let reason = format!("correlation `{}` refers to `{name}`, and no rule has that id or name", rule.head.id);
-                    diagnostics.push((place, refusal(rule, reason, "load the rule it refers to together with it")));
+                    let reason = format!(
+                        "correlation `{}` refers to `{name}`, and no rule has that id or name",
+                        rule.head.id
+                    );
+                    diagnostics
+                        .push((place, refusal(rule, reason, "load the rule it refers to together with it")));
                 }
                 None => {
                     resolved.insert(place, found.into_iter().flatten().collect());
@@ -159,15 +164,20 @@ impl Correlations {
         waiting.sort_unstable();
         loop {
             let stands = |own: &Self, place: usize| {
-                !matches!(rules[place].role, Role::Correlation(_)) || own.active.iter().any(|it| it.rule == place)
+                !matches!(rules[place].role, Role::Correlation(_))
+                    || own.active.iter().any(|it| it.rule == place)
             };
             let (ready, left): (Vec<usize>, Vec<usize>) =
                 waiting.iter().partition(|place| resolved[*place].iter().all(|member| stands(&own, *member)));
             if ready.is_empty() {
                 for place in left {
                     let rule = &rules[place];
-                    let reason = format!("correlation `{}` refers to itself, or to one that was refused", rule.head.id);
-                    diagnostics.push((place, refusal(rule, reason, "correlations can be chained, not in a circle")));
+                    let reason = format!(
+                        "correlation `{}` refers to itself, or to one that was refused",
+                        rule.head.id
+                    );
+                    diagnostics
+                        .push((place, refusal(rule, reason, "correlations can be chained, not in a circle")));
                 }
                 break;
             }
@@ -201,10 +211,14 @@ impl Correlations {
                 let of_rule = alias.and_then(|fields| fields.iter().find(|(rule, _)| rule == reference));
                 of_rule.map_or_else(|| name.clone(), |(_, field)| field.clone())
             };
-            let inner = self.active.iter().find(|active| active.rule == *member).map(|it| Arc::clone(&it.spec));
+            let inner =
+                self.active.iter().find(|active| active.rule == *member).map(|it| Arc::clone(&it.spec));
             let mut source = |names: &[String]| match &inner {
                 Some(inner) => Source::Group(
-                    names.iter().map(|name| inner.group_by.iter().position(|own| *own == name_in(name))).collect(),
+                    names
+                        .iter()
+                        .map(|name| inner.group_by.iter().position(|own| *own == name_in(name)))
+                        .collect(),
                 ),
                 None => {
                     let fields = &mut rules[*member].fields;
@@ -233,6 +247,23 @@ impl Correlations {
     /// Whether a rule matches only for correlations.
     pub(crate) fn is_silent(&self, rule: usize) -> bool {
         self.silent.contains(&rule)
+    }
+
+    /// Takes over what the same correlations counted in another set: those with the same id and text,
+    /// as `texts` and `texts_before` tell them by number of the rule.
+    pub(crate) fn take_over(
+        &mut self,
+        before: &mut Self,
+        texts: impl Fn(usize) -> Option<(String, String)>,
+        texts_before: impl Fn(usize) -> Option<(String, String)>,
+    ) {
+        for active in &mut self.active {
+            let own = texts(active.rule);
+            let same = before.active.iter_mut().find(|other| texts_before(other.rule) == own);
+            if let Some(other) = same {
+                std::mem::swap(&mut active.windows, &mut other.windows);
+            }
+        }
     }
 
     /// Takes a match of a rule. Gives the correlations that match now, as numbers of rules in the set.
@@ -266,15 +297,21 @@ impl Correlations {
 }
 
 /// Rules that are part of correlations of which none lets them match by themselves.
-fn members_without_own_match(active: &[Active], parts: &HashMap<usize, Vec<(usize, usize)>>) -> Vec<usize> {
-    let is_silent = |parts: &Vec<(usize, usize)>| parts.iter().all(|(number, _)| !active[*number].spec.generate);
+fn members_without_own_match(
+    active: &[Active],
+    parts: &HashMap<usize, Vec<(usize, usize)>>,
+) -> HashSet<usize> {
+    let is_silent =
+        |parts: &Vec<(usize, usize)>| parts.iter().all(|(number, _)| !active[*number].spec.generate);
     parts.iter().filter(|(_, parts)| is_silent(parts)).map(|(rule, _)| *rule).collect()
 }
 
 /// The values, without case; `None` where one is missing.
 fn texts_of(source: &Source, matched: Matched<'_>) -> Option<Vec<String>> {
     match (source, matched) {
-        (Source::Slots(slots), Matched::Event(view)) => slots.iter().map(|slot| view.first_text(*slot)).collect(),
+        (Source::Slots(slots), Matched::Event(view)) => {
+            slots.iter().map(|slot| view.first_text(*slot)).collect()
+        }
         (Source::Group(places), Matched::Group(group)) => {
             places.iter().map(|place| place.and_then(|place| group.get(place)).cloned()).collect()
         }

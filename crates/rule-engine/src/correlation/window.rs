@@ -168,7 +168,11 @@ fn holds(tree: &ConditionTree, names: &[String], seen: &HashSet<usize>) -> bool 
         ConditionTree::Of { all, pattern, .. } => {
             let is_asked = |name: &String| pattern.as_ref().is_none_or(|pattern| is_like(pattern, name));
             let mut asked = names.iter().enumerate().filter(|(_, name)| is_asked(name));
-            if *all { asked.all(|(nth, _)| seen.contains(&nth)) } else { asked.any(|(nth, _)| seen.contains(&nth)) }
+            if *all {
+                asked.all(|(nth, _)| seen.contains(&nth))
+            } else {
+                asked.any(|(nth, _)| seen.contains(&nth))
+            }
         }
     }
 }

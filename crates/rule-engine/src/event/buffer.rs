@@ -126,7 +126,8 @@ impl EventBuffer {
 
     /// The texts of a field's values, numbers as digits; a null is left out.
     pub fn texts(&self, field: FieldId) -> impl Iterator<Item = &str> {
-        let own = self.values.iter().filter(move |value| value.field == field && value.kind != StoredKind::Null);
+        let own =
+            self.values.iter().filter(move |value| value.field == field && value.kind != StoredKind::Null);
         own.map(|value| self.text_of(value))
     }
 

@@ -24,7 +24,7 @@ mod buffer;
 mod names;
 mod prepared;
 
-pub use buffer::{EVENT_TEXT_LIMIT, EVENT_VALUE_LIMIT, EventBuffer};
 pub(crate) use buffer::StoredKind;
+pub use buffer::{EVENT_TEXT_LIMIT, EVENT_VALUE_LIMIT, EventBuffer};
 pub use names::{FieldId, FieldNames};
 pub(crate) use prepared::Prepared;

@@ -24,7 +24,9 @@ pub(crate) struct Glob {
 impl Glob {
     pub(crate) fn matches(&self, text: &str) -> bool {
         let (mut at, mut runs) = (0, self.runs.as_slice());
-        if self.from_start && let [first, rest @ ..] = runs {
+        if self.from_start
+            && let [first, rest @ ..] = runs
+        {
             match match_at(first, text, 0) {
                 Some(end) if rest.is_empty() && self.to_end => return end == text.len(),
                 Some(end) => (at, runs) = (end, rest),

@@ -256,9 +256,9 @@ impl Test {
                 let mut values = view.values(self.slot).filter(|(_, kind)| *kind != StoredKind::Null);
                 values.clone().next().is_some() && !values.any(|value| check.accepts(view, value))
             }
-            check => view
-                .values(self.slot)
-                .any(|value| value.1 != StoredKind::Null && check.accepts(view, value)),
+            check => {
+                view.values(self.slot).any(|value| value.1 != StoredKind::Null && check.accepts(view, value))
+            }
         }
     }
 }
@@ -279,16 +279,13 @@ impl Check {
             }
             Self::Truth(truth) => kind == StoredKind::Boolean(*truth),
             Self::Time(order, time) => matches!(kind, StoredKind::Time(own) if order.holds(&own, time)),
-            Self::TimePart(unit, order, number) => {
-                value::time(kind, view.event.text_at(place))
-                    .is_some_and(|time| order.holds(&unit.of(time), number))
-            }
+            Self::TimePart(unit, order, number) => value::time(kind, view.event.text_at(place))
+                .is_some_and(|time| order.holds(&unit.of(time), number)),
             Self::Address(range) => range.contains(view.event.text_at(place)),
-            Self::SameAs { other, anchor, cased } => view
-                .values(*other)
-                .filter(|(_, kind)| *kind != StoredKind::Null)
-                .any(|(other, _)| {
-                    let text = |place| if *cased { view.event.text_at(place) } else { view.prepared.text(place) };
+            Self::SameAs { other, anchor, cased } => {
+                view.values(*other).filter(|(_, kind)| *kind != StoredKind::Null).any(|(other, _)| {
+                    let text =
+                        |place| if *cased { view.event.text_at(place) } else { view.prepared.text(place) };
                     let (own, other) = (text(place), text(other));
                     match anchor {
                         Anchor::Whole => own == other,
@@ -296,7 +293,8 @@ impl Check {
                         Anchor::End => own.ends_with(other),
                         Anchor::Anywhere => memchr::memmem::find(own.as_bytes(), other.as_bytes()).is_some(),
                     }
-                }),
+                })
+            }
             Self::Null | Self::Exists => false,
         }
     }

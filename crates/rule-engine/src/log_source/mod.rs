@@ -9,8 +9,8 @@ use std::sync::{Arc, OnceLock};
 
 use event_model::{EventType, RuleScope};
 
-pub use route::SourceId;
 pub(crate) use route::Router;
+pub use route::SourceId;
 
 use crate::diagnostic::Diagnostic;
 
@@ -50,6 +50,9 @@ pub struct LogSources {
     entries: Arc<Vec<SourceEntry>>,
 }
 
+/// The folded values of which a field must have one; `None` where any will do.
+type Wanted = Option<Vec<Box<str>>>;
+
 /// One kind of events.
 #[derive(Debug, Clone)]
 pub(crate) struct SourceEntry {
@@ -58,8 +61,8 @@ pub(crate) struct SourceEntry {
     pub(crate) categories: Vec<String>,
     /// For events of our own sensors: their type, and the scope in which rules' names of fields are looked up.
     pub(crate) live: Option<(EventType, RuleScope)>,
-    /// The fields that an event must have, each with the values of which it has one; `None` for any.
-    when: Vec<(Box<str>, Option<Vec<Box<str>>>)>,
+    /// What an event must have.
+    when: Vec<(Box<str>, Wanted)>,
     /// For rules bound by category: name in the rule, name in the event.
     fields: HashMap<Box<str>, Box<str>>,
 }

@@ -24,7 +24,12 @@ pub(super) fn read(source_name: &str, text: &str) -> (LogSources, Vec<Diagnostic
     }
     for document in &documents {
         for (at, key) in &document.duplicates {
-            reader.error(*at, DiagnosticCode::DuplicateKey, format!("key `{key}` stands twice in one map"), None);
+            reader.error(
+                *at,
+                DiagnosticCode::DuplicateKey,
+                format!("key `{key}` stands twice in one map"),
+                None,
+            );
         }
         reader.document(&document.root, &mut entries);
     }
@@ -143,9 +148,9 @@ impl Reader {
             when.insert(0, ("Channel".into(), Some(channels.clone())));
         }
         let fields = node.get("fields").and_then(Node::map).unwrap_or_default();
-        let fields = fields.iter().filter_map(|(rule, event)| {
-            Some((rule.scalar_text()?.into(), event.scalar_text()?.into()))
-        });
+        let fields = fields
+            .iter()
+            .filter_map(|(rule, event)| Some((rule.scalar_text()?.into(), event.scalar_text()?.into())));
         let fields = fields.collect();
         let categories = words("category");
         Some(SourceEntry { product: word("product"), service, categories, live, when, fields })

@@ -1,6 +1,6 @@
 //! From an event to its log source.
 
-use super::{LogSource, LogSources};
+use super::{LogSource, LogSources, Wanted};
 use crate::event::{EventBuffer, FieldId, FieldNames};
 use crate::fold::fold;
 
@@ -16,7 +16,7 @@ pub(crate) struct Router {
     by_channel: Vec<(Box<str>, Vec<u32>)>,
     /// The entries that ask for no certain channel.
     rest: Vec<u32>,
-    conditions: Vec<Vec<(FieldId, Option<Vec<Box<str>>>)>>,
+    conditions: Vec<Vec<(FieldId, Wanted)>>,
 }
 
 impl Router {

@@ -148,7 +148,8 @@ impl RuleIndex {
             }
             index.rules.push(IndexedRule { rule, fields });
         }
-        index.fields = gathered.into_iter().map(|(field, gathered)| FieldIndex::new(field, gathered)).collect();
+        index.fields =
+            gathered.into_iter().map(|(field, gathered)| FieldIndex::new(field, gathered)).collect();
         if !keywords.literals.is_empty() {
             let texts: Vec<Box<str>> = keywords.literals.iter().map(|(_, text, _)| text.clone()).collect();
             let rules = Postings::new(keywords.literals.into_iter().map(|(_, _, rules)| rules));

@@ -3,7 +3,9 @@
 use regex_syntax::hir::{Hir, HirKind};
 
 use super::rates::rate;
-use crate::expression::{Anchor, Check, Element, Expression, FieldRef, Glob, Order, Slot, Test, TextPart, TextTest};
+use crate::expression::{
+    Anchor, Check, Element, Expression, FieldRef, Glob, Order, Slot, Test, TextPart, TextTest,
+};
 use crate::fold::fold;
 
 /// Something to look for in a field.
@@ -216,7 +218,8 @@ fn fixed_text(hir: &Hir) -> Option<String> {
                 }
                 regex_syntax::hir::Class::Bytes(_) => return None,
             };
-            let mut folded = characters.iter().map(|character| fold(character.encode_utf8(&mut [0; 4])).into_owned());
+            let mut folded =
+                characters.iter().map(|character| fold(character.encode_utf8(&mut [0; 4])).into_owned());
             let first = folded.next()?;
             folded.all(|other| other == first).then_some(first)
         }

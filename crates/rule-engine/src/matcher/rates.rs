@@ -14,7 +14,10 @@ const ORDINARY: &[(&str, f32)] = &[
     (r"c:\windows\system32\svchost.exe", 0.1),
     (r"c:\windows\system32\svchost.exe -k netsvcs -p -s schedule", 0.05),
     (r"c:\windows\system32\windowspowershell\v1.0\powershell.exe", 0.15),
-    (r#""c:\windows\system32\windowspowershell\v1.0\powershell.exe" -noprofile -executionpolicy bypass -command "& {get-item}""#, 0.1),
+    (
+        r#""c:\windows\system32\windowspowershell\v1.0\powershell.exe" -noprofile -executionpolicy bypass -command "& {get-item}""#,
+        0.1,
+    ),
     (r"powershell.exe", 0.12),
     (r"c:\windows\system32\cmd.exe", 0.2),
     (r#"c:\windows\system32\cmd.exe /c "cd c:\program files\app & dir""#, 0.15),
@@ -35,7 +38,10 @@ const ORDINARY: &[(&str, f32)] = &[
     (r"c:\windows\system32\ntdll.dll", 0.05),
     (r"c:\windows\system32\kernel32.dll", 0.05),
     (r"c:\windows\microsoft.net\framework64\v4.0.30319\clr.dll", 0.03),
-    (r"c:\program files\google\chrome\application\chrome.exe --type=renderer --lang=en-us --device-scale-factor=1", 0.05),
+    (
+        r"c:\program files\google\chrome\application\chrome.exe --type=renderer --lang=en-us --device-scale-factor=1",
+        0.05,
+    ),
     (r"c:\program files (x86)\microsoft office\root\office16\winword.exe /n", 0.03),
     (r"c:\programdata\microsoft\windows defender\platform\msmpeng.exe", 0.03),
     (r"c:\users\user\appdata\local\temp\setup.tmp", 0.08),
@@ -77,11 +83,20 @@ const ORDINARY: &[(&str, f32)] = &[
     ("s-1-5-18", 0.3),
     ("0x3e7", 0.3),
     (r"\device\harddiskvolume2\windows\system32\svchost.exe", 0.05),
-    ("$null = new-object system.net.webclient; function get-name { param([string]$name) import-module; write-host $name; invoke-command -scriptblock { get-wmiobject -class win32_process | where-object { $_.name -eq 'a' } } }", 0.2),
-    ("set-strictmode -version latest; try { [system.io.file]::exists($path) } catch { throw } finally { return $false }", 0.15),
+    (
+        "$null = new-object system.net.webclient; function get-name { param([string]$name) import-module; write-host $name; invoke-command -scriptblock { get-wmiobject -class win32_process | where-object { $_.name -eq 'a' } } }",
+        0.2,
+    ),
+    (
+        "set-strictmode -version latest; try { [system.io.file]::exists($path) } catch { throw } finally { return $false }",
+        0.15,
+    ),
     ("http://schemas.microsoft.com/", 0.05),
     ("https://www.example.com/index.html?id=1&name=value", 0.1),
-    ("mozilla/5.0 (windows nt 10.0; win64; x64) applewebkit/537.36 (khtml, like gecko) chrome/120.0.0.0 safari/537.36", 0.1),
+    (
+        "mozilla/5.0 (windows nt 10.0; win64; x64) applewebkit/537.36 (khtml, like gecko) chrome/120.0.0.0 safari/537.36",
+        0.1,
+    ),
     ("get", 0.3),
     ("200", 0.3),
     ("/usr/bin/bash", 0.2),
@@ -103,8 +118,24 @@ const ORDINARY: &[(&str, f32)] = &[
 
 /// Fields that say of what kind an event is: within a group their values differ little.
 const KIND_FIELDS: &[&str] = &[
-    "EventID", "Channel", "Provider_Name", "EventType", "Level", "LogonType", "Initiated", "Protocol", "type", "eventSource",
-    "eventName", "eventtype", "properties.message", "operationName", "ResourceProviderNameValue", "facility", "action", "Status",
+    "EventID",
+    "Channel",
+    "Provider_Name",
+    "EventType",
+    "Level",
+    "LogonType",
+    "Initiated",
+    "Protocol",
+    "type",
+    "eventSource",
+    "eventName",
+    "eventtype",
+    "properties.message",
+    "operationName",
+    "ResourceProviderNameValue",
+    "facility",
+    "action",
+    "Status",
 ];
 
 /// The share of events of a group in which this is likely to be found, at least a little.
@@ -116,7 +147,11 @@ pub(super) fn rate(field: &str, watch: &Watch) -> f32 {
         Watch::Part(anchor, text) => (&**text, *anchor),
     };
     let seen = if is_ordinary(text) {
-        ORDINARY.iter().filter(|(ordinary, _)| stands_in(text, anchor, ordinary)).map(|(_, share)| share).sum()
+        ORDINARY
+            .iter()
+            .filter(|(ordinary, _)| stands_in(text, anchor, ordinary))
+            .map(|(_, share)| share)
+            .sum()
     } else {
         0.0
     };

@@ -10,7 +10,12 @@ use crate::yaml::{Document, Node, Yaml};
 
 /// Reads each document. `global` documents give all behind them what they don't have themselves, until
 /// `reset`; `repeat` is the rule before with something changed.
-pub(super) fn read(file: &Arc<str>, text: &str, documents: &[Document], options: &SigmaOptions) -> ParseOutcome {
+pub(super) fn read(
+    file: &Arc<str>,
+    text: &str,
+    documents: &[Document],
+    options: &SigmaOptions,
+) -> ParseOutcome {
     let mut outcome = ParseOutcome::default();
     let mut global: Option<Node> = None;
     let mut before: Option<Node> = None;
@@ -28,7 +33,12 @@ pub(super) fn read(file: &Arc<str>, text: &str, documents: &[Document], options:
         }
         if root.map().is_none() {
             let reason = format!("{} where a rule should stand", root.type_name());
-            reader.error(root.at(), DiagnosticCode::NotARule, reason, Some("a rule is a map of `key: value`"));
+            reader.error(
+                root.at(),
+                DiagnosticCode::NotARule,
+                reason,
+                Some("a rule is a map of `key: value`"),
+            );
             outcome.refused += 1;
             outcome.diagnostics.append(&mut reader.diagnostics);
             continue;

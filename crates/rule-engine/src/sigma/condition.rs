@@ -30,7 +30,11 @@ pub(crate) enum Tree {
     Not(Box<Tree>),
     Name(String, Range<usize>),
     /// `1 of` (or `any of`) and `all of` a pattern of names, or of them all.
-    Of { all: bool, pattern: Option<String>, range: Range<usize> },
+    Of {
+        all: bool,
+        pattern: Option<String>,
+        range: Range<usize>,
+    },
 }
 
 /// Reads a condition.
@@ -63,10 +67,7 @@ pub(super) fn has_not(tree: &Tree) -> bool {
 }
 
 /// Puts the search identifiers in place of their names.
-pub(super) fn bind(
-    tree: &Tree,
-    identifiers: &[(String, Expression)],
-) -> Result<Expression, ConditionError> {
+pub(super) fn bind(tree: &Tree, identifiers: &[(String, Expression)]) -> Result<Expression, ConditionError> {
     Binder { identifiers, tests: 0 }.tree(tree)
 }
 
@@ -221,7 +222,8 @@ struct Binder<'i> {
 
 impl Binder<'_> {
     fn tree(&mut self, tree: &Tree) -> Result<Expression, ConditionError> {
-        let mut parts = |parts: &[Tree]| parts.iter().map(|part| self.tree(part)).collect::<Result<Vec<_>, _>>();
+        let mut parts =
+            |parts: &[Tree]| parts.iter().map(|part| self.tree(part)).collect::<Result<Vec<_>, _>>();
         Ok(match tree {
             Tree::Any(inner) => Expression::any(parts(inner)?),
             Tree::All(inner) => Expression::all(parts(inner)?),
@@ -317,7 +319,9 @@ mod tests {
         ] {
             assert_eq!(shown(&parse(text).expect(text)), expected);
         }
-        for text in ["", "a b", "a and", "(a", "a)", "2 of them", "of", "1 of", "a | count() > 5", "a & b", "not"] {
+        for text in
+            ["", "a b", "a and", "(a", "a)", "2 of them", "of", "1 of", "a | count() > 5", "a & b", "not"]
+        {
             assert!(parse(text).is_err(), "{text}");
         }
         assert!(parse(&"(".repeat(10_000)).is_err() && parse(&"not ".repeat(10_000)).is_err());
@@ -325,7 +329,9 @@ mod tests {
 
     #[test]
     fn patterns_of_names() {
-        assert!(is_like("sel*", "sel") && is_like("*_x", "a_x") && is_like("a*b*c", "a1b2c") && is_like("a", "a"));
+        assert!(
+            is_like("sel*", "sel") && is_like("*_x", "a_x") && is_like("a*b*c", "a1b2c") && is_like("a", "a")
+        );
         assert!(!is_like("sel*", "xsel") && !is_like("a", "ab") && !is_like("a*b*c", "acb"));
     }
 }

@@ -13,7 +13,13 @@ use crate::telemetry::Telemetry;
 use crate::yaml::{Node, Yaml};
 
 const TYPES: &[&str] = &[
-    "event_count", "value_count", "temporal", "temporal_ordered", "value_sum", "value_avg", "value_percentile",
+    "event_count",
+    "value_count",
+    "temporal",
+    "temporal_ordered",
+    "value_sum",
+    "value_avg",
+    "value_percentile",
     "value_median",
 ];
 const KEYS: &[&str] = &["type", "rules", "group-by", "timespan", "condition", "aliases", "generate"];
@@ -171,7 +177,8 @@ impl DocumentReader<'_> {
         let (mut bounds, mut field, mut percentile, mut shown) = (Vec::new(), None, 50.0, Vec::new());
         for (key, value) in condition.map().unwrap_or_default() {
             let key_word = key.scalar_text().unwrap_or_default();
-            let number = value.scalar_text().and_then(|text| text.parse::<f64>().ok()).filter(|it| it.is_finite());
+            let number =
+                value.scalar_text().and_then(|text| text.parse::<f64>().ok()).filter(|it| it.is_finite());
             match (key_word.as_str(), number) {
                 ("field", _) => {
                     field = Some(value.items().iter().filter_map(Node::scalar_text).collect::<Vec<_>>());
@@ -184,7 +191,8 @@ impl DocumentReader<'_> {
                 }
                 _ => {
                     let reason = format!("`{key_word}` with {} is no condition", value.type_name());
-                    let hint = Some("allowed are gt, gte, lt, lte, eq and neq with a number, field, percentile");
+                    let hint =
+                        Some("allowed are gt, gte, lt, lte, eq and neq with a number, field, percentile");
                     self.error(key.at(), DiagnosticCode::BadValue, reason, hint);
                     return None;
                 }

@@ -7,9 +7,7 @@ use super::modifiers::{Kind, Modifiers, Transform};
 use super::pattern::{Part, Pattern};
 use super::{encode, regex};
 use crate::diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
-use crate::expression::{
-    AddressRange, Anchor, Check, Expression, FieldRef, Order, Slot, TextPart, TextTest,
-};
+use crate::expression::{AddressRange, Anchor, Check, Expression, FieldRef, Order, Slot, TextPart, TextTest};
 use crate::yaml::{At, Node, Yaml};
 
 /// Values for `%placeholders%`, by name.
@@ -32,7 +30,13 @@ pub(super) struct DetectionReader<'a> {
 }
 
 impl DetectionReader<'_> {
-    pub(super) fn error(&mut self, at: At, code: DiagnosticCode, reason: impl Into<String>, hint: Option<&str>) {
+    pub(super) fn error(
+        &mut self,
+        at: At,
+        code: DiagnosticCode,
+        reason: impl Into<String>,
+        hint: Option<&str>,
+    ) {
         let place = at.place(&self.file);
         let hint = hint.map(str::to_owned);
         self.diagnostics.push(Diagnostic::new(DiagnosticSeverity::Error, code, &place, reason.into(), hint));
@@ -110,7 +114,8 @@ impl DetectionReader<'_> {
         }
         let tests: Vec<_> = nodes.iter().map(|node| self.value(slot, modifiers, node)).collect();
         let tests = tests.into_iter().collect::<Option<Vec<_>>>()?;
-        let joined = if modifiers.all { Expression::all(tests) } else { Expression::any(joined_equals(tests)) };
+        let joined =
+            if modifiers.all { Expression::all(tests) } else { Expression::any(joined_equals(tests)) };
         Some(if modifiers.negated { Expression::Not(Box::new(joined)) } else { joined })
     }
 
@@ -201,7 +206,12 @@ impl DetectionReader<'_> {
         if matches!(node.value, Yaml::Null) {
             if !modifiers.transforms.is_empty() {
                 let hint = Some("write '' for the empty text, or leave the modifiers out");
-                self.error(node.at(), DiagnosticCode::BadModifier, "these modifiers want a text, not null", hint);
+                self.error(
+                    node.at(),
+                    DiagnosticCode::BadModifier,
+                    "these modifiers want a text, not null",
+                    hint,
+                );
                 return None;
             }
             // Without a field, nothing is looked for.
@@ -232,7 +242,13 @@ impl DetectionReader<'_> {
         Some(Expression::any(joined_equals(tests)))
     }
 
-    fn pattern_test(&mut self, slot: Slot, pattern: &Pattern, cased: bool, node: &Node) -> Option<Expression> {
+    fn pattern_test(
+        &mut self,
+        slot: Slot,
+        pattern: &Pattern,
+        cased: bool,
+        node: &Node,
+    ) -> Option<Expression> {
         if let Some(part) = pattern.to_text_part(cased) {
             return Some(text_test(slot, part, cased));
         }
@@ -295,7 +311,13 @@ impl DetectionReader<'_> {
         Some(out)
     }
 
-    fn utf16(&mut self, pattern: Pattern, is_big_endian: bool, has_mark: bool, node: &Node) -> Option<Pattern> {
+    fn utf16(
+        &mut self,
+        pattern: Pattern,
+        is_big_endian: bool,
+        has_mark: bool,
+        node: &Node,
+    ) -> Option<Pattern> {
         let mut wide = Pattern::default();
         if has_mark {
             wide.push(Part::Bytes(vec![0xff, 0xfe]));
@@ -338,7 +360,10 @@ impl DetectionReader<'_> {
                 Pattern::parse(value).parts.into_iter().for_each(|part| pattern.push(part));
                 pattern
             };
-            all = all.iter().flat_map(|pattern| values.iter().map(move |value| longer(pattern, value))).collect();
+            all = all
+                .iter()
+                .flat_map(|pattern| values.iter().map(move |value| longer(pattern, value)))
+                .collect();
         }
         out.extend(all);
         Some(())

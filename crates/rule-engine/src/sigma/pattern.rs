@@ -118,7 +118,8 @@ impl Pattern {
                 continue;
             };
             let text = String::from_utf8_lossy(&bytes).into_owned();
-            let is_word = |character: Option<char>| character.is_some_and(|it| it.is_alphanumeric() || it == '_');
+            let is_word =
+                |character: Option<char>| character.is_some_and(|it| it.is_alphanumeric() || it == '_');
             let (mut from, mut before) = (0, None);
             for (at, character) in text.char_indices() {
                 let behind = text[at + character.len_utf8()..].chars().next();
@@ -257,7 +258,8 @@ mod tests {
 
     fn matches(pattern: &str, text: &str) -> bool {
         use crate::expression::TextTest;
-        TextTest::folded(Pattern::parse(pattern).to_text_part(false).expect("a text")).accepts(&fold(text), text)
+        TextTest::folded(Pattern::parse(pattern).to_text_part(false).expect("a text"))
+            .accepts(&fold(text), text)
     }
 
     #[test]

@@ -49,7 +49,8 @@ pub(super) fn compile(text: &str, flags: &str, at_start: bool, at_end: bool) -> 
         return Ok(TextPart::LineOfAtLeast(length));
     }
     let shortest = hir.properties().minimum_len().unwrap_or(0);
-    let built = RegexBuilder::new(&hir.to_string()).size_limit(PROGRAM_LIMIT).nest_limit(2 * NEST_LIMIT).build();
+    let built =
+        RegexBuilder::new(&hir.to_string()).size_limit(PROGRAM_LIMIT).nest_limit(2 * NEST_LIMIT).build();
     let regex = built.map_err(|error| {
         let (code, reason) = match error {
             regex::Error::CompiledTooBig(_) => (
@@ -58,7 +59,12 @@ pub(super) fn compile(text: &str, flags: &str, at_start: bool, at_end: bool) -> 
             ),
             other => (DiagnosticCode::BadRegex, other.to_string()),
         };
-        RegexError { code, reason, hint: Some("use smaller repeats, or `[0-9A-Za-z_]` for `\\w`"), range: None }
+        RegexError {
+            code,
+            reason,
+            hint: Some("use smaller repeats, or `[0-9A-Za-z_]` for `\\w`"),
+            range: None,
+        }
     })?;
     Ok(TextPart::Matches(Pattern { regex, shortest }))
 }
@@ -99,11 +105,9 @@ fn shortest_end(hir: Hir) -> Hir {
 
 /// The expression without what its start need not find.
 fn shortest_start(hir: Hir) -> Hir {
-    shortest_edge(
-        hir,
-        &|parts| (!parts.is_empty()).then(|| parts.remove(0)),
-        &|parts, edge| parts.insert(0, edge),
-    )
+    shortest_edge(hir, &|parts| (!parts.is_empty()).then(|| parts.remove(0)), &|parts, edge| {
+        parts.insert(0, edge)
+    })
 }
 
 fn shortest_edge(
@@ -159,18 +163,47 @@ mod tests {
     use crate::expression::TextTest;
 
     fn finds(expression: &str, text: &str) -> bool {
-        let part = compile(expression, "", false, false).unwrap_or_else(|error| panic!("{expression}: {error:?}"));
+        let part =
+            compile(expression, "", false, false).unwrap_or_else(|error| panic!("{expression}: {error:?}"));
         TextTest { cased: true, part }.accepts("", text)
     }
 
     #[test]
     fn what_is_left_out_changes_no_verdict() {
         for expression in [
-            "ab{1,5}c?", "(x?y{2,3})+", "^a{0,3}b", "a{2,4}$", "(a|bc?)", "a*", "x*ab*", r"\bcat\w{1,64}(?:\s?-p)?",
-            "(?:a?b)?c{3,}", "(a{2}){2,3}", "^$", "()", "a|", "(?:ab?)+$",
+            "ab{1,5}c?",
+            "(x?y{2,3})+",
+            "^a{0,3}b",
+            "a{2,4}$",
+            "(a|bc?)",
+            "a*",
+            "x*ab*",
+            r"\bcat\w{1,64}(?:\s?-p)?",
+            "(?:a?b)?c{3,}",
+            "(a{2}){2,3}",
+            "^$",
+            "()",
+            "a|",
+            "(?:ab?)+$",
         ] {
             let plain = regex::Regex::new(expression).expect("valid");
-            for text in ["", "a", "b", "ab", "abc", "abbbc", "aab", "aaaab", "yy", "xyyxyyy", "cat", "a cat_1 -p", "ccc", "bcb", "aaaa"] {
+            for text in [
+                "",
+                "a",
+                "b",
+                "ab",
+                "abc",
+                "abbbc",
+                "aab",
+                "aaaab",
+                "yy",
+                "xyyxyyy",
+                "cat",
+                "a cat_1 -p",
+                "ccc",
+                "bcb",
+                "aaaa",
+            ] {
                 assert_eq!(finds(expression, text), plain.is_match(text), "{expression} in {text:?}");
             }
         }

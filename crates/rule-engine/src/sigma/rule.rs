@@ -30,11 +30,23 @@ pub(super) struct DocumentReader<'a> {
 }
 
 impl DocumentReader<'_> {
-    pub(super) fn error(&mut self, at: At, code: DiagnosticCode, reason: impl Into<String>, hint: Option<&str>) {
+    pub(super) fn error(
+        &mut self,
+        at: At,
+        code: DiagnosticCode,
+        reason: impl Into<String>,
+        hint: Option<&str>,
+    ) {
         self.tell(DiagnosticSeverity::Error, at, code, reason.into(), hint.map(str::to_owned));
     }
 
-    pub(super) fn warning(&mut self, at: At, code: DiagnosticCode, reason: impl Into<String>, hint: Option<&str>) {
+    pub(super) fn warning(
+        &mut self,
+        at: At,
+        code: DiagnosticCode,
+        reason: impl Into<String>,
+        hint: Option<&str>,
+    ) {
         self.tell(DiagnosticSeverity::Warning, at, code, reason.into(), hint.map(str::to_owned));
     }
 
@@ -234,7 +246,8 @@ impl DocumentReader<'_> {
         if !is_whole {
             return None;
         }
-        let mut own = Detections { fields, unresolved, texts: Vec::new(), conditions: Vec::new(), has_not: false };
+        let mut own =
+            Detections { fields, unresolved, texts: Vec::new(), conditions: Vec::new(), has_not: false };
         for node in condition.items() {
             self.condition(node, &identifiers, &mut own)?;
         }
@@ -245,7 +258,12 @@ impl DocumentReader<'_> {
         Some(own)
     }
 
-    fn condition(&mut self, node: &Node, identifiers: &[(String, Expression)], own: &mut Detections) -> Option<()> {
+    fn condition(
+        &mut self,
+        node: &Node,
+        identifiers: &[(String, Expression)],
+        own: &mut Detections,
+    ) -> Option<()> {
         let Yaml::Text(text) = &node.value else {
             let reason = format!("a condition is a text, not {}", node.type_name());
             self.error(node.at(), DiagnosticCode::WrongType, reason, None);

@@ -4,7 +4,8 @@
 
 use event_model::Timestamp;
 use rule_engine::{
-    CompileOptions, EventBuffer, FieldId, LogSource, ParsedRule, RuleSet, SigmaOptions, parse_rules, parse_sigma,
+    CompileOptions, EventBuffer, FieldId, LogSource, ParsedRule, RuleSet, SigmaOptions, parse_rules,
+    parse_sigma,
 };
 use serde_json::Value;
 
