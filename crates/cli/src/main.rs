@@ -39,7 +39,7 @@ pub(crate) enum Outcome {
 const COMMANDS: &[Command] = &[
     Command {
         words: &["rules", "check"],
-        arguments: "PATH… [--json-errors]",
+        arguments: "PATH… [--json-errors] [--placeholders FILE]…",
         summary: "check rule files, or every *.json (native), *.yml and *.yaml (Sigma) in folders",
         run: rules::check,
     },
