@@ -40,13 +40,13 @@ pub(crate) enum Outcome {
 const COMMANDS: &[Command] = &[
     Command {
         words: &["rules", "check"],
-        arguments: "PATH… [--json-errors]",
+        arguments: "PATH… [--json-errors] [--placeholders FILE]…",
         summary: "check rule files, or every *.json (native), *.yml and *.yaml (Sigma) in folders",
         run: rules::check,
     },
     Command {
         words: &["replay"],
-        arguments: "--rules PATH… [--mapping FILE…] [--stats] [--json-errors] [--threads N] INPUT…",
+        arguments: "--rules PATH… [--mapping FILE…] [--placeholders FILE…] [--stats] [--json-errors] [--threads N] INPUT…",
         summary: "judge recorded logs (EVTX, event XML, NDJSON, JSON, auditd) with rules; one NDJSON line for each detection",
         run: replay::run,
     },

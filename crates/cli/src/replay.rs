@@ -34,12 +34,14 @@ use progress::Progress;
 
 /// More threads than any machine has use of here.
 const THREADS_LIMIT: usize = 256;
-const FLAGS: &[&str] = &["rules", "mapping", "stats", "json-errors", "threads", "help"];
+const FLAGS: &[&str] = &["rules", "mapping", "placeholders", "stats", "json-errors", "threads", "help"];
 
 #[derive(Default)]
 struct ReplayOptions {
     rules: Vec<PathBuf>,
     mappings: Vec<PathBuf>,
+    /// Files of values for Sigma's placeholders.
+    placeholders: Vec<PathBuf>,
     stats: bool,
     json_errors: bool,
     threads: Option<usize>,
@@ -52,7 +54,8 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<Outcome> {
     let mapping = Mapping::load(&options.mappings)?;
     let inputs = collect_inputs(&options.inputs)?;
     let loading = Instant::now();
-    let rules = rule_files::load(&options.rules, mapping.log_sources, options.json_errors)?;
+    let rules =
+        rule_files::load(&options.rules, &options.placeholders, mapping.log_sources, options.json_errors)?;
     let load_seconds = loading.elapsed().as_secs_f64();
     let load_cpu = cpu_time();
     let threads =
@@ -76,6 +79,9 @@ fn options(arguments: Vec<OsString>) -> anyhow::Result<ReplayOptions> {
             lexopt::Arg::Value(path) => options.inputs.push(path.into()),
             lexopt::Arg::Long("rules") => options.rules.push(parser.value().map_err(wrong)?.into()),
             lexopt::Arg::Long("mapping") => options.mappings.push(parser.value().map_err(wrong)?.into()),
+            lexopt::Arg::Long("placeholders") => {
+                options.placeholders.push(parser.value().map_err(wrong)?.into());
+            }
             lexopt::Arg::Long("stats") => options.stats = true,
             lexopt::Arg::Long("json-errors") => options.json_errors = true,
             lexopt::Arg::Long("threads") => {

@@ -125,6 +125,23 @@ fn sigma_rules_are_checked_beside_native_ones() {
     assert!(shown.contains("hint: did you mean `endswith`?"), "{shown}");
 }
 
+#[test]
+fn placeholders_come_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let rule = "title: t\nlogsource: {product: windows}\ndetection:\n  sel:\n    User|expand: '%admins%'\n  condition: sel\n";
+    fs::create_dir(folder.path().join("rules")).unwrap();
+    fs::write(folder.path().join("rules/a.yml"), rule).unwrap();
+    fs::write(folder.path().join("values.yml"), "admins: [root, 'adm*']\n").unwrap();
+    fs::write(folder.path().join("broken.yml"), "- admins\n").unwrap();
+    let output = edr(folder.path(), &["rules", "check", "rules"]);
+    assert!(err(&output).contains("rules/a.yml:5:18: warning[no-placeholder]"), "{}", err(&output));
+    let output = edr(folder.path(), &["rules", "check", "rules", "-placeholders=values.yml"]);
+    assert_eq!(out(&output), "1 file: 1 rule loaded, 0 refused; 0 errors, 0 warnings\n");
+    let output = edr(folder.path(), &["rules", "check", "rules", "--placeholders", "broken.yml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("broken.yml:1:1: error[wrong-type]"), "{}", err(&output));
+}
+
 /// The public collection, where it is at hand: every rule loads.
 #[test]
 fn every_rule_of_the_public_collection_loads() {

@@ -55,8 +55,12 @@ pub fn is_sigma_file(source_name: &str) -> bool {
 /// Reads the rules of one text: Sigma where its name says so (see [`is_sigma_file`]), else native JSON.
 /// `source_name` is what diagnostics call it.
 pub fn parse_rules(source_name: &str, text: &str) -> ParseOutcome {
+    parse_rules_with(source_name, text, &SigmaOptions::default())
+}
+
+fn parse_rules_with(source_name: &str, text: &str, options: &SigmaOptions) -> ParseOutcome {
     if is_sigma_file(source_name) {
-        return parse_sigma(source_name, text, &SigmaOptions::default());
+        return parse_sigma(source_name, text, options);
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let source = Source::new(source_name, text);
@@ -112,8 +116,13 @@ pub fn parse_rules(source_name: &str, text: &str) -> ParseOutcome {
 
 /// As [`parse_rules`], from the bytes of a file; what is not UTF-8 is refused with its place.
 pub fn parse_rules_bytes(source_name: &str, bytes: &[u8]) -> ParseOutcome {
+    parse_rules_bytes_with(source_name, bytes, &SigmaOptions::default())
+}
+
+/// As [`parse_rules_bytes`], Sigma rules with these options.
+pub fn parse_rules_bytes_with(source_name: &str, bytes: &[u8], options: &SigmaOptions) -> ParseOutcome {
     match std::str::from_utf8(bytes) {
-        Ok(text) => parse_rules(source_name, text),
+        Ok(text) => parse_rules_with(source_name, text, options),
         Err(error) => {
             let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
             let valid = valid.strip_prefix('\u{feff}').unwrap_or(&valid);

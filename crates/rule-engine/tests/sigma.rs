@@ -206,7 +206,9 @@ fn placeholders_need_values() {
     let set = RuleSet::compile(outcome.rules).rules;
     assert_eq!((set.len(), judged(&set, &json!({"User": "x"})).len()), (1, 0), "loaded, not judged");
     let mut options = SigmaOptions::default();
-    options.placeholders.insert("admins".into(), vec!["root".into(), "adm*".into()]);
+    let error = options.add_placeholders("p.yml", "admins:\n  - {a: b}\n").expect_err("a map is no value");
+    assert_eq!((error.line, error.column), (2, 3));
+    options.add_placeholders("p.yml", "admins: [root, adm*]\n").expect("a good file");
     let set = RuleSet::compile(rules_with(&text, &options)).rules;
     assert!(judged(&set, &json!({"User": "Admin"})).is_empty());
     assert_eq!(judged(&set, &json!({"User": "guest"})).len(), 1);

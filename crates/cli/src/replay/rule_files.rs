@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use rule_engine::{CompileOptions, Diagnostic, LogSources, RuleSet};
+use anyhow::Context as _;
+use rule_engine::{CompileOptions, Diagnostic, LogSources, RuleSet, SigmaOptions};
 
 use crate::arguments::Usage;
 use crate::rules::{collect_files, read_rules};
@@ -17,9 +18,18 @@ pub(super) struct LoadedRules {
 /// Loads every rule of the files and folders. A bad rule is reported and left out.
 pub(super) fn load(
     paths: &[PathBuf],
+    placeholders: &[PathBuf],
     log_sources: LogSources,
     json_errors: bool,
 ) -> anyhow::Result<LoadedRules> {
+    let mut sigma = SigmaOptions::default();
+    for path in placeholders {
+        let name = path.to_string_lossy();
+        let text = std::fs::read_to_string(path).with_context(|| format!("reading `{name}`"))?;
+        if let Err(diagnostic) = sigma.add_placeholders(&name, &text) {
+            show(&diagnostic, &text, json_errors)?;
+        }
+    }
     let mut files = BTreeSet::new();
     for path in paths {
         collect_files(path, &mut files)?;
@@ -27,7 +37,7 @@ pub(super) fn load(
     let mut rules = Vec::new();
     let mut refused = 0;
     for file in &files {
-        let (outcome, text) = read_rules(file)?;
+        let (outcome, text) = read_rules(file, &sigma)?;
         for diagnostic in outcome.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()) {
             show(diagnostic, &text, json_errors)?;
         }

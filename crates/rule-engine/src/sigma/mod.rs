@@ -30,6 +30,42 @@ pub struct SigmaOptions {
     pub placeholders: Placeholders,
 }
 
+impl SigmaOptions {
+    /// Adds the values of a file of placeholders: YAML, a map from each name (without `%`) to a value or a list
+    /// of values. Values may have wildcards.
+    ///
+    /// # Errors
+    /// What is wrong with the file; nothing of it is added then.
+    pub fn add_placeholders(&mut self, source_name: &str, text: &str) -> Result<(), Diagnostic> {
+        let file: Arc<str> = source_name.into();
+        let refuse = |at: At, code, reason: String| {
+            let hint = Some("write `name: [value, value]`".to_owned());
+            Diagnostic::new(DiagnosticSeverity::Error, code, &at.place(&file), reason, hint)
+        };
+        let (documents, error) = yaml::read(text);
+        if let Some(error) = error {
+            return Err(refuse(error.at, DiagnosticCode::BadYaml, error.reason));
+        }
+        let mut values = Placeholders::new();
+        for document in &documents {
+            let Some(entries) = document.root.map() else {
+                let reason = format!("{} where a map should stand", document.root.type_name());
+                return Err(refuse(document.root.at(), DiagnosticCode::WrongType, reason));
+            };
+            for (name, list) in entries {
+                let own: Option<Vec<String>> = list.items().iter().map(yaml::Node::scalar_text).collect();
+                let (Some(name), Some(own)) = (name.scalar_text(), own) else {
+                    let reason = "a placeholder has texts and numbers as values".to_owned();
+                    return Err(refuse(list.at(), DiagnosticCode::WrongType, reason));
+                };
+                values.insert(name, own);
+            }
+        }
+        self.placeholders.extend(values);
+        Ok(())
+    }
+}
+
 /// Reads the rules of one text; a rule with an error is left out and the others load.
 pub fn parse_sigma(source_name: &str, text: &str, options: &SigmaOptions) -> ParseOutcome {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
