@@ -87,6 +87,21 @@ impl Telemetry {
         }
     }
 
+    /// The events that a category of Sigma is about; log records where it is another, or none.
+    pub(crate) fn of_category(category: Option<&str>) -> Self {
+        match category {
+            Some("process_creation") => Self::ProcessStart,
+            Some("process_termination") => Self::ProcessExit,
+            Some("network_connection" | "dns_query" | "dns" | "firewall") => Self::Network,
+            Some(category) if category.starts_with("file_") => Self::File,
+            Some(category) if category.starts_with("registry_") => Self::Registry,
+            Some("image_load" | "driver_load" | "process_access" | "raw_access_thread" | "pipe_created") => {
+                Self::Activity
+            }
+            _ => Self::EventLog,
+        }
+    }
+
     /// Whether its events can have the field.
     pub(crate) fn carries(self, field: Field) -> bool {
         let in_scope = |scope| field.spec().scopes.contains(&scope);
