@@ -96,8 +96,8 @@ fn unescaped(name: &str) -> String {
 
 /// `pod<uid>`, or `kubepods-burstable-pod<uid>.slice` with `_` for `-`.
 fn pod_uid(part: &str) -> Option<String> {
-    let part = part.strip_suffix(".slice").unwrap_or(part);
     let part = part.split(':').next().unwrap_or(part);
+    let part = part.strip_suffix(".slice").unwrap_or(part);
     let uid =
         part.rsplit_once("pod").filter(|(before, _)| before.is_empty() || before.starts_with("kubepods"))?.1;
     let uid = uid.replace('_', "-");

@@ -187,7 +187,7 @@ fields! {
 
     // Where: 100 to 109.
     100 ContainerId Text "container.id" seed ["container", "container_id"] home [Process, Attack, Network, File]
-        sigma [] scopes &[Process, Attack, Network, File], "Container id, 64 hex digits as the runtime gives it.";
+        sigma [] scopes &[Process, Attack, Network, File], "Container id: 64 hex digits where the runtime gives such, else its name (LXC, systemd-nspawn).";
     101 CgroupPath Text "rampart.cgroup.path" seed ["cgroup"] home [Process, Attack]
         sigma [] scopes STARTED, "Path of the process's cgroup.";
     102 ContainerRuntime Text "container.runtime" seed ["container_runtime"] home [Process, Attack]

@@ -1,6 +1,8 @@
 //! Changes in watched directories as events: live by fanotify and by inotify, and by
 //! scans after the agent was away.
 
+#![allow(clippy::unwrap_used, reason = "a failed expectation is the report")]
+
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -280,6 +282,35 @@ fn fanotify_says_who_did_it() {
 }
 
 #[test]
+fn of_several_hands_each_is_told_for_what_it_did() {
+    let place = Place::new();
+    if !has_fanotify(&place) {
+        return;
+    }
+    fs::write(place.path("file"), "hello").unwrap();
+    let mut running = place.start(true);
+    place.settle(&mut running);
+    // Both within the time in which what belongs together becomes one event.
+    let act = |script: &str| {
+        let mut child = std::process::Command::new("/bin/sh")
+            .args(["-c", script])
+            .arg(place.path("file"))
+            .spawn()
+            .unwrap();
+        let pid = child.id();
+        child.wait().unwrap();
+        pid
+    };
+    let writer = act("echo more >> \"$0\"");
+    let chmod = act("exec chmod 0700 \"$0\"");
+    let event = running.wait(EventType::FileModify, &place.path("file"));
+    assert_eq!(event.actor.map(|actor| actor.pid()), Some(writer));
+    let event = running.wait(EventType::FileAttribute, &place.path("file"));
+    assert_eq!(event.actor.map(|actor| actor.pid()), Some(chmod));
+    running.stop();
+}
+
+#[test]
 fn times_that_were_set_back_are_told() {
     let place = Place::new();
     fs::write(place.path("file"), "hello").unwrap();
@@ -424,7 +455,7 @@ fn odd_things_neither_block_nor_lead_out_nor_break_anything() {
 }
 
 #[test]
-fn more_than_the_kernels_queue_holds_is_still_all_seen() {
+fn a_storm_of_files_is_all_seen_and_each_once() {
     let place = Place::new();
     let mut running = place.start(true);
     place.settle(&mut running);

@@ -1,5 +1,7 @@
 //! Logons from logs under a root of the test's own, as events.
 
+#![allow(clippy::unwrap_used, reason = "a failed expectation is the report")]
+
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::mem::offset_of;
@@ -233,6 +235,9 @@ fn lines_of_before_the_boot_say_their_time_and_rubbish_does_no_harm() {
     rubbish.extend(b"\n\0\xff\xfe\n\n: : :\n");
     host.append("var/log/auth.log", &rubbish);
     host.append("var/log/wtmp", &[0xff; 1_000]);
+    // The system came up meanwhile: what other logs tell of before stays.
+    host.append("var/log/wtmp", &vec![0; 2 * size_of::<libc::utmpx>() - 1_000 % size_of::<libc::utmpx>()]);
+    host.append("var/log/wtmp", &utmp(2, 0, "~", "reboot", "6.18", [0; 4]));
     host.append("var/log/auth.log", b"2001-02-03T04:05:06+00:00 web-1 su[9]: (to root) old on pts/0\n");
     let mut long = format!("{} web-1 sshd[3]: Failed password for ", jiff::Timestamp::now()).into_bytes();
     long.extend(vec![b'u'; 3_000]);

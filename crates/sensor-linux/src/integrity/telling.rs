@@ -15,12 +15,64 @@ const MAX_PATH: usize = 8 << 10;
 pub(super) struct Known {
     /// What the kernel told; nothing for a scan.
     pub(super) what: What,
-    pub(super) pid: Option<u32>,
+    pub(super) by: Actors,
     /// How many acts of the kind there were.
     pub(super) count: u32,
     pub(super) by_scan: bool,
     /// There was no state to compare with yet.
     pub(super) no_before: bool,
+}
+
+/// Who did what of it: one makes a file, another writes to it, a third removes it, all
+/// within a moment. Of several who did the same, the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Actors {
+    made: Option<u32>,
+    wrote: Option<u32>,
+    removed: Option<u32>,
+    set_attributes: Option<u32>,
+    renamed: Option<u32>,
+}
+
+impl Actors {
+    pub(super) fn of(what: What, pid: Option<u32>) -> Self {
+        let if_did = |did: bool| pid.filter(|_| did);
+        Self {
+            made: if_did(what.made),
+            wrote: if_did(what.written),
+            removed: if_did(what.removed),
+            set_attributes: if_did(what.attributes),
+            renamed: None,
+        }
+    }
+
+    pub(super) fn renamed(pid: Option<u32>) -> Self {
+        Self { renamed: pid, ..Self::default() }
+    }
+
+    /// Both, where the later one counts.
+    pub(super) fn then(self, later: Self) -> Self {
+        Self {
+            made: later.made.or(self.made),
+            wrote: later.wrote.or(self.wrote),
+            removed: later.removed.or(self.removed),
+            set_attributes: later.set_attributes.or(self.set_attributes),
+            renamed: later.renamed.or(self.renamed),
+        }
+    }
+
+    fn who(self, difference: Difference) -> Option<u32> {
+        let Self { made, wrote, removed, set_attributes, renamed } = self;
+        match difference {
+            Difference::Created => made.or(wrote),
+            // What takes the place of a file changes what stands there.
+            Difference::Modified => wrote.or(renamed).or(made),
+            Difference::Deleted => removed.or(renamed),
+            Difference::Mode | Difference::Owner | Difference::Times | Difference::ExtendedAttribute => {
+                set_attributes.or(renamed).or(wrote).or(made)
+            }
+        }
+    }
 }
 
 /// One thing that changed.
@@ -136,7 +188,7 @@ pub(super) fn event(
     if difference == Modified && known.no_before && old.is_none() {
         fields.incomplete.push("before: not in the baseline yet".to_owned());
     }
-    fields.activity(event_type, known)
+    fields.activity(event_type, known.by.who(difference))
 }
 
 /// The event of a name that became another.
@@ -146,7 +198,7 @@ pub(super) fn renamed(from: &[u8], to: &[u8], new: Option<&State>, known: &Known
     if let Some(state) = new {
         fields.state(state);
     }
-    fields.activity(EventType::FileRename, known)
+    fields.activity(EventType::FileRename, known.by.renamed)
 }
 
 struct Fields {
@@ -228,11 +280,11 @@ impl Fields {
         }
     }
 
-    fn activity(mut self, event_type: EventType, known: &Known) -> ObservedActivity {
+    fn activity(mut self, event_type: EventType, pid: Option<u32>) -> ObservedActivity {
         if !self.incomplete.is_empty() {
             self.all.push((Field::EventIncomplete, Value::TextList(self.incomplete)));
         }
-        ObservedActivity { event_type, actor: known.pid.map(Actor::Pid), target: None, fields: self.all }
+        ObservedActivity { event_type, actor: pid.map(Actor::Pid), target: None, fields: self.all }
     }
 }
 

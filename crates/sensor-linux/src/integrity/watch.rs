@@ -1,7 +1,7 @@
 //! The watch itself: from what the kernel tells and scans find to events.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,7 +16,7 @@ use sensor_api::{ObservationSender, ObservedLoss};
 use super::live::{Change, Live, What};
 use super::look::{link_target, look};
 use super::scan::{Current, Scan, TURN};
-use super::telling::{Difference, Known, differences, event, renamed};
+use super::telling::{Actors, Difference, Known, differences, event, renamed};
 use super::tree::{DirId, MOST_BYTES, MOST_NAMES, State, Tree, push_name};
 use crate::boot_clock::Moment;
 use crate::state_file;
@@ -167,15 +167,15 @@ impl Watch {
                 self.next_scan = Instant::now();
             }
             Change::Name { dir, name, what, pid } => {
-                self.wait_for(dir, name, what, pid, moment, None);
+                self.wait_for(dir, name, what, Actors::of(what, pid), moment, None);
             }
             Change::Rename { from: None, to: Some((dir, name)), pid } => {
                 let what = What { made: true, ..What::default() };
-                self.wait_for(dir, name, what, pid, moment, None);
+                self.wait_for(dir, name, what, Actors::of(what, pid), moment, None);
             }
             Change::Rename { from: Some((dir, name)), to: None, pid } => {
                 let what = What { removed: true, ..What::default() };
-                self.wait_for(dir, name, what, pid, moment, None);
+                self.wait_for(dir, name, what, Actors::of(what, pid), moment, None);
             }
             Change::Rename { from: Some(from), to: Some(to), pid } => {
                 self.rename(from, to, pid, moment, sender)
@@ -189,7 +189,7 @@ impl Watch {
         dir: DirId,
         name: Vec<u8>,
         what: What,
-        pid: Option<u32>,
+        by: Actors,
         moment: Moment,
         from: Option<Vec<u8>>,
     ) {
@@ -204,12 +204,12 @@ impl Watch {
                 // One session of writing after another counts; what else belongs to one does not.
                 waiting.known.count += u32::from(what.written && waiting.known.what.written);
                 waiting.known.what = waiting.known.what.and(what);
-                waiting.known.pid = pid.or(waiting.known.pid);
+                waiting.known.by = waiting.known.by.then(by);
                 waiting.last = now;
                 waiting.from = waiting.from.take().or(from);
             }
             Entry::Vacant(entry) => {
-                let known = Known { what, pid, count: 1, ..Known::default() };
+                let known = Known { what, by, count: 1, ..Known::default() };
                 entry.insert(Waiting { known, at_ns: moment.boot_ns, since: now, last: now, from });
             }
         }
@@ -226,6 +226,7 @@ impl Watch {
         if !self.tree.has(from.0) || !self.tree.has(to.0) {
             return;
         }
+        let by = Actors::renamed(pid);
         let before = self.waiting.remove(&from);
         let mut from_path = self.tree.path(from.0);
         push_name(&mut from_path, &from.1);
@@ -238,7 +239,7 @@ impl Watch {
             self.changed = Some(Instant::now());
             let mut path = self.tree.path(to.0);
             push_name(&mut path, &to.1);
-            let known = Known { pid, ..Known::default() };
+            let known = Known { by, ..Known::default() };
             let state = self.tree.get(to.0, &to.1).map(|node| node.state);
             sender.send(moment.boot_ns, renamed(&from_path, &path, state.as_ref(), &known));
             return;
@@ -258,7 +259,7 @@ impl Watch {
             self.tree.rename((from.0, &from.1), (to.0, &to.1));
         }
         self.changed = Some(Instant::now());
-        self.wait_for(to.0, to.1, What::default(), pid, moment, Some(from_path));
+        self.wait_for(to.0, to.1, What::default(), by, moment, Some(from_path));
     }
 
     /// Takes a name and what is below out of the tree without a word.
@@ -269,8 +270,14 @@ impl Watch {
         }
         self.opened = None;
         self.changed = Some(Instant::now());
-        if let Some(live) = &mut self.live {
-            removed.iter().filter_map(|(_, node)| node.dir).for_each(|dir| live.forget(dir));
+        let dirs: HashSet<DirId> = removed.iter().filter_map(|(_, node)| node.dir).collect();
+        if !dirs.is_empty() {
+            // Ids are given again, so nothing may be left that bears one of these.
+            self.waiting.retain(|(dir, _), _| !dirs.contains(dir));
+            self.scan.current.take_if(|current| dirs.contains(&current.dir));
+            if let Some(live) = &mut self.live {
+                dirs.iter().for_each(|dir| live.forget(*dir));
+            }
         }
         removed.into_iter().map(|(path, node)| (path, node.state)).collect()
     }
@@ -324,9 +331,7 @@ impl Watch {
         }
         let root_id = self.tree.root_of(dir);
         let root = self.roots.iter().find(|root| root.id == Some(root_id));
-        let Some((is_complete, device)) = root.map(|root| (root.is_complete, root.device)) else {
-            return None;
-        };
+        let (is_complete, device) = root.map(|root| (root.is_complete, root.device))?;
         let Waiting { mut known, at_ns, from, .. } = waiting;
         let old = self.tree.get(dir, name).map(|node| node.state);
         let new = match fd.map(|fd| look(fd.as_fd(), name, old.as_ref(), known.what.written)) {
@@ -502,3 +507,6 @@ fn cpu_time() -> Duration {
         u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0);
     Duration::from_nanos(nanos)
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,7 +79,7 @@ impl Source for LogonSource {
 
     fn provisions(&self) -> Vec<Provision> {
         let there = |path: &&str| self.root.join(path).exists();
-        let mut text: Vec<&str> = TEXT_LOGS.iter().copied().filter(|path| there(&path)).collect();
+        let mut text: Vec<&str> = TEXT_LOGS.iter().copied().filter(|path| there(path)).collect();
         if ["var/log/journal", "run/log/journal"].iter().any(there) {
             text.push("journal");
         }
@@ -130,6 +130,8 @@ struct Watch {
     journal: Journal,
     listed: Option<Instant>,
     sessions: Sessions,
+    /// When the system came up, as wtmp says it; 0 while it has not said.
+    booted_ns: i64,
     merge: Merge,
     zone: TimeZone,
     zone_read: Instant,
@@ -165,6 +167,7 @@ impl Watch {
             journal: Journal::new(root, stored.journal.clone()),
             listed: None,
             sessions,
+            booted_ns: 0,
             merge: Merge::default(),
             zone: TimeZone::system(),
             zone_read: Instant::now(),
@@ -185,16 +188,13 @@ impl Watch {
         }
         let mut more = false;
         let mut facts = Vec::new();
-        let mut came_up = false;
+        let mut booted_ns = self.booted_ns;
         for (path, tail) in &mut self.tails {
             let zone = &self.zone;
             let result = tail.read(&mut |frame, cut| match *path {
                 WTMP => match utmp::session(frame) {
                     Some(utmp::Record::Fact(fact)) => facts.push(*fact),
-                    Some(utmp::Record::Boot) => {
-                        came_up = true;
-                        facts.clear();
-                    }
+                    Some(utmp::Record::Boot(at_ns)) => booted_ns = booted_ns.max(at_ns),
                     None => {}
                 },
                 BTMP => facts.extend(utmp::failure(frame)),
@@ -210,9 +210,9 @@ impl Watch {
                 Err(error) => self.warned = warn_once(self.warned, path, &error),
             }
         }
-        if came_up {
-            // Whoever was in when the system went down is not any more.
-            self.sessions.clear();
+        if booted_ns > self.booted_ns {
+            self.booted_ns = booted_ns;
+            self.sessions.end_before(booted_ns);
         }
         if self.listed.is_none_or(|listed| listed.elapsed() >= LIST_EVERY) {
             self.listed = Some(now);
@@ -247,6 +247,7 @@ impl Watch {
         for mut logon in self.merge.due(Instant::now(), all) {
             let at_ns = logon.fact.at_ns.unwrap_or(moment.wall_ns);
             match logon.fact.outcome {
+                Outcome::In if at_ns < self.booted_ns => {}
                 Outcome::In => self.sessions.opened(open_session(&logon, at_ns)),
                 Outcome::Out => {
                     if let Some(open) = self.sessions.closed(&logon.fact, &logon.pids) {

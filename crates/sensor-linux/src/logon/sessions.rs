@@ -44,9 +44,9 @@ impl Sessions {
         self.place(end, pids).map(|place| self.open.remove(place))
     }
 
-    /// The system came up.
-    pub(super) fn clear(&mut self) {
-        self.open.clear();
+    /// The system came up then: whoever was in before is not any more.
+    pub(super) fn end_before(&mut self, boot_ns: i64) {
+        self.open.retain(|open| open.since_ns >= boot_ns);
     }
 
     fn place(&self, end: &Fact, pids: &[u32]) -> Option<usize> {

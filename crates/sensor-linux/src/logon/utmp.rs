@@ -17,8 +17,8 @@ const DEAD_PROCESS: i16 = 8;
 /// A record taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Record {
-    /// The system came up: no session of before is open any more.
-    Boot,
+    /// The system came up, in wall-clock nanoseconds: no session of before is open any more.
+    Boot(i64),
     /// A logon or its end.
     Fact(Box<Fact>),
 }
@@ -27,7 +27,7 @@ pub(super) enum Record {
 pub(super) fn session(bytes: &[u8]) -> Option<Record> {
     let raw = Raw(bytes.get(..RECORD)?);
     match raw.kind() {
-        BOOT_TIME => Some(Record::Boot),
+        BOOT_TIME => Some(Record::Boot(raw.at_ns())),
         USER_PROCESS => {
             // A session manager may write a record before anybody is in.
             let user = raw.text(offset_of!(libc::utmpx, ut_user), 32);
