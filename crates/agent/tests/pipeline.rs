@@ -84,6 +84,7 @@ fn replay(
         judge: Judge::new(sensor.process_clock(), Arc::new(move || now.now()), Caution::Normal).unwrap(),
         sensor,
         queue: observation_queue(1).1,
+        content: sensor_linux::ContentFeed::default(),
         boot_id: BOOT,
         clock: Arc::clone(&clock),
         table: ProcessTable::default(),

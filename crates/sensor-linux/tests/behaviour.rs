@@ -17,8 +17,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use event_model::{EventType, Field, Value};
-use sensor_api::contract::read_until;
-use sensor_api::{Actor, Observation, Observed, ObservedActivity, Sensor};
+use sensor_api::contract::{self, read_until};
+use sensor_api::{Actor, Observation, Observed, ObservedActivity, Sensor, SourceThreads, observation_queue};
 use sensor_linux::{EbpfSensor, LinuxSensorOptions};
 
 use rights::ebpf;
@@ -524,6 +524,51 @@ fn connections_to_unix_sockets_are_seen() {
     let fields =
         [socket(missing.to_str().unwrap()), outcome(FAILURE), (Field::EventErrno, Value::Integer(2))];
     seen.wait(pid, EventType::UnixConnect, &fields);
+}
+
+#[test]
+fn scripts_that_really_run_are_told_with_their_text() {
+    let Some(mut seen) = Seen::open() else { return };
+    let (feed, source) = sensor_linux::content().unwrap();
+    let (sender, queue) = observation_queue(10_000);
+    let threads = SourceThreads::start(vec![source], &sender).unwrap();
+    let here = tempfile::tempdir().unwrap();
+    let path = here.path().canonicalize().unwrap().join("run");
+    let mark = contract::unique("script");
+    let script = format!("#!/bin/sh\n# {mark}\nexit 0\n");
+    std::fs::write(&path, &script).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    // Through a shell, as a fork elsewhere may still hold the script open for writing.
+    let inline = format!("until {}; do :; done; : {mark}", path.display());
+    let mut shell = Command::new("/bin/sh").args(["-c", &inline]).stderr(Stdio::null()).spawn().unwrap();
+    assert!(shell.wait().unwrap().success());
+
+    let mut scripts: Vec<ObservedActivity> = Vec::new();
+    let deadline = Instant::now() + PATIENCE;
+    while scripts.len() < 2 {
+        assert!(Instant::now() < deadline, "{scripts:?}");
+        seen.sensor.poll(Duration::from_millis(5), &mut |observed| feed.offer(&observed)).unwrap();
+        queue.take(1_000, &mut |observed| {
+            let told = activities(std::slice::from_ref(&observed)).cloned();
+            scripts.extend(told.filter(|one| {
+                one.fields.iter().any(|(field, value)| {
+                    *field == Field::ScriptText && matches!(value, Value::Text(text) if text.contains(&mark))
+                })
+            }));
+        });
+    }
+    threads.stop();
+    let shell_image = std::fs::canonicalize("/bin/sh").unwrap();
+    for activity in &scripts {
+        assert_eq!(text_of(activity, Field::ScriptInterpreter), shell_image.to_str().unwrap());
+        assert!(EventType::ScriptContent.spec().needs.iter().all(|need| value(activity, *need).is_some()));
+    }
+    let inline_event = scripts.iter().find(|one| value(one, Field::ScriptPath).is_none()).unwrap();
+    assert_eq!(inline_event.actor.map(Actor::pid), Some(shell.id()));
+    assert_eq!(text_of(inline_event, Field::ScriptText), inline);
+    let file_event = scripts.iter().find(|one| value(one, Field::ScriptPath).is_some()).unwrap();
+    assert_eq!(text_of(file_event, Field::ScriptPath), path.to_str().unwrap());
+    assert_eq!(text_of(file_event, Field::ScriptText), script);
 }
 
 #[test]
