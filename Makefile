@@ -23,13 +23,16 @@ export CARGO_TERM_PROGRESS_WHEN := never
 CONSOLE_SOURCES := $(shell find console -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null) \
 	schema/openapi.json
 
-.PHONY: help deps deps-test console build run demo test test-long lint fmt bench bench-kill screenshots openapi clean
+.PHONY: help deps deps-test deps-bench console build run demo test test-long telemetry lint fmt bench bench-kill bench-sensor screenshots openapi clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 deps: ## install what building needs (Debian packages, Node)
 	@scripts/install-dependencies.sh build
+
+deps-bench: ## install what the benchmarks need besides (the sensors to compare with)
+	@scripts/install-dependencies.sh build bench
 
 deps-test: ## install what the tests need besides (Chromium, a Chinese font)
 	@scripts/install-dependencies.sh build test
@@ -65,10 +68,16 @@ lint: deps console ## formatting and lints
 fmt: ## format the code
 	cargo fmt --all
 
-bench: bench-kill ## run the benchmarks
+bench: bench-kill bench-sensor ## run the benchmarks
+
+bench-sensor: deps-bench build ## what watching costs, beside other sensors
+	cargo bench --locked -p end-to-end --bench sensor_cost
 
 bench-kill: build ## time from exec to the agent's signal
 	cargo bench --locked -p agent --bench kill_latency
+
+telemetry: deps-test build ## act every row of the telemetry list and show the events and the score
+	cargo test --release --locked -p end-to-end --test telemetry -- --nocapture
 
 screenshots: deps-test build ## refresh the pictures in docs/images from the end-to-end test
 	rm -rf $(BIN)/screenshots

@@ -38,10 +38,17 @@ for purpose in "$@"; do
         ;;
     test)
         have chromium || want chromium
+        # The log daemon through which logons become lines of a log.
+        have rsyslogd || want rsyslog
+        have ip || want iproute2
         # Without a font for it, Chinese text in screenshots is empty boxes.
         have fc-list && fc-list :lang=zh family | grep -q . || want fonts-wqy-microhei
         ;;
-    *) fail "unknown purpose '$purpose'; allowed: build, test" ;;
+    bench)
+        [ -x /sbin/auditd ] || want auditd
+        have bpftrace || want bpftrace
+        ;;
+    *) fail "unknown purpose '$purpose'; allowed: build, test, bench" ;;
     esac
 done
 

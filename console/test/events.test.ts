@@ -1,8 +1,11 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 
 import { visiblePieces } from '../src/design/visible-text';
 import { flatten, headline, pick, text } from '../src/ecs/document';
 import { parseQuery, splitField } from '../src/pages/events/query';
+import { EVENT_TYPES } from '../src/pages/events/EventTypeBadge';
 import { rangeName, spanOf } from '../src/pages/events/time-range';
 
 describe('the query bar', () => {
@@ -74,5 +77,23 @@ describe('text from hosts', () => {
   test('other languages, tabs and line feeds stay as they are', () => {
     const plain = '可疑进程 – naïve\tx\ny 😀';
     expect(visiblePieces(plain)).toEqual([{ text: plain, hidden: false }]);
+  });
+});
+
+describe('the row of an event', () => {
+  const examples = join(__dirname, '../../schema/examples');
+  const event = (type: string) => JSON.parse(readFileSync(join(examples, `${type}_linux.json`), 'utf8')) as Record<string, unknown>;
+
+  test('says what was done, to what and by whom', () => {
+    expect(headline(event('file_rename'))).toBe('create /etc/cron.d/.backup.new → /etc/cron.d/backup (/usr/bin/dash)');
+    expect(headline(event('network_connect'))).toBe('198.51.100.9:443 (/usr/bin/dash)');
+    expect(headline(event('process_access'))).toBe('ptrace → /usr/sbin/nginx (/usr/bin/dash)');
+    expect(headline(event('account_create'))).toBe('alice');
+  });
+
+  test('says something of every type that agents send', () => {
+    for (const type of EVENT_TYPES) {
+      expect(headline(event(type)), type).not.toBe('');
+    }
   });
 });

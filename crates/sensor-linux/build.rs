@@ -9,6 +9,7 @@ use std::process::Command;
 /// The hook families, each an object of its own; src/families.rs says what they make.
 const FAMILIES: &[&str] = &[
     "process",
+    "network",
     "memory",
     "mapping",
     "signal",

@@ -62,10 +62,62 @@ export function headline(document: EcsDocument): string {
       return text(document, 'process.command_line') || text(document, 'process.executable');
     case 'response':
       return [text(document, 'event.action'), text(document, 'rampart.response.state'), text(document, 'process.executable')].join(' ');
+    case 'agent_start':
+    case 'agent_stop':
+    case 'agent_health':
+      return ownFigures(document);
     default:
-      return flatten(document)
-        .filter(([name]) => name.startsWith('rampart.agent.') || name === 'agent.version')
-        .map(([name, value]) => `${name.slice(name.lastIndexOf('.') + 1)}=${textOf(value)}`)
-        .join(' ');
+      return subject(document) || ownFigures(document);
   }
+}
+
+/** Fields that say what an act was about, the most telling first. */
+const SUBJECTS = [
+  'dns.question.name',
+  'user.target.name',
+  'service.name',
+  'rampart.task.command',
+  'rampart.persistence.kind',
+  'dll.path',
+  'rampart.module.name',
+  'rampart.bpf.name',
+  'rampart.script.path',
+  'rampart.mount.target',
+  'rampart.memfd.name',
+  'rampart.pipe.name',
+  'rampart.network.unix_path',
+  'rampart.device.name',
+  'rampart.agent.tampered',
+  'rampart.logon.service',
+  'container.id',
+];
+
+/** What was done, to what, and by which program. */
+function subject(document: EcsDocument): string {
+  const parts = [text(document, 'event.action') || text(document, 'rampart.file.operation')];
+  const old = text(document, 'rampart.file.old_path');
+  const path = text(document, 'file.path');
+  const port = text(document, 'destination.port');
+  const address = text(document, 'destination.ip');
+  const about = SUBJECTS.map((name) => text(document, name)).find((value) => value !== '');
+  if (about) parts.push(about);
+  if (old) parts.push(old, '→');
+  if (path) parts.push(path);
+  if (!about && address) parts.push(port ? `${address.includes(':') ? `[${address}]` : address}:${port}` : address);
+  if (!about && !address && text(document, 'source.ip')) {
+    parts.push([text(document, 'source.ip'), text(document, 'source.port')].filter(Boolean).join(':'));
+  }
+  const target = text(document, 'rampart.target.executable') || text(document, 'rampart.target.pid');
+  if (target) parts.push(text(document, 'rampart.access.method'), '→', target);
+  const who = text(document, 'process.executable') || text(document, 'user.name');
+  if (who) parts.push(`(${who})`);
+  return parts.filter(Boolean).join(' ');
+}
+
+/** What the agent says of itself. */
+function ownFigures(document: EcsDocument): string {
+  return flatten(document)
+    .filter(([name]) => name.startsWith('rampart.agent.') || name === 'agent.version')
+    .map(([name, value]) => `${name.slice(name.lastIndexOf('.') + 1)}=${textOf(value)}`)
+    .join(' ');
 }

@@ -80,6 +80,18 @@
 #define LIBRARY_MEMFD 2
 #define LIBRARY_WORLD_WRITABLE 4
 
+/* Network: 96 to 127. numbers of all of them: 0 family | protocol << 16, 1 local port |
+ * remote port << 32, 2 and 3 local address, 4 and 5 remote address (IPv4 in the first
+ * four bytes), 6 when the connection was opened (its id, too), 7 bytes sent, 8 bytes
+ * received. result of the call. */
+#define ACT_CONNECT 96
+#define ACT_ACCEPT 97
+#define ACT_CLOSE 98 /* result: 1 where it had been accepted, 0 where it had been opened */
+#define ACT_LISTEN 99
+/* text 0: the DNS message, cut after 1,232 bytes. */
+#define ACT_DNS_QUERY 100
+#define ACT_DNS_ANSWER 101
+
 /* Texts that are paths: a list of names from the last to the first, as in struct
  * exec_record. Others are plain, without an ending zero. */
 

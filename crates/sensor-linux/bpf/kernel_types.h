@@ -70,7 +70,7 @@ struct super_block {
 };
 
 struct inode {
-	unsigned short i_mode;
+	u16 i_mode;
 	struct super_block *i_sb;
 	void *i_private;
 	unsigned long i_ino;
@@ -121,6 +121,55 @@ struct file {
 	void *private_data;
 	struct path f_path;
 	struct inode *f_inode;
+};
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
+struct in6_addr {
+	u8 bytes[16];
+};
+
+struct sock_common {
+	u16 skc_family;
+	u16 skc_num;
+	u16 skc_dport; /* network order */
+	unsigned long skc_flags;
+	u32 skc_rcv_saddr;
+	u32 skc_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
+	struct in6_addr skc_v6_daddr;
+};
+
+struct sock {
+	struct sock_common __sk_common;
+	u16 sk_protocol;
+	struct pid *sk_peer_pid;
+};
+
+struct tcp_sock {
+	u64 bytes_sent;
+	u64 bytes_retrans;
+	u64 bytes_received;
+};
+
+struct socket {
+	struct sock *sk;
+};
+
+struct sk_buff {
+	unsigned int len;
+	unsigned int data_len;
+	u16 protocol; /* network order */
+	u16 network_header;
+	unsigned char *head;
+	unsigned char *data;
 };
 
 struct mm_struct {
@@ -189,15 +238,6 @@ struct pid {
 	struct upid numbers[1];
 };
 
-struct fdtable {
-	unsigned int max_fds;
-	struct file **fd;
-};
-
-struct files_struct {
-	struct fdtable *fdt;
-};
-
 struct nsproxy {
 	void *uts_ns;
 	void *ipc_ns;
@@ -252,14 +292,6 @@ struct bpf_prog {
 struct module {
 	char name[56];
 	bool sig_ok; /* with CONFIG_MODULE_SIG */
-};
-
-struct sock {
-	struct pid *sk_peer_pid;
-};
-
-struct socket {
-	struct sock *sk;
 };
 
 struct sockaddr_un {
@@ -345,10 +377,10 @@ struct task_struct {
 	struct task_struct *group_leader;
 	const struct cred *cred;
 	struct fs_struct *fs;
+	struct files_struct *files;
 	struct signal_struct *signal;
 	struct css_set *cgroups;
 	void *stack;
-	struct files_struct *files;
 	struct nsproxy *nsproxy;
 	struct pid *thread_pid;
 	struct hlist_node pid_links[4];

@@ -4,13 +4,17 @@
 //! (`struct act_record` of `bpf/record.h`); `bpf/act.h` says for each type what
 //! its numbers and texts are, and the modules here give them their fields.
 
+mod dns;
 mod kernel_objects;
 mod mapping;
 mod memory;
 mod mount;
+mod network;
 mod privilege;
 mod signal;
 mod unix_socket;
+
+use std::ops::Range;
 
 use event_model::{EventType, Field, Value};
 use sensor_api::{Actor, ObservedActivity, ProcessKey};
@@ -21,7 +25,8 @@ use crate::record::{Malformed, path_of_names, u16_at, u32_at, u64_at};
 /// The first type that is an act.
 pub(crate) const RECORD_ACTS: u16 = 16;
 
-/// Which number says for how many acts the record stands; other families leave it 0.
+/// The types whose number 8 says for how many acts the record stands.
+const COUNTED: Range<u16> = 16..64;
 const COUNT_AT: usize = 8;
 
 mod at {
@@ -38,7 +43,9 @@ mod at {
 pub(crate) struct Act<'a> {
     /// Its type.
     pub(crate) kind: u16,
-    /// Who did it.
+    /// When, in nanoseconds since boot.
+    pub(crate) at_ns: u64,
+    /// Who did it; PID 0 where the kernel could not tell.
     pub(crate) process: ProcessKey,
     /// To whom.
     pub(crate) target: Option<Actor>,
@@ -54,7 +61,7 @@ impl<'a> Act<'a> {
     pub(crate) fn read(
         kind: u16,
         flags: u16,
-        process: ProcessKey,
+        (at_ns, process): (u64, ProcessKey),
         bytes: &'a [u8],
     ) -> Result<Self, Malformed> {
         let mut rest = bytes.get(at::SIZE..).ok_or(Malformed)?;
@@ -78,7 +85,7 @@ impl<'a> Act<'a> {
             _ => Some(Actor::Life(ProcessKey { pid, start_ns })),
         };
         let result = u32_at(bytes, at::RESULT)?.cast_signed();
-        Ok(Self { kind, process, target, result, numbers, texts, cut: flags })
+        Ok(Self { kind, at_ns, process, target, result, numbers, texts, cut: flags })
     }
 
     /// A text that is a path, as names from the last to the first.
@@ -124,7 +131,8 @@ impl<'a> Act<'a> {
 /// What an act of some family is, with its fields; `None` for those of the others.
 type Fields = fn(&Act<'_>) -> Option<(EventType, Vec<(Field, Value)>)>;
 
-const FAMILIES: [Fields; 7] = [
+const FAMILIES: [Fields; 8] = [
+    network::fields,
     memory::fields,
     mapping::fields,
     signal::fields,
@@ -137,8 +145,10 @@ const FAMILIES: [Fields; 7] = [
 /// The activity that an act is.
 pub(crate) fn observed(act: &Act<'_>) -> Result<ObservedActivity, Malformed> {
     let (event_type, mut fields) = FAMILIES.iter().find_map(|fields| fields(act)).ok_or(Malformed)?;
-    act.count(&mut fields);
-    let actor = Some(Actor::Life(act.process));
+    if COUNTED.contains(&act.kind) {
+        act.count(&mut fields);
+    }
+    let actor = (act.process.pid != 0).then_some(Actor::Life(act.process));
     Ok(ObservedActivity { event_type, actor, target: act.target, fields })
 }
 

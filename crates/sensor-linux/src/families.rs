@@ -59,6 +59,18 @@ fn is_there(tracepoint: &str) -> bool {
 fn all_optional() -> Vec<Family> {
     vec![
         Family {
+            name: "network",
+            object: object!("network"),
+            makes: &[
+                (EventType::NetworkConnect, &["enter_connect", "exit_connect", "on_packet_out"]),
+                (EventType::NetworkAccept, &["exit_accept4", "exit_accept"]),
+                (EventType::NetworkClose, &["on_tcp_state"]),
+                (EventType::NetworkListen, &["on_tcp_state", "enter_bind", "exit_bind"]),
+                (EventType::DnsQuery, &["on_packet_out", "on_packet_in", "on_tcp_query"]),
+            ],
+            only_without: None,
+        },
+        Family {
             name: "memory",
             object: object!("memory"),
             makes: &[

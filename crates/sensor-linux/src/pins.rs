@@ -110,6 +110,20 @@ pub(crate) fn provide_tracefs() -> io::Result<()> {
     mount(c"tracefs", c"/sys/kernel/tracing")
 }
 
+/// The root of the cgroups of version 2.
+///
+/// # Errors
+/// If it is not mounted, or can't be opened.
+pub(crate) fn root_cgroup() -> io::Result<fs::File> {
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    let place = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        words.next().filter(|_| words.next() == Some("cgroup2"))
+    });
+    let place = place.min_by_key(|place| place.len());
+    fs::File::open(place.ok_or_else(|| io::Error::other("no cgroup2 file system is mounted"))?)
+}
+
 /// Mounts a file system of the kernel's own, for root only.
 fn mount(kind: &CStr, place: &CStr) -> io::Result<()> {
     // SAFETY: all arguments are C strings that live through the call.

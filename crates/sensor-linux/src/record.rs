@@ -91,7 +91,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Decoded, Malformed> {
             Observation::ProcessExecuted(Box::new(decode_exec(bytes, process)?))
         }
         (kind @ RECORD_ACTS.., _) => {
-            let act = Act::read(kind, u16_at(bytes, at::FLAGS)?, process, bytes)?;
+            let act = Act::read(kind, u16_at(bytes, at::FLAGS)?, (at_ns, process), bytes)?;
             Observation::Activity(Box::new(act::observed(&act)?))
         }
         _ => return Err(Malformed),

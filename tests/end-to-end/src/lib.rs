@@ -29,6 +29,11 @@ pub struct Installation {
 impl Installation {
     /// Starts both. `None`, with the reason printed, where this machine can't run them.
     pub fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// As [`start`](Self::start), with further arguments for the agent.
+    pub fn start_with(arguments: &[&str]) -> Option<Self> {
         if !can_load_bpf() {
             skip("needs root and /sys/kernel/btf/vmlinux");
             return None;
@@ -42,7 +47,10 @@ impl Installation {
                 format!("-server={}", server.url()),
                 format!("-cert={}", server.ca_file().display()),
                 format!("-token={}", server.enrollment_token()),
-            ],
+            ]
+            .into_iter()
+            .chain(arguments.iter().map(|argument| (*argument).to_owned()))
+            .collect(),
         };
         let mut agent = AgentProcess::launch(options);
         let line = agent.wait_until_running();
@@ -63,6 +71,11 @@ impl Installation {
             let hosts = self.api.get("/hosts").ok()?;
             hosts["items"].as_array()?.iter().find(|host| host["online"] == true).cloned()
         })
+    }
+
+    /// Ends the server as an administrator would; its options.
+    pub fn stop_server(&mut self) -> ServerOptions {
+        self.server.take().expect("the server runs").stop()
     }
 
     /// The server's options after a crash.

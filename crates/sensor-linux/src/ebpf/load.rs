@@ -1,14 +1,14 @@
 //! Loading, attaching, pinning; going on with what is pinned.
 
 use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use event_model::GapReason;
 use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::Typedef;
-use libbpf_rs::{Iter, Link, MapCore, MapHandle, Object, ObjectBuilder, PrintLevel};
+use libbpf_rs::{Iter, Link, MapCore, MapHandle, Object, ObjectBuilder, PrintLevel, ProgramType};
 use sensor_api::{
     Observation, Observed, ObservedLoss, ProcessClock, ProcessKey, SensorError, SensorPosition,
 };
@@ -146,7 +146,16 @@ impl Attached {
         };
         for program in object.progs_mut().filter(|program| program.autoload()) {
             let name = program.name().to_string_lossy().into_owned();
-            match program.attach() {
+            let attached = match program.prog_type() {
+                ProgramType::CgroupSkb => {
+                    pins::root_cgroup().map_err(libbpf_rs::Error::from).and_then(|root| {
+                        // The link keeps what it needs of the folder.
+                        program.attach_cgroup(root.as_raw_fd())
+                    })
+                }
+                _ => program.attach(),
+            };
+            match attached {
                 Ok(link) => self.links.push((name, link)),
                 Err(error) => {
                     let known = programs().find(|program| **program == name);

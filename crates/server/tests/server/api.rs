@@ -45,13 +45,20 @@ impl Api {
     }
 
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
+        self.try_to_send(request).await.unwrap()
+    }
+
+    pub(crate) async fn try_to_send(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, hyper::Error> {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let name = "localhost".try_into().unwrap();
         let stream = self.tls.connect(name, stream).await.unwrap();
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
-        sender.send_request(request).await.unwrap()
+        sender.send_request(request).await
     }
 
     pub(crate) fn request(&self, method: &str, path: &str, body: Option<&Json>) -> Request<Full<Bytes>> {

@@ -14,11 +14,15 @@ use state_store::SqliteStateStore;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::api::Api;
 
 /// For anything that happens by itself; far more than it takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// No test of this suite takes a third of it. Without a limit, one that waits for ever takes the whole run with it.
+const WHOLE_TEST: Duration = Duration::from_secs(180);
 
 /// Where a server is, and what to trust it by.
 #[derive(Debug, Clone)]
@@ -35,6 +39,21 @@ pub(crate) struct Running {
     pub(crate) first_enrollment: String,
     stop: Option<oneshot::Sender<()>>,
     served: Option<JoinHandle<()>>,
+    _in_time: std::sync::mpsc::Sender<()>,
+}
+
+/// Ends the whole suite if the test that holds the sender never lets go of it: on a thread
+/// of its own, as whatever hangs may have taken the runtime's.
+fn watch_over_this_test() -> std::sync::mpsc::Sender<()> {
+    let (sender, held) = std::sync::mpsc::channel();
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    std::thread::spawn(move || {
+        if held.recv_timeout(WHOLE_TEST) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            eprintln!("{test} is not over after {WHOLE_TEST:?}: it hangs, and the suite ends here");
+            std::process::exit(101);
+        }
+    });
+    sender
 }
 
 pub(crate) fn config(folder: &TempDir) -> Config {
@@ -62,6 +81,7 @@ impl Running {
     }
 
     pub(crate) async fn start_with(limits: StrangerLimits) -> Self {
+        let in_time = watch_over_this_test();
         let folder = tempfile::tempdir().unwrap();
         let server =
             Server::prepare(&config(&folder)).await.expect("the server starts").with_stranger_limits(limits);
@@ -81,6 +101,7 @@ impl Running {
             first_enrollment: first.enrollment_command,
             stop: Some(stop),
             served: Some(served),
+            _in_time: in_time,
         }
     }
 
@@ -115,6 +136,9 @@ impl Running {
     }
 }
 
+/// For one look at a condition.
+const ONE_TRY: Duration = Duration::from_secs(5);
+
 /// Waits until `condition` gives something.
 pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
@@ -122,7 +146,8 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
 ) -> T {
     let start = Instant::now();
     loop {
-        if let Some(value) = condition().await {
+        // A try that hangs is a try that failed.
+        if let Ok(Some(value)) = timeout(ONE_TRY, condition()).await {
             return value;
         }
         assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");

@@ -1,0 +1,110 @@
+//! What watching costs: the same work bare and watched, in turn, by our agent and by
+//! others that can be had here. `make bench-sensor` runs it; the machine should be
+//! idle otherwise.
+//!
+//! For each pair: wall time as a ratio (median, least, most), the sensor's CPU and
+//! largest resident memory, and how many of the acts it told and lost. Figures are
+//! printed and never judged.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a failed expectation is the report")]
+
+mod sensors;
+mod work;
+
+use std::time::Duration;
+
+use sensors::{Audit, Bpftrace, Rampart, Sensor};
+use work::Work;
+
+/// Pairs of runs of each workload and sensor; `RAMPART_BENCH_ROUNDS` sets another number.
+const ROUNDS: usize = 3;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    match arguments.next().as_deref() {
+        // `cargo test --benches` asks for a run without measuring.
+        Some("--test") => return,
+        Some("--role") => return work::play(&arguments.collect::<Vec<_>>()),
+        _ => {}
+    }
+    if !test_support::can_load_bpf() {
+        return println!("skipped: needs root and /sys/kernel/btf/vmlinux");
+    }
+    let rounds =
+        std::env::var("RAMPART_BENCH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
+    println!("{rounds} pairs each; load average at the start {}", load_average());
+    let mut sensors: Vec<Box<dyn Sensor>> = Vec::new();
+    sensors.push(Box::new(Rampart));
+    for other in [
+        Audit::new().map(|one| Box::new(one) as Box<dyn Sensor>),
+        Bpftrace::new().map(|one| Box::new(one) as _),
+    ] {
+        match other {
+            Ok(sensor) => sensors.push(sensor),
+            Err(reason) => println!("left out: {reason}"),
+        }
+    }
+    for work in Work::ALL {
+        println!();
+        println!("{}", work.describe());
+        println!(
+            "  sensor      wall ratio (least-most)   bare s   sensor CPU s   us/act   peak MB   told      lost"
+        );
+        let control: Vec<f64> = (0..rounds).map(|_| work.run(0).wall / work.run(0).wall).collect();
+        println!("  {:<11} {}", "none", spread(control));
+        for sensor in &mut sensors {
+            if sensor.watches(*work) {
+                compare(*work, sensor.as_mut(), rounds);
+            }
+        }
+    }
+}
+
+fn compare(work: Work, sensor: &mut dyn Sensor, rounds: usize) {
+    let (mut ratios, mut bare, mut cpu, mut peak, mut told) =
+        (Vec::new(), Vec::new(), Vec::new(), 0.0_f64, None);
+    for round in 0..rounds {
+        let alone = work.run(0);
+        let last = round + 1 == rounds;
+        let running = sensor.start(work);
+        let before = running.cpu();
+        let watched = work.run(if last { std::process::id() } else { 0 });
+        running.settle(Duration::from_secs(60));
+        cpu.push(running.cpu() - before);
+        peak = peak.max(running.peak_megabytes());
+        told = running.stop(work, last.then_some(std::process::id()));
+        ratios.push(watched.wall / alone.wall);
+        bare.push(alone.wall);
+    }
+    let cpu = median(cpu);
+    let (told, lost) = told.map_or(("-".into(), "-".into()), |(told, lost)| {
+        (format!("{told}/{}", work.events()), lost.to_string())
+    });
+    println!(
+        "  {:<11} {}   {:>6.2}   {cpu:>12.2}   {:>6.1}   {peak:>7.1}   {told:<9} {lost}",
+        sensor.name(),
+        spread(ratios),
+        median(bare),
+        cpu * 1e6 / f64::from(work.acts()),
+    );
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn spread(values: Vec<f64>) -> String {
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = values.iter().copied().fold(0.0, f64::max);
+    format!("{:>6.3} ({least:.3}-{most:.3})      ", median(values))
+}
+
+fn load_average() -> String {
+    std::fs::read_to_string("/proc/loadavg")
+        .unwrap_or_default()
+        .split(' ')
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}

@@ -1,0 +1,166 @@
+//! The workloads, each run by a process of its own.
+
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    Execs,
+    Files,
+    Connects,
+    Compile,
+}
+
+/// One run.
+pub(crate) struct Run {
+    /// Seconds.
+    pub(crate) wall: f64,
+}
+
+impl Work {
+    pub(crate) const ALL: &[Self] = &[Self::Execs, Self::Files, Self::Connects, Self::Compile];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Execs => "execs",
+            Self::Files => "files",
+            Self::Connects => "connects",
+            Self::Compile => "compile",
+        }
+    }
+
+    pub(crate) fn describe(self) -> &'static str {
+        match self {
+            Self::Execs => "exec storm: 20,000 processes by posix_spawn, two at a time",
+            Self::Files => "file storm: 100,000 files created, written (512 bytes), renamed and removed",
+            Self::Connects => "connect storm: 20,000 connections over loopback",
+            Self::Compile => "compile: 200 small C files, two at a time",
+        }
+    }
+
+    /// What the cost is divided by.
+    pub(crate) fn acts(self) -> u32 {
+        match self {
+            Self::Execs | Self::Connects => 20_000,
+            Self::Files => 100_000,
+            Self::Compile => 200,
+        }
+    }
+
+    /// Events of [`event_types`](Self::event_types) that the work makes by itself.
+    pub(crate) fn events(self) -> u64 {
+        match self {
+            Self::Execs | Self::Connects => 20_000,
+            Self::Files => 400_000,
+            Self::Compile => 600,
+        }
+    }
+
+    /// The types that are counted.
+    pub(crate) fn event_types(self) -> &'static [&'static str] {
+        match self {
+            Self::Execs => &["process_start"],
+            Self::Files => &["file_create", "file_modify", "file_rename", "file_delete"],
+            Self::Connects => &["network_connect"],
+            Self::Compile => &[],
+        }
+    }
+
+    /// The program that does it; a mark makes it one of its own, so that its events can be told.
+    pub(crate) fn program(self, mark: u32) -> PathBuf {
+        let own = std::env::current_exe().unwrap();
+        if mark == 0 {
+            return own;
+        }
+        let program = std::env::temp_dir().join(format!("rampart-bench-{}-{mark}", self.word()));
+        if !program.exists() {
+            let of = if self == Self::Execs { Path::new("/bin/true") } else { &own };
+            std::fs::copy(of, &program).unwrap();
+        }
+        program
+    }
+
+    /// Does the work in a process of its own.
+    pub(crate) fn run(self, mark: u32) -> Run {
+        let folder = tempfile::Builder::new().prefix("rampart-bench-").tempdir().unwrap();
+        let program = self.program(mark);
+        let (runner, image) = match (self, mark) {
+            (Self::Execs, 0) => (std::env::current_exe().unwrap(), PathBuf::from("/bin/true")),
+            (Self::Execs, _) => (std::env::current_exe().unwrap(), program),
+            _ => (program, PathBuf::new()),
+        };
+        if self == Self::Compile {
+            write_sources(folder.path());
+        }
+        let begun = Instant::now();
+        let status = Command::new(runner)
+            .args(["--role", self.word()])
+            .arg(folder.path())
+            .arg(image)
+            .stdin(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success());
+        Run { wall: begun.elapsed().as_secs_f64() }
+    }
+}
+
+fn write_sources(folder: &Path) {
+    for number in 0..200 {
+        let text = format!(
+            "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n\
+             int part_{number}(int n) {{ char b[64]; snprintf(b, sizeof b, \"%d\", n); return (int)strlen(b) + atoi(b); }}\n"
+        );
+        std::fs::write(folder.join(format!("part_{number}.c")), text).unwrap();
+    }
+}
+
+/// In the process that does the work.
+pub(crate) fn play(arguments: &[String]) {
+    let folder = PathBuf::from(&arguments[1]);
+    match arguments[0].as_str() {
+        "execs" => in_two(10_000, |_| {
+            assert!(Command::new(&arguments[2]).stdin(Stdio::null()).status().unwrap().success());
+        }),
+        "files" => in_two(50_000, |number| {
+            let (first, second) = (folder.join(format!("a{number}")), folder.join(format!("b{number}")));
+            std::fs::File::create(&first).unwrap().write_all(&[7; 512]).unwrap();
+            std::fs::rename(&first, &second).unwrap();
+            std::fs::remove_file(&second).unwrap();
+        }),
+        "connects" => {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let accepting = std::thread::spawn(move || {
+                for _ in 0..20_000 {
+                    listener.accept().unwrap();
+                }
+            });
+            for _ in 0..20_000 {
+                TcpStream::connect(address).unwrap();
+            }
+            accepting.join().unwrap();
+        }
+        "compile" => in_two(100, |number| {
+            let status = Command::new("cc")
+                .args(["-O1", "-c", "-o", "/dev/null"])
+                .arg(folder.join(format!("part_{number}.c")))
+                .status();
+            assert!(status.unwrap().success());
+        }),
+        other => panic!("no role {other}"),
+    }
+}
+
+/// Twice `times`, from two threads.
+fn in_two(times: usize, act: impl Fn(usize) + Sync) {
+    std::thread::scope(|scope| {
+        for half in 0..2 {
+            let act = &act;
+            scope.spawn(move || (0..times).for_each(|number| act(half * times + number)));
+        }
+    });
+}
