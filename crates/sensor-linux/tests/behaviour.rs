@@ -90,7 +90,8 @@ struct Seen {
 
 impl Seen {
     fn open() -> Option<Self> {
-        let mut sensor = ebpf(LinuxSensorOptions::default())?;
+        let options = LinuxSensorOptions { module_attempts: true, ..LinuxSensorOptions::default() };
+        let mut sensor = ebpf(options)?;
         let mut all = Vec::new();
         sensor.poll(Duration::ZERO, &mut |observed| all.push(observed)).unwrap();
         Some(Self { sensor, all })
@@ -591,5 +592,12 @@ fn every_type_of_behaviour_has_a_source_here() {
         let of_type: Vec<_> = provisions.iter().filter(|one| one.event_type == event_type).collect();
         assert_eq!(of_type.len(), 1, "{of_type:?}");
         assert_eq!(of_type[0].missing, None, "{}", of_type[0].describe());
+    }
+    // Where the kernel has no modules, their source is dear, and only there if asked for.
+    let tracepoint = "events/syscalls/sys_exit_finit_module";
+    if !std::path::Path::new("/sys/kernel/tracing").join(tracepoint).exists() {
+        let plain = ebpf(LinuxSensorOptions::default()).unwrap().provisions();
+        let modules = plain.iter().find(|one| one.event_type == EventType::ModuleLoad).unwrap();
+        assert!(modules.missing.as_ref().is_some_and(|reason| reason.contains("left out")), "{modules:?}");
     }
 }
