@@ -300,7 +300,8 @@ fn open_sensor(
     pin_dir: Option<PathBuf>,
     resume_after: Option<SensorPosition>,
 ) -> anyhow::Result<Box<dyn Sensor>> {
-    let options = LinuxSensorOptions { pin_dir, resume_after, ring_bytes: RING_BYTES };
+    let options =
+        LinuxSensorOptions { pin_dir, resume_after, ring_bytes: RING_BYTES, ..LinuxSensorOptions::default() };
     let (sensor, notes) = sensor_linux::open(options).context("no process sensor can run here")?;
     for note in notes {
         eprintln!("note: {note}");

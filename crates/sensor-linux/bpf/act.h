@@ -28,7 +28,7 @@
 /* target; numbers: 0 signal. */
 #define ACT_SIGNAL 24
 /* numbers: 0 call (CALL_*); before 1 uid and euid, 2 suid and gid, 3 egid and sgid, the first in the
- * upper half; after 4 to 6 the same. */
+ * upper half; after 4 to 6 the same; 7 the call's first argument. */
 #define ACT_IDS 25
 /* numbers: before 1 effective, 2 permitted, 3 inheritable; after 4 to 6 the same. */
 #define ACT_CAPSET 26

@@ -47,17 +47,21 @@ static __always_inline u64 call_argument(u32 index)
 	return index ? arm->regs[index] : arm->orig_x0;
 }
 
-/* The file behind a descriptor of the current process, as it is now. */
+/* The file behind a descriptor of the current process, as it is now. Each opening of
+ * a file comes along here, so what can be loaded without a helper is. */
 static __always_inline struct file *file_of(u32 descriptor)
 {
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-	struct file **files = BPF_CORE_READ(table, fd);
+	struct files_struct *files = task->files;
+	struct fdtable *table;
 	struct file *file = 0;
 
-	if (descriptor >= BPF_CORE_READ(table, max_fds))
+	if (!files)
 		return 0;
-	bpf_probe_read_kernel(&file, sizeof(file), files + descriptor);
+	table = files->fdt;
+	if (!table || descriptor >= table->max_fds)
+		return 0;
+	bpf_probe_read_kernel(&file, sizeof(file), table->fd + descriptor);
 	return file;
 }
 

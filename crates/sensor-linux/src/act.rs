@@ -15,6 +15,8 @@ mod privilege;
 mod signal;
 mod unix_socket;
 
+use std::ops::Range;
+
 use event_model::{EventType, Field, Value};
 use sensor_api::{Actor, ObservedActivity, ProcessKey};
 
@@ -24,7 +26,8 @@ use crate::record::{Malformed, path_of_names, u16_at, u32_at, u64_at};
 /// The first type that is an act.
 pub(crate) const RECORD_ACTS: u16 = 16;
 
-/// Which number says for how many acts the record stands; other families leave it 0.
+/// The types whose number 8 says for how many acts the record stands.
+const COUNTED: Range<u16> = 16..64;
 const COUNT_AT: usize = 8;
 
 mod at {
@@ -129,7 +132,9 @@ impl<'a> Act<'a> {
 /// What an act of some family is, with its fields; `None` for those of the others.
 type Fields = fn(&Act<'_>) -> Option<(EventType, Vec<(Field, Value)>)>;
 
-const FAMILIES: [Fields; 7] = [
+const FAMILIES: [Fields; 9] = [
+    file::fields,
+    network::fields,
     memory::fields,
     mapping::fields,
     signal::fields,
@@ -141,17 +146,10 @@ const FAMILIES: [Fields; 7] = [
 
 /// The activity that an act is.
 pub(crate) fn observed(act: &Act<'_>) -> Result<ObservedActivity, Malformed> {
-    // Every other family knows its own by their numbers.
-    let (event_type, fields) = match act.kind {
-        64..96 => file::fields(act).ok_or(Malformed)?,
-        96..128 => network::fields(act).ok_or(Malformed)?,
-        _ => {
-            let told = FAMILIES.iter().find_map(|fields| fields(act));
-            let (event_type, mut fields) = told.ok_or(Malformed)?;
-            act.count(&mut fields);
-            (event_type, fields)
-        }
-    };
+    let (event_type, mut fields) = FAMILIES.iter().find_map(|fields| fields(act)).ok_or(Malformed)?;
+    if COUNTED.contains(&act.kind) {
+        act.count(&mut fields);
+    }
     let actor = (act.process.pid != 0).then_some(Actor::Life(act.process));
     Ok(ObservedActivity { event_type, actor, target: act.target, fields })
 }

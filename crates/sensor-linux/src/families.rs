@@ -76,6 +76,7 @@ pub(crate) struct Family {
     /// what only some are for is seen in part.
     pub(crate) makes: &'static [(EventType, &'static [&'static str])],
     /// A tracepoint (`category/name`) that makes the family unneeded where it is there.
+    /// One that has it stands in for that tracepoint, is dear, and is loaded only if asked for.
     pub(crate) only_without: Option<&'static str>,
 }
 

@@ -17,8 +17,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use event_model::{EventType, Field, Value};
-use sensor_api::contract::read_until;
-use sensor_api::{Actor, Observation, Observed, ObservedActivity, Sensor};
+use sensor_api::contract::{self, read_until};
+use sensor_api::{Actor, Observation, Observed, ObservedActivity, Sensor, SourceThreads, observation_queue};
 use sensor_linux::{EbpfSensor, LinuxSensorOptions};
 
 use rights::ebpf;
@@ -90,7 +90,8 @@ struct Seen {
 
 impl Seen {
     fn open() -> Option<Self> {
-        let mut sensor = ebpf(LinuxSensorOptions::default())?;
+        let options = LinuxSensorOptions { module_attempts: true, ..LinuxSensorOptions::default() };
+        let mut sensor = ebpf(options)?;
         let mut all = Vec::new();
         sensor.poll(Duration::ZERO, &mut |observed| all.push(observed)).unwrap();
         Some(Self { sensor, all })
@@ -527,6 +528,51 @@ fn connections_to_unix_sockets_are_seen() {
 }
 
 #[test]
+fn scripts_that_really_run_are_told_with_their_text() {
+    let Some(mut seen) = Seen::open() else { return };
+    let (feed, source) = sensor_linux::content().unwrap();
+    let (sender, queue) = observation_queue(10_000);
+    let threads = SourceThreads::start(vec![source], &sender).unwrap();
+    let here = tempfile::tempdir().unwrap();
+    let path = here.path().canonicalize().unwrap().join("run");
+    let mark = contract::unique("script");
+    let script = format!("#!/bin/sh\n# {mark}\nexit 0\n");
+    std::fs::write(&path, &script).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    // Through a shell, as a fork elsewhere may still hold the script open for writing.
+    let inline = format!("until {}; do :; done; : {mark}", path.display());
+    let mut shell = Command::new("/bin/sh").args(["-c", &inline]).stderr(Stdio::null()).spawn().unwrap();
+    assert!(shell.wait().unwrap().success());
+
+    let mut scripts: Vec<ObservedActivity> = Vec::new();
+    let deadline = Instant::now() + PATIENCE;
+    while scripts.len() < 2 {
+        assert!(Instant::now() < deadline, "{scripts:?}");
+        seen.sensor.poll(Duration::from_millis(5), &mut |observed| feed.offer(&observed)).unwrap();
+        queue.take(1_000, &mut |observed| {
+            let told = activities(std::slice::from_ref(&observed)).cloned();
+            scripts.extend(told.filter(|one| {
+                one.fields.iter().any(|(field, value)| {
+                    *field == Field::ScriptText && matches!(value, Value::Text(text) if text.contains(&mark))
+                })
+            }));
+        });
+    }
+    threads.stop();
+    let shell_image = std::fs::canonicalize("/bin/sh").unwrap();
+    for activity in &scripts {
+        assert_eq!(text_of(activity, Field::ScriptInterpreter), shell_image.to_str().unwrap());
+        assert!(EventType::ScriptContent.spec().needs.iter().all(|need| value(activity, *need).is_some()));
+    }
+    let inline_event = scripts.iter().find(|one| value(one, Field::ScriptPath).is_none()).unwrap();
+    assert_eq!(inline_event.actor.map(Actor::pid), Some(shell.id()));
+    assert_eq!(text_of(inline_event, Field::ScriptText), inline);
+    let file_event = scripts.iter().find(|one| value(one, Field::ScriptPath).is_some()).unwrap();
+    assert_eq!(text_of(file_event, Field::ScriptPath), path.to_str().unwrap());
+    assert_eq!(text_of(file_event, Field::ScriptText), script);
+}
+
+#[test]
 fn every_type_of_behaviour_has_a_source_here() {
     let Some(seen) = Seen::open() else { return };
     let provisions = seen.sensor.provisions();
@@ -546,5 +592,12 @@ fn every_type_of_behaviour_has_a_source_here() {
         let of_type: Vec<_> = provisions.iter().filter(|one| one.event_type == event_type).collect();
         assert_eq!(of_type.len(), 1, "{of_type:?}");
         assert_eq!(of_type[0].missing, None, "{}", of_type[0].describe());
+    }
+    // Where the kernel has no modules, their source is dear, and only there if asked for.
+    let tracepoint = "events/syscalls/sys_exit_finit_module";
+    if !std::path::Path::new("/sys/kernel/tracing").join(tracepoint).exists() {
+        let plain = ebpf(LinuxSensorOptions::default()).unwrap().provisions();
+        let modules = plain.iter().find(|one| one.event_type == EventType::ModuleLoad).unwrap();
+        assert!(modules.missing.as_ref().is_some_and(|reason| reason.contains("left out")), "{modules:?}");
     }
 }

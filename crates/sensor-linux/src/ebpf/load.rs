@@ -50,7 +50,7 @@ pub(super) fn open(options: LinuxSensorOptions) -> Result<EbpfSensor, SensorErro
             None => tracing::debug!(dir = %dir.display(), "no pinned programs"),
         }
     }
-    fresh(options.pin_dir, ring_bytes, notes, before)
+    fresh(options, ring_bytes, notes, before)
 }
 
 /// The kernel wants a power of two of whole pages.
@@ -135,6 +135,13 @@ struct Attached {
 }
 
 impl Attached {
+    /// Does without a family that nobody asked for.
+    fn leave_out(&mut self, family: &Family) {
+        let programs = family.makes.iter().flat_map(|(_, programs)| *programs);
+        let reason = "left out, as every system call would pay for it";
+        self.missing.extend(programs.map(|program| (*program, reason.to_owned())));
+    }
+
     /// Loads and attaches a family that may be missing. What the kernel does not take
     /// is noted with its reason.
     fn add(&mut self, family: &Family, ring_bytes: u32, shared: &Object) {
@@ -194,7 +201,7 @@ impl Attached {
 
 /// Loads, attaches and pins the programs.
 fn fresh(
-    pin_dir: Option<PathBuf>,
+    options: LinuxSensorOptions,
     ring_bytes: u32,
     mut notes: Vec<String>,
     before: Vec<Observed>,
@@ -248,7 +255,11 @@ fn fresh(
         }
     }
     for family in families::optional() {
-        attached.add(&family, ring_bytes, &object);
+        if family.only_without.is_some() && !options.module_attempts {
+            attached.leave_out(&family);
+        } else {
+            attached.add(&family, ring_bytes, &object);
+        }
     }
     let Attached { mut links, missing } = attached;
     let tasks = match &iterator {
@@ -261,7 +272,7 @@ fn fresh(
     }
     let tasks = tasks_or_note(tasks, &mut notes);
 
-    let pin_dir = pin_dir.filter(|dir| match pin(dir, &mut maps, &mut links) {
+    let pin_dir = options.pin_dir.filter(|dir| match pin(dir, &mut maps, &mut links) {
         Ok(()) => true,
         Err(reason) => {
             notes.push(format!(
