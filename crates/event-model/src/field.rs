@@ -241,6 +241,12 @@ fields! {
         "CPU that the agent took in the last ten seconds, in thousandths of one core.";
     138 AgentTampered Text "rampart.agent.tampered" seed ["tampered"] home [Attack] sigma [] scopes ATTACK,
         "What of the agent was touched: `signal`, `bpf_link`, `binary`, `unit`, `rules`, `configuration`, `state`.";
+    139 AgentAccount TextList "rampart.agent.account" seed [] home [] sigma [] scopes NOT_IN_RULES,
+        "The account of this boot so far: `type=produced`, and `type!reason=dropped` for what is lost.";
+    140 AgentBudgetStep Text "rampart.agent.budget_step" seed [] home [] sigma [] scopes NOT_IN_RULES,
+        "What the agent does to stay within its budget: `normal`, `less_work`, `shedding`, `sleeping`.";
+    141 AgentPreviousCause Text "rampart.agent.previous_cause" seed [] home [] sigma [] scopes NOT_IN_RULES,
+        "What is known of how the run before ended, for example `signal 9`, `exit code 101`, `memory limit`.";
 
     // Loss: 150 to 159.
     150 GapSensor Text "rampart.gap.sensor" seed [] home [] sigma [] scopes NOT_IN_RULES, "Where the loss happened, for example `ebpf`.";
@@ -250,7 +256,11 @@ fields! {
     153 GapFrom Time "rampart.gap.from" seed [] home [] sigma [] scopes NOT_IN_RULES, "Start of the span in which the loss happened.";
     154 GapUntil Time "rampart.gap.until" seed [] home [] sigma [] scopes NOT_IN_RULES, "End of that span.";
     155 GapWhat Text "rampart.gap.what" seed [] home [] sigma [] scopes NOT_IN_RULES,
-        "What was lost: an event type, or `records` for records of any type.";
+        "What was lost: an event type, `detection`, `response`, or `unknown`.";
+    156 GapRecords Integer "rampart.gap.records" seed [] home [] sigma [] scopes NOT_IN_RULES,
+        "How many numbered records that were; absent for what was lost before it got a number.";
+    157 GapBoot Text "rampart.gap.boot_id" seed [] home [] sigma [] scopes NOT_IN_RULES,
+        "The boot whose records are lost, where it is not this one.";
 
     // Whom it was done to: 160 to 169.
     160 TargetEntityId Text "rampart.target.entity_id" seed ["target_entity_id"] home [Attack]
