@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -103,7 +102,6 @@ async fn run_standalone(options: Options, mut signals: Signals) -> anyhow::Resul
     let facts = HostFacts::read();
     let rules = Arc::new(RuleBook::open(options.rules_dir.clone()));
     let sensor = open_sensor(None, None)?;
-    let (_sender, refused) = mpsc::channel();
     let start = Start {
         host_id: host::local_host_id(&options.state_dir),
         facts,
@@ -113,7 +111,6 @@ async fn run_standalone(options: Options, mut signals: Signals) -> anyhow::Resul
         before: None,
         previous_end: "first_start",
         caution: Caution::Normal,
-        refused,
     };
     let running = Running::start(&options, start, sensor, rules)?;
     let signal = tokio::select! {
@@ -155,14 +152,13 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
     table.restore(note.waiting, note.young);
     let sensor = open_sensor(Some(pin_dir(&state_dir)), resume.position)?;
     let wake = Arc::new(tokio::sync::Notify::new());
-    let (refused_sender, refused) = mpsc::channel();
     let sealing_key = match &options.public_key {
         Some(path) => read_public_key(path)?,
         None => identity.sealing_key.clone(),
     };
     let sealer =
         Sealer::new(&sealing_key, identity.host_id, Purpose::Batch).context("the server's RSA key")?;
-    let account = DropAccount::open(&state_dir.join("dropped"), boot_id)
+    let account = DropAccount::open(&state_dir.join("dropped"))
         .with_context(|| format!("writing to {}", state_dir.display()))?;
     let start = Start {
         host_id: identity.host_id,
@@ -176,7 +172,6 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
         table,
         previous_end: run_state.previous_end,
         caution: run_state.caution,
-        refused,
     };
     let sensor_name = sensor.name().to_owned();
     let running = Running::start(&options, start, sensor, Arc::clone(&rules))?;
@@ -193,7 +188,6 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
         spool: Arc::clone(&spool),
         wake,
         rules,
-        refused: refused_sender,
         linked: Arc::clone(&linked),
         stored: AtomicBool::new(false),
     };
@@ -286,7 +280,8 @@ fn resume_after(spool: &Spool, boot_id: BootId) -> (Resume, Note) {
         return (Resume { position, ..Resume::default() }, Note::default());
     }
     let note = Note::decode(&last.note);
-    (Resume { next_sequence: last.header.last_sequence() + 1, counters: note.counters, position }, note)
+    let next_sequence = last.header.last_sequence() + 1;
+    (Resume { next_sequence, counters: note.counters, account: note.account.clone(), position }, note)
 }
 
 /// One directory in bpffs for each state directory, so that two agents don't meet.
@@ -318,7 +313,6 @@ struct Start {
     before: Option<Before>,
     previous_end: &'static str,
     caution: Caution,
-    refused: mpsc::Receiver<pipeline::RefusedBatch>,
 }
 
 /// The pipeline's thread, running.
@@ -359,7 +353,6 @@ impl Running {
             judge,
             recorder,
             rules,
-            refused: start.refused,
             before: start.before,
             config_hash,
             previous_end: start.previous_end,

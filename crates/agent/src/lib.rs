@@ -10,6 +10,7 @@
 //! order of the kernel. The uplink is another, and may be away for as long as the
 //! spool has room: judging and acting never wait for the server.
 
+pub mod account;
 pub mod agent;
 pub mod clock;
 pub mod container;

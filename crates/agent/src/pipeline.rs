@@ -13,8 +13,8 @@ mod own_events;
 use std::collections::VecDeque;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use event_model::{
@@ -68,17 +68,6 @@ impl Stop {
     }
 }
 
-/// The server refused a batch for good.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RefusedBatch {
-    /// The boot of its records.
-    pub boot_id: [u8; 16],
-    /// How many.
-    pub records: u64,
-    /// When they were observed.
-    pub span: (i64, i64),
-}
-
 /// What the run before this one left.
 #[derive(Debug, Clone, Copy)]
 pub struct Before {
@@ -106,8 +95,6 @@ pub struct Parts {
     pub recorder: Recorder,
     /// Rules that may change.
     pub rules: Arc<RuleBook>,
-    /// Batches that the server refused.
-    pub refused: mpsc::Receiver<RefusedBatch>,
     /// What was before, if anything was.
     pub before: Option<Before>,
     /// For the agent's start event.
@@ -124,8 +111,7 @@ pub struct Parts {
 /// The sensor's error; what was observed before is recorded all the same.
 pub fn run(parts: Parts, stop: &Stop) -> Result<(), SensorError> {
     prefer_this_thread();
-    let Parts { mut sensor, queue, recorder, boot_id, clock, table, judge, rules, refused, before, .. } =
-        parts;
+    let Parts { mut sensor, queue, recorder, boot_id, clock, table, judge, rules, before, .. } = parts;
     let mut work = Work {
         sensor_name: sensor.name(),
         queue,
@@ -137,7 +123,6 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<(), SensorError> {
         judge,
         recorder,
         rules,
-        refused,
         before,
         steps: Vec::new(),
         // What the agent before this one left may be gone.
@@ -145,6 +130,7 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<(), SensorError> {
         logged: (Instant::now(), 0),
         unfinished: VecDeque::new(),
         finishing: false,
+        owes_a_gap: false,
     };
     sensor.wake_on_process_start(work.use_new_rules().unwrap_or(false));
     work.tell_start(parts.config_hash, parts.previous_end);
@@ -208,7 +194,6 @@ struct Work {
     judge: Judge,
     recorder: Recorder,
     rules: Arc<RuleBook>,
-    refused: mpsc::Receiver<RefusedBatch>,
     before: Option<Before>,
     steps: Vec<Life>,
     /// An exit may have been lost, so that the table holds processes that are gone.
@@ -217,6 +202,8 @@ struct Work {
     unfinished: VecDeque<Unfinished>,
     /// True while a start is out of the queue and not yet recorded.
     finishing: bool,
+    /// Something was lost and must be told, even if nothing else happens.
+    owes_a_gap: bool,
 }
 
 impl Work {
@@ -485,10 +472,6 @@ impl Work {
             let header = self.recorder.number(boot_ns());
             self.recorder.push(header, RecordBody::Receipt(Box::new(receipt)));
         }
-        while let Ok(RefusedBatch { boot_id, records, span }) = self.refused.try_recv() {
-            let gap = (Some(records), Timestamp::from_nanos(span.0), Timestamp::from_nanos(span.1));
-            self.recorder.tell_lost_records(GapReason::ServerRefused, Some(boot_id), gap);
-        }
     }
 
     fn tell_loss(&mut self, loss: &ObservedLoss) {
@@ -496,14 +479,13 @@ impl Work {
         if loss.reason == GapReason::AgentDown {
             self.before = None;
         }
-        self.recorder.count_kernel_loss(loss.count.unwrap_or(0));
+        if !matches!(loss.reason, GapReason::Budget | GapReason::QueueFull) {
+            self.recorder.count_kernel_loss(loss.count.unwrap_or(0));
+        }
         self.recorder.tell_gap(Gap {
-            sensor: self.sensor_name,
-            reason: loss.reason,
-            what: loss.what,
-            count: loss.count,
             from: self.clock.at(loss.from_ns),
             until: self.clock.at(loss.until_ns),
+            ..Gap::of_observations(self.sensor_name, loss.reason, loss.what, loss.count)
         });
     }
 
@@ -513,12 +495,9 @@ impl Work {
         let same_stream = first.is_some_and(|first| before.stream == Some(first.stream));
         if !same_stream {
             self.recorder.tell_gap(Gap {
-                sensor: self.sensor_name,
-                reason: GapReason::AgentDown,
-                what: "observations",
-                count: None,
                 from: before.until,
                 until: self.clock.now(),
+                ..Gap::of_observations(self.sensor_name, GapReason::AgentDown, "observations", None)
             });
         }
     }
@@ -537,13 +516,15 @@ impl Work {
     fn flush_if_due(&mut self) {
         // A batch holds every number up to its last one.
         let complete = self.unfinished.is_empty() && !self.finishing;
-        if complete && self.recorder.is_due() {
+        if complete && (self.recorder.is_due() || self.owes_a_gap) {
+            self.owes_a_gap = false;
             self.recorder.flush(&self.table);
         }
     }
 
     fn each_second(&mut self) {
         self.clock.refresh();
+        self.owes_a_gap = self.recorder.owes_a_gap();
         if self.rules.reload_if_changed() {
             tracing::info!("rules were loaded again");
         }
@@ -577,7 +558,12 @@ impl Work {
         self.tell_receipts();
         let signal = stop.signal.load(Ordering::Relaxed);
         let reason = if result.is_ok() { "signal" } else { "error" };
-        let stop = AgentStop { version: VERSION.to_owned(), reason, signal: (signal != 0).then_some(signal) };
+        let stop = AgentStop {
+            version: VERSION.to_owned(),
+            reason,
+            signal: (signal != 0).then_some(signal),
+            by: None,
+        };
         self.recorder.tell(boot_ns(), &EventBody::AgentStop(stop));
         self.recorder.flush(&self.table);
         if let Some(position) = self.recorder.stored_position() {

@@ -136,6 +136,28 @@ impl EventRecord {
 }
 
 impl GapReason {
+    /// Its number in files of the agent; never changes its meaning.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::KernelRingFull => 1,
+            Self::NetlinkOverflow => 2,
+            Self::ProcessGone => 3,
+            Self::SpoolFull => 4,
+            Self::SpoolWriteFailed => 5,
+            Self::SpoolCorrupt => 6,
+            Self::ServerRefused => 7,
+            Self::QueueFull => 8,
+            Self::Budget => 9,
+            Self::AgentDown => 10,
+            Self::MalformedRecord => 11,
+        }
+    }
+
+    /// From its number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.iter().copied().find(|reason| reason.number() == number)
+    }
+
     /// True where what was lost had been numbered, so that it is also missing from the sequence.
     pub fn is_of_records(self) -> bool {
         match self {

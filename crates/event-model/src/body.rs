@@ -286,6 +286,8 @@ pub struct Gap {
     pub count: Option<u64>,
     /// How many numbered records that were.
     pub records: Option<u64>,
+    /// Number of the last of them, where it is known.
+    pub through: Option<u64>,
     /// The boot whose records they were, where it is not the one of this event.
     pub boot: Option<BootId>,
     /// Start of the span in which it happened.
@@ -456,6 +458,17 @@ impl AgentHealth {
 }
 
 impl Gap {
+    /// Of what never got a number; times are to be filled in.
+    pub fn of_observations(
+        sensor: &'static str,
+        reason: GapReason,
+        what: &'static str,
+        count: Option<u64>,
+    ) -> Self {
+        let (from, until) = (Timestamp::default(), Timestamp::default());
+        Self { sensor, reason, what, count, records: None, through: None, boot: None, from, until }
+    }
+
     fn value(&self, field: Field) -> Option<ValueRef<'_>> {
         Some(match field {
             Field::GapSensor => text(self.sensor),
@@ -463,6 +476,7 @@ impl Gap {
             Field::GapWhat => text(self.what),
             Field::GapCount => integer(self.count?),
             Field::GapRecords => integer(self.records?),
+            Field::GapThrough => integer(self.through?),
             Field::GapBoot => string(self.boot?),
             Field::GapFrom => ValueRef::Time(self.from),
             Field::GapUntil => ValueRef::Time(self.until),

@@ -261,6 +261,8 @@ fields! {
         "How many numbered records that were; absent for what was lost before it got a number.";
     157 GapBoot Text "rampart.gap.boot_id" seed [] home [] sigma [] scopes NOT_IN_RULES,
         "The boot whose records are lost, where it is not this one.";
+    158 GapThrough Integer "rampart.gap.through" seed [] home [] sigma [] scopes NOT_IN_RULES,
+        "Number of the last record that was lost, in its boot; absent for what was lost before it got a number.";
 
     // Whom it was done to: 160 to 169.
     160 TargetEntityId Text "rampart.target.entity_id" seed ["target_entity_id"] home [Attack]

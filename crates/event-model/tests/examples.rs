@@ -225,6 +225,7 @@ fn body(event_type: EventType) -> EventBody {
             what: "process_start",
             count: Some(17),
             records: None,
+            through: None,
             boot: None,
             from: Timestamp::from_nanos(1_795_296_900_000_000_000),
             until: Timestamp::from_nanos(1_795_296_900_100_000_000),

@@ -15,6 +15,7 @@ impl Work {
             rules_version: rules.version,
             rules_loaded: rules.set.len() as u64,
             previous_end,
+            previous_cause: None,
         };
         self.recorder.tell(boot_ns(), &EventBody::AgentStart(start));
     }
@@ -36,6 +37,10 @@ impl Work {
             memory_bytes,
             cpu_ms,
             processes_tracked: self.table.live() as u64,
+            account: self.recorder.account().lines(),
+            cpu_permille: 0,
+            budget_step: "normal",
+            shed: Vec::new(),
         };
         self.recorder.tell(boot_ns(), &EventBody::AgentHealth(health));
     }
