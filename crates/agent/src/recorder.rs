@@ -25,8 +25,9 @@ use crate::output::Output;
 use crate::process_table::ProcessTable;
 
 /// A batch is closed when it is this old, has this many records, or about this many bytes.
-const MAX_AGE: Duration = Duration::from_millis(200);
-const MAX_RECORDS: usize = 1_000;
+pub const MAX_AGE: Duration = Duration::from_millis(200);
+/// See [`MAX_AGE`].
+pub const MAX_RECORDS: usize = 1_000;
 const MAX_BYTES: usize = protocol::MAX_SEALED_BATCH_BYTES / 16;
 
 /// The way to the server.
@@ -65,6 +66,7 @@ pub struct Recorder {
     batch: Vec<Record>,
     batch_bytes: usize,
     begun: Instant,
+    max_age: Duration,
     position: Option<SensorPosition>,
     stored_position: Option<SensorPosition>,
     /// What was numbered and could not be spooled, and what gaps among it told.
@@ -113,6 +115,7 @@ impl Recorder {
             batch: Vec::new(),
             batch_bytes: 0,
             begun: Instant::now(),
+            max_age: MAX_AGE,
             position: resume.position,
             stored_position: None,
             untold,
@@ -157,15 +160,20 @@ impl Recorder {
         self.position = Some(position);
     }
 
+    /// Batches are closed when they are this old.
+    pub fn close_after(&mut self, age: Duration) {
+        self.max_age = age;
+    }
+
     /// Whether the batch is to be closed now.
     pub fn is_due(&self) -> bool {
-        let old = !self.batch.is_empty() && self.begun.elapsed() >= MAX_AGE;
+        let old = !self.batch.is_empty() && self.begun.elapsed() >= self.max_age;
         old || self.batch.len() >= MAX_RECORDS || self.batch_bytes >= MAX_BYTES
     }
 
     /// Whether the batch should have been closed long ago.
     pub fn is_overdue(&self) -> bool {
-        let old = !self.batch.is_empty() && self.begun.elapsed() >= 4 * MAX_AGE;
+        let old = !self.batch.is_empty() && self.begun.elapsed() >= 4 * self.max_age;
         old || self.batch.len() >= 4 * MAX_RECORDS || self.batch_bytes >= 4 * MAX_BYTES
     }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use agent::clock::WallClock;
+use agent::governor::{Budget, Governor};
 use agent::judge::Judge;
 use agent::options::OutputTarget;
 use agent::output::Output;
@@ -83,8 +84,10 @@ fn replay(observations: Vec<Observation>, rules: &[&str], before: Option<Before>
         recorder: Recorder::new(HOST, BOOT, clock, Resume::default(), None, Some(output)),
         rules: Arc::new(RuleBook::open(Some(dir.path().to_owned()))),
         before,
+        governor: Governor::new(Budget::default()),
         config_hash: "0".into(),
         previous_end: "first_start",
+        previous_cause: None,
         rounds: Arc::clone(&rounds),
     };
     let stop = Arc::new(Stop::default());

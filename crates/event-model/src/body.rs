@@ -219,7 +219,7 @@ pub struct AgentStart {
 pub struct AgentStop {
     /// Version of the agent.
     pub version: String,
-    /// `signal` or `error`.
+    /// `signal`, `error` or `memory`.
     pub reason: &'static str,
     /// The signal.
     pub signal: Option<u8>,

@@ -19,6 +19,7 @@ use state_store::{DetectionInput, Findings, StateStore};
 use tokio::sync::{mpsc, oneshot};
 
 use super::live::{EVENTS_OF_A_MESSAGE, LiveEvents};
+use super::silence;
 use super::{Counter, Counters, Link, Live, LiveMessage, causes, now};
 
 /// Batches that may wait. Each link has at most a few under way, so this bounds memory.
@@ -264,6 +265,13 @@ impl Writer {
             self.counters.add(Counter::Batches, count);
         }
         self.counters.add(Counter::Records, outcome.stored);
+        // A batch that comes again tells of a stop that is past.
+        if outcome.duplicates == 0
+            && let Some(contact) = silence::contact_told(&append.events)
+            && let Err(error) = silence::note_contact(self.state.as_ref(), host, contact)
+        {
+            tracing::error!(%host, error = causes(&error), "it could not be noted whether the host reports");
+        }
         self.tell(origin, append, outcome.duplicates, &changed);
         Ok(())
     }
