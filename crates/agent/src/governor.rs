@@ -180,16 +180,17 @@ impl Governor {
 
     fn climb(&mut self, at: Duration, cpu: Duration, used: Duration, limit: u32) {
         let budget = SPAN * limit / 1_000;
-        let last_second = Duration::from_secs(1);
-        let rate = self.used(at, cpu, last_second);
-        // The share of the last second, and what is left of the span's budget.
-        let too_fast = rate > last_second * limit / 1_000;
+        // The rate of the last second, or since the rung was taken: what was before says nothing of it.
+        let second = Duration::from_secs(1);
+        let span = self.went_up.map_or(second, |up| at.saturating_sub(up).clamp(MEASURE_EVERY, second));
+        let rate = self.used(at, cpu, span).mul_f64(second.div_duration_f64(span));
+        let too_fast = rate > second * limit / 1_000;
         let left = budget.saturating_sub(used);
         // As fast as the average grows now, the rest is used up before the ladder could be climbed.
         let grows = rate.saturating_sub(used / 10);
-        let soon_used_up = too_fast && left < grows * 3;
+        let soon_used_up = too_fast && left < grows * 5;
         let near = used > budget * UP_AT / 100;
-        if (near && (too_fast || used > budget)) || soon_used_up {
+        if (near && too_fast) || soon_used_up {
             self.below_since = None;
             if self.rung + 1 < RUNGS.len() && self.settled(at) {
                 if self.went_down.is_some_and(|down| at.saturating_sub(down) < TOO_EARLY) {

@@ -271,3 +271,43 @@ fn what_cannot_work_is_refused_with_a_clear_message() {
     child.stdout.take().unwrap().read_to_string(&mut help).unwrap();
     assert!(child.wait().unwrap().success() && help.contains("-cpulimit"));
 }
+
+/// Twenty seconds of a storm under a small limit; with `RAMPART_LONG_TESTS` thirty minutes, and then the
+/// figures are held against the limit.
+#[test]
+fn a_storm_under_a_limit_sheds_nothing_that_is_protected() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("events.ndjson");
+    let arguments = ["-standalone", "-cpulimit", "3", "-output", output.to_str().unwrap()];
+    let mut agent = Agent::start(&arguments, dir.path());
+    if agent.running().is_none() {
+        return;
+    }
+    let long = std::env::var_os("RAMPART_LONG_TESTS").is_some();
+    let (seconds, rate) = if long { ("1800", "100") } else { ("20", "200") };
+    // target/release/deps/<test> and target/release/examples/storm
+    let storm = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples/storm");
+    assert!(storm.exists(), "not built; hint: cargo build --release -p agent --example storm");
+    let begun = Instant::now();
+    let cpu = |pid: u32| -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+    };
+    let before = cpu(agent.child.id());
+    assert!(Command::new(&storm).args([seconds, rate]).status().unwrap().success());
+    let used = (cpu(agent.child.id()) - before) / begun.elapsed().as_secs_f64() * 100.0;
+    let resident = fs::read_to_string(format!("/proc/{}/statm", agent.child.id())).unwrap();
+    eprintln!("storm of {seconds} s: {used:.2} % of a core, statm {}", resident.trim());
+    assert_eq!(agent.stop(), Some(0));
+    let records = records(&output);
+    let shed = records.iter().filter(|record| record["rampart"]["gap"]["reason"] == "budget");
+    for gap in shed {
+        let what = gap["rampart"]["gap"]["what"].as_str().unwrap();
+        let class = event_model::EventType::from_word(what).map(|event_type| event_type.spec().class);
+        assert!(class.is_some_and(|class| class != event_model::EventClass::Protected), "{gap}");
+    }
+    if long {
+        assert!(used <= 3.3, "more than a tenth above the limit: {used}");
+    }
+}

@@ -216,7 +216,12 @@ pub fn assert_every_kind_balances(api: &Api, limit: Duration) -> BTreeMap<String
         let lost = |row: &Value| -> u64 {
             row["dropped"].as_array().into_iter().flatten().filter_map(|one| one["count"].as_u64()).sum()
         };
-        Some(kinds.iter().map(|row| (row["kind"].as_str().unwrap_or_default().to_owned(), lost(row))).collect())
+        Some(
+            kinds
+                .iter()
+                .map(|row| (row["kind"].as_str().unwrap_or_default().to_owned(), lost(row)))
+                .collect(),
+        )
     })
 }
 

@@ -80,7 +80,7 @@ fn what_is_protected_is_kept_on_every_rung_and_may_exceed_the_budget() {
 #[test]
 fn below_the_limit_and_without_one_nothing_is_saved() {
     let mut agent = Simulated::new(50);
-    agent.run(300, |_| 35);
+    agent.run(300, |_| 25);
     // A short burst, as when rules are loaded.
     agent.run(1, |_| 60);
     agent.run(60, |_| 5);
