@@ -141,7 +141,11 @@ impl Telemetry {
             | EventType::NetworkListen
             | EventType::DnsQuery => Some(Self::Network),
             EventType::ScheduledTask | EventType::Service => Some(Self::Task),
-            EventType::AgentStart | EventType::AgentStop | EventType::AgentHealth | EventType::Gap => None,
+            EventType::AgentStart
+            | EventType::AgentStop
+            | EventType::AgentHealth
+            | EventType::Gap
+            | EventType::HostSilent => None,
             _ => Some(Self::Activity),
         }
     }

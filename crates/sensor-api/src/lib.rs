@@ -21,7 +21,7 @@ mod source;
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_model::{BlockedBy, EventType, Field, GapReason, Value};
+use event_model::{BlockedBy, EventClass, EventType, Field, GapReason, Value};
 
 pub use queue::{ObservationQueue, ObservationSender, observation_queue};
 pub use replay::ReplaySensor;
@@ -188,6 +188,17 @@ pub struct ObservedActivity {
     pub fields: Vec<(Field, Value)>,
 }
 
+impl ObservedActivity {
+    /// How many acts it stands for: a source may have merged like ones.
+    pub fn acts(&self) -> u64 {
+        let count = self.fields.iter().find_map(|(field, value)| match (field, value) {
+            (Field::EventCount, Value::Integer(count)) => u64::try_from(*count).ok(),
+            _ => None,
+        });
+        count.unwrap_or(1).max(1)
+    }
+}
+
 /// A process as a sensor knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Actor {
@@ -298,6 +309,17 @@ pub trait Sensor: Send {
             reason: "it can't end a program before it runs".to_owned(),
             hint: "blocking takes the eBPF sensor",
         })
+    }
+
+    /// From now on the classes of which nothing is wanted, for the CPU budget's sake. A
+    /// sensor that can leave them out at their source counts what it leaves out and
+    /// tells it as [`Observation::Lost`] with [`GapReason::Budget`], at least each second.
+    /// What comes all the same is left out and counted by the agent.
+    fn shed(&mut self, _classes: &[EventClass]) {}
+
+    /// Looks whether its kernel side is whole; what is missing, in words. Called each second.
+    fn check(&mut self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Where each type of event that it makes comes from, or why there is none.
