@@ -188,7 +188,6 @@ fn the_first_process_of_a_container_is_told_and_no_other() {
         ],
         &[],
         None,
-        &[],
     );
     let starts: Vec<&Json> =
         records.iter().filter(|record| event_type(record) == "container_start").collect();

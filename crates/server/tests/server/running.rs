@@ -84,7 +84,6 @@ impl Running {
     }
 
     pub(crate) async fn start_with(limits: StrangerLimits) -> Self {
-        let in_time = watch_over_this_test();
         let folder = tempfile::tempdir().unwrap();
         let config = config(&folder);
         Self::start_in(folder, &config, limits).await
@@ -97,6 +96,7 @@ impl Running {
     }
 
     async fn start_in(folder: TempDir, config: &Config, limits: StrangerLimits) -> Self {
+        let in_time = watch_over_this_test();
         let server = Server::prepare(config).await.expect("the server starts").with_stranger_limits(limits);
         let first = server.first_start().cloned();
         let (stop, stopped) = oneshot::channel();
