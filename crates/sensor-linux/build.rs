@@ -7,7 +7,20 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The hook families, each an object of its own; src/families.rs says what they make.
-const FAMILIES: &[&str] = &["process", "memory", "network"];
+const FAMILIES: &[&str] = &[
+    "process",
+    "file",
+    "path",
+    "network",
+    "memory",
+    "mapping",
+    "signal",
+    "privilege",
+    "kernel_objects",
+    "module_calls",
+    "mount",
+    "unix_socket",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=bpf");

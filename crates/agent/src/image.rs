@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use event_model::{Container, User};
+use event_model::{BlockedBy, Container, User};
 use protocol::wire::{MAX_LIST_ITEMS, MAX_TEXT_BYTES};
 use sensor_api::{ImageFile, ObservedImage};
 
@@ -50,6 +50,8 @@ pub struct Image {
     pub memfd: bool,
     /// Namespaces other than the host's.
     pub namespaces: Vec<String>,
+    /// It was ended before its first instruction, because this stands on the block list.
+    pub blocked: Option<BlockedBy>,
 }
 
 impl Image {
@@ -126,6 +128,7 @@ impl Images {
             environment: observed.environment.clone(),
             memfd: observed.memfd,
             namespaces: observed.namespaces.clone(),
+            blocked: observed.blocked,
         })
     }
 }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::governor::Budget;
 use settings::{Kind, Program, Request, Resolved, Setting, SettingsError};
 
 /// Where an agent keeps what must survive it.
@@ -16,6 +17,10 @@ const DEFAULT_SPOOL_BYTES: u64 = 512 << 20;
 /// Comparing more often would do nothing else.
 const LEAST_INTERVAL: Duration = Duration::from_secs(1);
 const LEAST_SPOOL_BYTES: u64 = 1 << 20;
+const DEFAULT_CPU_PERCENT: f64 = 5.0;
+const DEFAULT_MEMORY_MIB: f64 = 200.0;
+/// Less than this it can't do with its kernel ring mapped.
+const LEAST_MEMORY_MIB: f64 = 64.0;
 
 macro_rules! setting {
     ($flag:literal, $key:literal, $kind:ident, $value:literal, $help:literal) => {
@@ -84,17 +89,34 @@ pub const PROGRAM: Program = Program {
         ),
         setting!("regs", "monitor_regs", List, "KEY,…", "Windows registry keys to watch (no effect yet)"),
         setting!("quarantine", "quarantine_dir", Text, "DIR", "where quarantined files go (no effect yet)"),
-        setting!("cpulimit", "cpu_limit", Number, "PERCENT", "limit of the agent's CPU use (no effect yet)"),
+        setting!(
+            "cpulimit",
+            "cpu_limit",
+            Number,
+            "PERCENT",
+            "CPU that the agent may use, in percent of one core over ten seconds (default 5; 0 is no limit)"
+        ),
+        setting!(
+            "memlimit",
+            "memory_limit",
+            Number,
+            "MB",
+            "memory that the agent may use, in MiB (default 200; 0 is no limit)"
+        ),
+        setting!(
+            "supervise",
+            "supervise",
+            Switch,
+            "",
+            "start the agent as a child and start it again when it ends unasked; for hosts without systemd"
+        ),
         setting!("debug", "debug", Switch, "", "log more"),
     ],
 };
 
 /// Settings whose feature a later version brings.
-const NO_EFFECT_YET: &[(&str, &str)] = &[
-    ("regs", "registry monitoring comes later, on Windows"),
-    ("quarantine", "quarantine comes later"),
-    ("cpulimit", "the CPU limit comes later"),
-];
+const NO_EFFECT_YET: &[(&str, &str)] =
+    &[("regs", "registry monitoring comes later, on Windows"), ("quarantine", "quarantine comes later")];
 
 /// What the agent is to do, checked.
 #[derive(Debug, Clone)]
@@ -121,6 +143,12 @@ pub struct Options {
     pub dirs: Vec<PathBuf>,
     /// How often they are compared with their baseline, where that was said.
     pub interval: Option<Duration>,
+    /// What the agent may use of the host.
+    pub budget: Budget,
+    /// The configuration file, if there is one.
+    pub config_file: Option<PathBuf>,
+    /// Run as the supervisor of an agent.
+    pub supervise: bool,
     /// Log more.
     pub debug: bool,
     /// Lines for the operator about settings that do nothing yet.
@@ -191,9 +219,19 @@ fn resolve(given: &Resolved) -> Result<Options, SettingsError> {
             given.refuse("dirs", "absolute paths of directories, separated by commas, like `/etc,/usr/bin`")
         );
     }
-    if given.number("cpulimit").is_some_and(|percent| !(percent > 0.0 && percent <= 100.0)) {
-        return Err(given.refuse("cpulimit", "a percentage above 0 and up to 100"));
+    let cpu = given.number("cpulimit").unwrap_or(DEFAULT_CPU_PERCENT);
+    if !(0.0..=100.0).contains(&cpu) {
+        return Err(given.refuse("cpulimit", "a percentage from 0 (no limit) up to 100"));
     }
+    let memory = given.number("memlimit").unwrap_or(DEFAULT_MEMORY_MIB);
+    if memory != 0.0 && !(LEAST_MEMORY_MIB..=1_048_576.0).contains(&memory) {
+        return Err(given.refuse("memlimit", "a number of MiB from 64 up, or 0 for no limit"));
+    }
+    let budget = Budget {
+        // Checked above; the smallest limit that is one is a thousandth of a core.
+        cpu_permille: (cpu > 0.0).then_some(((cpu * 10.0).round() as u32).max(1)),
+        memory_bytes: (memory > 0.0).then_some((memory as u64) << 20),
+    };
     let spool_max_bytes = match given.number("spool-max-bytes") {
         None => DEFAULT_SPOOL_BYTES,
         Some(bytes) if (LEAST_SPOOL_BYTES as f64..1e15).contains(&bytes) => {
@@ -220,6 +258,9 @@ fn resolve(given: &Resolved) -> Result<Options, SettingsError> {
         spool_max_bytes,
         dirs,
         interval,
+        budget,
+        config_file: given.config_file.clone(),
+        supervise: given.is_on("supervise"),
         debug: given.is_on("debug"),
         notes,
     })
@@ -279,9 +320,12 @@ mod tests {
         .unwrap();
         assert_eq!(options.server.as_deref(), Some("https://server-address:8443"));
         assert!(options.insecure && options.debug);
-        assert_eq!(options.notes.len(), 3, "three settings have no effect yet, and each says so");
+        assert_eq!(options.notes.len(), 2, "two settings have no effect yet, and each says so");
         assert_eq!(options.dirs, [PathBuf::from("/etc"), "/bin".into(), "/usr/bin".into()]);
         assert_eq!(options.interval, Some(Duration::from_secs(30)));
+        assert_eq!(options.budget, Budget { cpu_permille: Some(50), memory_bytes: Some(200 << 20) });
+        let unlimited = run(&["-cpulimit=0", "-memlimit=0"]).unwrap();
+        assert_eq!(unlimited.budget, Budget::default());
         assert_eq!(run(&[]).unwrap().server.as_deref(), Some(DEFAULT_SERVER));
         assert_eq!(run(&["-standalone", "-output", "-"]).unwrap().output, Some(OutputTarget::Stdout));
     }
@@ -316,6 +360,7 @@ mod tests {
             (&["-interval=10ms"], "1s"),
             (&["-dirs=etc"], "/etc"),
             (&["-cpulimit=900"], "up to 100"),
+            (&["-memlimit=3"], "64"),
             (&["-spool-max-bytes=10"], "1048576"),
             (&["-standalone", "-token=x"], "-standalone"),
         ] {

@@ -4,15 +4,16 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use agent::clock::WallClock;
+use agent::governor::{Budget, Governor};
 use agent::judge::Judge;
 use agent::options::OutputTarget;
 use agent::output::Output;
-use agent::pipeline::{self, Before, Parts, RefusedBatch, Stop};
+use agent::pipeline::{self, Before, Parts, Stop};
 use agent::process_table::ProcessTable;
 use agent::recorder::{Recorder, Resume};
 use agent::rules::RuleBook;
@@ -58,12 +59,7 @@ fn exit(process: ProcessKey, wait_status: u32) -> Observation {
 }
 
 /// Runs the pipeline over the observations, each a microsecond after the one before, and gives what it wrote.
-fn replay(
-    observations: Vec<Observation>,
-    rules: &[&str],
-    before: Option<Before>,
-    refused: &[RefusedBatch],
-) -> Vec<Json> {
+fn replay(observations: Vec<Observation>, rules: &[&str], before: Option<Before>) -> Vec<Json> {
     let dir = tempfile::tempdir().unwrap();
     for (number, rule) in rules.iter().enumerate() {
         fs::write(dir.path().join(format!("{number}.json")), rule).unwrap();
@@ -77,23 +73,23 @@ fn replay(
     let clock = Arc::new(WallClock::new());
     let output = Output::open(&OutputTarget::File(output_path.clone()), "testhost".into()).unwrap();
     let rounds = Arc::new(AtomicU64::new(0));
-    let (sender, receiver) = mpsc::channel();
-    refused.iter().for_each(|batch| sender.send(batch.clone()).unwrap());
     let now = Arc::clone(&clock);
     let parts = Parts {
         judge: Judge::new(sensor.process_clock(), Arc::new(move || now.now()), Caution::Normal).unwrap(),
         sensor,
         queue: observation_queue(1).1,
+        content: sensor_linux::ContentFeed::default(),
         boot_id: BOOT,
         clock: Arc::clone(&clock),
         table: ProcessTable::default(),
         recorder: Recorder::new(HOST, BOOT, clock, Resume::default(), None, Some(output)),
         rules: Arc::new(RuleBook::open(Some(dir.path().to_owned()))),
-        refused: receiver,
         before,
+        governor: Governor::new(Budget::default()),
         config_hash: "0".into(),
         previous_end: "first_start",
         sources: Vec::new(),
+        previous_cause: None,
         rounds: Arc::clone(&rounds),
     };
     let stop = Arc::new(Stop::default());
@@ -144,7 +140,6 @@ fn lives_of_processes_become_events_in_the_kernels_order() {
         ],
         &[],
         None,
-        &[],
     );
     assert_eq!(
         told(&records),
@@ -193,7 +188,6 @@ fn the_first_process_of_a_container_is_told_and_no_other() {
         ],
         &[],
         None,
-        &[],
     );
     let starts: Vec<&Json> =
         records.iter().filter(|record| event_type(record) == "container_start").collect();
@@ -212,7 +206,7 @@ fn a_match_carries_its_ancestry_and_an_action_that_comes_too_late_says_so() {
         "mode": "auto", "match": "all", "attack": ["T1059.004"],
         "conditions": ["name = 'nc'", "parent = 'sh'"], "actions": ["alert", "terminate_process"]}"#;
     let nc = key(11, 5);
-    let records = replay(vec![fork(nc, SHELL), exec(nc, SHELL, &["/bin/nc", "-l"])], &[rule], None, &[]);
+    let records = replay(vec![fork(nc, SHELL), exec(nc, SHELL, &["/bin/nc", "-l"])], &[rule], None);
     let alert = records.iter().find(|record| record["event"]["kind"] == "alert").unwrap();
     let ancestry = alert["rampart"]["detection"]["ancestry"].as_array().unwrap();
     let executables: Vec<&str> = ancestry.iter().map(|one| one["executable"].as_str().unwrap()).collect();
@@ -233,7 +227,7 @@ fn shadow_says_what_it_would_do_and_what_is_not_there_yet_is_refused() {
     };
     let (shadow, tree) = (rule(1, "shadow", "terminate_process"), rule(2, "auto", "kill_tree"));
     let nc = key(11, 5);
-    let records = replay(vec![exec(nc, SHELL, &["/bin/nc"])], &[&shadow, &tree], None, &[]);
+    let records = replay(vec![exec(nc, SHELL, &["/bin/nc"])], &[&shadow, &tree], None);
     let receipts = records.iter().filter(|record| event_type(record) == "response");
     let reasons: Vec<&str> =
         receipts.map(|record| record["rampart"]["response"]["reason"].as_str().unwrap()).collect();
@@ -252,10 +246,9 @@ fn every_kind_of_loss_becomes_a_gap() {
         until_ns: 20,
     };
     let before = Before { stream: Some(6), until: Timestamp::from_nanos(1) };
-    let refused = RefusedBatch { boot_id: [9; 16], records: 12, span: (3, 4) };
     let child = key(11, 5);
     let seen = vec![Observation::Lost(loss), fork(child, SHELL), exit(child, 0)];
-    let records = replay(seen, &[], Some(before), &[refused]);
+    let records = replay(seen, &[], Some(before));
     let gaps: Vec<(String, Option<u64>)> = records
         .iter()
         .filter(|record| event_type(record) == "gap")
@@ -266,11 +259,10 @@ fn every_kind_of_loss_becomes_a_gap() {
         .collect();
     assert!(gaps.contains(&("kernel_ring_full".into(), Some(41))), "{gaps:?}");
     assert!(gaps.contains(&("agent_down".into(), None)), "another stream: nothing kept watch: {gaps:?}");
-    assert!(gaps.contains(&("server_refused".into(), Some(12))), "{gaps:?}");
-    assert_eq!(gaps.len(), 3);
+    assert_eq!(gaps.len(), 2);
 
     let same = Before { stream: Some(7), until: Timestamp::from_nanos(1) };
-    let records = replay(vec![fork(child, SHELL), exit(child, 0)], &[], Some(same), &[]);
+    let records = replay(vec![fork(child, SHELL), exit(child, 0)], &[], Some(same));
     assert!(
         !records.iter().any(|record| event_type(record) == "gap"),
         "the same stream went on: nothing is lost"
@@ -308,7 +300,6 @@ fn what_a_process_does_carries_who_and_to_whom_and_is_judged() {
         ],
         &[rule],
         None,
-        &[],
     );
     let of_type = |wanted: &str| -> Vec<&Json> {
         records.iter().filter(|record| event_type(record) == wanted).collect()

@@ -320,6 +320,8 @@ pub fn losses_are_counted_exactly(
         stalled
             .poll(Duration::from_millis(5), &mut |observed| by_stalled.push(observed))
             .expect("a sensor must go on");
+        // What others do meanwhile must find room, or it is lost behind the last mark.
+        commit_last(stalled, &by_stalled);
     }
 
     let between = |seen: &[Observed]| {

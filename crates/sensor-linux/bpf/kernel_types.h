@@ -32,6 +32,10 @@ enum { BPF_RB_PROD_POS = 3 };
 #define PF_KTHREAD 0x00200000
 #define SIGNAL_GROUP_EXIT 0x00000004
 #define PIDTYPE_SID 3
+#define FMODE_WRITE 2
+#define SIGKILL 9
+
+enum bpf_func_id { BPF_FUNC_find_vma = 180 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -47,6 +51,10 @@ typedef struct {
 	int counter;
 } atomic_t;
 
+typedef struct {
+	s64 counter;
+} atomic64_t;
+
 struct qstr {
 	const unsigned char *name;
 };
@@ -56,13 +64,28 @@ struct timespec64 {
 	long tv_nsec;
 };
 
+struct file_system_type {
+	const char *name;
+};
+
 struct super_block {
 	u32 s_dev;
+	unsigned long s_magic;
+	struct file_system_type *s_type;
+};
+
+struct address_space {
+	atomic_t i_mmap_writable;
 };
 
 struct inode {
-	struct super_block *i_sb;
 	u16 i_mode;
+	kuid_t i_uid;
+	kgid_t i_gid;
+	u32 i_rdev;
+	struct address_space *i_mapping;
+	struct super_block *i_sb;
+	void *i_private;
 	unsigned long i_ino;
 	unsigned int i_nlink;
 	s64 i_size;
@@ -91,12 +114,14 @@ struct dentry {
 
 struct vfsmount {
 	struct dentry *mnt_root;
+	struct super_block *mnt_sb;
 };
 
 struct mount {
 	struct mount *mnt_parent;
 	struct dentry *mnt_mountpoint;
 	struct vfsmount mnt;
+	const char *mnt_devname;
 };
 
 struct path {
@@ -104,15 +129,29 @@ struct path {
 	struct dentry *dentry;
 };
 
+typedef struct {
+	atomic64_t refcnt; /* 0 while there is one reference */
+} file_ref_t;
+
 struct file {
+	u32 f_mode;
+	s64 f_pos;
+	void *private_data;
 	struct path f_path;
 	struct inode *f_inode;
-	void *private_data;
+	file_ref_t f_ref;
+};
+
+/* before 6.13 */
+struct file___counted {
+	atomic64_t f_count;
 };
 
 struct fdtable {
-	unsigned int max_fds;
+	u32 max_fds;
 	struct file **fd;
+	unsigned long *close_on_exec;
+	unsigned long *open_fds;
 };
 
 struct files_struct {
@@ -137,6 +176,7 @@ struct sock_common {
 struct sock {
 	struct sock_common __sk_common;
 	u16 sk_protocol;
+	struct pid *sk_peer_pid;
 };
 
 struct tcp_sock {
@@ -165,22 +205,179 @@ struct mm_struct {
 };
 
 struct fs_struct {
+	struct path root;
 	struct path pwd;
 };
+
+struct proc_ns_operations {
+	const char *name;
+};
+
+struct ns_common {
+	const struct proc_ns_operations *ops;
+	u32 inum;
+};
+
+struct mnt_namespace {
+	struct ns_common ns;
+};
+
+struct net {
+	struct ns_common ns;
+};
+
+struct uts_namespace {
+	struct ns_common ns;
+};
+
+struct ipc_namespace {
+	struct ns_common ns;
+};
+
+struct user_namespace {
+	struct ns_common ns;
+};
+
+struct cgroup_namespace {
+	struct ns_common ns;
+};
+
+struct time_namespace {
+	struct ns_common ns;
+};
+
+struct xa_node {
+	unsigned char shift;
+	void *slots[64];
+};
+
+struct xarray {
+	void *xa_head;
+};
+
+struct idr {
+	struct xarray idr_rt;
+};
+
+struct pid_namespace {
+	struct idr idr;
+	struct ns_common ns;
+};
+
+struct nsproxy {
+	struct uts_namespace *uts_ns;
+	struct ipc_namespace *ipc_ns;
+	struct mnt_namespace *mnt_ns;
+	struct pid_namespace *pid_ns_for_children;
+	struct net *net_ns;
+	struct time_namespace *time_ns;
+	struct cgroup_namespace *cgroup_ns;
+};
+
+/* One set of capabilities; an array of two words before 6.3. */
+typedef struct {
+	u64 val;
+} kernel_cap_t;
 
 struct cred {
 	kuid_t uid;
 	kgid_t gid;
+	kuid_t suid;
+	kgid_t sgid;
 	kuid_t euid;
+	kgid_t egid;
+	kernel_cap_t cap_inheritable;
+	kernel_cap_t cap_permitted;
+	kernel_cap_t cap_effective;
+	struct user_namespace *user_ns;
+};
+
+struct hlist_node {
+	struct hlist_node *next;
+};
+
+struct hlist_head {
+	struct hlist_node *first;
 };
 
 struct upid {
 	int nr;
+	struct pid_namespace *ns;
 };
 
 struct pid {
+	unsigned int level;
+	struct hlist_head tasks[4];
 	struct upid numbers[1];
 };
+
+/* An inode of /proc. */
+struct proc_inode {
+	struct pid *pid;
+	struct inode vfs_inode;
+};
+
+struct vm_area_struct {
+	void *anon_vma;
+	struct file *vm_file;
+};
+
+struct kernel_siginfo {
+	int si_code;
+};
+
+struct bpf_prog_aux {
+	u32 id;
+	const char *attach_func_name;
+	char name[16];
+};
+
+enum bpf_prog_type { BPF_PROG_TYPE_UNSPEC };
+enum bpf_attach_type { BPF_CGROUP_INET_INGRESS };
+
+struct bpf_prog {
+	enum bpf_prog_type type;
+	enum bpf_attach_type expected_attach_type;
+	u8 tag[8];
+	struct bpf_prog_aux *aux;
+};
+
+/* With CONFIG_MODULES. */
+struct module {
+	char name[56];
+	bool sig_ok; /* with CONFIG_MODULE_SIG */
+};
+
+struct sockaddr_un {
+	unsigned short sun_family;
+};
+
+struct unix_address {
+	int len; /* of what follows */
+	struct sockaddr_un name[1];
+};
+
+struct unix_sock {
+	struct unix_address *addr;
+	struct path path;
+	struct sock *peer;
+};
+
+/* The registers at the entry of a system call: x86-64, and arm64. */
+struct pt_regs {
+	unsigned long di;
+	unsigned long si;
+	unsigned long dx;
+	unsigned long r10;
+	unsigned long r8;
+	unsigned long r9;
+};
+
+struct pt_regs___arm64 {
+	u64 regs[31];
+	u64 orig_x0;
+};
+
 
 struct tty_struct {
 	char name[64];
@@ -237,6 +434,11 @@ struct task_struct {
 	struct files_struct *files;
 	struct signal_struct *signal;
 	struct css_set *cgroups;
+	void *stack;
+	struct nsproxy *nsproxy;
+	struct pid *thread_pid;
+	struct hlist_node pid_links[4];
+	char comm[16];
 	kuid_t loginuid; /* with CONFIG_AUDIT */
 };
 

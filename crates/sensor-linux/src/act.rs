@@ -5,10 +5,19 @@
 //! its numbers and texts are, and the modules here give them their fields.
 
 mod dns;
+mod file;
+mod kernel_objects;
+mod mapping;
 mod memory;
+mod mount;
 mod network;
+mod privilege;
+mod signal;
+mod unix_socket;
 
-use event_model::{Field, Value};
+use std::ops::Range;
+
+use event_model::{EventType, Field, Value};
 use sensor_api::{Actor, ObservedActivity, ProcessKey};
 
 use crate::escape;
@@ -16,6 +25,10 @@ use crate::record::{Malformed, path_of_names, u16_at, u32_at, u64_at};
 
 /// The first type that is an act.
 pub(crate) const RECORD_ACTS: u16 = 16;
+
+/// The types whose number 8 says for how many acts the record stands.
+const COUNTED: Range<u16> = 16..64;
+const COUNT_AT: usize = 8;
 
 mod at {
     pub(super) const TARGET_PID: usize = 32;
@@ -98,6 +111,13 @@ impl<'a> Act<'a> {
         self.cut & (1 << index) != 0
     }
 
+    /// For how many acts it stands, where it is more than one.
+    fn count(&self, fields: &mut Vec<(Field, Value)>) {
+        if self.numbers[COUNT_AT] > 1 {
+            fields.push((Field::EventCount, integer(self.numbers[COUNT_AT])));
+        }
+    }
+
     /// What of it failed: `event.outcome`, and the errno.
     pub(crate) fn outcome(&self, fields: &mut Vec<(Field, Value)>) {
         if self.result < 0 {
@@ -109,15 +129,46 @@ impl<'a> Act<'a> {
     }
 }
 
+/// What an act of some family is, with its fields; `None` for those of the others.
+type Fields = fn(&Act<'_>) -> Option<(EventType, Vec<(Field, Value)>)>;
+
+const FAMILIES: [Fields; 9] = [
+    file::fields,
+    network::fields,
+    memory::fields,
+    mapping::fields,
+    signal::fields,
+    privilege::fields,
+    kernel_objects::fields,
+    mount::fields,
+    unix_socket::fields,
+];
+
 /// The activity that an act is.
 pub(crate) fn observed(act: &Act<'_>) -> Result<ObservedActivity, Malformed> {
-    let told = match act.kind {
-        96..128 => network::fields(act),
-        _ => memory::fields(act),
-    };
-    let (event_type, fields) = told.ok_or(Malformed)?;
+    let (event_type, mut fields) = FAMILIES.iter().find_map(|fields| fields(act)).ok_or(Malformed)?;
+    if COUNTED.contains(&act.kind) {
+        act.count(&mut fields);
+    }
     let actor = (act.process.pid != 0).then_some(Actor::Life(act.process));
     Ok(ObservedActivity { event_type, actor, target: act.target, fields })
+}
+
+/// The names of the bits that are set; bits without a name as one number in hex.
+pub(crate) fn flag_names(flags: u64, names: &[(u64, &str)]) -> Value {
+    let mut set: Vec<String> =
+        names.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| (*name).to_owned()).collect();
+    let rest = names.iter().fold(flags, |rest, (bit, _)| rest & !bit);
+    if rest != 0 {
+        set.push(format!("{rest:#x}"));
+    }
+    Value::TextList(set)
+}
+
+/// The number's name, or the number.
+pub(crate) fn name_of(number: u64, names: &[(u64, &str)]) -> Value {
+    let known = names.iter().find(|(known, _)| *known == number);
+    text(known.map_or_else(|| number.to_string(), |(_, name)| (*name).to_owned()))
 }
 
 pub(crate) fn text(text: impl Into<String>) -> Value {

@@ -8,13 +8,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use event_model::GapReason;
+use event_model::{EventType, GapReason};
 use libbpf_rs::Link;
 use sensor_api::{
-    Observation, Observed, ObservedLoss, ProcessClock, Provision, Sensor, SensorError, SensorPosition,
+    Block, Observation, Observed, ObservedLoss, ProcessClock, Provision, Sensor, SensorError, SensorPosition,
 };
 
 use crate::LinuxSensorOptions;
+use crate::block;
 use crate::families;
 use crate::losses::{KernelCount, Losses};
 use crate::pins::{Control, Maps, remove_pins};
@@ -25,6 +26,9 @@ pub(crate) const SENSOR: &str = "ebpf";
 
 /// Records don't wake the reader, so it looks this often.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Blocking goes on so long without a word from the agent, which gives one this often.
+const BLOCKING_LASTS: Duration = Duration::from_secs(10);
+const BLOCKING_RENEWED: Duration = Duration::from_secs(1);
 /// Observations handed out in one go.
 const BATCH: usize = 4_096;
 /// How often the kernel's counters of losses are read.
@@ -59,6 +63,8 @@ pub struct EbpfSensor {
     /// the pins of another version.
     first: std::vec::IntoIter<Observed>,
     losses_checked: Option<Instant>,
+    /// When the end of blocking was last put off; `None` while nothing is blocked.
+    blocking_since: Option<Instant>,
     pin_dir: Option<PathBuf>,
     /// What keeps the programs attached, unless pins do.
     links: Vec<(String, Link)>,
@@ -69,6 +75,21 @@ pub struct EbpfSensor {
 type Missing = BTreeMap<&'static str, String>;
 
 impl EbpfSensor {
+    /// What a family's programs give of a type.
+    fn provision(&self, family: &str, event_type: EventType, programs: &[&str]) -> Provision {
+        let absent: Vec<String> = programs
+            .iter()
+            .filter_map(|program| Some(format!("{program}: {}", self.missing.get(program)?)))
+            .collect();
+        let source = if absent.is_empty() || absent.len() == programs.len() {
+            format!("ebpf {family}")
+        } else {
+            format!("ebpf {family}, in part ({})", absent.join("; "))
+        };
+        let missing = (absent.len() == programs.len()).then(|| absent.join("; "));
+        Provision { event_type, source, missing }
+    }
+
     /// What the operator should know; empty after the first call.
     pub fn take_notes(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notes)
@@ -121,6 +142,19 @@ impl EbpfSensor {
         count
     }
 
+    /// Puts off the end of blocking, if it is time to. An agent that no longer comes here
+    /// must not leave programs behind that can't be started.
+    fn keep_blocking(&mut self) {
+        if self.blocking_since.is_none_or(|at| at.elapsed() < BLOCKING_RENEWED) {
+            return;
+        }
+        self.blocking_since = Some(Instant::now());
+        self.control.block_until_ns = now_ns() + BLOCKING_LASTS.as_nanos() as u64;
+        if let Err(error) = self.control.write(&self.maps.control) {
+            tracing::warn!(%error, "could not put off the end of blocking");
+        }
+    }
+
     /// Hands out new losses, if it is time to look for them; true if there were any.
     fn check_losses(&mut self, sink: &mut dyn FnMut(Observed)) -> Result<bool, SensorError> {
         if self.losses_checked.is_some_and(|at| at.elapsed() < CHECK_LOSSES_EVERY) {
@@ -145,6 +179,7 @@ impl Sensor for EbpfSensor {
 
     fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(Observed)) -> Result<(), SensorError> {
         let deadline = Instant::now() + timeout;
+        self.keep_blocking();
         loop {
             let count = self.drain(sink);
             let lost = self.check_losses(sink)?;
@@ -181,25 +216,35 @@ impl Sensor for EbpfSensor {
         }
     }
 
+    fn block(&mut self, what: &[Block]) -> Result<(), SensorError> {
+        let result = block::enter(&self.maps, what);
+        if self.blocking_since.is_none() {
+            self.blocking_since = Some(Instant::now());
+            self.control.block_until_ns = now_ns() + BLOCKING_LASTS.as_nanos() as u64;
+            self.control.write(&self.maps.control).map_err(|error| failed("beginning to block", error))?;
+        }
+        result.map_err(|source| SensorError::System { sensor: SENSOR, doing: "blocking", source })
+    }
+
     fn provisions(&self) -> Vec<Provision> {
         let all = std::iter::once(families::process()).chain(families::optional());
-        all.flat_map(|family| {
-            family.makes.iter().map(move |(event_type, programs)| (family.name, *event_type, *programs))
-        })
-        .map(|(family, event_type, programs)| {
-            let absent: Vec<String> = programs
-                .iter()
-                .filter_map(|program| Some(format!("{program}: {}", self.missing.get(program)?)))
-                .collect();
-            let source = if absent.is_empty() || absent.len() == programs.len() {
-                format!("ebpf {family}")
-            } else {
-                format!("ebpf {family}, in part ({})", absent.join("; "))
-            };
-            let missing = (absent.len() == programs.len()).then(|| absent.join("; "));
-            Provision { event_type, source, missing }
-        })
-        .collect()
+        let mut provisions: Vec<Provision> = Vec::new();
+        for family in all {
+            for (event_type, programs) in family.makes {
+                let new = self.provision(family.name, *event_type, programs);
+                match provisions.iter_mut().find(|known| known.event_type == *event_type) {
+                    None => provisions.push(new),
+                    // One family's hooks are enough for a type; where several have some, all are named.
+                    Some(known) => match (&known.missing, &new.missing) {
+                        (Some(_), None) => *known = new,
+                        (None, None) => known.source.push_str(&format!(" and {}", new.source)),
+                        (Some(before), Some(more)) => known.missing = Some(format!("{before}; {more}")),
+                        (None, Some(_)) => {}
+                    },
+                }
+            }
+        }
+        provisions
     }
 
     fn process_clock(&self) -> Arc<dyn ProcessClock> {
@@ -207,6 +252,10 @@ impl Sensor for EbpfSensor {
     }
 
     fn shut_down(mut self: Box<Self>) -> Result<(), SensorError> {
+        self.control.block_until_ns = 0;
+        if let Err(error) = self.control.write(&self.maps.control) {
+            tracing::warn!(%error, "could not end blocking; it ends by itself within seconds");
+        }
         self.links.clear();
         match &self.pin_dir {
             Some(dir) => remove_pins(dir).map_err(|source| SensorError::System {

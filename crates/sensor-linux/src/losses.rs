@@ -67,6 +67,9 @@ pub struct KernelCount {
     pub lost: u64,
     /// Records that were not made because the agent asked for it.
     pub left_out: u64,
+    /// Acts that have no record of their own: they came in masses, and the next record
+    /// of their kind has them in its count.
+    pub folded: u64,
 }
 
 /// A report on its way: up to where an account will be told once it is stored.
@@ -264,6 +267,7 @@ fn read_counts(counters: &MapHandle) -> Result<Vec<KernelCount>, libbpf_rs::Erro
             count.produced += u64_at(&value, 0).unwrap_or_default();
             count.lost += u64_at(&value, 8).unwrap_or_default();
             count.left_out += u64_at(&value, 16).unwrap_or_default();
+            count.folded += u64_at(&value, 24).unwrap_or_default();
         }
     }
     Ok(counts)

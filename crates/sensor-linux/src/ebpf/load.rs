@@ -8,13 +8,16 @@ use std::sync::Arc;
 use event_model::GapReason;
 use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::Typedef;
-use libbpf_rs::{Iter, Link, MapCore, MapHandle, Object, ObjectBuilder, PrintLevel, ProgramType};
+use libbpf_rs::{
+    Iter, Link, MapCore, MapHandle, Object, ObjectBuilder, PrintLevel, ProgramType, TracepointCategory,
+};
 use sensor_api::{
     Observation, Observed, ObservedLoss, ProcessClock, ProcessKey, SensorError, SensorPosition,
 };
 
 use super::snapshot::{self, Task};
 use super::{EbpfSensor, Missing, SENSOR, failed, now_ns};
+use crate::block;
 use crate::clock::{KernelClock, ProcClock};
 use crate::families::{self, Family};
 use crate::losses::{self, Losses};
@@ -47,7 +50,7 @@ pub(super) fn open(options: LinuxSensorOptions) -> Result<EbpfSensor, SensorErro
             None => tracing::debug!(dir = %dir.display(), "no pinned programs"),
         }
     }
-    fresh(options.pin_dir, ring_bytes, notes, before)
+    fresh(options, ring_bytes, notes, before)
 }
 
 /// The kernel wants a power of two of whole pages.
@@ -132,6 +135,13 @@ struct Attached {
 }
 
 impl Attached {
+    /// Does without a family that nobody asked for.
+    fn leave_out(&mut self, family: &Family) {
+        let programs = family.makes.iter().flat_map(|(_, programs)| *programs);
+        let reason = "left out, as every system call would pay for it";
+        self.missing.extend(programs.map(|program| (*program, reason.to_owned())));
+    }
+
     /// Loads and attaches a family that may be missing. What the kernel does not take
     /// is noted with its reason.
     fn add(&mut self, family: &Family, ring_bytes: u32, shared: &Object) {
@@ -146,20 +156,33 @@ impl Attached {
         };
         for program in object.progs_mut().filter(|program| program.autoload()) {
             let name = program.name().to_string_lossy().into_owned();
-            let attached = match program.prog_type() {
-                ProgramType::CgroupSkb => {
-                    pins::root_cgroup().map_err(libbpf_rs::Error::from).and_then(|root| {
+            let at_calls = families::AT_CALLS.iter().find(|(program, _)| *program == name);
+            let links: Vec<(String, _)> = match at_calls {
+                None if program.prog_type() == ProgramType::CgroupSkb => {
+                    let link = pins::root_cgroup().map_err(libbpf_rs::Error::from).and_then(|root| {
                         // The link keeps what it needs of the folder.
                         program.attach_cgroup(root.as_raw_fd())
-                    })
+                    });
+                    vec![(name, link)]
                 }
-                _ => program.attach(),
+                None => vec![(name, program.attach())],
+                Some((_, tracepoints)) => {
+                    let attach = |tracepoint: &str| {
+                        program.attach_tracepoint(TracepointCategory::Syscalls, tracepoint)
+                    };
+                    tracepoints
+                        .iter()
+                        .map(|tracepoint| ((*tracepoint).to_owned(), attach(tracepoint)))
+                        .collect()
+                }
             };
-            match attached {
-                Ok(link) => self.links.push((name, link)),
-                Err(error) => {
-                    let known = programs().find(|program| **program == name);
-                    self.missing.extend(known.map(|program| (*program, chain(&error))));
+            for (name, link) in links {
+                match link {
+                    Ok(link) => self.links.push((name, link)),
+                    Err(error) => {
+                        let known = programs().find(|program| **program == name);
+                        self.missing.extend(known.map(|program| (*program, chain(&error))));
+                    }
                 }
             }
         }
@@ -178,7 +201,7 @@ impl Attached {
 
 /// Loads, attaches and pins the programs.
 fn fresh(
-    pin_dir: Option<PathBuf>,
+    options: LinuxSensorOptions,
     ring_bytes: u32,
     mut notes: Vec<String>,
     before: Vec<Observed>,
@@ -212,7 +235,9 @@ fn fresh(
         stream: random()?,
         created_ns: now_ns(),
         left_out: 0,
-        own: ProcessKey { pid: 0, start_ns: 0 },
+        // What it does itself from here on, loading programs for one, is not told.
+        own: ProcessKey { pid: std::process::id(), start_ns: 0 },
+        block_until_ns: 0,
     };
     control.write(&maps.control).map_err(|error| failed("writing the control map", error))?;
 
@@ -230,7 +255,11 @@ fn fresh(
         }
     }
     for family in families::optional() {
-        attached.add(&family, ring_bytes, &object);
+        if family.only_without.is_some() && !options.module_attempts {
+            attached.leave_out(&family);
+        } else {
+            attached.add(&family, ring_bytes, &object);
+        }
     }
     let Attached { mut links, missing } = attached;
     let tasks = match &iterator {
@@ -243,7 +272,7 @@ fn fresh(
     }
     let tasks = tasks_or_note(tasks, &mut notes);
 
-    let pin_dir = pin_dir.filter(|dir| match pin(dir, &mut maps, &mut links) {
+    let pin_dir = options.pin_dir.filter(|dir| match pin(dir, &mut maps, &mut links) {
         Ok(()) => true,
         Err(reason) => {
             notes.push(format!(
@@ -327,6 +356,8 @@ fn maps_of(object: &Object) -> Result<Maps, SensorError> {
         counters: map("counters")?,
         ledger: map("ledger")?,
         clock: map("clock")?,
+        blocked_texts: map("blocked_texts")?,
+        blocked_images: map("blocked_images")?,
         control: map("control")?,
     })
 }
@@ -381,6 +412,9 @@ fn finish(mut parts: Parts) -> Result<EbpfSensor, SensorError> {
     };
     // What this agent does itself is not told: writing it down would be the next thing to tell.
     let pid = std::process::id();
+    // What an agent before this one blocked is forgotten: its list may be another.
+    parts.control.block_until_ns = 0;
+    block::clear(&parts.maps).map_err(|error| failed("emptying the block list", error))?;
     parts.control.own = ProcessKey { pid, start_ns: clock.start_ns(pid).unwrap_or(0) };
     parts.control.write(&parts.maps.control).map_err(|error| failed("writing the control map", error))?;
     // A process whose fork is still to be read comes with it.
@@ -397,6 +431,7 @@ fn finish(mut parts: Parts) -> Result<EbpfSensor, SensorError> {
         clock,
         first: first.into_iter(),
         losses_checked: None,
+        blocking_since: None,
         pin_dir: parts.pin_dir,
         links: parts.links,
         missing: parts.missing,

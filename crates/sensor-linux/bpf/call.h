@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only
+ *
+ * What programs at the ends of system calls have in common: the arguments, which
+ * still stand in the registers, the objects that they name, and the counting of
+ * acts that come in masses.
+ *
+ * At the end of a call the kernel's own objects can be asked what was really done;
+ * only texts that the kernel keeps nowhere are read from the caller's memory, which
+ * another of its threads may have changed by then.
+ */
+#ifndef RAMPART_CALL_H
+#define RAMPART_CALL_H
+
+#include "act.h"
+
+#define PROC_SUPER_MAGIC 0x9fa0
+#define NSFS_MAGIC 0x6e736673
+
+#define SECOND 1000000000ull
+
+/* Where texts end within the data behind the record. */
+#define TEXT_SPACE 4096u
+#define SHORT_SPACE 256u
+
+static __always_inline u64 call_argument(u32 index)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	struct pt_regs *regs = (void *)bpf_task_pt_regs((void *)task);
+	struct pt_regs___arm64 *arm = (void *)regs;
+
+	if (bpf_core_field_exists(regs->di)) {
+		switch (index) {
+		case 0:
+			return regs->di;
+		case 1:
+			return regs->si;
+		case 2:
+			return regs->dx;
+		case 3:
+			return regs->r10;
+		case 4:
+			return regs->r8;
+		default:
+			return regs->r9;
+		}
+	}
+	return index ? arm->regs[index] : arm->orig_x0;
+}
+
+/* The file behind a descriptor of the current process, as it is now. Each opening of
+ * a file comes along here, so what can be loaded without a helper is. */
+static __always_inline struct file *file_of(u32 descriptor)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	struct files_struct *files = task->files;
+	struct fdtable *table;
+	struct file *file = 0;
+
+	if (!files)
+		return 0;
+	table = files->fdt;
+	if (!table || descriptor >= table->max_fds)
+		return 0;
+	bpf_probe_read_kernel(&file, sizeof(file), table->fd + descriptor);
+	return file;
+}
+
+/* What a descriptor of the current process stands for, where that is not a file. */
+static __always_inline void *object_of(u32 descriptor)
+{
+	struct file *file = file_of(descriptor);
+
+	return BPF_CORE_READ(file, private_data);
+}
+
+/* The main thread of the process that one of these is or belongs to. */
+static __always_inline struct task_struct *leader_of(struct pid *pid)
+{
+	struct hlist_node *first = BPF_CORE_READ(pid, tasks[0].first);
+
+	if (!pid || !first)
+		return 0;
+	return BPF_CORE_READ((struct task_struct *)((void *)first - bpf_core_field_offset(struct task_struct, pid_links)),
+			     group_leader);
+}
+
+/* The main thread of whoever has this number in the current process's PID
+ * namespace: the kernel's tree of numbers, walked as the kernel does. */
+static __always_inline struct task_struct *find_process(u32 number)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	struct pid *own = BPF_CORE_READ(task, thread_pid);
+	u64 level = BPF_CORE_READ(own, level);
+	struct pid_namespace *ns = 0;
+	void *upid, *entry;
+
+	upid = (void *)own + bpf_core_field_offset(struct pid, numbers) + level * bpf_core_type_size(struct upid);
+	bpf_probe_read_kernel(&ns, sizeof(ns), upid + bpf_core_field_offset(struct upid, ns));
+	entry = BPF_CORE_READ(ns, idr.idr_rt.xa_head);
+	for (int i = 0; i < 6; i++) {
+		struct xa_node *node;
+		u64 slot;
+
+		/* The kernel marks its own nodes so. */
+		if (((u64)entry & 3) != 2)
+			break;
+		node = entry - 2;
+		slot = number >> BPF_CORE_READ(node, shift);
+		if (i == 0 && slot > 63)
+			return 0;
+		entry = 0;
+		bpf_probe_read_kernel(&entry, sizeof(entry),
+				      (void *)node + bpf_core_field_offset(struct xa_node, slots) + (slot & 63) * sizeof(void *));
+	}
+	if (!entry || ((u64)entry & 3))
+		return 0;
+	return leader_of(entry);
+}
+
+/* Who a pidfd stands for: kept in the file before 6.9, in the inode since. */
+static __always_inline struct task_struct *process_of_pidfd(struct file *file)
+{
+	struct pid *pid = BPF_CORE_READ(file, private_data);
+
+	if (!pid)
+		pid = BPF_CORE_READ(file, f_inode, i_private);
+	return leader_of(pid);
+}
+
+static __always_inline void set_target_process(struct act_record *act, struct task_struct *leader)
+{
+	act->target_pid = BPF_CORE_READ(leader, tgid);
+	act->target_start_ns = BPF_CORE_READ(leader, start_boottime);
+}
+
+static __always_inline struct task_struct *own_leader(void)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+
+	return task->group_leader;
+}
+
+/* Acts that are alike: by whom, to whom, what. */
+struct fold_key {
+	u64 who;
+	u64 whom;
+	u64 what;
+};
+
+struct fold {
+	u64 told_ns;
+	u64 untold;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct fold_key);
+	__type(value, struct fold);
+} folds SEC(".maps");
+
+/* How many acts the record of this one stands for: itself and those since the last
+ * record of its kind. 0: there was such a record less than `span_ns` ago, so this act
+ * goes into the count of the next. */
+static __always_inline u64 fold(struct fold_key *key, u64 span_ns, u32 count_as)
+{
+	u64 now = bpf_ktime_get_boot_ns();
+	struct fold *seen = bpf_map_lookup_elem(&folds, key);
+	struct fold first = { .told_ns = now };
+	struct counter *counter;
+	u64 count;
+
+	if (!seen) {
+		bpf_map_update_elem(&folds, key, &first, BPF_ANY);
+		return 1;
+	}
+	if (now - seen->told_ns < span_ns) {
+		__sync_fetch_and_add(&seen->untold, 1);
+		counter = bpf_map_lookup_elem(&counters, &count_as);
+		if (counter)
+			counter->folded++;
+		return 0;
+	}
+	count = seen->untold;
+	__sync_fetch_and_add(&seen->untold, -count);
+	seen->told_ns = now;
+	return count + 1;
+}
+
+/* The executable of the current process, as a number for fold keys. */
+static __always_inline u64 own_image(void)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	struct inode *inode = BPF_CORE_READ(task, mm, exe_file, f_inode);
+
+	return BPF_CORE_READ(inode, i_ino) ^ ((u64)BPF_CORE_READ(inode, i_sb, s_dev) << 32);
+}
+
+static __always_inline s32 result_of(s64 result)
+{
+	return result < 0 ? (s32)result : 0;
+}
+
+/* The length of text `index` is all that came since `before`. */
+static __always_inline void close_text(struct record_space *s, u32 index, u32 before)
+{
+	s->act.text_len[index] = s->used - before;
+}
+
+/* Puts a path as text `index`. */
+static __always_inline void put_path_text(struct record_space *s, u32 index, struct dentry *dentry,
+					  struct vfsmount *mount, u32 end)
+{
+	u32 before = s->used;
+
+	put_path(s, dentry, mount, end);
+	close_text(s, index, before);
+	if (s->cut)
+		s->act.head.flags |= 1 << index;
+}
+
+static __always_inline void put_file_text(struct record_space *s, u32 index, struct file *file, u32 end)
+{
+	put_path_text(s, index, BPF_CORE_READ(file, f_path.dentry), BPF_CORE_READ(file, f_path.mnt), end);
+}
+
+/* Puts a text of the kernel as text `index`; it has SHORT_SPACE. */
+static __always_inline void put_kernel_text(struct record_space *s, u32 index, const void *text, u32 end)
+{
+	u32 used = s->used;
+	long n;
+
+	if (!text || used > end - SHORT_SPACE)
+		return;
+	n = bpf_probe_read_kernel_str(s->data + used, SHORT_SPACE, text);
+	if (n <= 0)
+		return;
+	s->act.text_len[index] = n;
+	s->used = used + (u32)n;
+}
+
+/* Puts a text of the caller as text `index`; it has TEXT_SPACE. */
+static __always_inline void put_user_text(struct record_space *s, u32 index, u64 text, u32 end)
+{
+	u32 used = s->used;
+	long n;
+
+	if (!text || used > end - TEXT_SPACE)
+		return;
+	n = bpf_probe_read_user_str(s->data + used, TEXT_SPACE, (void *)text);
+	if (n <= 0)
+		return;
+	if (n == TEXT_SPACE)
+		s->act.head.flags |= 1 << index;
+	s->act.text_len[index] = n;
+	s->used = used + (u32)n;
+}
+
+static __always_inline bool is_error(s64 result)
+{
+	return result < 0 && result >= -4095;
+}
+
+#endif

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/*
+ * Connections to unix sockets.
+ */
+#include "call.h"
+
+#define AF_UNIX 1
+#define PATH_SPACE 108u
+/* Every program asks the same few daemons. */
+#define CONNECT_SPAN (60 * SECOND)
+
+SEC("tracepoint/syscalls/sys_exit_connect")
+int exit_connect_unix(struct exit_args *ctx)
+{
+	u64 address = call_argument(1);
+	u16 family = 0;
+	struct socket *socket;
+	struct sock *sock;
+	struct unix_sock *peer = 0;
+	struct unix_address *bound = 0;
+	struct task_struct *listener = 0;
+	struct dentry *dentry = 0;
+	/* The address's bytes as words, for the key. */
+	u64 words[14] = {};
+	struct fold_key key = { .who = own_image() };
+	struct record_space *s;
+	u32 length = 0;
+	u64 count;
+
+	bpf_probe_read_user(&family, sizeof(family), (void *)address);
+	if (family != AF_UNIX)
+		return 0;
+	socket = object_of(call_argument(0));
+	sock = BPF_CORE_READ(socket, sk);
+	if (!ctx->result) {
+		peer = (void *)BPF_CORE_READ((struct unix_sock *)sock, peer);
+		bound = BPF_CORE_READ(peer, addr);
+		dentry = BPF_CORE_READ(peer, path.dentry);
+		listener = leader_of(BPF_CORE_READ(sock, sk_peer_pid));
+	}
+	if (bound) {
+		length = BPF_CORE_READ(bound, len) - 2;
+		if (length > PATH_SPACE)
+			length = PATH_SPACE;
+		bpf_probe_read_kernel(words, length, (void *)bound + bpf_core_field_offset(struct unix_address, name) + 2);
+	} else {
+		length = (u32)call_argument(2) - 2;
+		if (length > PATH_SPACE)
+			length = PATH_SPACE;
+		bpf_probe_read_user(words, length, (void *)(address + 2));
+	}
+	for (int i = 0; i < 14; i++)
+		key.whom = (key.whom ^ words[i]) * 0x100000001b3ull;
+	key.what = (u64)ACT_UNIX_CONNECT << 40 | (u32)ctx->result;
+	count = fold(&key, CONNECT_SPAN, COUNT_UNIX_CONNECT);
+	if (!count)
+		return 0;
+	s = begin_act(ACT_UNIX_CONNECT, COUNT_UNIX_CONNECT);
+	if (!s)
+		return 0;
+	s->act.numbers[0] = !bound;
+	s->act.numbers[COUNT_AT] = count;
+	s->act.result = result_of(ctx->result);
+	if (listener)
+		set_target_process(&s->act, listener);
+	__builtin_memcpy(s->data, words, PATH_SPACE);
+	s->act.text_len[0] = length;
+	s->used = length;
+	if (dentry)
+		put_path_text(s, 1, dentry, BPF_CORE_READ(peer, path.mnt), EXECUTABLE_END);
+	end_act(s, COUNT_UNIX_CONNECT, false);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
