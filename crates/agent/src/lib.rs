@@ -11,6 +11,7 @@
 //! spool has room: judging and acting never wait for the server.
 
 pub mod agent;
+pub mod block_list;
 pub mod clock;
 pub mod container;
 pub mod drop_account;

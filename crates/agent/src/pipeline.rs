@@ -8,9 +8,10 @@
 //! It waits for nothing but the sensor. Sending, writing `-output` and proving a
 //! kill are other threads'; what this one does per event is bounded.
 
+mod blocking;
 mod own_events;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -25,8 +26,8 @@ use event_model::{
 use response::Target;
 use rule_engine::Phase;
 use sensor_api::{
-    Actor, ImageFile, Observation, ObservationQueue, Observed, ObservedActivity, ObservedLoss, ProcessKey,
-    Sensor, SensorError, SensorPosition,
+    Actor, Block, ImageFile, Observation, ObservationQueue, Observed, ObservedActivity, ObservedLoss,
+    ProcessKey, Sensor, SensorError, SensorPosition,
 };
 
 use crate::clock::{WallClock, boot_ns};
@@ -106,6 +107,8 @@ pub struct Parts {
     pub recorder: Recorder,
     /// Rules that may change.
     pub rules: Arc<RuleBook>,
+    /// SHA-256 of programs that may not run. Names and paths are the sensor's alone.
+    pub blocked_hashes: HashSet<String>,
     /// Batches that the server refused.
     pub refused: mpsc::Receiver<RefusedBatch>,
     /// What was before, if anything was.
@@ -147,6 +150,9 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<(), SensorError> {
         logged: (Instant::now(), 0),
         unfinished: VecDeque::new(),
         finishing: false,
+        blocked_hashes: parts.blocked_hashes,
+        blocked: HashMap::new(),
+        to_block: Vec::new(),
     };
     sensor.wake_on_process_start(work.use_new_rules().unwrap_or(false));
     work.tell_start(parts.config_hash, parts.previous_end, parts.sources);
@@ -165,6 +171,7 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<(), SensorError> {
             result = Err(error);
             break;
         }
+        work.hand_over_blocks(sensor.as_mut());
         if let Some(at_once) = work.use_new_rules() {
             sensor.wake_on_process_start(at_once);
         }
@@ -219,6 +226,10 @@ struct Work {
     unfinished: VecDeque<Unfinished>,
     /// True while a start is out of the queue and not yet recorded.
     finishing: bool,
+    blocked_hashes: HashSet<String>,
+    blocked: HashMap<ProcessKey, blocking::Waiting>,
+    /// For the sensor, when it is not being read from.
+    to_block: Vec<Block>,
 }
 
 impl Work {
@@ -282,8 +293,20 @@ impl Work {
     }
 
     fn finish_start(&mut self, one: Unfinished, hash: ImageHash) {
-        let Unfinished { header, mut start, key, target, mut verdicts, mut ancestry, .. } = one;
+        let Unfinished { header, mut start, key, target, mut verdicts, mut ancestry, image } = one;
         match hash {
+            Ok(sha256) if start.blocked.is_none() => {
+                if let Some(verdict) = self.block_by_hash(&header, &sha256, &image, target.as_ref()) {
+                    if verdict.condemns() {
+                        self.table.condemn(key, verdict.id());
+                    }
+                    if ancestry.is_empty() {
+                        ancestry = self.ancestry(key);
+                    }
+                    verdicts.push(verdict);
+                }
+                start.facts = Some(FileFacts { sha256, ..FileFacts::default() });
+            }
             Ok(sha256) => start.facts = Some(FileFacts { sha256, ..FileFacts::default() }),
             Err(reason) => start.hash_skipped = Some(reason),
         }
@@ -345,12 +368,14 @@ impl Work {
         let header = self.recorder.number(at_ns);
         let target = self.target(key);
         let image = self.table.entry(key).and_then(|entry| entry.image.file);
+        let blocked = start.blocked;
         let body = EventBody::ProcessStart(Box::new(start));
         let event = Numbered { header: &header, body: &body };
-        let verdicts = self.judge.judge(&event, Phase::WithoutHash, target.as_ref());
+        let mut verdicts = self.judge.judge(&event, Phase::WithoutHash, target.as_ref());
         if let Some(verdict) = verdicts.iter().find(|verdict| verdict.condemns()) {
             self.table.condemn(key, verdict.id());
         }
+        verdicts.extend(blocked.map(|by| self.tell_blocked(&header, key, by, target.as_ref())));
         // As it is now: until the hash is known, the process may run another image.
         let ancestry = if verdicts.is_empty() { Vec::new() } else { self.ancestry(key) };
         match (body, image) {
@@ -427,6 +452,7 @@ impl Work {
     }
 
     fn tell_process_exit(&mut self, key: ProcessKey, at_ns: u64, wait_status: u32) {
+        self.prove_blocked(key, at_ns, wait_status);
         let enricher = Enricher { boot_id: self.boot_id, clock: &self.clock, table: &self.table };
         let Some(exit) = enricher.process_exit(key, at_ns, wait_status) else { return };
         let header = self.recorder.number(at_ns);

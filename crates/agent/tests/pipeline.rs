@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the report")]
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -89,6 +90,7 @@ fn replay(
         table: ProcessTable::default(),
         recorder: Recorder::new(HOST, BOOT, clock, Resume::default(), None, Some(output)),
         rules: Arc::new(RuleBook::open(Some(dir.path().to_owned()))),
+        blocked_hashes: HashSet::new(),
         refused: receiver,
         before,
         config_hash: "0".into(),
