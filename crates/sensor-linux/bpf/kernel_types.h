@@ -34,6 +34,9 @@ enum { BPF_RB_PROD_POS = 3 };
 #define PIDTYPE_SID 3
 #define SIGKILL 9
 
+/* Which helpers the running kernel has. */
+enum bpf_func_id { BPF_FUNC_loop = 181 };
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 typedef struct {
@@ -149,6 +152,8 @@ struct files_struct {
 struct mm_struct {
 	unsigned long arg_start;
 	unsigned long arg_end;
+	unsigned long env_start;
+	unsigned long env_end;
 	struct file *exe_file;
 };
 
