@@ -1,5 +1,6 @@
 //! Puts the agent together, runs it, and takes it apart again.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -15,6 +16,7 @@ use sensor_api::{
 use sensor_linux::{LinuxSensorOptions, SourceOptions};
 use spool::{Recovery, Spool, SpoolError, SpoolOptions};
 
+use crate::block_list::BlockList;
 use crate::clock::{self, WallClock};
 use crate::drop_account::DropAccount;
 use crate::governor::Governor;
@@ -340,6 +342,22 @@ fn open_sensor(
     Ok(sensor)
 }
 
+/// Gives the sensor the block list; what it can't know by itself comes back.
+fn block(path: &Path, sensor: &mut dyn Sensor, caution: Caution) -> anyhow::Result<HashSet<String>> {
+    let (list, notes) = BlockList::read(path, &response::Guards::of_this_host())?;
+    if caution == Caution::SafeMode {
+        eprintln!("note: safe mode: the block list has no effect");
+        return Ok(HashSet::new());
+    }
+    for note in notes {
+        eprintln!("note: -blocklist: {note}");
+    }
+    if !list.texts.is_empty() {
+        sensor.block(&list.texts).with_context(|| format!("-blocklist {}", path.display()))?;
+    }
+    Ok(list.hashes)
+}
+
 /// What differs between the ways to run.
 struct Start {
     host_id: HostId,
@@ -368,7 +386,7 @@ impl Running {
     fn start(
         options: &Options,
         start: Start,
-        sensor: Box<dyn Sensor>,
+        mut sensor: Box<dyn Sensor>,
         rules: Arc<RuleBook>,
     ) -> anyhow::Result<Self> {
         let clock = Arc::new(WallClock::new());
@@ -379,6 +397,14 @@ impl Running {
         let judge = Judge::new(sensor.process_clock(), Arc::new(move || receipt_clock.now()), start.caution)
             .context("starting the response")?;
         let keeps_state = start.spooling.is_some();
+        let blocked_hashes = match &options.block_list {
+            // Watching is worth more than blocking: a bad list does not keep the agent from it.
+            Some(path) => block(path, sensor.as_mut(), start.caution).unwrap_or_else(|error| {
+                eprintln!("ERROR: nothing is blocked: {error:#}");
+                HashSet::new()
+            }),
+            None => HashSet::new(),
+        };
         let recorder =
             Recorder::new(start.host_id, boot_id, Arc::clone(&clock), start.resume, start.spooling, output);
         let config_hash = to_hex(&sha256(format!("{options:?}").as_bytes()));
@@ -416,6 +442,7 @@ impl Running {
             judge,
             recorder,
             rules,
+            blocked_hashes,
             before: start.before,
             governor: Governor::new(options.budget),
             config_hash,

@@ -122,7 +122,7 @@ fn identity(image: &ImageFile) -> FileIdentity {
 }
 
 /// Whether a change of the file from now on would show in its change time.
-fn is_settled(image: &ImageFile, now: SystemTime) -> bool {
+pub fn is_settled(image: &ImageFile, now: SystemTime) -> bool {
     let Ok(changed_ns) = u64::try_from(image.changed_ns) else { return false };
     let wait = if changed_ns.is_multiple_of(1_000_000_000) { SETTLED_COARSE } else { SETTLED };
     // Behind now after the clock was set back: nothing can be said.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::mpsc;
 
 use event_model::{
-    ActionKind, Detection, DetectionId, EventBody, EventHeader, EventId, EventRecord, EventType, Field,
-    FieldSource, ProcessSummary, ReceiptState, ResponseMode, ResponseReceipt, ResponseTarget, RuleId,
-    RuleReference, Severity, Timestamp, ValueRef,
+    ActionKind, BlockedBy, Detection, DetectionId, EventBody, EventHeader, EventId, EventRecord, EventType,
+    Field, FieldSource, ProcessSummary, ReceiptState, ReceiptStep, ResponseMode, ResponseReceipt,
+    ResponseTarget, RuleId, RuleReference, Severity, Timestamp, ValueRef,
 };
 use response::{Guards, Plan, Target, Terminator};
 use rule_engine::{Phase, RuleHead};
@@ -17,6 +17,16 @@ use crate::run_state::Caution;
 
 /// The built-in rule that tells of whoever touches the agent.
 pub const TAMPER_RULE: &str = "rampart.tamper";
+
+/// What stands in the place of a rule's id where the block list matched.
+const BLOCK_LIST: &str = "rampart.block_list";
+
+/// The same for a receipt that is made again after a crash.
+fn receipt_id(detection_id: DetectionId, action: ActionKind) -> Uuid {
+    let mut place = detection_id.as_bytes().to_vec();
+    place.extend_from_slice(action.as_str().as_bytes());
+    Uuid::new_v5(detection_id.as_uuid(), &place)
+}
 
 /// An event that has its number but is not a record yet, as rules see it.
 pub struct Numbered<'a> {
@@ -159,6 +169,78 @@ impl Judge {
         }
     }
 
+    /// The verdict on a process that is on the block list. Where the kernel has not ended it
+    /// already, it is ended here, and the receipt comes like any other.
+    pub fn block(&mut self, header: &EventHeader, by: BlockedBy, to_end: Option<&Target>) -> Verdict {
+        let rule_id = RuleId::new(BLOCK_LIST);
+        let id = DetectionId::of_match(header.event_id(), &rule_id);
+        let mut condemns = false;
+        if let Some(target) = to_end.filter(|_| self.caution != Caution::SafeMode) {
+            let (target, grace) = (target.clone(), std::time::Duration::ZERO);
+            let plan = Plan { detection_id: id, rule_id: rule_id.clone(), target, grace };
+            match self.guards.authorise(plan, ResponseMode::Auto) {
+                Ok(authorised) => {
+                    self.terminator.act(authorised);
+                    condemns = true;
+                }
+                Err(refused) => self.tell(refused.1),
+            }
+        }
+        let rule = RuleReference {
+            id: rule_id,
+            name: "Program on the block list".to_owned(),
+            description: "The operator's block list says that this program may not run on this host."
+                .to_owned(),
+            severity: Severity::High,
+            attack: Vec::new(),
+            mode: ResponseMode::Auto,
+        };
+        let matched = vec![format!("the program's {by} is on the block list")];
+        Verdict {
+            id,
+            rule,
+            matched,
+            actions: vec![ActionKind::Alert, ActionKind::TerminateProcess],
+            condemns,
+        }
+    }
+
+    /// The receipt of a process that the kernel was to end at its exec: its end is the proof.
+    pub fn prove_block(
+        &self,
+        detection_id: DetectionId,
+        target: &Target,
+        begun: Timestamp,
+        end: (Timestamp, u32),
+    ) {
+        let action = ActionKind::TerminateProcess;
+        let (ended_at, wait_status) = end;
+        let killed = wait_status & 0x7f == 9;
+        let step = |at, what: &str| ReceiptStep { at, what: what.to_owned() };
+        let (state, reason) = if killed {
+            (
+                ReceiptState::Verified,
+                "the kernel ended it at its exec, and reported its end by SIGKILL".to_owned(),
+            )
+        } else {
+            (ReceiptState::Failed, format!("it ended with wait status {wait_status} and not by SIGKILL"))
+        };
+        self.tell(ResponseReceipt {
+            id: receipt_id(detection_id, action),
+            detection_id,
+            action,
+            target: ResponseTarget { entity_id: target.entity_id, executable: target.executable.clone() },
+            state,
+            reason,
+            steps: vec![step(begun, "sent SIGKILL in the kernel"), step(ended_at, "the process ended")],
+        });
+    }
+
+    /// Whether a file is protected, so that it never comes to the block list.
+    pub fn protects_image(&self, device: u64, inode: u64) -> bool {
+        self.guards.protects_image(device, inode)
+    }
+
     /// Receipts that came in since the last call.
     pub fn receipts(&self) -> impl Iterator<Item = ResponseReceipt> {
         self.receipts.try_iter()
@@ -208,10 +290,8 @@ impl Judge {
     }
 
     fn refuse(&self, detection_id: DetectionId, action: ActionKind, target: &Target, reason: String) {
-        let mut place = detection_id.as_bytes().to_vec();
-        place.extend_from_slice(action.as_str().as_bytes());
         self.tell(ResponseReceipt {
-            id: Uuid::new_v5(detection_id.as_uuid(), &place),
+            id: receipt_id(detection_id, action),
             detection_id,
             action,
             target: ResponseTarget { entity_id: target.entity_id, executable: target.executable.clone() },

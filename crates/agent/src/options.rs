@@ -60,6 +60,13 @@ pub const PROGRAM: Program = Program {
         ),
         setting!("rules", "rules_dir", Text, "DIR", "load rules from *.json of this directory"),
         setting!(
+            "blocklist",
+            "block_list_file",
+            Text,
+            "FILE",
+            "programs that may not run (JSON: names, paths, sha256); they are ended before their first instruction"
+        ),
+        setting!(
             "state",
             "state_dir",
             Text,
@@ -135,6 +142,8 @@ pub struct Options {
     pub output: Option<OutputTarget>,
     /// Rules on disk.
     pub rules_dir: Option<PathBuf>,
+    /// Programs that may not run.
+    pub block_list: Option<PathBuf>,
     /// What survives a restart.
     pub state_dir: PathBuf,
     /// Limit of the spool.
@@ -254,6 +263,7 @@ fn resolve(given: &Resolved) -> Result<Options, SettingsError> {
         public_key: given.path("pubkey"),
         output,
         rules_dir: given.path("rules"),
+        block_list: given.path("blocklist"),
         state_dir: given.path("state").unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
         spool_max_bytes,
         dirs,

@@ -8,12 +8,13 @@
 //! It waits for nothing but the sensor. Sending, writing `-output` and proving a
 //! kill are other threads'; what this one does per event is bounded.
 
+mod blocking;
 mod containers;
 mod economy;
 mod merger;
 mod own_events;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -29,8 +30,8 @@ use event_model::{
 use response::Target;
 use rule_engine::Phase;
 use sensor_api::{
-    Actor, ImageFile, Observation, ObservationQueue, Observed, ObservedActivity, ObservedLoss, ProcessKey,
-    Sensor, SensorError, SensorPosition,
+    Actor, Block, ImageFile, Observation, ObservationQueue, Observed, ObservedActivity, ObservedLoss,
+    ProcessKey, Sensor, SensorError, SensorPosition,
 };
 
 use sensor_linux::ContentFeed;
@@ -113,6 +114,8 @@ pub struct Parts {
     pub recorder: Recorder,
     /// Rules that may change.
     pub rules: Arc<RuleBook>,
+    /// SHA-256 of programs that may not run. Names and paths are the sensor's alone.
+    pub blocked_hashes: HashSet<String>,
     /// What was before, if anything was.
     pub before: Option<Before>,
     /// Keeps the agent within its budget.
@@ -170,6 +173,9 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<End, SensorError> {
         economy: Economy::new(parts.governor),
         health_is_news: false,
         missing: Vec::new(),
+        blocked_hashes: parts.blocked_hashes,
+        blocked: HashMap::new(),
+        to_block: Vec::new(),
     };
     let mut acts_at_once = work.use_new_rules().unwrap_or(false);
     sensor.wake_on_process_start(acts_at_once);
@@ -189,6 +195,7 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<End, SensorError> {
             result = Err(error);
             break;
         }
+        work.hand_over_blocks(sensor.as_mut());
         if let Some(at_once) = work.use_new_rules() {
             acts_at_once = at_once;
             sensor.wake_on_process_start(at_once);
@@ -258,6 +265,10 @@ struct Work {
     health_is_news: bool,
     /// What the sensor misses of its kernel side, and has been told.
     missing: Vec<String>,
+    blocked_hashes: HashSet<String>,
+    blocked: HashMap<ProcessKey, blocking::Waiting>,
+    /// For the sensor, when it is not being read from.
+    to_block: Vec<Block>,
 }
 
 impl Work {
@@ -323,8 +334,20 @@ impl Work {
     }
 
     fn finish_start(&mut self, one: Unfinished, facts: ImageFacts) {
-        let Unfinished { header, mut start, key, target, mut verdicts, mut ancestry, .. } = one;
+        let Unfinished { header, mut start, key, target, mut verdicts, mut ancestry, image } = one;
         match facts {
+            Ok(facts) if start.blocked.is_none() => {
+                if let Some(verdict) = self.block_by_hash(&header, &facts.sha256, &image, target.as_ref()) {
+                    if verdict.condemns() {
+                        self.table.condemn(key, verdict.id());
+                    }
+                    if ancestry.is_empty() {
+                        ancestry = self.ancestry(key);
+                    }
+                    verdicts.push(verdict);
+                }
+                start.facts = Some(facts);
+            }
             Ok(facts) => start.facts = Some(facts),
             Err(reason) => start.hash_skipped = Some(reason),
         }
@@ -394,12 +417,14 @@ impl Work {
         let header = self.recorder.number(at_ns);
         let target = self.target(key);
         let image = self.table.entry(key).and_then(|entry| entry.image.file);
+        let blocked = start.blocked;
         let body = EventBody::ProcessStart(Box::new(start));
         let event = Numbered { header: &header, body: &body };
-        let verdicts = self.judge.judge(&event, Phase::WithoutHash, target.as_ref());
+        let mut verdicts = self.judge.judge(&event, Phase::WithoutHash, target.as_ref());
         if let Some(verdict) = verdicts.iter().find(|verdict| verdict.condemns()) {
             self.table.condemn(key, verdict.id());
         }
+        verdicts.extend(blocked.map(|by| self.tell_blocked(&header, key, by, target.as_ref())));
         // As it is now: until the hash is known, the process may run another image.
         let ancestry = if verdicts.is_empty() { Vec::new() } else { self.ancestry(key) };
         match (body, image) {
@@ -459,7 +484,9 @@ impl Work {
 
     /// Whether a new image may go without a hash, because the budget is short and no rule needs it.
     fn may_skip_hash(&self) -> bool {
-        self.economy.saves_work() && !self.judge.rules().set.needs_hash(EventType::ProcessStart)
+        self.economy.saves_work()
+            && self.blocked_hashes.is_empty()
+            && !self.judge.rules().set.needs_hash(EventType::ProcessStart)
     }
 
     fn key_of(&self, actor: Actor, at_ns: u64) -> Option<ProcessKey> {
@@ -489,6 +516,7 @@ impl Work {
     }
 
     fn tell_process_exit(&mut self, key: ProcessKey, at_ns: u64, wait_status: u32) {
+        self.prove_blocked(key, at_ns, wait_status);
         let enricher = Enricher { boot_id: self.boot_id, clock: &self.clock, table: &self.table };
         let Some(exit) = enricher.process_exit(key, at_ns, wait_status) else { return };
         let header = self.recorder.number(at_ns);

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the report")]
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -84,6 +85,7 @@ fn replay(observations: Vec<Observation>, rules: &[&str], before: Option<Before>
         table: ProcessTable::default(),
         recorder: Recorder::new(HOST, BOOT, clock, Resume::default(), None, Some(output)),
         rules: Arc::new(RuleBook::open(Some(dir.path().to_owned()))),
+        blocked_hashes: HashSet::new(),
         before,
         governor: Governor::new(Budget::default()),
         config_hash: "0".into(),

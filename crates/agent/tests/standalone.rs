@@ -320,3 +320,84 @@ fn a_storm_under_a_limit_sheds_nothing_that_is_protected() {
         assert!(used <= 3.3, "more than a tenth above the limit: {used}");
     }
 }
+
+#[test]
+fn what_is_on_the_block_list_is_ended_and_that_is_proved_without_any_rule() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().canonicalize().unwrap();
+    let (by_path, by_hash) = (dir.join("by_path"), dir.join("by_hash"));
+    for (path, more) in [(&by_path, "1"), (&by_hash, "2")] {
+        fs::copy("/bin/sleep", path).unwrap();
+        // A content of its own, so that no other program on this machine is meant.
+        let mut content = fs::read(path).unwrap();
+        content.extend(format!("{more} {}", dir.display()).as_bytes());
+        fs::write(path, content).unwrap();
+    }
+    let sum = Command::new("sha256sum").arg(&by_hash).output().unwrap().stdout;
+    let sha256 = String::from_utf8(sum).unwrap().split_whitespace().next().unwrap().to_owned();
+    let list = dir.join("block.json");
+    let content = serde_json::json!({ "names": ["sshd"], "paths": [by_path], "sha256": [sha256] });
+    fs::write(&list, content.to_string()).unwrap();
+    let output = dir.join("events.ndjson");
+    let arguments =
+        ["-standalone", "-blocklist", list.to_str().unwrap(), "-output", output.to_str().unwrap()];
+    let mut agent = Agent::start(&arguments, &dir);
+    let Some(lines) = agent.running() else { return };
+    assert!(lines.iter().any(|line| line.contains("`sshd` is not blocked")), "{lines:?}");
+
+    let run = |path: &Path| {
+        let mut child = Command::new(path).arg("60").spawn().unwrap();
+        let pid = child.id();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            match child.try_wait().unwrap() {
+                Some(status) => break (pid, status.signal()),
+                None if Instant::now() > deadline => {
+                    child.kill().unwrap();
+                    child.wait().unwrap();
+                    panic!("{} lives", path.display());
+                }
+                None => std::thread::yield_now(),
+            }
+        }
+    };
+    let (pid, signal) = run(&by_path);
+    assert_eq!(signal, Some(9));
+    let mut starts = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // The first start tells the hash; when the kernel knows the file too, it is the one that acts.
+    let blocked_of = |records: &[Json], pid: u32| -> Json {
+        let is_start = |record: &&Json| {
+            event_type(record) == "process_start"
+                && record["process"]["pid"] == pid
+                && record["process"]["name"] == "by_hash"
+                && record["rampart"].get("rule").is_none()
+        };
+        records
+            .iter()
+            .find(is_start)
+            .map_or(Json::Null, |start| start["rampart"]["process"]["blocked"].clone())
+    };
+    loop {
+        let (pid, signal) = run(&by_hash);
+        assert_eq!(signal, Some(9), "by whomever, it is ended");
+        starts.push(pid);
+        if starts.iter().any(|pid| blocked_of(&records(&output), *pid) == "hash") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the kernel was never told of the file");
+    }
+    assert_eq!(agent.stop(), Some(0), "a clean stop");
+
+    let records = records(&output);
+    let of_victim: Vec<&Json> = records.iter().filter(|record| record["process"]["pid"] == pid).collect();
+    let start = of_victim
+        .iter()
+        .find(|record| event_type(record) == "process_start" && record["process"]["name"] == "by_path");
+    assert_eq!(start.expect("the event")["rampart"]["process"]["blocked"], "path");
+    let texts: Vec<String> = records.iter().map(Json::to_string).collect();
+    let detections = texts.iter().filter(|text| text.contains("rampart.block_list")).count();
+    assert!(detections > starts.len(), "{detections} detections of {} starts", starts.len() + 1);
+    let receipts = texts.iter().filter(|text| text.contains("reported its end by SIGKILL")).count();
+    assert!(receipts >= 2, "one by path and one by hash at least: {texts:#?}");
+}

@@ -174,6 +174,24 @@ impl Guards {
         }
     }
 
+    /// Whether this is the name of a file that is protected where it stands.
+    pub fn protects_name(&self, name: &str) -> bool {
+        let own = std::env::current_exe().ok();
+        let is_own = own.is_some_and(|exe| exe.file_name().is_some_and(|own| own == name));
+        let mut services = PROTECTED_SERVICES.iter().map(|service| Path::new(service).file_name());
+        is_own || services.any(|service| service.is_some_and(|service| service == name))
+    }
+
+    /// Whether the file at this path is protected, under whatever name it stands there.
+    pub fn protects_path(&self, path: &Path) -> bool {
+        fs::metadata(path).is_ok_and(|file| self.protects_image(file.dev(), file.ino()))
+    }
+
+    /// Whether this file is protected, by device and inode as stat(2) gives them.
+    pub fn protects_image(&self, device: u64, inode: u64) -> bool {
+        self.services.contains(&(device, inode))
+    }
+
     fn refusal(&mut self, plan: &Plan, mode: ResponseMode) -> Option<Refusal> {
         if let Some(reason) = self.protected(&plan.target) {
             let (pid, executable) = (plan.target.entity_id.pid(), plan.target.executable.clone());

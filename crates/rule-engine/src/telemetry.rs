@@ -264,7 +264,7 @@ mod tests {
             environment: vec!["LD_PRELOAD=a".into()],
             memfd: true,
             namespaces: vec!["pid:1".into()],
-            blocked: None,
+            blocked: Some(event_model::BlockedBy::Name),
         }));
         let exit = EventBody::ProcessExit(Box::new(ProcessExit {
             process: process(),

@@ -35,7 +35,8 @@ enum { BPF_RB_PROD_POS = 3 };
 #define FMODE_WRITE 2
 #define SIGKILL 9
 
-enum bpf_func_id { BPF_FUNC_find_vma = 180 };
+/* Which helpers the running kernel has. */
+enum bpf_func_id { BPF_FUNC_find_vma = 180, BPF_FUNC_loop = 181 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -201,6 +202,8 @@ struct sk_buff {
 struct mm_struct {
 	unsigned long arg_start;
 	unsigned long arg_end;
+	unsigned long env_start;
+	unsigned long env_end;
 	struct file *exe_file;
 };
 

@@ -67,10 +67,10 @@ typedef long long s64;
 #define EXEC_BLOCKED_NAME 32
 #define EXEC_BLOCKED_PATH 64
 #define EXEC_BLOCKED_IMAGE 128
-#define EXEC_ENVIRONMENT_CUT 256 /* longer than ENVIRONMENT_MAX */
+#define EXEC_ENVIRONMENT_CUT 256 /* longer than ENVIRONMENT_MAX, or no room for it */
 
 #define ARGS_MAX 16384u
-#define ENVIRONMENT_MAX 4096u
+#define ENVIRONMENT_MAX 16384u
 #define NO_ID 0xffffffffu /* no login user, no session */
 
 struct record_head {
@@ -169,7 +169,7 @@ struct task_record {
 	u64 start_ns;
 	u64 parent_start_ns;
 	u32 kernel_thread;
-	u32 reserved;
+	u32 namespaces[NAMESPACES]; /* those of the kernel's threads are the host's own */
 };
 
 /* What programs and agent tell each other; the only entry of the map `control`. */
@@ -275,7 +275,8 @@ AT(task_record, parent_pid, 4);
 AT(task_record, start_ns, 8);
 AT(task_record, parent_start_ns, 16);
 AT(task_record, kernel_thread, 24);
-SIZE(task_record, 32);
+AT(task_record, namespaces, 28);
+SIZE(task_record, 56);
 
 AT(control, magic, 0);
 AT(control, wake_on_exec, 4);

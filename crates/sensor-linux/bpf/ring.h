@@ -24,7 +24,9 @@
 #define EXECUTABLE_END 4096u
 #define CWD_END 8192u
 #define CGROUP_END 10240u
-#define DATA_SPACE (CGROUP_END + TTY_SPACE + FILENAME_SPACE + ARGS_MAX + ENVIRONMENT_MAX)
+/* Behind all that, 4 KiB and a little: an environment finds more where the others are
+ * short. The kernel allows 32 KiB for all. */
+#define DATA_SPACE (CGROUP_END + TTY_SPACE + FILENAME_SPACE + ARGS_MAX + 4096 + 24)
 
 #define WAKE_BYTES 65536u
 

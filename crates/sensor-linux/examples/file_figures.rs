@@ -90,7 +90,8 @@ fn run(files: u32, each: &mut dyn FnMut() -> Result<(), Box<dyn Error>>) -> Resu
         .spawn()?;
     while child.try_wait()?.is_none() {
         each()?;
-        std::thread::sleep(Duration::from_millis(5));
+        // As rarely as the sensor looks when nothing wakes it.
+        std::thread::park_timeout(Duration::from_millis(5));
     }
     let output = child.wait_with_output()?;
     std::fs::remove_dir_all(&dir)?;

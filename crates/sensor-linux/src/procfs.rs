@@ -5,7 +5,7 @@
 //! last, and has to be the same.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -13,10 +13,13 @@ use std::sync::LazyLock;
 
 use sensor_api::{ImageFile, ObservedImage, ProcessKey};
 
-use crate::escape;
+use crate::{escape, standing};
 
 /// As many bytes of arguments as the BPF programs take.
 const ARGS_MAX: usize = 16 << 10;
+
+/// The kernel lets an environment and its arguments be a quarter of the stack's limit.
+const ENVIRONMENT_MAX: u64 = 2 << 20;
 
 const PF_KTHREAD: u64 = 0x0020_0000;
 
@@ -119,12 +122,12 @@ pub(crate) fn image_of(process: ProcessKey, parent: ProcessKey) -> Option<Observ
         let kept = command_line.get(..ARGS_MAX).unwrap_or(&command_line);
         (escape::args(kept), command_line.len() as u64, command_line.len() > ARGS_MAX)
     };
+    let executable = link.map(|link| executable_text(link, image_deleted)).unwrap_or_default();
     let image = ObservedImage {
         pid,
         start_ns: process.start_ns,
         parent_pid: parent.pid,
         parent_start_ns: parent.start_ns,
-        executable: link.map(|link| executable_text(link, image_deleted)).unwrap_or_default(),
         args,
         args_bytes,
         args_truncated,
@@ -147,10 +150,33 @@ pub(crate) fn image_of(process: ProcessKey, parent: ProcessKey) -> Option<Observ
         image_deleted,
         cgroup_path: fs::read(format!("/proc/{pid}/cgroup")).ok().map(|text| cgroup_path(&text)),
         kernel_thread: stat.kernel_thread,
-        ..ObservedImage::default()
+        capabilities: standing::capability_names(ids.capabilities),
+        environment: environment(pid),
+        memfd: standing::is_memfd(&executable, image_deleted),
+        namespaces: standing::foreign_namespaces(&standing::namespaces_of(pid)),
+        blocked: None,
+        executable,
     };
     // Still the same one?
     Stat::read(pid).ok().filter(|stat| stat.is_of(process.start_ns)).map(|_| image)
+}
+
+/// The variables that may change what is run; none where the environment can't be read.
+fn environment(pid: u32) -> Vec<String> {
+    let mut bytes = Vec::new();
+    let read = fs::File::open(format!("/proc/{pid}/environ"))
+        .and_then(|file| file.take(ENVIRONMENT_MAX).read_to_end(&mut bytes));
+    if read.is_err() {
+        return Vec::new();
+    }
+    standing::interesting_variables(&bytes)
+}
+
+/// The same for a process that has to be the one with this start.
+pub(crate) fn environment_of(process: ProcessKey) -> Option<Vec<String>> {
+    let variables = environment(process.pid);
+    Stat::read(process.pid).ok().filter(|stat| stat.is_of(process.start_ns))?;
+    Some(variables)
 }
 
 /// The image's path, if the process is still there.
@@ -173,6 +199,8 @@ struct Ids {
     uid: u32,
     euid: u32,
     gid: u32,
+    /// Effective.
+    capabilities: u64,
 }
 
 impl Ids {
@@ -184,7 +212,9 @@ impl Ids {
         };
         let (uid, euid) = numbers(b"Uid:")?;
         let (gid, _) = numbers(b"Gid:")?;
-        Some(Self { uid, euid, gid })
+        let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"CapEff:"))?;
+        let capabilities = u64::from_str_radix(str::from_utf8(line).ok()?.trim(), 16).ok()?;
+        Some(Self { uid, euid, gid, capabilities })
     }
 }
 

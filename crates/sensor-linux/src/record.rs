@@ -23,6 +23,7 @@ const EXEC_ARGS_UNREAD: u16 = 16;
 const EXEC_BLOCKED_NAME: u16 = 32;
 const EXEC_BLOCKED_PATH: u16 = 64;
 const EXEC_BLOCKED_IMAGE: u16 = 128;
+const EXEC_ENVIRONMENT_CUT: u16 = 256;
 
 const NO_ID: u32 = u32::MAX;
 
@@ -181,7 +182,11 @@ fn decode_exec(bytes: &[u8], process: ProcessKey) -> Result<ObservedImage, Malfo
         cgroup_path: Some(cgroup_path),
         kernel_thread: false,
         capabilities: standing::capability_names(u64_at(bytes, at::CAPABILITIES)?),
-        environment: standing::interesting_variables(environment),
+        environment: match flags & EXEC_ENVIRONMENT_CUT {
+            0 => standing::interesting_variables(environment),
+            _ => procfs::environment_of(process)
+                .unwrap_or_else(|| standing::interesting_variables(environment)),
+        },
         memfd,
         namespaces: standing::foreign_namespaces(&namespaces),
         blocked,

@@ -2,7 +2,7 @@
 //! environment that change what is run.
 
 use std::fs;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use crate::escape;
 
@@ -119,11 +119,20 @@ pub(crate) fn is_memfd(executable: &str, image_deleted: bool) -> bool {
     image_deleted && executable.strip_prefix("/memfd:").is_some()
 }
 
+/// The host's own namespaces; they stay the same as long as it runs.
+static HOST: OnceLock<[u32; NAMESPACES]> = OnceLock::new();
+
+/// Says which namespaces are the host's. Without a word, they are those of process 1,
+/// which not everybody may look at.
+pub(crate) fn host_namespaces_are(inodes: [u32; NAMESPACES]) {
+    // Whoever comes later says the same.
+    let _ = HOST.set(inodes);
+}
+
 /// Those that are not the host's, as `kind:inode`; 0 is not known.
 pub(crate) fn foreign_namespaces(inodes: &[u32; NAMESPACES]) -> Vec<String> {
-    static HOST: LazyLock<[u32; NAMESPACES]> = LazyLock::new(|| namespaces_of(1));
-    let pairs = KINDS.iter().zip(inodes).zip(*HOST);
-    let foreign = pairs.filter(|((_, inode), host)| **inode != 0 && *host != 0 && **inode != *host);
+    let pairs = KINDS.iter().zip(inodes).zip(HOST.get_or_init(|| namespaces_of(1)));
+    let foreign = pairs.filter(|((_, inode), host)| **inode != 0 && **host != 0 && inode != host);
     foreign.map(|((kind, inode), _)| format!("{kind}:{inode}")).collect()
 }
 

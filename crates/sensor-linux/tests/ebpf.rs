@@ -50,10 +50,24 @@ fn waiting(program: &Path, args: &[&str]) -> Child {
 /// What the kernel side says of a process, and what /proc says to a sensor that is
 /// opened while the process lives.
 fn both_views(sensor: &mut dyn Sensor, child: &Child, executable: &str) -> (ObservedImage, ObservedImage) {
-    let mut seen = Vec::new();
-    read_until(sensor, &mut seen, "exec", |seen| image_of(child.id(), executable, seen).is_some());
-    let by_kernel = image_of(child.id(), executable, &seen).unwrap();
-    let mut other = open_ebpf(LinuxSensorOptions::default()).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let (mut last, mut found) = (None, None);
+    let by_kernel = loop {
+        assert!(Instant::now() < deadline, "no exec of {executable}; {:?}", sensor.provisions());
+        let mut sink = |observed: Observed| {
+            last = observed.position.or(last);
+            found = found.take().or_else(|| image_of(child.id(), executable, &[observed]));
+        };
+        sensor.poll(Duration::from_millis(5), &mut sink).unwrap();
+        // Room for what others do all the time.
+        if let Some(position) = last {
+            sensor.commit(position);
+        }
+        if let Some(image) = found.take() {
+            break image;
+        }
+    };
+    let mut other = ebpf(LinuxSensorOptions::default()).unwrap();
     let mut listed = Vec::new();
     other.poll(Duration::ZERO, &mut |observed| listed.push(observed)).unwrap();
     let by_proc = listed.into_iter().find_map(|observed| match observed.what {
@@ -319,4 +333,89 @@ fn starts_lost(seen: &[Observed]) -> u64 {
         _ => 0,
     };
     seen.iter().map(lost).sum()
+}
+
+/// Rights, namespaces and environment as the kernel side and /proc have them; `None`
+/// where the command can't run here.
+fn standing(sensor: &mut dyn Sensor, command: &mut Command, executable: &str) -> Option<ObservedImage> {
+    let mut child = match command.stdin(Stdio::piped()).spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            println!("skipped: {error}");
+            return None;
+        }
+    };
+    let (by_kernel, by_proc) = both_views(sensor, &child, executable);
+    assert_eq!(by_kernel, by_proc);
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    Some(by_kernel)
+}
+
+#[test]
+fn variables_that_change_what_is_run_are_told_and_no_others() {
+    let Some(mut sensor) = ebpf(LinuxSensorOptions::default()) else { return };
+    let here = tempfile::tempdir().unwrap();
+    let shell = here.path().canonicalize().unwrap().join("sh");
+    copy("/bin/sh", &shell);
+    let path = shell.to_str().unwrap();
+    let mut command = Command::new(&shell);
+    command.args(["-c", "read line"]);
+    let plain = standing(&mut sensor, &mut command, path).unwrap();
+    let inherited = plain.environment;
+    for padding in [0, 5_000, 40_000] {
+        let mut command = Command::new(&shell);
+        command.args(["-c", "read line"]).env_clear();
+        if padding > 0 {
+            command.env("A_PADDING", "p".repeat(padding));
+        }
+        command.env("ENV", "/dev/null").env("LD_LIBRARY_PATH", "/nowhere").env("SECRET", "LD_PRELOAD=x");
+        command.env("PYTHONPATHS", "no").env("PYTHONPATH", "/p");
+        let image = standing(&mut sensor, &mut command, path).unwrap();
+        assert_eq!(
+            image.environment,
+            ["ENV=/dev/null", "LD_LIBRARY_PATH=/nowhere", "PYTHONPATH=/p"],
+            "behind {padding} bytes"
+        );
+    }
+    assert!(!inherited.iter().any(|variable| variable.starts_with("PATH=")), "{inherited:?}");
+}
+
+#[test]
+fn capabilities_and_namespaces_are_told() {
+    let Some(mut sensor) = ebpf(LinuxSensorOptions::default()) else { return };
+    let here = tempfile::tempdir().unwrap();
+    fs::set_permissions(here.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let shell = here.path().canonicalize().unwrap().join("sh");
+    copy("/bin/sh", &shell);
+    let path = shell.to_str().unwrap();
+    let wait = ["-c", "read line"];
+    let mut unprivileged = Command::new("setpriv");
+    unprivileged.args(["--reuid=65534", "--clear-groups", path]).args(wait);
+    if let Some(image) = standing(&mut sensor, &mut unprivileged, path) {
+        assert_eq!((image.euid, image.capabilities), (65_534, Vec::new()));
+    }
+    let mut root = Command::new(path);
+    if let Some(image) = standing(&mut sensor, root.args(wait), path) {
+        assert!(!image.capabilities.is_empty() && image.namespaces.is_empty(), "{image:?}");
+    }
+    let mut elsewhere = Command::new("unshare");
+    elsewhere.args(["--uts", "--ipc", "--net", path]).args(wait);
+    if let Some(image) = standing(&mut sensor, &mut elsewhere, path) {
+        let kinds: Vec<&str> =
+            image.namespaces.iter().filter_map(|one| Some(one.split_once(':')?.0)).collect();
+        assert_eq!(kinds, ["net", "uts", "ipc"], "{image:?}");
+    }
+}
+
+#[test]
+fn a_program_in_memory_is_known_as_one() {
+    let Some(mut sensor) = ebpf(LinuxSensorOptions::default()) else { return };
+    let memory = rustix::fs::memfd_create("payload", rustix::fs::MemfdFlags::empty()).unwrap();
+    let mut file = fs::File::from(memory);
+    std::io::copy(&mut fs::File::open("/bin/sh").unwrap(), &mut file).unwrap();
+    let path = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&file));
+    let mut command = Command::new(path);
+    let image = standing(&mut sensor, command.args(["-c", "read line"]), "/memfd:payload").unwrap();
+    assert!(image.memfd && image.image_deleted, "{image:?}");
 }

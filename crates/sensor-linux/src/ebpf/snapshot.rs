@@ -6,9 +6,9 @@ use std::io::{self, Read};
 use sensor_api::{Observation, Observed, ProcessKey};
 
 use super::now_ns;
-use crate::procfs;
 use crate::record::{forked_process, u32_at, u64_at};
 use crate::ring::{Next, RingReader};
+use crate::{procfs, standing};
 
 /// As `struct task_record` of `bpf/record.h`.
 #[derive(Debug, Clone, Copy)]
@@ -17,7 +17,9 @@ pub(super) struct Task {
     parent: ProcessKey,
 }
 
-const TASK_SIZE: usize = 32;
+const TASK_SIZE: usize = 56;
+const KERNEL_THREAD: usize = 24;
+const NAMESPACES: usize = 28;
 
 /// All processes as the iterator lists them; it also enters them into the clock.
 pub(super) fn read_tasks(mut iterator: impl Read) -> io::Result<Vec<Task>> {
@@ -29,7 +31,12 @@ pub(super) fn read_tasks(mut iterator: impl Read) -> io::Result<Vec<Task>> {
             parent: ProcessKey { pid: u32_at(bytes, 4).ok()?, start_ns: u64_at(bytes, 16).ok()? },
         })
     };
-    Ok(bytes.chunks_exact(TASK_SIZE).filter_map(task).collect())
+    let tasks = || bytes.chunks_exact(TASK_SIZE);
+    if let Some(kernel) = tasks().find(|task| u32_at(task, KERNEL_THREAD).is_ok_and(|is_one| is_one != 0)) {
+        let inode = |index| u32_at(kernel, NAMESPACES + 4 * index).unwrap_or(0);
+        standing::host_namespaces_are(std::array::from_fn(inode));
+    }
+    Ok(tasks().filter_map(task).collect())
 }
 
 /// The processes whose forks lie in the ring and are not read yet.

@@ -161,6 +161,7 @@ fn the_layout_is_that_of_the_header() {
         ("EXEC_BLOCKED_NAME", u32::from(EXEC_BLOCKED_NAME)),
         ("EXEC_BLOCKED_PATH", u32::from(EXEC_BLOCKED_PATH)),
         ("EXEC_BLOCKED_IMAGE", u32::from(EXEC_BLOCKED_IMAGE)),
+        ("EXEC_ENVIRONMENT_CUT", u32::from(EXEC_ENVIRONMENT_CUT)),
     ] {
         let line = header.lines().find_map(|line| line.strip_prefix(&format!("#define {name} "))).unwrap();
         assert_eq!(line.split_whitespace().next().and_then(|text| text.parse().ok()), Some(number), "{name}");

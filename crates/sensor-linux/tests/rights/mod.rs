@@ -2,15 +2,30 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use sensor_api::SensorError;
 use sensor_linux::{
     EbpfSensor, LinuxSensorOptions, ProcConnectorSensor, open_ebpf, open_proc_connector, remove_pins,
 };
 
+thread_local! {
+    /// The pins of the sensors that a test (a thread of its own) opened. Closing the links
+    /// of a sensor that is not pinned takes seconds, as the kernel waits for each; with
+    /// pins it does that on its own time.
+    static PINS: RefCell<Vec<PinDir>> = const { RefCell::new(Vec::new()) };
+}
+
 /// An eBPF sensor; `None`, said aloud, where there can't be one.
-pub(crate) fn ebpf(options: LinuxSensorOptions) -> Option<EbpfSensor> {
+pub(crate) fn ebpf(mut options: LinuxSensorOptions) -> Option<EbpfSensor> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    if options.pin_dir.is_none() {
+        let pins = PinDir::new(&format!("own-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        options.pin_dir = Some(pins.path().to_owned());
+        PINS.with_borrow_mut(|all| all.push(pins));
+    }
     opened(open_ebpf(options))
 }
 
