@@ -301,8 +301,23 @@ fn fresh(
 /// The maps that every object has, and that are those of the first.
 const SHARED: [&str; 6] = ["ring", "counters", "control", "ledger", "clock", "woken"];
 
+/// A signal in the middle of the kernel's check of a program makes it give up; libbpf
+/// tries five times by itself, which is not enough where children end all the time.
+const LOAD_TRIES: usize = 20;
+
 /// Loads an object; `shared` is the first one, whose maps it is to use.
 fn load(family: &Family, ring_bytes: u32, shared: Option<&Object>) -> Result<Object, libbpf_rs::Error> {
+    let mut tries = LOAD_TRIES;
+    loop {
+        tries -= 1;
+        match load_once(family, ring_bytes, shared) {
+            Err(error) if error.kind() == libbpf_rs::ErrorKind::WouldBlock && tries > 0 => {}
+            result => return result,
+        }
+    }
+}
+
+fn load_once(family: &Family, ring_bytes: u32, shared: Option<&Object>) -> Result<Object, libbpf_rs::Error> {
     let mut open =
         ObjectBuilder::default().name(format!("rampart_{}", family.name))?.open_memory(family.object)?;
     for mut map in open.maps_mut() {
