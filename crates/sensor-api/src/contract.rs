@@ -291,10 +291,17 @@ pub fn losses_are_counted_exactly(
     let prefix = unique("storm");
     let mut by_stalled = Vec::new();
     let mut by_witness = Vec::new();
-    run_marked(&begin);
     let has = |seen: &[Observed], mark: &str| marks(seen, mark).iter().any(|found| found == mark);
+    // What others did since the stalled one was opened may have filled it; its report of
+    // that comes before the beginning.
+    settle(stalled, &mut by_stalled);
+    settle(witness, &mut by_witness);
+    by_stalled.clear();
+    run_marked(&begin);
     read_until(stalled, &mut by_stalled, "first mark", |seen| has(seen, &begin));
+    commit_last(stalled, &by_stalled);
     read_until(witness, &mut by_witness, "first mark", |seen| has(seen, &begin));
+    commit_last(witness, &by_witness);
 
     for index in 0..processes {
         run_marked(&format!("{prefix}-{index}"));
@@ -310,19 +317,14 @@ pub fn losses_are_counted_exactly(
     let told = |seen: &[Observed]| seen.iter().any(|observed| matches!(observed.what, Observation::Lost(_)));
     read_until(stalled, &mut by_stalled, "report of losses", told);
     commit_last(stalled, &by_stalled);
+    settle(stalled, &mut by_stalled);
+    settle(witness, &mut by_witness);
     run_marked(&end);
     read_until(stalled, &mut by_stalled, "last mark", |seen| has(seen, &end));
     commit_last(stalled, &by_stalled);
     read_until(witness, &mut by_witness, "last mark", |seen| has(seen, &end));
     // A report that came too early is followed by another.
-    let settled = Instant::now() + Duration::from_millis(300);
-    while Instant::now() < settled {
-        stalled
-            .poll(Duration::from_millis(5), &mut |observed| by_stalled.push(observed))
-            .expect("a sensor must go on");
-        // What others do meanwhile must find room, or it is lost behind the last mark.
-        commit_last(stalled, &by_stalled);
-    }
+    settle(stalled, &mut by_stalled);
 
     let between = |seen: &[Observed]| {
         let place = |mark: &str| seen.iter().position(|observed| has(std::slice::from_ref(observed), mark));
@@ -342,6 +344,17 @@ pub fn losses_are_counted_exactly(
     assert!(lost > 0, "the ring was not small enough to lose anything");
     assert_eq!(handed_over + lost, between(&by_witness), "handed over {handed_over}, lost {lost}");
     (handed_over, lost)
+}
+
+/// Reads and commits for a while, so that there is room and what was lost is told.
+fn settle(sensor: &mut dyn Sensor, seen: &mut Vec<Observed>) {
+    let settled = Instant::now() + Duration::from_millis(300);
+    while Instant::now() < settled {
+        sensor
+            .poll(Duration::from_millis(5), &mut |observed| seen.push(observed))
+            .expect("a sensor must go on");
+        commit_last(sensor, seen);
+    }
 }
 
 fn lost_starts(what: &Observation) -> u64 {

@@ -64,7 +64,7 @@ fn ebpf_goes_on_after_a_restart_without_loss_or_repetition() {
 
 #[test]
 fn ebpf_counts_what_a_full_ring_loses() {
-    let small = LinuxSensorOptions { ring_bytes: 64 << 10, ..LinuxSensorOptions::default() };
+    let small = LinuxSensorOptions { ring_bytes: 1 << 20, ..LinuxSensorOptions::default() };
     let (Some(mut stalled), Some(mut witness)) = (ebpf(small), ebpf(LinuxSensorOptions::default())) else {
         return;
     };
