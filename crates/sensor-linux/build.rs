@@ -9,6 +9,8 @@ use std::process::Command;
 /// The hook families, each an object of its own; src/families.rs says what they make.
 const FAMILIES: &[&str] = &[
     "process",
+    "file",
+    "path",
     "network",
     "memory",
     "mapping",

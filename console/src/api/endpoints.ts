@@ -34,6 +34,7 @@ export const api = {
 
   hosts: () => allPages((cursor) => unwrap(client.GET('/api/v1/hosts', { params: { query: { cursor, limit: PAGE } } }))),
   host: (id: string) => unwrap(client.GET('/api/v1/hosts/{id}', at(id))),
+  hostAccount: (id: string) => unwrap(client.GET('/api/v1/hosts/{id}/account', at(id))),
   revokeHost: (id: string) => unwrap(client.POST('/api/v1/hosts/{id}/revoke', at(id))),
 
   events: (filter: EventFilter, cursor?: string, limit = 200) =>

@@ -284,6 +284,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/hosts/{id}/account": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The account of a host's records by kind. */
+        get: operations["host_account"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/hosts/{id}/revoke": {
         parameters: {
             query?: never;
@@ -788,6 +805,16 @@ export interface components {
          * @enum {string}
          */
         DiagnosticSeverity: "error" | "warning";
+        /** @description What was lost for one reason. */
+        DroppedRow: {
+            /** @description As gap events say it, for example `kernel_ring_full`. */
+            reason: string;
+            /**
+             * Format: int64
+             * @description How many.
+             */
+            count: number;
+        };
         /** @description An event as an ECS document: nested objects, our own names under `rampart`. */
         EcsDocument: {
             [key: string]: unknown;
@@ -909,6 +936,9 @@ export interface components {
             last_seen_at: null | components["schemas"]["Time"];
             /** @description Connected, and heard of within 30 s. */
             online: boolean;
+            /** @description Whether it reports: `never` (not connected yet), `reporting`, `stopped` (its agent was asked to stop and said so), `silent` (it should report and does not). */
+            contact: components["schemas"]["HostContact"];
+            contact_since: null | components["schemas"]["Time"];
             /** @description The boot that it last reported from. */
             boot_id: string | null;
             /**
@@ -934,6 +964,18 @@ export interface components {
             /** @description The account of its records since its last boot. */
             ledger: components["schemas"]["Ledger"];
         };
+        /**
+         * @description The account of a host's latest boot by kind of record. Its unit is the act: an
+         *     event can stand for several like ones.
+         */
+        HostAccount: {
+            /** @description The boot; `null` of a host that has not reported yet. */
+            boot_id: string | null;
+            /** @description A row for each kind that was seen. */
+            kinds: components["schemas"]["KindRow"][];
+        };
+        /** @enum {string} */
+        HostContact: "never" | "reporting" | "stopped" | "silent";
         /** @description Hosts. */
         HostCounts: {
             /**
@@ -1042,6 +1084,31 @@ export interface components {
             batch_key: components["schemas"]["PublicKeyInfo"];
             /** @description Agents check rule bundles with this. */
             command_key: components["schemas"]["CommandKeyInfo"];
+        };
+        /**
+         * @description The account of one kind: `produced = stored + dropped`, once what the agent had
+         *     spooled has arrived.
+         */
+        KindRow: {
+            /** @description An event type, `detection`, `response`, `process_fork` (forks that the kernel could not hand over) or `unknown`. */
+            kind: string;
+            /**
+             * Format: int64
+             * @description Observed or made, as the agent says.
+             */
+            produced: number;
+            /**
+             * Format: int64
+             * @description Arrived, as the server counted.
+             */
+            stored: number;
+            /** @description Lost, by reason, as the agent says. */
+            dropped: components["schemas"]["DroppedRow"][];
+            /**
+             * Format: int64
+             * @description `produced` less `stored` and all of `dropped`; 0 once everything has arrived.
+             */
+            difference: number;
         };
         /**
          * @description The account of a host's records in its latest boot: `produced = stored + in
@@ -1847,6 +1914,37 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Host"];
+                };
+            };
+            /** @description Not there */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    host_account: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the host */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HostAccount"];
                 };
             };
             /** @description Not there */

@@ -19,6 +19,7 @@ export type EcsDocument = Schemas['EcsDocument'];
 export type EnrollmentToken = Schemas['EnrollmentToken'];
 export type FieldDescription = Schemas['FieldDescription'];
 export type Host = Schemas['Host'];
+export type HostAccount = Schemas['HostAccount'];
 export type IngestCounters = Schemas['IngestCounters'];
 export type Keys = Schemas['Keys'];
 export type Ledger = Schemas['Ledger'];

@@ -2,32 +2,37 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use event_model::{BootId, HostId};
+use event_model::{BootId, EventType, Field, HostId, Value};
 use protocol::enrollment::{sha256, to_hex};
 use protocol::envelope::{Purpose, Sealer};
-use sensor_api::{Sensor, SensorPosition, SourceThreads, observation_queue};
-use sensor_linux::LinuxSensorOptions;
+use sensor_api::{
+    Actor, ObservationSender, ObservedActivity, Sensor, SensorPosition, SourceThreads, observation_queue,
+};
+use sensor_linux::{LinuxSensorOptions, SourceOptions};
 use spool::{Recovery, Spool, SpoolError, SpoolOptions};
-use tokio::signal::unix::{SignalKind, signal};
 
-use crate::clock::WallClock;
+use crate::clock::{self, WallClock};
 use crate::drop_account::DropAccount;
+use crate::governor::Governor;
 use crate::host::{self, HostFacts};
 use crate::judge::Judge;
 use crate::note::Note;
 use crate::options::{Options, OutputTarget};
 use crate::output::Output;
-use crate::pipeline::{self, Before, Parts, Stop};
+use crate::pipeline::{self, Before, End, Parts, Stop};
 use crate::process_table::ProcessTable;
 use crate::recorder::{Recorder, Resume, Spooling};
 use crate::rules::RuleBook;
 use crate::run_state::{Caution, HEALTHY_AFTER, RunState};
+use crate::self_watch::{SelfWatch, Watched};
+use crate::service_notice::ServiceNotice;
+use crate::signals::{self, Received};
 use crate::state_file;
+use crate::supervisor;
 use crate::uplink::channel::ServerAddress;
 use crate::uplink::identity::{Identity, read_certificates, read_public_key};
 use crate::uplink::{Uplink, enroll};
@@ -48,11 +53,11 @@ const SOURCE_QUEUE: usize = 16_384;
 /// says how many numbers may be in use beyond the last readable one.
 const RECORDS_PER_BYTE_AT_MOST: u64 = 1;
 
-/// Runs the agent until a signal ends it.
+/// Runs the agent until a signal ends it, or it is to begin anew for its memory's sake.
 ///
 /// # Errors
 /// What keeps it from running, for the operator.
-pub async fn run(options: Options) -> anyhow::Result<()> {
+pub async fn run(options: Options) -> anyhow::Result<End> {
     for note in &options.notes {
         eprintln!("note: {note}");
     }
@@ -69,32 +74,44 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
 }
 
+/// Signals as they come, and the way to tell of those that nobody should send.
 struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    /// Changed rules are seen without it; it must only not end the agent.
-    _hangup: tokio::signal::unix::Signal,
+    received: tokio::sync::mpsc::UnboundedReceiver<Received>,
+    tell: Option<ObservationSender>,
 }
 
 impl Signals {
     fn listen() -> anyhow::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate()).context("listening for SIGTERM")?,
-            interrupt: signal(SignalKind::interrupt()).context("listening for SIGINT")?,
-            _hangup: signal(SignalKind::hangup()).context("listening for SIGHUP")?,
-        })
+        let received = signals::listen().context("listening for signals")?;
+        Ok(Self { received, tell: None })
     }
 
-    /// The number of the signal that asks the agent to stop.
-    async fn asked(&mut self) -> u8 {
-        tokio::select! {
-            _ = self.terminate.recv() => 15,
-            _ = self.interrupt.recv() => 2,
+    /// The signal that asks the agent to stop.
+    async fn asked(&mut self) -> Option<Received> {
+        loop {
+            let Some(received) = self.received.recv().await else { return std::future::pending().await };
+            if let (Some(sender), false) = (&self.tell, received.is_expected()) {
+                tell_of_signal(sender, received);
+            }
+            if received.asks_to_stop() {
+                return Some(received);
+            }
         }
     }
 }
 
-async fn run_standalone(options: Options, mut signals: Signals) -> anyhow::Result<()> {
+fn tell_of_signal(sender: &ObservationSender, received: Received) {
+    let mut fields = vec![
+        (Field::AgentTampered, Value::Text("signal".to_owned())),
+        (Field::SignalNumber, Value::Integer(received.signal.into())),
+    ];
+    fields.extend(received.by.map(|by| (Field::UserId, Value::Text(by.uid.to_string()))));
+    let actor = received.by.filter(|by| by.pid != 0).map(|by| Actor::Pid(by.pid));
+    let event_type = EventType::AgentTamper;
+    sender.send(clock::boot_ns(), ObservedActivity { event_type, actor, target: None, fields });
+}
+
+async fn run_standalone(options: Options, mut signals: Signals) -> anyhow::Result<End> {
     if options.output.is_none() && options.rules_dir.is_none() {
         eprintln!(
             "note: -standalone without -rules and -output watches and tells nobody; hint: add `-output -`"
@@ -103,7 +120,6 @@ async fn run_standalone(options: Options, mut signals: Signals) -> anyhow::Resul
     let facts = HostFacts::read();
     let rules = Arc::new(RuleBook::open(options.rules_dir.clone()));
     let sensor = open_sensor(None, None)?;
-    let (_sender, refused) = mpsc::channel();
     let start = Start {
         host_id: host::local_host_id(&options.state_dir),
         facts,
@@ -112,18 +128,25 @@ async fn run_standalone(options: Options, mut signals: Signals) -> anyhow::Resul
         table: ProcessTable::default(),
         before: None,
         previous_end: "first_start",
+        previous_cause: supervisor::last_end(&options.state_dir),
         caution: Caution::Normal,
-        refused,
+        watched: Watched {
+            configuration: options.config_file.clone(),
+            rules: options.rules_dir.clone(),
+            ..Watched::default()
+        },
     };
     let running = Running::start(&options, start, sensor, rules)?;
+    signals.tell = Some(running.sender.clone());
     let signal = tokio::select! {
         signal = signals.asked() => signal,
-        () = running.ended() => 0,
+        () = running.ended() => None,
+        () = running.keep_well_known() => None,
     };
     running.stop(signal).await
 }
 
-async fn run_with_server(options: Options, server: &str, mut signals: Signals) -> anyhow::Result<()> {
+async fn run_with_server(options: Options, server: &str, mut signals: Signals) -> anyhow::Result<End> {
     let state_dir = options.state_dir.clone();
     state_file::make_dir(&state_dir).with_context(|| {
         format!("making {}; hint: run as root, or give another directory with -state", state_dir.display())
@@ -138,7 +161,7 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
     let facts = HostFacts::read();
     let identity = tokio::select! {
         identity = identity(&options, &address, &facts) => identity?,
-        _ = signals.asked() => return Ok(()),
+        _ = signals.asked() => return Ok(End::Asked),
     };
     let boot_id = host::boot_id()?;
     let mut run_state = RunState::begin(&state_dir, boot_id, WallClock::new().now())
@@ -155,14 +178,13 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
     table.restore(note.waiting, note.young);
     let sensor = open_sensor(Some(pin_dir(&state_dir)), resume.position)?;
     let wake = Arc::new(tokio::sync::Notify::new());
-    let (refused_sender, refused) = mpsc::channel();
     let sealing_key = match &options.public_key {
         Some(path) => read_public_key(path)?,
         None => identity.sealing_key.clone(),
     };
     let sealer =
         Sealer::new(&sealing_key, identity.host_id, Purpose::Batch).context("the server's RSA key")?;
-    let account = DropAccount::open(&state_dir.join("dropped"), boot_id)
+    let account = DropAccount::open(&state_dir.join("dropped"))
         .with_context(|| format!("writing to {}", state_dir.display()))?;
     let start = Start {
         host_id: identity.host_id,
@@ -175,11 +197,19 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
         spooling: Some(Spooling { spool: Arc::clone(&spool), sealer, wake: Arc::clone(&wake), account }),
         table,
         previous_end: run_state.previous_end,
+        previous_cause: supervisor::last_end(&state_dir),
         caution: run_state.caution,
-        refused,
+        watched: Watched {
+            configuration: options.config_file.clone(),
+            rules: options.rules_dir.clone(),
+            state: Some(state_dir.clone()),
+            // Kept with the process where there is no bpffs.
+            pins: Some(pin_dir(&state_dir)).filter(|dir| dir.exists()),
+        },
     };
     let sensor_name = sensor.name().to_owned();
     let running = Running::start(&options, start, sensor, Arc::clone(&rules))?;
+    signals.tell = Some(running.sender.clone());
     let linked = Arc::new(AtomicBool::new(false));
     let healthy_rules = Arc::clone(&rules);
     let uplink = Uplink {
@@ -193,7 +223,6 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
         spool: Arc::clone(&spool),
         wake,
         rules,
-        refused: refused_sender,
         linked: Arc::clone(&linked),
         stored: AtomicBool::new(false),
     };
@@ -206,10 +235,11 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
                     tokio::time::sleep(HEALTHY_AFTER).await;
                     run_state.healthy(healthy_rules.active().version);
                     std::future::pending::<()>().await;
-                } => 0,
+                } => None,
             }
         } => signal,
-        () = running.ended() => 0,
+        () = running.ended() => None,
+        () = running.keep_well_known() => None,
     };
     let result = running.stop(signal).await;
     if linked.load(std::sync::atomic::Ordering::Relaxed) {
@@ -286,7 +316,8 @@ fn resume_after(spool: &Spool, boot_id: BootId) -> (Resume, Note) {
         return (Resume { position, ..Resume::default() }, Note::default());
     }
     let note = Note::decode(&last.note);
-    (Resume { next_sequence: last.header.last_sequence() + 1, counters: note.counters, position }, note)
+    let next_sequence = last.header.last_sequence() + 1;
+    (Resume { next_sequence, counters: note.counters, account: note.account.clone(), position }, note)
 }
 
 /// One directory in bpffs for each state directory, so that two agents don't meet.
@@ -318,15 +349,18 @@ struct Start {
     table: ProcessTable,
     before: Option<Before>,
     previous_end: &'static str,
+    previous_cause: Option<String>,
     caution: Caution,
-    refused: mpsc::Receiver<pipeline::RefusedBatch>,
+    watched: Watched,
 }
 
 /// The pipeline's thread, running.
 struct Running {
+    sender: ObservationSender,
+    rounds: Arc<AtomicU64>,
     sources: SourceThreads,
     stop: Arc<Stop>,
-    thread: std::thread::JoinHandle<Result<(), sensor_api::SensorError>>,
+    thread: std::thread::JoinHandle<Result<End, sensor_api::SensorError>>,
     ended: tokio::sync::watch::Receiver<bool>,
 }
 
@@ -344,14 +378,26 @@ impl Running {
         let receipt_clock = Arc::clone(&clock);
         let judge = Judge::new(sensor.process_clock(), Arc::new(move || receipt_clock.now()), start.caution)
             .context("starting the response")?;
+        let keeps_state = start.spooling.is_some();
         let recorder =
             Recorder::new(start.host_id, boot_id, Arc::clone(&clock), start.resume, start.spooling, output);
         let config_hash = to_hex(&sha256(format!("{options:?}").as_bytes()));
         let (sensor_name, rule_count) = (sensor.name(), rules.active().set.len());
         let (sender, queue) = observation_queue(SOURCE_QUEUE);
-        let mut others = sensor_linux::sources();
+        // Without a server there is no state directory, and nothing is written.
+        let kept = keeps_state.then(|| options.state_dir.clone());
+        let mut source_options = SourceOptions {
+            state_dir: kept,
+            integrity_dirs: options.dirs.clone(),
+            ..SourceOptions::default()
+        };
+        if let Some(interval) = options.interval {
+            source_options.scan_interval = interval;
+        }
+        let mut others = sensor_linux::sources(&source_options);
         let (content, reader) = sensor_linux::content().context("starting to read what is run")?;
         others.push(reader);
+        others.push(Box::new(SelfWatch::new(start.watched)));
         let provisions =
             sensor.provisions().into_iter().chain(others.iter().flat_map(|one| one.provisions()));
         let provided: Vec<String> = provisions.map(|provision| provision.describe()).collect();
@@ -359,6 +405,7 @@ impl Running {
             provided.iter().for_each(|line| eprintln!("source: {line}"));
         }
         let sources = SourceThreads::start(others, &sender).context("starting the sources' threads")?;
+        let rounds = Arc::new(AtomicU64::new(0));
         let parts = Parts {
             sensor,
             queue,
@@ -369,12 +416,13 @@ impl Running {
             judge,
             recorder,
             rules,
-            refused: start.refused,
             before: start.before,
+            governor: Governor::new(options.budget),
             config_hash,
             previous_end: start.previous_end,
             sources: provided,
-            rounds: Arc::default(),
+            previous_cause: start.previous_cause,
+            rounds: Arc::clone(&rounds),
         };
         let stop = Arc::new(Stop::default());
         let (tell_end, ended) = tokio::sync::watch::channel(false);
@@ -389,7 +437,7 @@ impl Running {
             })
             .context("starting the pipeline's thread")?;
         eprintln!("agent is running: host {host_name}, sensor {sensor_name}, {rule_count} rules");
-        Ok(Self { sources, stop, thread, ended })
+        Ok(Self { sender, rounds, sources, stop, thread, ended })
     }
 
     /// Until the pipeline ends by itself, which only an error makes it do.
@@ -398,10 +446,19 @@ impl Running {
         let _ = self.ended.clone().wait_for(|ended| *ended).await;
     }
 
-    async fn stop(self, signal: u8) -> anyhow::Result<()> {
+    /// Tells the service manager that the agent is well, where there is one. Never ends.
+    async fn keep_well_known(&self) {
+        match ServiceNotice::from_environment() {
+            Some(notice) => notice.keep_saying(Arc::clone(&self.rounds)).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn stop(self, signal: Option<Received>) -> anyhow::Result<End> {
         // First, so that the pipeline's last look finds all that they saw.
         self.sources.stop();
-        self.stop.ask(signal);
+        self.stop.sent_by(signal.and_then(|signal| signal.by));
+        self.stop.ask(signal.map_or(0, |signal| signal.signal));
         let mut ended = self.ended.clone();
         let _ = ended.wait_for(|ended| *ended).await;
         match self.thread.join() {

@@ -1,61 +1,95 @@
 //! What was dropped and has not been told yet, kept where a crash can't take it.
 //!
-//! When the disk is full a batch can't be spooled, and neither can the gap record
+//! When the disk is full a batch can't be spooled, and neither can the gap records
 //! that would say so. If the agent is killed then, nothing would remember. So this
 //! one small file is written whole when there is room, at the agent's start, and
 //! from then on only overwritten in place, which needs no new block.
 //!
-//! Layout, 76 bytes, numbers little-endian: magic `RDA1`; boot id (16); next
-//! sequence number (8); count (8); from and until in nanoseconds since 1970 (8
-//! each); the first 24 bytes of the SHA-256 of all before. A count of 0 says that
-//! everything has been told.
+//! Layout, 4096 bytes, numbers little-endian: magic `RDA2`; boot id (16); next
+//! sequence number, from and until in nanoseconds since 1970, number of entries (8
+//! each); entries of 20 bytes; zeros; the first 24 bytes of the SHA-256 of all
+//! before. An entry: kind (2), reason (1), 1 where it is counted (1), records (8),
+//! acts (8). No entries: everything has been told.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use event_model::{BootId, Timestamp};
+use event_model::{BootId, GapReason, RecordKind, Timestamp};
 use protocol::enrollment::sha256;
+use spool::Amount;
 
-const MAGIC: &[u8; 4] = b"RDA1";
-const CONTENT: usize = 4 + 16 + 4 * 8;
-const WHOLE: usize = CONTENT + 24;
+const MAGIC: &[u8; 4] = b"RDA2";
+const WHOLE: usize = 4_096;
+const CHECK: usize = 24;
+const HEAD: usize = 4 + 16 + 4 * 8;
+const ENTRY: usize = 20;
+/// More than there are kinds that a host sees and reasons why one is lost while the disk is full.
+const MAX_ENTRIES: usize = (WHOLE - CHECK - HEAD) / ENTRY;
 
-/// Records that were numbered and dropped, and that no gap record tells of yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lost {
+    /// Its kind.
+    pub kind: RecordKind,
+    /// Why.
+    pub reason: GapReason,
+    /// False where nobody knows how many.
+    pub counted: bool,
+}
+
+/// Records that were numbered and dropped, and what gap records among them told.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Untold {
+    /// The boot.
+    pub boot_id: BootId,
     /// The number after the last one that was given.
     pub next_sequence: u64,
-    /// How many records were dropped.
-    pub count: u64,
     /// Time of the earliest.
     pub from: Timestamp,
     /// Time of the latest.
     pub until: Timestamp,
+    /// How many.
+    pub lost: BTreeMap<Lost, Amount>,
+}
+
+impl Untold {
+    /// Adds to it.
+    pub fn add(&mut self, lost: Lost, amount: Amount) {
+        let full = self.lost.len() >= MAX_ENTRIES && !self.lost.contains_key(&lost);
+        let place = if full { Lost { kind: RecordKind::Unknown, ..lost } } else { lost };
+        let own = self.lost.entry(place).or_default();
+        own.records = own.records.saturating_add(amount.records);
+        own.acts = own.acts.saturating_add(amount.acts);
+    }
+
+    /// Numbered records among it.
+    pub fn records(&self) -> u64 {
+        self.lost.values().map(|amount| amount.records).sum()
+    }
 }
 
 /// The file, and what stood in it at the start.
 #[derive(Debug)]
 pub struct DropAccount {
     file: File,
-    boot_id: BootId,
     found: Option<Untold>,
 }
 
 impl DropAccount {
-    /// Opens the file, or makes it, for the running boot. What is damaged or of
-    /// another boot counts as nothing.
+    /// Opens the file, or makes it. What is damaged counts as nothing.
     ///
     /// # Errors
     /// If the file can't be opened or written.
-    pub fn open(path: &Path, boot_id: BootId) -> io::Result<Self> {
+    pub fn open(path: &Path) -> io::Result<Self> {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let mut bytes = [0; WHOLE];
-        let found = file.read_exact_at(&mut bytes, 0).ok().and_then(|()| decode(&bytes, boot_id));
-        let account = Self { file, boot_id, found };
-        if found.is_none() {
+        let found = file.read_exact_at(&mut bytes, 0).ok().and_then(|()| decode(&bytes));
+        let account = Self { file, found };
+        if account.found.is_none() {
             account.write(None)?;
             account.file.sync_all()?;
         }
@@ -63,74 +97,108 @@ impl DropAccount {
     }
 
     /// What the agent before this one had dropped and could not tell.
-    pub fn found(&self) -> Option<Untold> {
-        self.found
+    pub fn found(&self) -> Option<&Untold> {
+        self.found.as_ref()
     }
 
     /// Replaces what stands in the file; `None` when everything has been told.
     ///
     /// # Errors
     /// If the file can't be written.
-    pub fn write(&self, untold: Option<Untold>) -> io::Result<()> {
-        let nothing =
-            Untold { next_sequence: 0, count: 0, from: Timestamp::default(), until: Timestamp::default() };
-        let Untold { next_sequence, count, from, until } = untold.unwrap_or(nothing);
+    pub fn write(&self, untold: Option<&Untold>) -> io::Result<()> {
         let mut bytes = Vec::with_capacity(WHOLE);
         bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(self.boot_id.as_bytes());
-        bytes.extend_from_slice(&next_sequence.to_le_bytes());
-        bytes.extend_from_slice(&count.to_le_bytes());
-        bytes.extend_from_slice(&from.as_nanos().to_le_bytes());
-        bytes.extend_from_slice(&until.as_nanos().to_le_bytes());
-        bytes.extend_from_slice(&sha256(&bytes)[..WHOLE - CONTENT]);
+        if let Some(untold) = untold {
+            bytes.extend_from_slice(untold.boot_id.as_bytes());
+            let head = [
+                untold.next_sequence,
+                untold.from.as_nanos().cast_unsigned(),
+                untold.until.as_nanos().cast_unsigned(),
+                untold.lost.len().min(MAX_ENTRIES) as u64,
+            ];
+            head.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+            for (lost, amount) in untold.lost.iter().take(MAX_ENTRIES) {
+                bytes.extend_from_slice(&lost.kind.number().to_le_bytes());
+                bytes.extend_from_slice(&[lost.reason.number(), u8::from(lost.counted)]);
+                bytes.extend_from_slice(&amount.records.to_le_bytes());
+                bytes.extend_from_slice(&amount.acts.to_le_bytes());
+            }
+        }
+        bytes.resize(WHOLE - CHECK, 0);
+        bytes.extend_from_slice(&sha256(&bytes)[..CHECK]);
         self.file.write_all_at(&bytes, 0)
     }
 }
 
-fn decode(bytes: &[u8; WHOLE], boot_id: BootId) -> Option<Untold> {
-    let (content, check) = bytes.split_at(CONTENT);
-    let good = content.starts_with(MAGIC) && sha256(content)[..WHOLE - CONTENT] == *check;
-    if !good || content[4..20] != *boot_id.as_bytes() {
+fn decode(bytes: &[u8; WHOLE]) -> Option<Untold> {
+    let (content, check) = bytes.split_at(WHOLE - CHECK);
+    if !content.starts_with(MAGIC) || sha256(content)[..CHECK] != *check {
         return None;
     }
-    let number =
-        |place: usize| content[20 + 8 * place..28 + 8 * place].try_into().map(u64::from_le_bytes).ok();
-    let time = |place| number(place).map(|nanos| Timestamp::from_nanos(nanos.cast_signed()));
-    let untold = Untold { next_sequence: number(0)?, count: number(1)?, from: time(2)?, until: time(3)? };
-    (untold.count > 0).then_some(untold)
+    let boot_id = BootId::from_slice(&content[4..20]).ok()?;
+    let number = |at: usize| content.get(at..at + 8)?.try_into().map(u64::from_le_bytes).ok();
+    let time = |at| number(at).map(|nanos| Timestamp::from_nanos(nanos.cast_signed()));
+    let mut untold = Untold {
+        boot_id,
+        next_sequence: number(20)?,
+        from: time(28)?,
+        until: time(36)?,
+        lost: BTreeMap::new(),
+    };
+    let count = usize::try_from(number(44)?).ok().filter(|count| *count <= MAX_ENTRIES)?;
+    for at in (HEAD..).step_by(ENTRY).take(count) {
+        let kind = RecordKind::from_number(u16::from_le_bytes([content[at], content[at + 1]]));
+        let reason = GapReason::from_number(content[at + 2])?;
+        let amount = Amount { records: number(at + 4)?, acts: number(at + 12)? };
+        untold.add(Lost { kind, reason, counted: content[at + 3] != 0 }, amount);
+    }
+    (count > 0).then_some(untold)
 }
 
 #[cfg(test)]
 mod tests {
-    use event_model::BootId;
+    use event_model::EventType;
     use uuid::Uuid;
 
     use super::*;
 
     #[test]
-    fn what_was_written_is_found_again_in_the_same_boot_only() {
+    fn what_was_written_is_found_again_and_damage_is_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("dropped");
-        let (boot, other) = (BootId::from_uuid(Uuid::from_u128(1)), BootId::from_uuid(Uuid::from_u128(2)));
-        let untold = Untold {
+        let mut untold = Untold {
+            boot_id: BootId::from_uuid(Uuid::from_u128(1)),
             next_sequence: 77,
-            count: 5,
             from: Timestamp::from_nanos(-3),
             until: Timestamp::from_nanos(9),
+            lost: BTreeMap::new(),
         };
-        let account = DropAccount::open(&path, boot).unwrap();
+        let account = DropAccount::open(&path).unwrap();
         assert_eq!(account.found(), None);
-        account.write(Some(untold)).unwrap();
-        assert_eq!(DropAccount::open(&path, boot).unwrap().found(), Some(untold));
-        account.write(None).unwrap();
-        assert_eq!(DropAccount::open(&path, boot).unwrap().found(), None);
+        // More than fits: the rest goes into one entry, and the sum stays.
+        for kind in RecordKind::all() {
+            for &reason in GapReason::ALL {
+                untold.add(Lost { kind, reason, counted: true }, Amount { records: 1, acts: 2 });
+            }
+        }
+        let pairs = (RecordKind::all().count() * GapReason::ALL.len()) as u64;
+        assert_eq!(untold.records(), pairs);
+        account.write(Some(&untold)).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), WHOLE as u64);
+        let found = DropAccount::open(&path).unwrap();
+        assert!(found.found().unwrap().records() > 0);
 
-        account.write(Some(untold)).unwrap();
+        let mut small = Untold { lost: BTreeMap::new(), ..untold };
+        let start = RecordKind::Event(EventType::ProcessStart);
+        let lost = Lost { kind: start, reason: GapReason::SpoolWriteFailed, counted: true };
+        small.add(lost, Amount { records: 5, acts: 6 });
+        account.write(Some(&small)).unwrap();
+        assert_eq!(DropAccount::open(&path).unwrap().found(), Some(&small));
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[30] ^= 1;
         std::fs::write(&path, bytes).unwrap();
-        assert_eq!(DropAccount::open(&path, boot).unwrap().found(), None, "damaged");
-        account.write(Some(untold)).unwrap();
-        assert_eq!(DropAccount::open(&path, other).unwrap().found(), None, "of another boot");
+        assert_eq!(DropAccount::open(&path).unwrap().found(), None, "damaged");
+        account.write(None).unwrap();
+        assert_eq!(DropAccount::open(&path).unwrap().found(), None, "told");
     }
 }

@@ -53,6 +53,7 @@ impl Enricher<'_> {
             environment: image.environment.clone(),
             memfd: image.memfd,
             namespaces: image.namespaces.clone(),
+            blocked: image.blocked,
         })
     }
 

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use event_model::{Container, User};
+use event_model::{BlockedBy, Container, User};
 use protocol::wire::{MAX_LIST_ITEMS, MAX_TEXT_BYTES};
 use sensor_api::{ImageFile, ObservedImage};
 
-use crate::container::container_of;
+use crate::container::{Containers, named};
 use crate::users::Users;
 
 /// An image and its surroundings. Forked children share their parent's.
@@ -50,6 +50,8 @@ pub struct Image {
     pub memfd: bool,
     /// Namespaces other than the host's.
     pub namespaces: Vec<String>,
+    /// It was ended before its first instruction, because this stands on the block list.
+    pub blocked: Option<BlockedBy>,
 }
 
 impl Image {
@@ -71,11 +73,13 @@ impl Image {
 #[derive(Debug)]
 pub struct Images {
     users: Users,
+    /// The containers that processes run in.
+    pub containers: Containers,
 }
 
 impl Default for Images {
     fn default() -> Self {
-        Self { users: Users::new("/etc/passwd") }
+        Self { users: Users::new("/etc/passwd"), containers: Containers::new("/") }
     }
 }
 
@@ -103,6 +107,7 @@ impl Images {
             args.truncate(MAX_LIST_ITEMS);
             args_truncated = true;
         }
+        let named = observed.cgroup_path.as_deref().and_then(named);
         Arc::new(Image {
             executable: observed.executable.clone(),
             command_line,
@@ -115,14 +120,15 @@ impl Images {
             session_id: observed.session_id,
             file: observed.image,
             image_deleted: observed.image_deleted,
-            container_id: observed.cgroup_path.as_deref().and_then(container_of).map(str::to_owned),
+            container: named.as_ref().map(|named| self.containers.facts(named)),
+            container_id: named.map(|named| named.id),
             cgroup_path: observed.cgroup_path.clone(),
-            container: None,
             kernel_thread: observed.kernel_thread,
             capabilities: observed.capabilities.clone(),
             environment: observed.environment.clone(),
             memfd: observed.memfd,
             namespaces: observed.namespaces.clone(),
+            blocked: observed.blocked,
         })
     }
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::mpsc;
 
 use event_model::{
-    ActionKind, Detection, DetectionId, EventBody, EventHeader, EventRecord, EventType, Field, FieldSource,
-    ProcessSummary, ReceiptState, ResponseMode, ResponseReceipt, ResponseTarget, RuleId, RuleReference,
-    Timestamp, ValueRef,
+    ActionKind, Detection, DetectionId, EventBody, EventHeader, EventId, EventRecord, EventType, Field,
+    FieldSource, ProcessSummary, ReceiptState, ResponseMode, ResponseReceipt, ResponseTarget, RuleId,
+    RuleReference, Severity, Timestamp, ValueRef,
 };
 use response::{Guards, Plan, Target, Terminator};
 use rule_engine::{Phase, RuleHead};
@@ -14,6 +14,9 @@ use uuid::Uuid;
 
 use crate::rules::ActiveRules;
 use crate::run_state::Caution;
+
+/// The built-in rule that tells of whoever touches the agent.
+pub const TAMPER_RULE: &str = "rampart.tamper";
 
 /// An event that has its number but is not a record yet, as rules see it.
 pub struct Numbered<'a> {
@@ -65,6 +68,24 @@ impl Verdict {
     }
 }
 
+/// Whoever touches the agent is told of, whatever the rules are.
+fn tamper_verdict(event_id: EventId) -> Verdict {
+    let rule = RuleReference {
+        id: RuleId::new(TAMPER_RULE),
+        name: "Agent tampered with".to_owned(),
+        description:
+            "Somebody signalled the agent, or touched its program, unit, configuration, rules, state or \
+                      kernel side."
+                .to_owned(),
+        severity: Severity::Critical,
+        attack: vec!["T1562.001".to_owned()],
+        mode: ResponseMode::Detect,
+    };
+    let id = DetectionId::of_match(event_id, &rule.id);
+    let actions = vec![ActionKind::Alert];
+    Verdict { id, rule, matched: vec!["built in".to_owned()], actions, condemns: false }
+}
+
 /// Judges events, and acts where a rule says so.
 pub struct Judge {
     guards: Guards,
@@ -105,11 +126,13 @@ impl Judge {
     pub fn judge(&mut self, event: &Numbered<'_>, phase: Phase, target: Option<&Target>) -> Vec<Verdict> {
         let rules = Arc::clone(&self.rules);
         let matches = rules.set.evaluate(event, phase);
-        if matches.is_empty() {
+        let tampered = event.body.event_type() == EventType::AgentTamper && phase != Phase::HashOnly;
+        if matches.is_empty() && !tampered {
             return Vec::new();
         }
         let event_id = event.header.event_id();
-        let mut verdicts = Vec::with_capacity(matches.len());
+        let mut verdicts = Vec::with_capacity(matches.len() + usize::from(tampered));
+        verdicts.extend(tampered.then(|| tamper_verdict(event_id)));
         for one in matches {
             let id = DetectionId::of_match(event_id, &one.rule.id);
             let condemns = target.is_some_and(|target| self.respond(id, one.rule, target));

@@ -10,14 +10,16 @@
 //! order of the kernel. The uplink is another, and may be away for as long as the
 //! spool has room: judging and acting never wait for the server.
 
+pub mod account;
 pub mod agent;
 pub mod clock;
 pub mod container;
 pub mod drop_account;
 pub mod enrich;
+pub mod governor;
 pub mod host;
 pub mod image;
-pub mod image_hash;
+pub mod image_facts;
 pub mod judge;
 pub mod note;
 pub mod options;
@@ -27,6 +29,11 @@ pub mod process_table;
 pub mod recorder;
 pub mod rules;
 pub mod run_state;
+pub mod self_watch;
+pub mod service_notice;
+pub mod signals;
 mod state_file;
+pub mod supervisor;
 pub mod uplink;
+pub mod usage;
 pub mod users;

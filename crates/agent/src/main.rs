@@ -1,10 +1,14 @@
 //! `edr-agent`.
 
+use std::ffi::OsString;
 use std::io::IsTerminal as _;
+use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
 
-use agent::options::{self, Asked};
+use agent::options::{self, Asked, Options};
+use agent::pipeline::End;
 use agent::uplink::channel::causes;
+use agent::{signals, supervisor};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -20,6 +24,13 @@ fn main() -> ExitCode {
         }
     };
     start_log(options.debug);
+    if let Err(error) = signals::block() {
+        eprintln!("edr-agent: signals can't be blocked: {error}");
+        return ExitCode::FAILURE;
+    }
+    if options.supervise && !supervisor::is_supervised() {
+        return supervise(&options);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
@@ -29,12 +40,32 @@ fn main() -> ExitCode {
         }
     };
     match runtime.block_on(agent::agent::run(options)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(End::Asked) => ExitCode::SUCCESS,
+        Ok(End::Memory) => begin_anew(),
         Err(error) => {
             eprintln!("edr-agent: {}", causes(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+fn supervise(options: &Options) -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match supervisor::run(&arguments, &options.state_dir) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("edr-agent: the agent can't be started: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The same program in the same process with empty memory. What waits is in the spool.
+fn begin_anew() -> ExitCode {
+    let program = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
+    let error = std::process::Command::new(program).args(std::env::args_os().skip(1)).exec();
+    eprintln!("edr-agent: can't begin anew: {error}");
+    ExitCode::FAILURE
 }
 
 /// `EDR_LOG` can say more exactly what is logged, for example `agent=debug,h2=warn`.

@@ -5,6 +5,7 @@
 use sensor_api::{ObservedFork, ProcessKey};
 use serde::{Deserialize, Serialize};
 
+use crate::account::Account;
 use crate::process_table::{WaitingFork, YoungProcess};
 
 /// Cumulative figures of a boot that can't be told from the sequence.
@@ -21,6 +22,8 @@ pub struct Counters {
 pub struct Note {
     /// The counters.
     pub counters: Counters,
+    /// The account by kind.
+    pub account: Account,
     /// Forks that were not told.
     pub waiting: Vec<WaitingFork>,
     /// Processes that started lately.
@@ -33,6 +36,8 @@ type Key = (u32, u64);
 #[derive(Default, Serialize, Deserialize)]
 struct Stored {
     counters: Counters,
+    #[serde(default)]
+    account: Account,
     /// Child, parent, time.
     forks: Vec<(Key, Key, u64)>,
     #[serde(default)]
@@ -65,6 +70,7 @@ impl Note {
         });
         let stored = Stored {
             counters: self.counters,
+            account: self.account.clone(),
             forks: forks.map(|one| (key(one.fork.child), key(one.fork.parent), one.at_ns)).collect(),
             young: young.collect(),
         };
@@ -92,6 +98,7 @@ impl Note {
         });
         Self {
             counters: stored.counters,
+            account: stored.account,
             waiting: forks
                 .map(|(child, parent, at_ns)| WaitingFork {
                     fork: ObservedFork { child: key(child), parent: key(parent) },
@@ -110,8 +117,13 @@ mod tests {
     #[test]
     fn comes_back_and_rubbish_does_no_harm() {
         let key = |pid| ProcessKey { pid, start_ns: 5 };
+        let start = event_model::RecordKind::Event(event_model::EventType::ProcessStart);
+        let mut account = Account::default();
+        account.produce(start, 9);
+        account.lose(start, event_model::GapReason::Budget, 2);
         let note = Note {
             counters: Counters { dropped: 3, kernel_lost: u64::MAX },
+            account,
             waiting: vec![WaitingFork { fork: ObservedFork { child: key(7), parent: key(1) }, at_ns: 9 }],
             young: vec![YoungProcess {
                 key: key(8),

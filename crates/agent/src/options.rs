@@ -2,7 +2,9 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use crate::governor::Budget;
 use settings::{Kind, Program, Request, Resolved, Setting, SettingsError};
 
 /// Where an agent keeps what must survive it.
@@ -12,7 +14,13 @@ pub const DEFAULT_STATE_DIR: &str = "/var/lib/rampart/agent";
 pub const DEFAULT_SERVER: &str = "https://localhost:8443";
 
 const DEFAULT_SPOOL_BYTES: u64 = 512 << 20;
+/// Comparing more often would do nothing else.
+const LEAST_INTERVAL: Duration = Duration::from_secs(1);
 const LEAST_SPOOL_BYTES: u64 = 1 << 20;
+const DEFAULT_CPU_PERCENT: f64 = 5.0;
+const DEFAULT_MEMORY_MIB: f64 = 200.0;
+/// Less than this it can't do with its kernel ring mapped.
+const LEAST_MEMORY_MIB: f64 = 64.0;
 
 macro_rules! setting {
     ($flag:literal, $key:literal, $kind:ident, $value:literal, $help:literal) => {
@@ -70,24 +78,45 @@ pub const PROGRAM: Program = Program {
             "scan_interval",
             Text,
             "DURATION",
-            "between scans, for example 30s (no effect yet)"
+            "between comparisons of -dirs with their baseline (default 30s)"
         ),
-        setting!("dirs", "monitor_dirs", List, "DIR,…", "directories to watch (no effect yet)"),
+        setting!(
+            "dirs",
+            "monitor_dirs",
+            List,
+            "DIR,…",
+            "directories whose files are watched for changes, each with its hash"
+        ),
         setting!("regs", "monitor_regs", List, "KEY,…", "Windows registry keys to watch (no effect yet)"),
         setting!("quarantine", "quarantine_dir", Text, "DIR", "where quarantined files go (no effect yet)"),
-        setting!("cpulimit", "cpu_limit", Number, "PERCENT", "limit of the agent's CPU use (no effect yet)"),
+        setting!(
+            "cpulimit",
+            "cpu_limit",
+            Number,
+            "PERCENT",
+            "CPU that the agent may use, in percent of one core over ten seconds (default 5; 0 is no limit)"
+        ),
+        setting!(
+            "memlimit",
+            "memory_limit",
+            Number,
+            "MB",
+            "memory that the agent may use, in MiB (default 200; 0 is no limit)"
+        ),
+        setting!(
+            "supervise",
+            "supervise",
+            Switch,
+            "",
+            "start the agent as a child and start it again when it ends unasked; for hosts without systemd"
+        ),
         setting!("debug", "debug", Switch, "", "log more"),
     ],
 };
 
 /// Settings whose feature a later version brings.
-const NO_EFFECT_YET: &[(&str, &str)] = &[
-    ("interval", "periodic scans come later; processes are watched without any"),
-    ("dirs", "file monitoring comes later"),
-    ("regs", "registry monitoring comes later, on Windows"),
-    ("quarantine", "quarantine comes later"),
-    ("cpulimit", "the CPU limit comes later"),
-];
+const NO_EFFECT_YET: &[(&str, &str)] =
+    &[("regs", "registry monitoring comes later, on Windows"), ("quarantine", "quarantine comes later")];
 
 /// What the agent is to do, checked.
 #[derive(Debug, Clone)]
@@ -110,6 +139,16 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// Limit of the spool.
     pub spool_max_bytes: u64,
+    /// Directories whose files are watched for changes.
+    pub dirs: Vec<PathBuf>,
+    /// How often they are compared with their baseline, where that was said.
+    pub interval: Option<Duration>,
+    /// What the agent may use of the host.
+    pub budget: Budget,
+    /// The configuration file, if there is one.
+    pub config_file: Option<PathBuf>,
+    /// Run as the supervisor of an agent.
+    pub supervise: bool,
     /// Log more.
     pub debug: bool,
     /// Lines for the operator about settings that do nothing yet.
@@ -169,12 +208,30 @@ fn resolve(given: &Resolved) -> Result<Options, SettingsError> {
     if !is_server_url(server) {
         return Err(given.refuse("server", "a server's address like `https://edr.example.org:8443`"));
     }
-    if given.text("interval").is_some_and(|text| !is_duration(text)) {
-        return Err(given.refuse("interval", "a duration like `30s`, `5m` or `1h`"));
+    let interval = match given.text("interval").map(duration) {
+        None => None,
+        Some(Some(interval)) if interval >= LEAST_INTERVAL => Some(interval),
+        Some(_) => return Err(given.refuse("interval", "a duration like `30s`, `5m` or `1h`, at least `1s`")),
+    };
+    let dirs: Vec<PathBuf> = given.list("dirs").unwrap_or_default().iter().map(PathBuf::from).collect();
+    if dirs.iter().any(|dir| !dir.is_absolute()) {
+        return Err(
+            given.refuse("dirs", "absolute paths of directories, separated by commas, like `/etc,/usr/bin`")
+        );
     }
-    if given.number("cpulimit").is_some_and(|percent| !(percent > 0.0 && percent <= 100.0)) {
-        return Err(given.refuse("cpulimit", "a percentage above 0 and up to 100"));
+    let cpu = given.number("cpulimit").unwrap_or(DEFAULT_CPU_PERCENT);
+    if !(0.0..=100.0).contains(&cpu) {
+        return Err(given.refuse("cpulimit", "a percentage from 0 (no limit) up to 100"));
     }
+    let memory = given.number("memlimit").unwrap_or(DEFAULT_MEMORY_MIB);
+    if memory != 0.0 && !(LEAST_MEMORY_MIB..=1_048_576.0).contains(&memory) {
+        return Err(given.refuse("memlimit", "a number of MiB from 64 up, or 0 for no limit"));
+    }
+    let budget = Budget {
+        // Checked above; the smallest limit that is one is a thousandth of a core.
+        cpu_permille: (cpu > 0.0).then_some(((cpu * 10.0).round() as u32).max(1)),
+        memory_bytes: (memory > 0.0).then_some((memory as u64) << 20),
+    };
     let spool_max_bytes = match given.number("spool-max-bytes") {
         None => DEFAULT_SPOOL_BYTES,
         Some(bytes) if (LEAST_SPOOL_BYTES as f64..1e15).contains(&bytes) => {
@@ -199,6 +256,11 @@ fn resolve(given: &Resolved) -> Result<Options, SettingsError> {
         rules_dir: given.path("rules"),
         state_dir: given.path("state").unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
         spool_max_bytes,
+        dirs,
+        interval,
+        budget,
+        config_file: given.config_file.clone(),
+        supervise: given.is_on("supervise"),
         debug: given.is_on("debug"),
         notes,
     })
@@ -210,18 +272,20 @@ fn is_server_url(text: &str) -> bool {
 }
 
 /// As Go writes durations: numbers with units, for example `1m30s`.
-fn is_duration(text: &str) -> bool {
+fn duration(text: &str) -> Option<Duration> {
+    const UNITS: [(&str, f64); 4] = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3_600.0)];
     let mut rest = text;
+    let mut seconds = 0.0;
     while !rest.is_empty() {
-        let number =
-            rest.trim_start_matches(|character: char| character.is_ascii_digit() || character == '.');
-        let unit = ["ms", "s", "m", "h"].into_iter().find_map(|unit| number.strip_prefix(unit));
-        match unit {
-            Some(after) if number.len() < rest.len() => rest = after,
-            _ => return false,
-        }
+        let after = rest.trim_start_matches(|character: char| character.is_ascii_digit() || character == '.');
+        let number: f64 = rest[..rest.len() - after.len()].parse().ok()?;
+        let unit = UNITS.iter().find_map(|(unit, length)| Some((after.strip_prefix(unit)?, length)));
+        let (after, length) = unit?;
+        seconds += number * length;
+        rest = after;
     }
-    !text.is_empty()
+    let is_some = !text.is_empty();
+    is_some.then(|| Duration::try_from_secs_f64(seconds).ok()).flatten()
 }
 
 #[cfg(test)]
@@ -256,7 +320,12 @@ mod tests {
         .unwrap();
         assert_eq!(options.server.as_deref(), Some("https://server-address:8443"));
         assert!(options.insecure && options.debug);
-        assert_eq!(options.notes.len(), 5, "five settings have no effect yet, and each says so");
+        assert_eq!(options.notes.len(), 2, "two settings have no effect yet, and each says so");
+        assert_eq!(options.dirs, [PathBuf::from("/etc"), "/bin".into(), "/usr/bin".into()]);
+        assert_eq!(options.interval, Some(Duration::from_secs(30)));
+        assert_eq!(options.budget, Budget { cpu_permille: Some(50), memory_bytes: Some(200 << 20) });
+        let unlimited = run(&["-cpulimit=0", "-memlimit=0"]).unwrap();
+        assert_eq!(unlimited.budget, Budget::default());
         assert_eq!(run(&[]).unwrap().server.as_deref(), Some(DEFAULT_SERVER));
         assert_eq!(run(&["-standalone", "-output", "-"]).unwrap().output, Some(OutputTarget::Stdout));
     }
@@ -288,7 +357,10 @@ mod tests {
             (&["-insecure"], "-pubkey"),
             (&["-server=ftp://x"], "https://"),
             (&["-interval=soon"], "30s"),
+            (&["-interval=10ms"], "1s"),
+            (&["-dirs=etc"], "/etc"),
             (&["-cpulimit=900"], "up to 100"),
+            (&["-memlimit=3"], "64"),
             (&["-spool-max-bytes=10"], "1048576"),
             (&["-standalone", "-token=x"], "-standalone"),
         ] {
@@ -300,10 +372,11 @@ mod tests {
     #[test]
     fn durations_are_those_of_go() {
         for good in ["30s", "1m30s", "500ms", "1.5h"] {
-            assert!(is_duration(good), "{good}");
+            assert!(duration(good).is_some(), "{good}");
         }
-        for bad in ["", "30", "s", "30x", "-1s"] {
-            assert!(!is_duration(bad), "{bad}");
+        assert_eq!(duration("1m30.5s"), Some(Duration::from_millis(90_500)));
+        for bad in ["", "30", "s", "30x", "-1s", ".s", "1.2.3s", "99999999999999999999h"] {
+            assert_eq!(duration(bad), None, "{bad}");
         }
     }
 }

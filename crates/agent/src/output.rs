@@ -331,12 +331,10 @@ fn weight(record: &Record) -> usize {
 
 fn gap_record(dropped: Dropped) -> Record {
     let gap = EventBody::Gap(Gap {
-        sensor: "output",
-        reason: GapReason::SpoolWriteFailed,
-        what: "records",
-        count: Some(dropped.count),
+        records: Some(dropped.count),
         from: dropped.from,
         until: dropped.last.observed_at,
+        ..Gap::of_observations("output", GapReason::SpoolWriteFailed, "unknown", Some(dropped.count))
     });
     let event = EventRecord::from_body(dropped.last.clone(), &gap);
     Record { header: dropped.last, body: RecordBody::Event(event) }
@@ -363,7 +361,7 @@ mod tests {
             observed_at: Timestamp::from_nanos(i64::try_from(sequence).unwrap()),
             monotonic_ns: 0,
         };
-        let stop = EventBody::AgentStop(AgentStop { version, reason: "signal", signal: None });
+        let stop = EventBody::AgentStop(AgentStop { version, reason: "signal", signal: None, by: None });
         Record { header: header.clone(), body: RecordBody::Event(EventRecord::from_body(header, &stop)) }
     }
 

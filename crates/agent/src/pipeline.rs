@@ -8,18 +8,22 @@
 //! It waits for nothing but the sensor. Sending, writing `-output` and proving a
 //! kill are other threads'; what this one does per event is bounded.
 
+mod containers;
+mod economy;
+mod merger;
 mod own_events;
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use event_model::{
-    Activity, AgentStop, BootId, DetectionId, EventBody, EventHeader, EventRecord, EventType, Field,
-    FileFacts, Gap, GapReason, ProcessEntityId, ProcessStart, ProcessSummary, RecordBody, ResponseReceipt,
+    Activity, AgentStop, BootId, DetectionId, EventBody, EventHeader, EventRecord, EventType, Field, Gap,
+    GapReason, ProcessEntityId, ProcessStart, ProcessSummary, RecordBody, ResponseReceipt, SignalSender,
     StartKind, Timestamp, Value, Who,
 };
 use response::Target;
@@ -33,12 +37,16 @@ use sensor_linux::ContentFeed;
 
 use crate::clock::{WallClock, boot_ns};
 use crate::enrich::Enricher;
+use crate::governor::Governor;
 use crate::image::Images;
-use crate::image_hash::{Hashing, ImageHash, ImageHashes};
+use crate::image_facts::{ImageFacts, ImageReading, KnownImages};
 use crate::judge::{Judge, Numbered, Verdict};
 use crate::process_table::{Life, ProcessTable};
 use crate::recorder::Recorder;
 use crate::rules::RuleBook;
+use crate::signals::Sender;
+
+use self::economy::Economy;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const POLL: Duration = Duration::from_millis(5);
@@ -60,25 +68,20 @@ const LOGGED_DETECTIONS: u32 = 20;
 pub struct Stop {
     asked: AtomicBool,
     signal: AtomicU8,
+    sender: Mutex<Option<Sender>>,
 }
 
 impl Stop {
+    /// Who sent the signal that will be [asked](Self::ask) for.
+    pub fn sent_by(&self, sender: Option<Sender>) {
+        *self.sender.lock().unwrap_or_else(PoisonError::into_inner) = sender;
+    }
+
     /// Stop, because of that signal.
     pub fn ask(&self, signal: u8) {
         self.signal.store(signal, Ordering::Relaxed);
         self.asked.store(true, Ordering::Release);
     }
-}
-
-/// The server refused a batch for good.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RefusedBatch {
-    /// The boot of its records.
-    pub boot_id: [u8; 16],
-    /// How many.
-    pub records: u64,
-    /// When they were observed.
-    pub span: (i64, i64),
 }
 
 /// What the run before this one left.
@@ -110,40 +113,40 @@ pub struct Parts {
     pub recorder: Recorder,
     /// Rules that may change.
     pub rules: Arc<RuleBook>,
-    /// Batches that the server refused.
-    pub refused: mpsc::Receiver<RefusedBatch>,
     /// What was before, if anything was.
     pub before: Option<Before>,
+    /// Keeps the agent within its budget.
+    pub governor: Governor,
     /// For the agent's start event.
     pub config_hash: String,
     /// For the agent's start event.
     pub previous_end: &'static str,
     /// For the agent's start event: where each type of event comes from.
     pub sources: Vec<String>,
+    /// For the agent's start event.
+    pub previous_cause: Option<String>,
     /// Goes up by one with each completed round; for tests and a watchdog.
     pub rounds: Arc<AtomicU64>,
 }
 
-/// Runs until it is asked to stop, or the sensor fails. The sensor is shut down at the end.
+/// Why a pipeline ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It was asked to.
+    Asked,
+    /// Memory stays far beyond its limit: the agent is to begin anew.
+    Memory,
+}
+
+/// Runs until it is asked to stop, memory runs out, or the sensor fails. The sensor is
+/// shut down at the end.
 ///
 /// # Errors
 /// The sensor's error; what was observed before is recorded all the same.
-pub fn run(parts: Parts, stop: &Stop) -> Result<(), SensorError> {
+pub fn run(parts: Parts, stop: &Stop) -> Result<End, SensorError> {
     prefer_this_thread();
-    let Parts {
-        mut sensor,
-        queue,
-        content,
-        recorder,
-        boot_id,
-        clock,
-        table,
-        judge,
-        rules,
-        refused,
-        before,
-        ..
-    } = parts;
+    let Parts { mut sensor, queue, content, recorder, boot_id, clock, table, judge, rules, before, .. } =
+        parts;
     let mut work = Work {
         sensor_name: sensor.name(),
         queue,
@@ -152,11 +155,10 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<(), SensorError> {
         clock,
         table,
         images: Images::default(),
-        hashes: ImageHashes::default(),
+        known_images: KnownImages::default(),
         judge,
         recorder,
         rules,
-        refused,
         before,
         steps: Vec::new(),
         // What the agent before this one left may be gone.
@@ -164,10 +166,15 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<(), SensorError> {
         logged: (Instant::now(), 0),
         unfinished: VecDeque::new(),
         finishing: false,
+        owes_a_gap: false,
+        economy: Economy::new(parts.governor),
+        health_is_news: false,
+        missing: Vec::new(),
     };
-    sensor.wake_on_process_start(work.use_new_rules().unwrap_or(false));
-    work.tell_start(parts.config_hash, parts.previous_end, parts.sources);
-    let mut result = Ok(());
+    let mut acts_at_once = work.use_new_rules().unwrap_or(false);
+    sensor.wake_on_process_start(acts_at_once);
+    work.tell_start(parts.config_hash, parts.previous_end, parts.sources, parts.previous_cause);
+    let mut result = Ok(End::Asked);
     let (mut second, mut health) = (Instant::now(), Instant::now());
     while !stop.asked.load(Ordering::Acquire) {
         let mut committed = work.recorder.stored_position();
@@ -183,11 +190,18 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<(), SensorError> {
             break;
         }
         if let Some(at_once) = work.use_new_rules() {
+            acts_at_once = at_once;
             sensor.wake_on_process_start(at_once);
+        }
+        if work.govern(sensor.as_mut()) {
+            result = Ok(End::Memory);
+            break;
         }
         if second.elapsed() >= Duration::from_secs(1) {
             second = Instant::now();
             work.each_second();
+            work.check_sensor(sensor.as_mut());
+            work.tell_news_of_health(&mut health);
         }
         if health.elapsed() >= HEALTH_EVERY {
             health = Instant::now();
@@ -200,6 +214,7 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<(), SensorError> {
             sensor.commit(position);
         }
         parts.rounds.fetch_add(1, Ordering::Relaxed);
+        work.rest(acts_at_once);
     }
     work.finish(sensor.as_mut(), stop, &result);
     sensor.shut_down().and(result)
@@ -224,11 +239,10 @@ struct Work {
     clock: Arc<WallClock>,
     table: ProcessTable,
     images: Images,
-    hashes: ImageHashes,
+    known_images: KnownImages,
     judge: Judge,
     recorder: Recorder,
     rules: Arc<RuleBook>,
-    refused: mpsc::Receiver<RefusedBatch>,
     before: Option<Before>,
     steps: Vec<Life>,
     /// An exit may have been lost, so that the table holds processes that are gone.
@@ -237,6 +251,13 @@ struct Work {
     unfinished: VecDeque<Unfinished>,
     /// True while a start is out of the queue and not yet recorded.
     finishing: bool,
+    /// Something was lost and must be told, even if nothing else happens.
+    owes_a_gap: bool,
+    economy: Economy,
+    /// The next figures tell something new.
+    health_is_news: bool,
+    /// What the sensor misses of its kernel side, and has been told.
+    missing: Vec<String>,
 }
 
 impl Work {
@@ -276,11 +297,13 @@ impl Work {
             self.finishing = true;
             let mut looked = Instant::now();
             // Two starts of one new image wait for one hash.
-            let hash = self.hashes.known(&one.image).unwrap_or_else(|| {
-                let mut hashing = Hashing::begin(one.key.pid, &one.start.process.executable, &one.image)?;
+            let facts = self.known_images.get(&one.image).unwrap_or_else(|| {
+                let mut reading =
+                    ImageReading::begin(one.key.pid, &one.start.process.executable, &one.image)?;
                 loop {
-                    if let Some(hash) = hashing.step() {
-                        return hash;
+                    match reading.step() {
+                        ControlFlow::Continue(next) => reading = next,
+                        ControlFlow::Break(facts) => return facts,
                     }
                     // Where new images come faster than they can be hashed, the batch must
                     // still close: newcomers then wait in the stream.
@@ -291,18 +314,18 @@ impl Work {
                     }
                 }
             });
-            self.hashes.keep(&one.image, &hash);
-            self.finish_start(one, hash);
+            self.known_images.keep(&one.image, &facts);
+            self.finish_start(one, facts);
             self.finishing = false;
             self.flush_if_due();
         }
         result
     }
 
-    fn finish_start(&mut self, one: Unfinished, hash: ImageHash) {
+    fn finish_start(&mut self, one: Unfinished, facts: ImageFacts) {
         let Unfinished { header, mut start, key, target, mut verdicts, mut ancestry, .. } = one;
-        match hash {
-            Ok(sha256) => start.facts = Some(FileFacts { sha256, ..FileFacts::default() }),
+        match facts {
+            Ok(facts) => start.facts = Some(facts),
             Err(reason) => start.hash_skipped = Some(reason),
         }
         let body = EventBody::ProcessStart(start);
@@ -334,7 +357,13 @@ impl Work {
         if from_stream && !matches!(observed.what, Observation::ProcessExisting(_) | Observation::Lost(_)) {
             self.tell_absence(observed.position);
         }
-        if let Observation::Activity(activity) = &observed.what {
+        if let Observation::ProcessExisting(image) = &observed.what {
+            self.met_before(image);
+        }
+        if let Observation::Activity(activity) = &observed.what
+            && !self.economy.leaves_out(observed.at_ns, activity)
+            && !self.economy.merges(observed.at_ns, activity)
+        {
             self.tell_activity(observed.at_ns, activity);
         }
         let mut steps = std::mem::take(&mut self.steps);
@@ -361,6 +390,7 @@ impl Work {
     fn tell_process_start(&mut self, key: ProcessKey, kind: StartKind, at_ns: u64) {
         let enricher = Enricher { boot_id: self.boot_id, clock: &self.clock, table: &self.table };
         let Some(start) = enricher.process_start(key, kind) else { return };
+        self.meet_container(key, at_ns);
         let header = self.recorder.number(at_ns);
         let target = self.target(key);
         let image = self.table.entry(key).and_then(|entry| entry.image.file);
@@ -375,8 +405,9 @@ impl Work {
         match (body, image) {
             (EventBody::ProcessStart(start), Some(image)) => {
                 let one = Unfinished { header, start, key, target, verdicts, ancestry, image };
-                match self.hashes.known(&image) {
-                    Some(hash) => self.finish_start(one, hash),
+                match self.known_images.get(&image) {
+                    Some(facts) => self.finish_start(one, facts),
+                    None if self.may_skip_hash() => self.finish_start(one, Err("budget")),
                     None => self.unfinished.push_back(one),
                 }
             }
@@ -388,8 +419,8 @@ impl Work {
     }
 
     fn tell_activity(&mut self, at_ns: u64, observed: &ObservedActivity) {
-        let actor = observed.actor.and_then(|actor| self.key_of(actor));
-        let target = observed.target.and_then(|target| self.key_of(target));
+        let actor = observed.actor.and_then(|actor| self.key_of(actor, at_ns));
+        let target = observed.target.and_then(|target| self.key_of(target, at_ns));
         let mut activity = Activity {
             event_type: observed.event_type,
             who: actor.and_then(|key| self.who(key)),
@@ -415,14 +446,26 @@ impl Work {
             Some(key) if !verdicts.is_empty() => self.ancestry(key),
             _ => Vec::new(),
         };
+        let (header, body) = match body {
+            EventBody::Activity(activity) if verdicts.is_empty() => {
+                let Some((header, activity)) = self.economy.hold(header, activity, observed) else { return };
+                (header, EventBody::Activity(activity))
+            }
+            body => (header, body),
+        };
         let event = EventRecord::from_body(header, &body);
         self.record(event, verdicts, ancestry, actor.map_or(0, |key| key.pid));
     }
 
-    fn key_of(&self, actor: Actor) -> Option<ProcessKey> {
+    /// Whether a new image may go without a hash, because the budget is short and no rule needs it.
+    fn may_skip_hash(&self) -> bool {
+        self.economy.saves_work() && !self.judge.rules().set.needs_hash(EventType::ProcessStart)
+    }
+
+    fn key_of(&self, actor: Actor, at_ns: u64) -> Option<ProcessKey> {
         match actor {
             Actor::Life(key) => Some(key),
-            Actor::Pid(pid) => self.table.living(pid),
+            Actor::Pid(pid) => self.table.life_at(pid, at_ns),
         }
     }
 
@@ -506,25 +549,21 @@ impl Work {
             let header = self.recorder.number(boot_ns());
             self.recorder.push(header, RecordBody::Receipt(Box::new(receipt)));
         }
-        while let Ok(RefusedBatch { boot_id, records, span }) = self.refused.try_recv() {
-            let gap = (Some(records), Timestamp::from_nanos(span.0), Timestamp::from_nanos(span.1));
-            self.recorder.tell_lost_records(GapReason::ServerRefused, Some(boot_id), gap);
-        }
     }
 
     fn tell_loss(&mut self, loss: &ObservedLoss) {
-        self.lives_doubtful = true;
+        // What is left out on purpose is no start and no end of a process.
+        self.lives_doubtful |= loss.reason != GapReason::Budget;
         if loss.reason == GapReason::AgentDown {
             self.before = None;
         }
-        self.recorder.count_kernel_loss(loss.count.unwrap_or(0));
+        if !matches!(loss.reason, GapReason::Budget | GapReason::QueueFull) {
+            self.recorder.count_kernel_loss(loss.count.unwrap_or(0));
+        }
         self.recorder.tell_gap(Gap {
-            sensor: self.sensor_name,
-            reason: loss.reason,
-            what: loss.what,
-            count: loss.count,
             from: self.clock.at(loss.from_ns),
             until: self.clock.at(loss.until_ns),
+            ..Gap::of_observations(self.sensor_name, loss.reason, loss.what, loss.count)
         });
     }
 
@@ -534,12 +573,9 @@ impl Work {
         let same_stream = first.is_some_and(|first| before.stream == Some(first.stream));
         if !same_stream {
             self.recorder.tell_gap(Gap {
-                sensor: self.sensor_name,
-                reason: GapReason::AgentDown,
-                what: "observations",
-                count: None,
                 from: before.until,
                 until: self.clock.now(),
+                ..Gap::of_observations(self.sensor_name, GapReason::AgentDown, "observations", None)
             });
         }
     }
@@ -558,13 +594,14 @@ impl Work {
     fn flush_if_due(&mut self) {
         // A batch holds every number up to its last one.
         let complete = self.unfinished.is_empty() && !self.finishing;
-        if complete && self.recorder.is_due() {
-            self.recorder.flush(&self.table);
+        if complete && (self.recorder.is_due() || self.owes_a_gap || self.economy.is_due()) {
+            self.flush();
         }
     }
 
     fn each_second(&mut self) {
         self.clock.refresh();
+        self.owes_a_gap = self.recorder.owes_a_gap();
         if self.rules.reload_if_changed() {
             tracing::info!("rules were loaded again");
         }
@@ -574,7 +611,7 @@ impl Work {
     }
 
     /// Takes in what is left, tells the stop, and writes everything out.
-    fn finish(&mut self, sensor: &mut dyn Sensor, stop: &Stop, result: &Result<(), SensorError>) {
+    fn finish(&mut self, sensor: &mut dyn Sensor, stop: &Stop, result: &Result<End, SensorError>) {
         // Bounded: on a busy host the stream never ends.
         let deadline = Instant::now() + Duration::from_secs(1);
         let asked_ns = boot_ns();
@@ -597,10 +634,21 @@ impl Work {
         self.judge.finish(Duration::from_millis(1_500));
         self.tell_receipts();
         let signal = stop.signal.load(Ordering::Relaxed);
-        let reason = if result.is_ok() { "signal" } else { "error" };
-        let stop = AgentStop { version: VERSION.to_owned(), reason, signal: (signal != 0).then_some(signal) };
+        let sender = *stop.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        let by = sender.map(|Sender { pid, uid }| SignalSender {
+            pid,
+            uid,
+            who: self.table.living(pid).and_then(|key| self.who(key)),
+        });
+        let reason = match result {
+            Ok(End::Asked) => "signal",
+            Ok(End::Memory) => "memory",
+            Err(_) => "error",
+        };
+        let stop =
+            AgentStop { version: VERSION.to_owned(), reason, signal: (signal != 0).then_some(signal), by };
         self.recorder.tell(boot_ns(), &EventBody::AgentStop(stop));
-        self.recorder.flush(&self.table);
+        self.flush();
         if let Some(position) = self.recorder.stored_position() {
             sensor.commit(position);
         }

@@ -27,6 +27,9 @@ const YOUNG_NS: u64 = 5_000_000_000;
 const MAX_YOUNG: usize = 256;
 const YOUNG_COMMAND_LINE: usize = 512;
 
+/// Logs tell times to the second, and a line may be of the second in which its writer started.
+const TIME_BLUR_NS: u64 = 1_000_000_000;
+
 /// How long an ended process is remembered, and how many of them.
 const ENDED_STAYS_NS: u64 = 60_000_000_000;
 const MAX_ENDED: usize = 8_192;
@@ -117,6 +120,8 @@ pub struct ProcessTable {
     live: HashMap<u32, ProcessKey>,
     waiting: VecDeque<(u64, ProcessKey)>,
     ended: VecDeque<(u64, ProcessKey)>,
+    /// The last life of a PID, as long as it is remembered.
+    last_life: HashMap<u32, ProcessKey>,
 }
 
 impl ProcessTable {
@@ -207,6 +212,15 @@ impl ProcessTable {
     /// The life that this PID has now, as far as the stream has come.
     pub fn living(&self, pid: u32) -> Option<ProcessKey> {
         self.live.get(&pid).copied()
+    }
+
+    /// The life that this PID had then: also one that has ended since, and not one
+    /// that began later. Who wrote a file is often gone before the event is read.
+    pub fn life_at(&self, pid: u32, at_ns: u64) -> Option<ProcessKey> {
+        let began = |key: &&ProcessKey| key.start_ns <= at_ns.saturating_add(TIME_BLUR_NS);
+        let living = self.live.get(&pid).filter(|key| key.start_ns <= at_ns);
+        let last = self.last_life.get(&pid).filter(began);
+        living.or(last).or_else(|| self.live.get(&pid).filter(began)).copied()
     }
 
     /// How events show the process, if that was made already.
@@ -357,6 +371,7 @@ impl ProcessTable {
         if let Some(entry) = self.entries.get_mut(&key).filter(|entry| !entry.ended) {
             entry.ended = true;
             self.ended.push_back((at_ns, key));
+            self.last_life.insert(key.pid, key);
         }
     }
 
@@ -369,6 +384,9 @@ impl ProcessTable {
             self.ended.pop_front();
             if self.entries.get(&key).is_some_and(|entry| entry.ended) {
                 self.entries.remove(&key);
+                if self.last_life.get(&key.pid) == Some(&key) {
+                    self.last_life.remove(&key.pid);
+                }
             }
         }
     }

@@ -4,26 +4,30 @@
 //! be spooled are dropped, counted, and told by a gap record in the next batch
 //! that can.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_model::{
-    BootId, EventBody, EventHeader, EventRecord, Gap, GapReason, HostId, Record, RecordBody, Timestamp, Value,
+    BootId, EventBody, EventHeader, EventRecord, EventType, Field, Gap, GapReason, HostId, Record,
+    RecordBody, RecordKind, Timestamp, Value,
 };
 use protocol::envelope::Sealer;
 use protocol::wire::{Ledger, encode_batch};
 use sensor_api::SensorPosition;
-use spool::{BatchHeader, Loss, LossReason, Position, Spool};
+use spool::{Amount, BatchHeader, Loss, LossReason, Position, Spool, Tally};
 
+use crate::account::Account;
 use crate::clock::WallClock;
-use crate::drop_account::{DropAccount, Untold};
+use crate::drop_account::{DropAccount, Lost, Untold};
 use crate::note::{Counters, Note};
 use crate::output::Output;
 use crate::process_table::ProcessTable;
 
 /// A batch is closed when it is this old, has this many records, or about this many bytes.
-const MAX_AGE: Duration = Duration::from_millis(200);
-const MAX_RECORDS: usize = 1_000;
+pub const MAX_AGE: Duration = Duration::from_millis(200);
+/// See [`MAX_AGE`].
+pub const MAX_RECORDS: usize = 1_000;
 const MAX_BYTES: usize = protocol::MAX_SEALED_BATCH_BYTES / 16;
 
 /// The way to the server.
@@ -39,22 +43,16 @@ pub struct Spooling {
 }
 
 /// Where the last agent of this boot stopped.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Resume {
     /// The number after its last record.
     pub next_sequence: u64,
     /// Its counters.
     pub counters: Counters,
+    /// Its account by kind.
+    pub account: Account,
     /// How far its sensor had come.
     pub position: Option<SensorPosition>,
-}
-
-/// Records that were numbered and could not be spooled.
-#[derive(Debug, Clone, Copy)]
-struct Dropped {
-    count: u64,
-    from: Timestamp,
-    until: Timestamp,
 }
 
 /// Makes records of what the pipeline tells.
@@ -64,12 +62,17 @@ pub struct Recorder {
     clock: Arc<WallClock>,
     next_sequence: u64,
     counters: Counters,
+    account: Account,
     batch: Vec<Record>,
     batch_bytes: usize,
     begun: Instant,
+    max_age: Duration,
     position: Option<SensorPosition>,
     stored_position: Option<SensorPosition>,
-    dropped: Option<Dropped>,
+    /// What was numbered and could not be spooled, and what gaps among it told.
+    untold: Option<Untold>,
+    /// The same of a boot before this one.
+    inherited: Option<Untold>,
     spooling: Option<Spooling>,
     output: Option<Output>,
 }
@@ -86,23 +89,37 @@ impl Recorder {
     ) -> Self {
         let mut resume = resume;
         // The agent before may have dropped records and been killed before it could say so.
-        let untold = spooling.as_ref().and_then(|spooling| spooling.account.found());
-        if let Some(untold) = untold {
-            resume.next_sequence = resume.next_sequence.max(untold.next_sequence);
-            resume.counters.dropped += untold.count;
+        // If it could, its later records have higher numbers.
+        let untold = spooling.as_ref().and_then(|spooling| spooling.account.found()).cloned();
+        let untold =
+            untold.filter(|untold| untold.boot_id != boot_id || untold.next_sequence > resume.next_sequence);
+        if let Some(untold) = untold.as_ref().filter(|untold| untold.boot_id == boot_id) {
+            resume.next_sequence = untold.next_sequence;
+            resume.counters.dropped += untold.records();
+            for (lost, amount) in untold.lost.iter().filter(|(lost, _)| lost.counted) {
+                resume.account.produce(lost.kind, amount.acts);
+                resume.account.lose(lost.kind, lost.reason, amount.acts);
+            }
         }
+        let (untold, inherited) = match untold {
+            Some(untold) if untold.boot_id != boot_id => (None, Some(untold)),
+            untold => (untold, None),
+        };
         Self {
             host_id,
             boot_id,
             clock,
             next_sequence: resume.next_sequence.max(1),
             counters: resume.counters,
+            account: resume.account,
             batch: Vec::new(),
             batch_bytes: 0,
             begun: Instant::now(),
+            max_age: MAX_AGE,
             position: resume.position,
             stored_position: None,
-            dropped: untold.map(|Untold { count, from, until, .. }| Dropped { count, from, until }),
+            untold,
+            inherited,
             spooling,
             output,
         }
@@ -127,6 +144,7 @@ impl Recorder {
             self.begun = Instant::now();
         }
         self.batch_bytes += weight(&body);
+        self.account.produce(RecordKind::of(&body), body.acts());
         self.batch.push(Record { header, body });
     }
 
@@ -142,15 +160,20 @@ impl Recorder {
         self.position = Some(position);
     }
 
+    /// Batches are closed when they are this old.
+    pub fn close_after(&mut self, age: Duration) {
+        self.max_age = age;
+    }
+
     /// Whether the batch is to be closed now.
     pub fn is_due(&self) -> bool {
-        let old = !self.batch.is_empty() && self.begun.elapsed() >= MAX_AGE;
+        let old = !self.batch.is_empty() && self.begun.elapsed() >= self.max_age;
         old || self.batch.len() >= MAX_RECORDS || self.batch_bytes >= MAX_BYTES
     }
 
     /// Whether the batch should have been closed long ago.
     pub fn is_overdue(&self) -> bool {
-        let old = !self.batch.is_empty() && self.begun.elapsed() >= 4 * MAX_AGE;
+        let old = !self.batch.is_empty() && self.begun.elapsed() >= 4 * self.max_age;
         old || self.batch.len() >= 4 * MAX_RECORDS || self.batch_bytes >= 4 * MAX_BYTES
     }
 
@@ -169,19 +192,18 @@ impl Recorder {
             return;
         };
         let spool = Arc::clone(&spooling.spool);
-        let losses = spool.losses();
-        let dropped_before = self.counters.dropped;
-        self.tell_losses(&losses);
-        if let Some(Dropped { count, from, until }) = self.dropped {
-            let reason = GapReason::SpoolWriteFailed;
-            self.tell_gap(Gap { sensor: "spool", reason, what: "records", count: Some(count), from, until });
-        }
+        let telling = spool.telling();
+        let (dropped_before, lost_before) = (self.counters.dropped, self.account.dropped());
+        let own = self.batch.len();
+        telling.losses.iter().for_each(|loss| self.tell_lost_records(loss));
+        self.tell_untold();
         let Some((first, last)) = self.batch.first().zip(self.batch.last()) else { return };
         let (first_sequence, last_sequence) = (first.header.sequence, last.header.sequence);
         let ledger = Ledger {
             produced: last_sequence,
             dropped: self.counters.dropped,
             kernel_lost: self.counters.kernel_lost,
+            kinds: self.account.figures(),
         };
         let times = || self.batch.iter().map(|record| record.header.observed_at);
         let (from, until) = (times().min().unwrap_or_default(), times().max().unwrap_or_default());
@@ -193,46 +215,39 @@ impl Recorder {
             position: self
                 .position
                 .map(|position| Position { stream: position.stream, offset: position.offset }),
+            counts: tally(&self.batch),
         };
-        let plain = encode_batch(self.boot_id, first_sequence, last_sequence, &self.batch, ledger);
+        let plain = encode_batch(self.boot_id, first_sequence, last_sequence, &self.batch, &ledger);
         let Some(spooling) = &mut self.spooling else { return };
         let sealed = spooling.sealer.seal(&plain);
         let note = Note {
             counters: self.counters,
+            account: self.account.clone(),
             waiting: table.waiting().collect(),
             young: table.young(crate::clock::boot_ns()).collect(),
         };
-        match spool.append(&header, &note.encode(), &sealed) {
+        match spool.append(&header, &note.encode(), &sealed, Some(&telling)) {
             Ok(()) => {
-                if self.dropped.take().is_some()
-                    && let Err(error) = spooling.account.write(None)
-                {
-                    tracing::warn!(%error, "a loss may be reported again after a restart");
+                let told = self.untold.take().is_some() | self.inherited.take().is_some();
+                if told && let Err(error) = spooling.account.write(None) {
+                    // The next start sees by the numbers that it has been told.
+                    tracing::debug!(%error, "the account of what was dropped still holds what has been told");
                 }
                 spooling.wake.notify_one();
-                if !losses.is_empty()
-                    && let Err(error) = spool.losses_reported(&losses)
-                {
-                    tracing::warn!(%error, "a loss may be reported again after a restart");
-                }
             }
             Err(error) => {
                 let count = u64::from(header.record_count);
                 tracing::warn!(%error, count, "a batch could not be spooled, its records are dropped");
                 // The losses were not told after all, and will be counted when they are.
                 self.counters.dropped = dropped_before + count;
-                let before = self.dropped;
-                let dropped = Dropped {
-                    count: before.map_or(0, |before| before.count) + count,
-                    from: before.map_or(from, |before| before.from.min(from)),
-                    until,
-                };
-                self.dropped = Some(dropped);
-                let Dropped { count, from, until } = dropped;
-                let untold = Untold { next_sequence: last_sequence + 1, count, from, until };
-                if let Err(error) = spooling.account.write(Some(untold)) {
+                self.account.go_back_to(lost_before);
+                let untold = self.drop_batch(own, &header, (from, until));
+                if let Some(Err(error)) =
+                    self.spooling.as_ref().map(|spooling| spooling.account.write(Some(&untold)))
+                {
                     tracing::warn!(%error, "a crash now would hide what was dropped");
                 }
+                self.untold = Some(untold);
             }
         }
         // Dropped or stored: either way it is accounted for, and need not come again.
@@ -259,24 +274,27 @@ impl Recorder {
         self.counters.kernel_lost = self.counters.kernel_lost.saturating_add(count);
     }
 
-    /// Numbered records that are lost after they were spooled.
-    pub fn tell_lost_records(
-        &mut self,
-        reason: GapReason,
-        boot: Option<[u8; 16]>,
-        gap: (Option<u64>, Timestamp, Timestamp),
-    ) {
-        let (count, from, until) = gap;
-        if boot == Some(*self.boot_id.as_bytes()) {
-            self.counters.dropped += count.unwrap_or(0);
+    /// Numbers and takes a gap. What it tells of was observed and never numbered: it
+    /// enters the account here.
+    pub fn tell_gap(&mut self, gap: Gap) {
+        if let Some(count) = gap.count {
+            let kind = RecordKind::from_word(gap.what);
+            self.account.produce(kind, count);
+            self.account.lose(kind, gap.reason, count);
         }
-        let sensor = if reason == GapReason::ServerRefused { "uplink" } else { "spool" };
-        self.tell_gap(Gap { sensor, reason, what: "records", count, from, until });
+        self.tell(crate::clock::boot_ns(), &EventBody::Gap(gap));
     }
 
-    /// Numbers and takes a gap.
-    pub fn tell_gap(&mut self, gap: Gap) {
-        self.tell(crate::clock::boot_ns(), &EventBody::Gap(gap));
+    /// The account of the boot by kind.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// Whether a batch is owed for something that was lost, even if nothing else happens.
+    pub fn owes_a_gap(&self) -> bool {
+        self.spooling.as_ref().is_some_and(|spooling| {
+            self.untold.is_some() || self.inherited.is_some() || !spooling.spool.losses().is_empty()
+        })
     }
 
     /// Records numbered in this boot so far.
@@ -296,20 +314,104 @@ impl Recorder {
         }
     }
 
-    fn tell_losses(&mut self, losses: &[Loss]) {
-        for loss in losses {
-            let reason = match loss.reason {
-                LossReason::Full => GapReason::SpoolFull,
-                LossReason::Corrupt => GapReason::SpoolCorrupt,
-            };
-            let now = self.clock.now();
-            let (from, until) = loss.span.map_or((now, now), |(from, until)| {
-                (Timestamp::from_nanos(from), Timestamp::from_nanos(until))
-            });
-            tracing::warn!(%reason, count = loss.records, "records that waited for the server are lost");
-            self.tell_lost_records(reason, loss.boot_id, (loss.records, from, until));
+    /// Numbered records that are lost after they were spooled.
+    fn tell_lost_records(&mut self, loss: &Loss) {
+        let reason = match loss.reason {
+            LossReason::Full => GapReason::SpoolFull,
+            LossReason::Corrupt => GapReason::SpoolCorrupt,
+            LossReason::Refused => GapReason::ServerRefused,
+        };
+        tracing::warn!(%reason, count = loss.records, "records that waited for the server are lost");
+        let sensor = if reason == GapReason::ServerRefused { "uplink" } else { "spool" };
+        let now = self.clock.now();
+        let (from, until) = loss
+            .span
+            .map_or((now, now), |(from, until)| (Timestamp::from_nanos(from), Timestamp::from_nanos(until)));
+        let own_boot = loss.boot_id == Some(*self.boot_id.as_bytes());
+        let boot = loss.boot_id.filter(|_| !own_boot).and_then(|boot| BootId::from_slice(&boot).ok());
+        let through = loss.sequences.map(|(_, last)| last);
+        if own_boot {
+            self.counters.dropped += loss.records.unwrap_or(0);
+        }
+        let known = loss.counts.iter().flat_map(Tally::iter);
+        let mut parts: Vec<(RecordKind, Option<Amount>)> =
+            known.map(|(kind, amount)| (RecordKind::from_number(kind), Some(amount))).collect();
+        if parts.is_empty() {
+            let amount = loss.records.map(|records| Amount { records, acts: records });
+            parts.push((RecordKind::Unknown, amount));
+        }
+        for (kind, amount) in parts {
+            if let (true, Some(amount)) = (own_boot, amount) {
+                self.account.lose(kind, reason, amount.acts);
+            }
+            let (count, records) = (amount.map(|one| one.acts), amount.map(|one| one.records));
+            let gap = Gap { sensor, reason, what: kind.as_str(), count, records, through, boot, from, until };
+            self.tell(crate::clock::boot_ns(), &EventBody::Gap(gap));
         }
     }
+
+    /// Tells what could not be spooled. The account has it since then.
+    fn tell_untold(&mut self) {
+        for untold in [self.inherited.clone(), self.untold.clone()].into_iter().flatten() {
+            let boot = (untold.boot_id != self.boot_id).then_some(untold.boot_id);
+            for (lost, amount) in &untold.lost {
+                let gap = Gap {
+                    sensor: "spool",
+                    reason: lost.reason,
+                    what: lost.kind.as_str(),
+                    count: lost.counted.then_some(amount.acts),
+                    records: lost.reason.is_of_records().then_some(amount.records),
+                    through: Some(untold.next_sequence.saturating_sub(1)),
+                    boot,
+                    from: untold.from,
+                    until: untold.until,
+                };
+                self.tell(crate::clock::boot_ns(), &EventBody::Gap(gap));
+            }
+        }
+    }
+
+    /// The batch is lost. Its records are counted, and so is what its first `own`
+    /// records told as lost: the others told what is remembered elsewhere.
+    fn drop_batch(&mut self, own: usize, header: &BatchHeader, span: (Timestamp, Timestamp)) -> Untold {
+        let (from, until) = span;
+        let mut untold = self.untold.take().unwrap_or_else(|| Untold {
+            boot_id: self.boot_id,
+            next_sequence: 0,
+            from,
+            until,
+            lost: BTreeMap::new(),
+        });
+        untold.next_sequence = header.last_sequence() + 1;
+        untold.from = untold.from.min(from);
+        untold.until = untold.until.max(until);
+        for (kind, amount) in header.counts.iter() {
+            let kind = RecordKind::from_number(kind);
+            self.account.lose(kind, GapReason::SpoolWriteFailed, amount.acts);
+            untold.add(Lost { kind, reason: GapReason::SpoolWriteFailed, counted: true }, amount);
+        }
+        for record in self.batch.iter().take(own) {
+            let RecordBody::Event(event) = &record.body else { continue };
+            let reason = event.text(Field::GapReason).and_then(GapReason::from_word);
+            if let (EventType::Gap, Some(reason)) = (event.event_type, reason) {
+                let kind = RecordKind::from_word(event.text(Field::GapWhat).unwrap_or_default());
+                let count = event.integer(Field::GapCount).map(i64::unsigned_abs);
+                let amount = Amount { records: 0, acts: count.unwrap_or(0) };
+                untold.add(Lost { kind, reason, counted: count.is_some() }, amount);
+            }
+        }
+        untold
+    }
+}
+
+/// What a batch holds by kind.
+fn tally(batch: &[Record]) -> Tally {
+    let mut tally = Tally::default();
+    for record in batch {
+        let amount = Amount { records: 1, acts: record.body.acts() };
+        tally.add(RecordKind::of(&record.body).number(), amount);
+    }
+    tally
 }
 
 /// About how many bytes a record takes on the wire before compression.

@@ -15,7 +15,9 @@ use event_model::{EventType, Timestamp};
 use prost::Message as _;
 use protocol::bundle::{BundleRefusal, verify_bundle, verify_stored_bundle};
 use protocol::link::{PolicyBundle, SignedBundle};
-use rule_engine::{Diagnostic, ParsedRule, RuleSet, parse_rules, parse_rules_bytes};
+use rule_engine::{
+    CompileOptions, Diagnostic, ParsedRule, RuleSet, is_sigma_file, parse_rules, parse_rules_bytes,
+};
 
 use crate::run_state::Caution;
 use crate::state_file;
@@ -165,8 +167,11 @@ impl RuleBook {
             load_dir(dir, &mut rules, &mut errors);
         }
         let version = sources.bundle.as_ref().map_or(0, |bundle| bundle.version);
-        let outcome = RuleSet::compile(rules);
+        let live_product = Some(std::env::consts::OS.to_owned());
+        let options = CompileOptions { live_product, ..CompileOptions::default() };
+        let outcome = RuleSet::compile_with(rules, options);
         report(&outcome.diagnostics, "", &mut errors);
+        outcome.rules.take_over(&self.active.load().set);
         self.active.store(Arc::new(ActiveRules { set: outcome.rules, version, errors }));
     }
 
@@ -217,7 +222,8 @@ fn rule_files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")) {
+        let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+        if is_json || is_sigma_file(&path.to_string_lossy()) {
             files.push(path);
         }
     }
@@ -283,8 +289,11 @@ mod tests {
         assert!(book.active().errors[0].contains("b.json:1:"), "{:?}", book.active().errors);
         assert!(!book.reload_if_changed());
         fs::write(dir.path().join("b.json"), rule(2, "y")).unwrap();
+        let sigma =
+            "title: s\nlogsource: {category: process_creation}\ndetection: {s: {Image: z}, condition: s}\n";
+        fs::write(dir.path().join("c.yml"), sigma).unwrap();
         assert!(book.reload_if_changed());
-        assert_eq!((book.active().set.len(), book.active().errors.len()), (2, 0));
+        assert_eq!((book.active().set.len(), book.active().errors.len()), (3, 0));
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     file.write_all(content)?;
     file.sync_all()?;
+    // Closed before it has its name: whoever watches the name sees a file that is whole.
+    drop(file);
     fs::rename(&beside, path)?;
     match path.parent() {
         Some(dir) => File::open(dir)?.sync_all(),

@@ -4,15 +4,16 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use agent::clock::WallClock;
+use agent::governor::{Budget, Governor};
 use agent::judge::Judge;
 use agent::options::OutputTarget;
 use agent::output::Output;
-use agent::pipeline::{self, Before, Parts, RefusedBatch, Stop};
+use agent::pipeline::{self, Before, Parts, Stop};
 use agent::process_table::ProcessTable;
 use agent::recorder::{Recorder, Resume};
 use agent::rules::RuleBook;
@@ -58,12 +59,7 @@ fn exit(process: ProcessKey, wait_status: u32) -> Observation {
 }
 
 /// Runs the pipeline over the observations, each a microsecond after the one before, and gives what it wrote.
-fn replay(
-    observations: Vec<Observation>,
-    rules: &[&str],
-    before: Option<Before>,
-    refused: &[RefusedBatch],
-) -> Vec<Json> {
+fn replay(observations: Vec<Observation>, rules: &[&str], before: Option<Before>) -> Vec<Json> {
     let dir = tempfile::tempdir().unwrap();
     for (number, rule) in rules.iter().enumerate() {
         fs::write(dir.path().join(format!("{number}.json")), rule).unwrap();
@@ -77,8 +73,6 @@ fn replay(
     let clock = Arc::new(WallClock::new());
     let output = Output::open(&OutputTarget::File(output_path.clone()), "testhost".into()).unwrap();
     let rounds = Arc::new(AtomicU64::new(0));
-    let (sender, receiver) = mpsc::channel();
-    refused.iter().for_each(|batch| sender.send(batch.clone()).unwrap());
     let now = Arc::clone(&clock);
     let parts = Parts {
         judge: Judge::new(sensor.process_clock(), Arc::new(move || now.now()), Caution::Normal).unwrap(),
@@ -90,11 +84,12 @@ fn replay(
         table: ProcessTable::default(),
         recorder: Recorder::new(HOST, BOOT, clock, Resume::default(), None, Some(output)),
         rules: Arc::new(RuleBook::open(Some(dir.path().to_owned()))),
-        refused: receiver,
         before,
+        governor: Governor::new(Budget::default()),
         config_hash: "0".into(),
         previous_end: "first_start",
         sources: Vec::new(),
+        previous_cause: None,
         rounds: Arc::clone(&rounds),
     };
     let stop = Arc::new(Stop::default());
@@ -145,7 +140,6 @@ fn lives_of_processes_become_events_in_the_kernels_order() {
         ],
         &[],
         None,
-        &[],
     );
     assert_eq!(
         told(&records),
@@ -173,12 +167,46 @@ fn lives_of_processes_become_events_in_the_kernels_order() {
 }
 
 #[test]
+fn the_first_process_of_a_container_is_told_and_no_other() {
+    let id = "c".repeat(64);
+    let in_container = |observation: Observation| match observation {
+        Observation::ProcessExecuted(image) => {
+            let cgroup_path = Some(format!("/system.slice/docker-{id}.scope"));
+            Observation::ProcessExecuted(Box::new(ObservedImage { cgroup_path, ..*image }))
+        }
+        other => other,
+    };
+    let (first, child, other) = (key(11, 5), key(12, 6), key(13, 7));
+    let records = replay(
+        vec![
+            fork(first, SHELL),
+            in_container(exec(first, SHELL, &["/bin/init"])),
+            fork(child, first),
+            in_container(exec(child, first, &["/bin/worker"])),
+            fork(other, SHELL),
+            in_container(exec(other, SHELL, &["/bin/debug"])),
+        ],
+        &[],
+        None,
+    );
+    let starts: Vec<&Json> =
+        records.iter().filter(|record| event_type(record) == "container_start").collect();
+    assert_eq!(starts.len(), 1, "{starts:#?}");
+    assert_eq!(starts[0]["container"]["id"], id.as_str());
+    assert_eq!(starts[0]["container"]["runtime"], "docker");
+    assert_eq!(starts[0]["process"]["executable"], "/bin/init");
+    let of_processes = records.iter().filter(|record| event_type(record) == "process_start");
+    assert!(of_processes.clone().all(|record| record["container"]["runtime"] == "docker"));
+    assert_eq!(of_processes.count(), 3);
+}
+
+#[test]
 fn a_match_carries_its_ancestry_and_an_action_that_comes_too_late_says_so() {
     let rule = r#"{"id": 7, "name": "n", "description": "d", "type": "process", "severity": "high", "enabled": true,
         "mode": "auto", "match": "all", "attack": ["T1059.004"],
         "conditions": ["name = 'nc'", "parent = 'sh'"], "actions": ["alert", "terminate_process"]}"#;
     let nc = key(11, 5);
-    let records = replay(vec![fork(nc, SHELL), exec(nc, SHELL, &["/bin/nc", "-l"])], &[rule], None, &[]);
+    let records = replay(vec![fork(nc, SHELL), exec(nc, SHELL, &["/bin/nc", "-l"])], &[rule], None);
     let alert = records.iter().find(|record| record["event"]["kind"] == "alert").unwrap();
     let ancestry = alert["rampart"]["detection"]["ancestry"].as_array().unwrap();
     let executables: Vec<&str> = ancestry.iter().map(|one| one["executable"].as_str().unwrap()).collect();
@@ -199,7 +227,7 @@ fn shadow_says_what_it_would_do_and_what_is_not_there_yet_is_refused() {
     };
     let (shadow, tree) = (rule(1, "shadow", "terminate_process"), rule(2, "auto", "kill_tree"));
     let nc = key(11, 5);
-    let records = replay(vec![exec(nc, SHELL, &["/bin/nc"])], &[&shadow, &tree], None, &[]);
+    let records = replay(vec![exec(nc, SHELL, &["/bin/nc"])], &[&shadow, &tree], None);
     let receipts = records.iter().filter(|record| event_type(record) == "response");
     let reasons: Vec<&str> =
         receipts.map(|record| record["rampart"]["response"]["reason"].as_str().unwrap()).collect();
@@ -218,10 +246,9 @@ fn every_kind_of_loss_becomes_a_gap() {
         until_ns: 20,
     };
     let before = Before { stream: Some(6), until: Timestamp::from_nanos(1) };
-    let refused = RefusedBatch { boot_id: [9; 16], records: 12, span: (3, 4) };
     let child = key(11, 5);
     let seen = vec![Observation::Lost(loss), fork(child, SHELL), exit(child, 0)];
-    let records = replay(seen, &[], Some(before), &[refused]);
+    let records = replay(seen, &[], Some(before));
     let gaps: Vec<(String, Option<u64>)> = records
         .iter()
         .filter(|record| event_type(record) == "gap")
@@ -232,11 +259,10 @@ fn every_kind_of_loss_becomes_a_gap() {
         .collect();
     assert!(gaps.contains(&("kernel_ring_full".into(), Some(41))), "{gaps:?}");
     assert!(gaps.contains(&("agent_down".into(), None)), "another stream: nothing kept watch: {gaps:?}");
-    assert!(gaps.contains(&("server_refused".into(), Some(12))), "{gaps:?}");
-    assert_eq!(gaps.len(), 3);
+    assert_eq!(gaps.len(), 2);
 
     let same = Before { stream: Some(7), until: Timestamp::from_nanos(1) };
-    let records = replay(vec![fork(child, SHELL), exit(child, 0)], &[], Some(same), &[]);
+    let records = replay(vec![fork(child, SHELL), exit(child, 0)], &[], Some(same));
     assert!(
         !records.iter().any(|record| event_type(record) == "gap"),
         "the same stream went on: nothing is lost"
@@ -274,7 +300,6 @@ fn what_a_process_does_carries_who_and_to_whom_and_is_judged() {
         ],
         &[rule],
         None,
-        &[],
     );
     let of_type = |wanted: &str| -> Vec<&Json> {
         records.iter().filter(|record| event_type(record) == wanted).collect()

@@ -119,7 +119,16 @@ fn a_process_named_like_a_trojan_is_ended_within_its_first_second_and_written_do
         .find(|record| event_type(record) == "process_start" && record["process"]["name"] == "my_trojan_x")
         .expect("the event");
     assert_eq!(start["process"]["executable"], trojan.to_str().unwrap());
-    assert_eq!(start["process"]["hash"]["sha256"].as_str().map(str::len), Some(64));
+    let facts = file_scan::ContentFacts::of(&fs::read("/bin/sleep").unwrap());
+    let hash = &start["process"]["hash"];
+    assert_eq!((&hash["md5"], &hash["sha1"]), (&facts.md5_hex().into(), &facts.sha1_hex().into()));
+    assert_eq!((&hash["sha256"], &hash["tlsh"]), (&facts.sha256_hex().into(), &facts.tlsh.clone().into()));
+    let ours = &start["rampart"]["process"];
+    assert_eq!((&ours["image_type"], &ours["image_size"]), (&"elf".into(), &facts.size.into()));
+    assert_eq!(
+        (&ours["image_header"], &ours["entropy_milli"]),
+        (&facts.header_hex().into(), &facts.entropy_milli().into())
+    );
     assert_eq!(start["process"]["parent"]["pid"], std::process::id());
     let alert = of_victim.iter().find(|record| record["event"]["kind"] == "alert").expect("the alert");
     assert_eq!((&alert["rule"]["id"], &alert["rule"]["name"]), (&"1".into(), &"可疑进程名称".into()));
@@ -156,6 +165,93 @@ fn a_rule_in_mode_detect_only_reports() {
     assert!(!records.iter().any(|record| event_type(record) == "response"));
 }
 
+/// Waits for a record of the running agent.
+fn wait_for_record(output: &Path, what: &str, wanted: impl Fn(&Json) -> bool) -> Json {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(record) = records(output).into_iter().find(&wanted) {
+            return record;
+        }
+        assert!(Instant::now() < deadline, "{what}: not written");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn whoever_signals_the_agent_or_touches_its_rules_is_told_of_without_any_rule() {
+    let dir = tempfile::tempdir().unwrap();
+    let rules = dir.path().join("rules");
+    fs::create_dir(&rules).unwrap();
+    let output = dir.path().join("events.ndjson");
+    let arguments = ["-standalone", "-rules", rules.to_str().unwrap(), "-output", output.to_str().unwrap()];
+    let mut agent = Agent::start(&arguments, dir.path());
+    if agent.running().is_none() {
+        return;
+    }
+    let kill = |signal: &str| {
+        let status = Command::new("kill").args([signal, &agent.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    };
+    kill("-USR1");
+    let tampered = |what: &'static str| {
+        move |record: &Json| {
+            event_type(record) == "agent_tamper" && record["rampart"]["agent"]["tampered"] == what
+        }
+    };
+    let signalled = wait_for_record(&output, "the signal", tampered("signal"));
+    assert_eq!(signalled["rampart"]["signal"]["number"], 10, "{signalled}");
+    assert_eq!(signalled["user"]["id"], "0", "{signalled}");
+    let alert = wait_for_record(&output, "the alert", |record| record["rule"]["id"] == "rampart.tamper");
+    assert_eq!(alert["event"]["kind"], "alert");
+    // Stopped and gone on with: what was done meanwhile can't be seen, that it was done can.
+    kill("-STOP");
+    kill("-CONT");
+    wait_for_record(&output, "the stop that is over", |record| {
+        record["rampart"]["signal"]["number"] == 18 && event_type(record) == "agent_tamper"
+    });
+    fs::write(rules.join("planted.json"), "{}").unwrap();
+    wait_for_record(&output, "the touched rules", tampered("rules"));
+    assert_eq!(agent.stop(), Some(0));
+    let stop = records(&output).pop().unwrap();
+    assert_eq!(event_type(&stop), "agent_stop");
+    assert_eq!(stop["user"]["id"], "0", "by whom: {stop}");
+    assert!(stop["process"]["pid"].is_u64(), "{stop}");
+}
+
+/// Where the test fails, the supervisor is killed and leaves an agent behind.
+struct Orphan(u32);
+
+impl Drop for Orphan {
+    fn drop(&mut self) {
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.0)).unwrap_or_default();
+        for child in children.split_whitespace() {
+            let _ = Command::new("kill").args(["-KILL", child]).status();
+        }
+    }
+}
+
+#[test]
+fn a_supervised_agent_that_is_killed_starts_again_and_says_how_it_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("events.ndjson");
+    let arguments = ["-standalone", "-supervise", "-output", output.to_str().unwrap()];
+    let mut supervisor = Agent::start(&arguments, dir.path());
+    if supervisor.running().is_none() {
+        return;
+    }
+    let id = supervisor.child.id();
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    let child = children.split_whitespace().next().expect("the agent itself").to_owned();
+    assert!(Command::new("kill").args(["-KILL", &child]).status().unwrap().success());
+    let _orphan = Orphan(id);
+    let again = wait_for_record(&output, "the second start", |record| {
+        event_type(record) == "agent_start" && record["rampart"]["agent"]["previous_cause"].is_string()
+    });
+    assert_eq!(again["rampart"]["agent"]["previous_cause"], "signal 9");
+    assert_eq!(supervisor.stop(), Some(0), "asked to stop, it stops the agent and does not start it again");
+    assert_eq!(records(&output).last().map(event_type), Some("agent_stop"));
+}
+
 #[test]
 fn what_cannot_work_is_refused_with_a_clear_message() {
     let dir = tempfile::tempdir().unwrap();
@@ -183,4 +279,44 @@ fn what_cannot_work_is_refused_with_a_clear_message() {
         Command::new(env!("CARGO_BIN_EXE_edr-agent")).arg("-help").stdout(Stdio::piped()).spawn().unwrap();
     child.stdout.take().unwrap().read_to_string(&mut help).unwrap();
     assert!(child.wait().unwrap().success() && help.contains("-cpulimit"));
+}
+
+/// Twenty seconds of a storm under a small limit; with `RAMPART_LONG_TESTS` thirty minutes, and then the
+/// figures are held against the limit.
+#[test]
+fn a_storm_under_a_limit_sheds_nothing_that_is_protected() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("events.ndjson");
+    let arguments = ["-standalone", "-cpulimit", "3", "-output", output.to_str().unwrap()];
+    let mut agent = Agent::start(&arguments, dir.path());
+    if agent.running().is_none() {
+        return;
+    }
+    let long = std::env::var_os("RAMPART_LONG_TESTS").is_some();
+    let (seconds, rate) = if long { ("1800", "100") } else { ("20", "200") };
+    // target/release/deps/<test> and target/release/examples/storm
+    let storm = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples/storm");
+    assert!(storm.exists(), "not built; hint: cargo build --release -p agent --example storm");
+    let begun = Instant::now();
+    let cpu = |pid: u32| -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+    };
+    let before = cpu(agent.child.id());
+    assert!(Command::new(&storm).args([seconds, rate]).status().unwrap().success());
+    let used = (cpu(agent.child.id()) - before) / begun.elapsed().as_secs_f64() * 100.0;
+    let resident = fs::read_to_string(format!("/proc/{}/statm", agent.child.id())).unwrap();
+    eprintln!("storm of {seconds} s: {used:.2} % of a core, statm {}", resident.trim());
+    assert_eq!(agent.stop(), Some(0));
+    let records = records(&output);
+    let shed = records.iter().filter(|record| record["rampart"]["gap"]["reason"] == "budget");
+    for gap in shed {
+        let what = gap["rampart"]["gap"]["what"].as_str().unwrap();
+        let class = event_model::EventType::from_word(what).map(|event_type| event_type.spec().class);
+        assert!(class.is_some_and(|class| class != event_model::EventClass::Protected), "{gap}");
+    }
+    if long {
+        assert!(used <= 3.3, "more than a tenth above the limit: {used}");
+    }
 }

@@ -6,6 +6,7 @@
 
 mod api_token;
 mod arguments;
+mod replay;
 mod rules;
 mod state;
 mod token;
@@ -39,9 +40,15 @@ pub(crate) enum Outcome {
 const COMMANDS: &[Command] = &[
     Command {
         words: &["rules", "check"],
-        arguments: "PATH… [--json-errors]",
-        summary: "check rule files, or every *.json in folders",
+        arguments: "PATH… [--json-errors] [--placeholders FILE]…",
+        summary: "check rule files, or every *.json (native), *.yml and *.yaml (Sigma) in folders",
         run: rules::check,
+    },
+    Command {
+        words: &["replay"],
+        arguments: "--rules PATH… [--mapping FILE…] [--placeholders FILE…] [--stats] [--json-errors] [--threads N] INPUT…",
+        summary: "judge recorded logs (EVTX, event XML, NDJSON, JSON, auditd) with rules; one NDJSON line for each detection",
+        run: replay::run,
     },
     Command {
         words: &["token", "create"],

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use event_model::EventType;
 use rule_engine::{
-    Diagnostic, ParsedRule, RULE_FILE_LIMIT, RuleSet, parse_rules_bytes, rules_without_source,
+    Diagnostic, ParseOutcome, ParsedRule, RULE_FILE_LIMIT, RuleSet, SigmaOptions, is_sigma_file,
+    parse_rules_bytes_with, rules_without_source,
 };
 
 use crate::arguments::{Usage, parser};
@@ -20,9 +21,13 @@ const COLLECTED: &[EventType] = &[EventType::ProcessStart, EventType::ProcessExi
 /// How deep folders may stand in each other; a link that leads up ends here too.
 const FOLDER_DEPTH_LIMIT: usize = 32;
 
+const FLAGS: &[&str] = &["json-errors", "placeholders", "help"];
+
 struct CheckOptions {
     paths: Vec<PathBuf>,
     json_errors: bool,
+    /// Files of values for Sigma's placeholders.
+    placeholders: Vec<PathBuf>,
 }
 
 /// Checks files, and folders with all that is in them. Diagnostics go to stderr
@@ -34,9 +39,15 @@ pub(crate) fn check(arguments: Vec<OsString>) -> anyhow::Result<Outcome> {
         collect_files(path, &mut files)?;
     }
     if files.is_empty() {
-        return Err(Usage::new("no rule files found", "rule files end in `.json`").into());
+        return Err(Usage::new("no rule files found", "rule files end in `.json`, `.yml` or `.yaml`").into());
     }
     let mut report = Report { json: options.json_errors, ..Report::default() };
+    for path in &options.placeholders {
+        let text = fs::read_to_string(path).with_context(|| format!("reading `{}`", path.display()))?;
+        if let Err(diagnostic) = report.sigma.add_placeholders(&path.to_string_lossy(), &text) {
+            report.show(&diagnostic, &text)?;
+        }
+    }
     let mut rules: Vec<ParsedRule> = Vec::new();
     for file in &files {
         rules.extend(report.file(file)?);
@@ -46,7 +57,7 @@ pub(crate) fn check(arguments: Vec<OsString>) -> anyhow::Result<Outcome> {
 }
 
 fn check_options(arguments: Vec<OsString>) -> anyhow::Result<CheckOptions> {
-    let mut options = CheckOptions { paths: Vec::new(), json_errors: false };
+    let mut options = CheckOptions { paths: Vec::new(), json_errors: false, placeholders: Vec::new() };
     let mut parser = parser(arguments);
     while let Some(argument) = parser
         .next()
@@ -55,11 +66,15 @@ fn check_options(arguments: Vec<OsString>) -> anyhow::Result<CheckOptions> {
         match argument {
             lexopt::Arg::Value(path) => options.paths.push(path.into()),
             lexopt::Arg::Long("json-errors") => options.json_errors = true,
-            lexopt::Arg::Long(other) => {
-                return Err(Usage::unknown_flag(other, &["json-errors", "help"]).into());
+            lexopt::Arg::Long("placeholders") => {
+                let value = parser.value();
+                let value =
+                    value.map_err(|error| Usage::new(error.to_string(), "write `--placeholders FILE`"))?;
+                options.placeholders.push(value.into());
             }
+            lexopt::Arg::Long(other) => return Err(Usage::unknown_flag(other, FLAGS).into()),
             lexopt::Arg::Short(other) => {
-                return Err(Usage::unknown_flag(&other.to_string(), &["json-errors", "help"]).into());
+                return Err(Usage::unknown_flag(&other.to_string(), FLAGS).into());
             }
         }
     }
@@ -69,8 +84,9 @@ fn check_options(arguments: Vec<OsString>) -> anyhow::Result<CheckOptions> {
     Ok(options)
 }
 
-/// A file that was named is taken as it is; in folders, every `*.json` that is no rule test.
-fn collect_files(path: &Path, files: &mut BTreeSet<PathBuf>) -> anyhow::Result<()> {
+/// A file that was named is taken as it is; in folders, every `*.json` that is no rule test, and Sigma's
+/// `*.yml` and `*.yaml`.
+pub(crate) fn collect_files(path: &Path, files: &mut BTreeSet<PathBuf>) -> anyhow::Result<()> {
     let metadata = fs::metadata(path).map_err(|error| {
         Usage::new(format!("`{}` can't be read: {error}", path.display()), "check the path")
     })?;
@@ -101,12 +117,25 @@ fn collect_folder(folder: &Path, depth_left: usize, files: &mut BTreeSet<PathBuf
 
 fn is_rule_file(path: &Path) -> bool {
     let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
-    name.ends_with(".json") && !name.ends_with(".test.json")
+    is_sigma_file(&name) || (name.ends_with(".json") && !name.ends_with(".test.json"))
+}
+
+/// What a file's text became, and the text itself for showing where something is wrong.
+pub(crate) fn read_rules(path: &Path, sigma: &SigmaOptions) -> anyhow::Result<(ParseOutcome, String)> {
+    let mut bytes = Vec::new();
+    // One byte more than the engine takes is enough for it to refuse the rest.
+    let limit = u64::try_from(RULE_FILE_LIMIT).unwrap_or(u64::MAX).saturating_add(1);
+    fs::File::open(path)
+        .and_then(|file| file.take(limit).read_to_end(&mut bytes))
+        .with_context(|| format!("reading `{}`", path.display()))?;
+    let outcome = parse_rules_bytes_with(&path.to_string_lossy(), &bytes, sigma);
+    Ok((outcome, String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 #[derive(Default)]
 struct Report {
     json: bool,
+    sigma: SigmaOptions,
     loaded: usize,
     refused: usize,
     errors: usize,
@@ -116,14 +145,7 @@ struct Report {
 impl Report {
     /// The rules of a file that load.
     fn file(&mut self, path: &Path) -> anyhow::Result<Vec<ParsedRule>> {
-        let mut bytes = Vec::new();
-        // One byte more than the engine takes is enough for it to refuse the rest.
-        let limit = u64::try_from(RULE_FILE_LIMIT).unwrap_or(u64::MAX).saturating_add(1);
-        fs::File::open(path)
-            .and_then(|file| file.take(limit).read_to_end(&mut bytes))
-            .with_context(|| format!("reading `{}`", path.display()))?;
-        let outcome = parse_rules_bytes(&path.to_string_lossy(), &bytes);
-        let text = String::from_utf8_lossy(&bytes);
+        let (outcome, text) = read_rules(path, &self.sigma)?;
         for diagnostic in &outcome.diagnostics {
             self.show(diagnostic, &text)?;
         }
@@ -134,9 +156,12 @@ impl Report {
     /// What only shows in all files together.
     fn whole_set(&mut self, rules: Vec<ParsedRule>) -> anyhow::Result<()> {
         let compiled = RuleSet::compile(rules);
-        self.refused += compiled.diagnostics.len();
-        self.loaded = compiled.rules.len();
-        let starved = rules_without_source(compiled.rules.rules(), COLLECTED);
+        self.refused += compiled.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
+        self.loaded = compiled.rules.len() + compiled.rules.filters();
+        // Collections of Sigma rules are for every system there is; which of them can fire where is
+        // a question to a host, not to the file.
+        let native = compiled.rules.rules().filter(|rule| rule.log_source().is_none());
+        let starved = rules_without_source(native, COLLECTED);
         for diagnostic in compiled.diagnostics.iter().chain(&starved) {
             let text = fs::read_to_string(&diagnostic.file).unwrap_or_default();
             self.show(diagnostic, &text)?;

@@ -104,3 +104,67 @@ fn help_lists_the_commands() {
         assert!(out(&output).contains("edr rules check PATH…"), "{}", out(&output));
     }
 }
+
+#[test]
+fn sigma_rules_are_checked_beside_native_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("native.json"), rule(1, "name = 'a'")).unwrap();
+    let sigma = |id: &str, modifier: &str| {
+        format!(
+            "title: t\nid: {id}\nlogsource: {{product: windows, category: process_creation}}\n\
+             detection:\n  sel:\n    Image|{modifier}: a\n  condition: sel\n"
+        )
+    };
+    fs::write(folder.path().join("good.yml"), sigma("a", "endswith")).unwrap();
+    fs::write(folder.path().join("bad.yaml"), sigma("b", "endwith")).unwrap();
+    let output = edr(folder.path(), &["rules", "check", "."]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(out(&output), "3 files: 2 rules loaded, 1 refused; 1 error, 0 warnings\n");
+    let shown = err(&output);
+    assert!(shown.contains("bad.yaml:6:11: error[bad-modifier]: `endwith` is no modifier\n"), "{shown}");
+    assert!(shown.contains("hint: did you mean `endswith`?"), "{shown}");
+}
+
+#[test]
+fn placeholders_come_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let rule = "title: t\nlogsource: {product: windows}\ndetection:\n  sel:\n    User|expand: '%admins%'\n  condition: sel\n";
+    fs::create_dir(folder.path().join("rules")).unwrap();
+    fs::write(folder.path().join("rules/a.yml"), rule).unwrap();
+    fs::write(folder.path().join("values.yml"), "admins: [root, 'adm*']\n").unwrap();
+    fs::write(folder.path().join("broken.yml"), "- admins\n").unwrap();
+    let output = edr(folder.path(), &["rules", "check", "rules"]);
+    assert!(err(&output).contains("rules/a.yml:5:18: warning[no-placeholder]"), "{}", err(&output));
+    let output = edr(folder.path(), &["rules", "check", "rules", "-placeholders=values.yml"]);
+    assert_eq!(out(&output), "1 file: 1 rule loaded, 0 refused; 0 errors, 0 warnings\n");
+    let output = edr(folder.path(), &["rules", "check", "rules", "--placeholders", "broken.yml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("broken.yml:1:1: error[wrong-type]"), "{}", err(&output));
+}
+
+/// The public collection, where it is at hand: every rule loads.
+#[test]
+fn every_rule_of_the_public_collection_loads() {
+    let corpora = std::env::var_os("RAMPART_CORPORA").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpora"),
+        std::path::PathBuf::from,
+    );
+    let sigma = corpora.join("sigma");
+    let folders = fs::read_dir(&sigma).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut folders: Vec<_> = folders
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("rules")))
+        .collect();
+    folders.sort();
+    if folders.is_empty() {
+        eprintln!("skipped: no Sigma rules in {} (RAMPART_CORPORA names another place)", sigma.display());
+        return;
+    }
+    let mut arguments = vec!["rules", "check", "--json-errors"];
+    arguments.extend(folders.iter().filter_map(|path| path.to_str()));
+    let output = edr(&sigma, &arguments);
+    let errors = out(&output);
+    let errors: Vec<&str> = errors.lines().filter(|line| line.contains("\"severity\":\"error\"")).collect();
+    let counts = err(&output);
+    assert!(errors.is_empty(), "{counts}{errors:#?}");
+    assert!(counts.contains(" 0 refused; 0 errors, "), "{counts}");
+}

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{Activity, EventType, Field, ProcessEntityId, Timestamp, ValueRef, words};
+use crate::{Activity, BootId, EventType, Field, ProcessEntityId, Timestamp, ValueRef, Who, words};
 
 words! {
     /// How a process came to run its image.
@@ -16,6 +16,18 @@ words! {
         Exec = "exec",
         /// It was forked and never called execve.
         Fork = "fork",
+    }
+}
+
+words! {
+    /// What of a program stands on the block list.
+    BlockedBy {
+        /// The name of its file.
+        Name = "name",
+        /// Its path.
+        Path = "path",
+        /// The hash of its content.
+        Hash = "hash",
     }
 }
 
@@ -134,6 +146,8 @@ pub struct ProcessStart {
     pub memfd: bool,
     /// Namespaces other than the host's, as `kind:inode`.
     pub namespaces: Vec<String>,
+    /// It was ended before its first instruction, because this stands on the block list.
+    pub blocked: Option<BlockedBy>,
 }
 
 /// What the content of a file is.
@@ -212,6 +226,8 @@ pub struct AgentStart {
     pub previous_end: &'static str,
     /// Where each type of event comes from, as `type=source`.
     pub sources: Vec<String>,
+    /// What else is known of that.
+    pub previous_cause: Option<String>,
 }
 
 /// The agent was asked to stop.
@@ -219,10 +235,23 @@ pub struct AgentStart {
 pub struct AgentStop {
     /// Version of the agent.
     pub version: String,
-    /// `signal` or `error`.
+    /// `signal`, `error` or `memory`.
     pub reason: &'static str,
     /// The signal.
     pub signal: Option<u8>,
+    /// Who sent it, where the kernel says so.
+    pub by: Option<SignalSender>,
+}
+
+/// Who sent a signal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignalSender {
+    /// PID.
+    pub pid: u32,
+    /// Real user id.
+    pub uid: u32,
+    /// The process, where the agent knows it.
+    pub who: Option<Arc<Who>>,
 }
 
 /// The agent's own figures.
@@ -250,6 +279,14 @@ pub struct AgentHealth {
     pub cpu_ms: u64,
     /// Live processes that the agent knows.
     pub processes_tracked: u64,
+    /// The account of the boot, see [`Field::AgentAccount`].
+    pub account: Vec<String>,
+    /// CPU of the last ten seconds in thousandths of one core.
+    pub cpu_permille: u64,
+    /// What is done to stay within the budget, see [`Field::AgentBudgetStep`].
+    pub budget_step: &'static str,
+    /// Classes of events that are left out now.
+    pub shed: Vec<String>,
 }
 
 /// Something was lost.
@@ -259,10 +296,16 @@ pub struct Gap {
     pub sensor: &'static str,
     /// Why.
     pub reason: GapReason,
-    /// What: an event type's word, or `records`.
+    /// What: the word of a [`RecordKind`](crate::RecordKind).
     pub what: &'static str,
-    /// How many; `None` where nobody can know.
+    /// How many acts; `None` where nobody can know.
     pub count: Option<u64>,
+    /// How many numbered records that were.
+    pub records: Option<u64>,
+    /// Number of the last of them, where it is known.
+    pub through: Option<u64>,
+    /// The boot whose records they were, where it is not the one of this event.
+    pub boot: Option<BootId>,
     /// Start of the span in which it happened.
     pub from: Timestamp,
     /// End of that span.
@@ -333,6 +376,7 @@ impl ProcessStart {
             Field::ProcessCapabilities => list(&self.capabilities)?,
             Field::ProcessEnvironment => list(&self.environment)?,
             Field::ProcessNamespaces => list(&self.namespaces)?,
+            Field::ProcessBlocked => text(self.blocked?.as_str()),
             Field::ProcessMd5 => text(present(&self.facts.as_ref()?.md5)?),
             Field::ProcessSha1 => text(present(&self.facts.as_ref()?.sha1)?),
             Field::ProcessSha256 => text(&self.facts.as_ref()?.sha256),
@@ -378,6 +422,7 @@ impl AgentStart {
             Field::AgentRulesLoaded => integer(self.rules_loaded),
             Field::AgentPreviousEnd => text(self.previous_end),
             Field::AgentSources => list(&self.sources)?,
+            Field::AgentPreviousCause => text(self.previous_cause.as_deref()?),
             _ => return None,
         })
     }
@@ -389,6 +434,19 @@ impl AgentStop {
             Field::AgentVersion => text(&self.version),
             Field::AgentStopReason => text(self.reason),
             Field::AgentStopSignal => integer(self.signal?),
+            _ => return self.by.as_ref()?.value(field),
+        })
+    }
+}
+
+impl SignalSender {
+    fn value(&self, field: Field) -> Option<ValueRef<'_>> {
+        if let Some(one) = self.who.as_deref() {
+            return who(&one.process, one.parent.as_ref(), &one.user, field);
+        }
+        Some(match field {
+            Field::ProcessPid => integer(self.pid),
+            Field::UserId => string(self.uid),
             _ => return None,
         })
     }
@@ -408,18 +466,36 @@ impl AgentHealth {
             Field::AgentMemoryBytes => integer(self.memory_bytes),
             Field::AgentCpuMillis => integer(self.cpu_ms),
             Field::AgentProcessesTracked => integer(self.processes_tracked),
+            Field::AgentAccount => list(&self.account)?,
+            Field::AgentCpuPermille => integer(self.cpu_permille),
+            Field::AgentBudgetStep => text(self.budget_step),
+            Field::AgentShed => list(&self.shed)?,
             _ => return None,
         })
     }
 }
 
 impl Gap {
+    /// Of what never got a number; times are to be filled in.
+    pub fn of_observations(
+        sensor: &'static str,
+        reason: GapReason,
+        what: &'static str,
+        count: Option<u64>,
+    ) -> Self {
+        let (from, until) = (Timestamp::default(), Timestamp::default());
+        Self { sensor, reason, what, count, records: None, through: None, boot: None, from, until }
+    }
+
     fn value(&self, field: Field) -> Option<ValueRef<'_>> {
         Some(match field {
             Field::GapSensor => text(self.sensor),
             Field::GapReason => text(self.reason.as_str()),
             Field::GapWhat => text(self.what),
             Field::GapCount => integer(self.count?),
+            Field::GapRecords => integer(self.records?),
+            Field::GapThrough => integer(self.through?),
+            Field::GapBoot => string(self.boot?),
             Field::GapFrom => ValueRef::Time(self.from),
             Field::GapUntil => ValueRef::Time(self.until),
             _ => return None,

@@ -168,6 +168,8 @@ event_types! {
         "Something was lost, here is what is known of it.";
     104 AgentTamper "agent_tamper" "host" "change" Protected [AgentTampered]
         "Somebody signalled the agent, or touched its files, rules, unit or kernel side.";
+    105 HostSilent "host_silent" "host" "info" Protected [EventReason]
+        "The server hears nothing of a host that should report. Made by the server, not by an agent.";
 }
 
 #[cfg(test)]

@@ -133,7 +133,7 @@ fields! {
     21 EventAction Text "event.action" seed ["start_kind"] home [Process, Attack]
         sigma [] scopes STARTED, "What was done, where the event's type leaves it open: `exec` or `fork` (a process that runs its parent's image), `create`, `modify`, `delete`, and so on.";
     22 ProcessHashSkipped Text "rampart.process.hash_skipped" seed ["hash_skipped"] home [Process, Attack]
-        sigma [] scopes STARTED, "Why there is no hash: `too_large`, `unreadable`, `changed`.";
+        sigma [] scopes STARTED, "Why there is no hash: `too_large`, `unreadable`, `changed`, `budget` (CPU was short).";
     23 ProcessMd5 Text "process.hash.md5" seed ["md5"] home [Process, Attack]
         sigma ["md5"] scopes STARTED, "MD5 of the executable, lower-case hex.";
     24 ProcessSha1 Text "process.hash.sha1" seed ["sha1"] home [Process, Attack]
@@ -156,6 +156,8 @@ fields! {
         sigma [] scopes STARTED, "True where the executable is a file in memory that never had a name.";
     33 ProcessNamespaces TextList "rampart.process.namespaces" seed ["namespaces"] home [Process, Attack]
         sigma [] scopes STARTED, "Namespaces other than the host's own, as `kind:inode`.";
+    34 ProcessBlocked Text "rampart.process.blocked" seed ["blocked"] home [Process, Attack]
+        sigma [] scopes STARTED, "What of it stands on the block list, so that it was ended before its first instruction: `name`, `path` or `hash`.";
 
     // The parent: 60 to 79.
     60 ParentEntityId Text "process.parent.entity_id" seed ["parent_entity_id"] home [Process, Attack]
@@ -185,7 +187,7 @@ fields! {
 
     // Where: 100 to 109.
     100 ContainerId Text "container.id" seed ["container", "container_id"] home [Process, Attack, Network, File]
-        sigma [] scopes &[Process, Attack, Network, File], "Container id, 64 hex digits as the runtime gives it.";
+        sigma [] scopes &[Process, Attack, Network, File], "Container id: 64 hex digits where the runtime gives such, else its name (LXC, systemd-nspawn).";
     101 CgroupPath Text "rampart.cgroup.path" seed ["cgroup"] home [Process, Attack]
         sigma [] scopes STARTED, "Path of the process's cgroup.";
     102 ContainerRuntime Text "container.runtime" seed ["container_runtime"] home [Process, Attack]
@@ -216,7 +218,7 @@ fields! {
     125 AgentPreviousEnd Text "rampart.agent.previous_end" seed [] home [] sigma [] scopes NOT_IN_RULES,
         "How the agent's run before this one ended: `first_start`, `clean`, `crash`, `reboot`.";
     126 AgentStopReason Text "rampart.agent.stop_reason" seed [] home [] sigma [] scopes NOT_IN_RULES,
-        "Why the agent stopped: `signal`, `error`.";
+        "Why the agent stopped: `signal`, `error`, `memory` (it begins anew).";
     127 AgentStopSignal Integer "rampart.agent.stop_signal" seed [] home [] sigma [] scopes NOT_IN_RULES,
         "The signal that asked the agent to stop.";
     128 AgentProduced Integer "rampart.agent.records_produced" seed [] home [] sigma [] scopes NOT_IN_RULES,
@@ -240,7 +242,13 @@ fields! {
     137 AgentCpuPermille Integer "rampart.agent.cpu_permille" seed [] home [] sigma [] scopes NOT_IN_RULES,
         "CPU that the agent took in the last ten seconds, in thousandths of one core.";
     138 AgentTampered Text "rampart.agent.tampered" seed ["tampered"] home [Attack] sigma [] scopes ATTACK,
-        "What of the agent was touched: `signal`, `bpf_link`, `binary`, `unit`, `rules`, `configuration`, `state`.";
+        "What of the agent was touched: `signal`, `bpf_link`, `binary`, `unit`, `rules`, `configuration`, `state`, `supervisor`.";
+    139 AgentAccount TextList "rampart.agent.account" seed [] home [] sigma [] scopes NOT_IN_RULES,
+        "The account of this boot so far: `type=produced`, and `type!reason=dropped` for what is lost.";
+    140 AgentBudgetStep Text "rampart.agent.budget_step" seed [] home [] sigma [] scopes NOT_IN_RULES,
+        "What the agent does to stay within its budget: `normal`, `less_work`, `shedding`, `sleeping`.";
+    141 AgentPreviousCause Text "rampart.agent.previous_cause" seed [] home [] sigma [] scopes NOT_IN_RULES,
+        "What is known of how the run before ended, for example `signal 9`, `exit code 101`, `memory limit`.";
 
     // Loss: 150 to 159.
     150 GapSensor Text "rampart.gap.sensor" seed [] home [] sigma [] scopes NOT_IN_RULES, "Where the loss happened, for example `ebpf`.";
@@ -250,7 +258,13 @@ fields! {
     153 GapFrom Time "rampart.gap.from" seed [] home [] sigma [] scopes NOT_IN_RULES, "Start of the span in which the loss happened.";
     154 GapUntil Time "rampart.gap.until" seed [] home [] sigma [] scopes NOT_IN_RULES, "End of that span.";
     155 GapWhat Text "rampart.gap.what" seed [] home [] sigma [] scopes NOT_IN_RULES,
-        "What was lost: an event type, or `records` for records of any type.";
+        "What was lost: an event type, `detection`, `response`, or `unknown`.";
+    156 GapRecords Integer "rampart.gap.records" seed [] home [] sigma [] scopes NOT_IN_RULES,
+        "How many numbered records that were; absent for what was lost before it got a number.";
+    157 GapBoot Text "rampart.gap.boot_id" seed [] home [] sigma [] scopes NOT_IN_RULES,
+        "The boot whose records are lost, where it is not this one.";
+    158 GapThrough Integer "rampart.gap.through" seed [] home [] sigma [] scopes NOT_IN_RULES,
+        "Number of the last record that was lost, in its boot; absent for what was lost before it got a number.";
 
     // Whom it was done to: 160 to 169.
     160 TargetEntityId Text "rampart.target.entity_id" seed ["target_entity_id"] home [Attack]
@@ -281,6 +295,8 @@ fields! {
         sigma [] scopes ATTACK, "Number of the signal.";
     178 EventDuration Integer "event.duration" seed ["duration_ns"] home [Network, Attack]
         sigma [] scopes &[Network, Attack], "How long it lasted in nanoseconds.";
+    179 EventStart Time "event.start" seed ["since"] home [Network, File, Attack]
+        sigma [] scopes ACTED, "When it happened by the log that tells it, where that is not the event's own time (before this boot, or by a clock that was set).";
     180 EventOutcome Text "event.outcome" seed ["outcome"] home [Network, File, Attack]
         sigma [] scopes ACTED, "`success` or `failure`.";
     181 EventErrno Integer "rampart.event.errno" seed ["errno"] home [Network, File, Attack]
@@ -335,6 +351,8 @@ fields! {
         sigma [] scopes &[Network], "`ipv4` or `ipv6`.";
     210 NetworkConnectionId Integer "rampart.network.connection_id" seed ["connection_id"] home [Network]
         sigma [] scopes &[Network], "The same in all events of one connection within one boot.";
+    211 SourceDomain Text "source.domain" seed ["source_host"] home [Network]
+        sigma ["SourceHostname"] scopes &[Network, Attack], "Name of the host that a connection or logon came from, where it is known by a name.";
     212 DnsName Text "dns.question.name" seed ["query", "dns_name"] home [Network]
         sigma ["QueryName", "query"] scopes &[Network], "The name that was asked for, lower case, without a dot at the end.";
     213 DnsType Text "dns.question.type" seed ["query_type"] home [Network]
@@ -445,6 +463,8 @@ fields! {
         sigma [] scopes &[File], "Name of an extended attribute.";
 
     // Logons and accounts: 280 to 299.
+    280 LogonCommand Text "rampart.logon.command" seed ["logon_command"] home [Attack]
+        sigma [] scopes ATTACK, "The command for which the user was let in, as sudo logs it.";
     281 UserTargetName Text "user.target.name" seed ["target_user"] home [Attack]
         sigma ["TargetUserName"] scopes ATTACK, "The account that was made, changed, removed or switched to.";
     282 UserTargetId Text "user.target.id" seed ["target_user_id"] home [Attack]
@@ -466,7 +486,7 @@ fields! {
 
     // What stays: 300 to 309.
     300 PersistenceKind Text "rampart.persistence.kind" seed ["persistence"] home [Attack]
-        sigma [] scopes ATTACK, "`shell_profile`, `rc_file`, `authorized_keys`, `ld_preload`, `pam`, `udev`, `sudoers`, `module_config`, and so on.";
+        sigma [] scopes ATTACK, "`shell_profile`, `rc_file`, `authorized_keys`, `ssh_rc`, `sshd_config`, `ld_preload`, `ld_config`, `pam`, `udev`, `sudoers`, `module_config`, `environment`, `autostart`, `motd`, `package_hook`, `git_config`, `network_hook`, `systemd_generator`, `binfmt`, `group`, `account_file`.";
     301 ServiceName Text "service.name" seed ["service_name"] home [Attack]
         sigma ["ServiceName"] scopes ATTACK, "Name of the service's unit.";
     302 ServiceCommand Text "rampart.service.command" seed ["service_command"] home [Attack]

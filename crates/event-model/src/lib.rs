@@ -12,6 +12,7 @@
 
 #![deny(missing_docs)]
 
+mod account;
 mod activity;
 mod body;
 mod detection;
@@ -26,10 +27,11 @@ mod timestamp;
 mod value;
 mod words;
 
+pub use account::{KindFigures, RecordKind};
 pub use activity::{Activity, Who};
 pub use body::{
-    AgentHealth, AgentStart, AgentStop, Container, EventBody, FileFacts, Gap, GapReason, ParentProcess,
-    Process, ProcessExit, ProcessStart, StartKind, User,
+    AgentHealth, AgentStart, AgentStop, BlockedBy, Container, EventBody, FileFacts, Gap, GapReason,
+    ParentProcess, Process, ProcessExit, ProcessStart, SignalSender, StartKind, User,
 };
 pub use detection::{Detection, ProcessSummary, ResponseMode, RuleReference, Severity};
 pub use ecs::{ECS_VERSION, EcsContext, detection_to_ecs, event_to_ecs, receipt_to_ecs};

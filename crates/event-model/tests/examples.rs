@@ -94,6 +94,7 @@ fn start() -> ProcessStart {
         environment: vec!["LD_LIBRARY_PATH=/opt/lib".into()],
         memfd: false,
         namespaces: vec!["mnt:4026532201".into(), "pid:4026532204".into()],
+        blocked: Some(BlockedBy::Path),
     }
 }
 
@@ -180,15 +181,28 @@ fn body(event_type: EventType) -> EventBody {
             config_hash: "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".into(),
             rules_version: 1_795_296_000_000,
             rules_loaded: 12,
-            previous_end: "clean",
+            previous_end: "crash",
+            previous_cause: Some("signal 9".into()),
             sources: vec![
                 "process_start=ebpf process".into(),
                 "user_logon=none: no log to read (journal)".into(),
             ],
         }),
-        EventType::AgentStop => {
-            EventBody::AgentStop(AgentStop { version: "0.1.0".into(), reason: "signal", signal: Some(15) })
-        }
+        EventType::AgentStop => EventBody::AgentStop(AgentStop {
+            version: "0.1.0".into(),
+            reason: "signal",
+            signal: Some(15),
+            by: Some(SignalSender {
+                pid: 4711,
+                uid: 33,
+                who: Some(Arc::new(Who {
+                    process: process(),
+                    parent: Some(parent()),
+                    user: user(),
+                    container_id: None,
+                })),
+            }),
+        }),
         EventType::AgentHealth => EventBody::AgentHealth(AgentHealth {
             version: "0.1.0".into(),
             sensor: "ebpf".into(),
@@ -201,12 +215,23 @@ fn body(event_type: EventType) -> EventBody {
             memory_bytes: 21_000_192,
             cpu_ms: 830,
             processes_tracked: 143,
+            account: vec![
+                "process_start=20051".into(),
+                "file_modify=9000".into(),
+                "file_modify!budget=812".into(),
+            ],
+            cpu_permille: 52,
+            budget_step: "shedding",
+            shed: vec!["bulk".into()],
         }),
         EventType::Gap => EventBody::Gap(Gap {
             sensor: "ebpf",
             reason: GapReason::KernelRingFull,
             what: "process_start",
             count: Some(17),
+            records: None,
+            through: None,
+            boot: None,
             from: Timestamp::from_nanos(1_795_296_900_000_000_000),
             until: Timestamp::from_nanos(1_795_296_900_100_000_000),
         }),

@@ -1,6 +1,6 @@
 //! What goes in, and the account of it.
 
-use event_model::{BootId, EventRecord, HostId, Timestamp};
+use event_model::{BootId, EventRecord, GapReason, HostId, KindFigures, RecordKind, Timestamp};
 use serde::Serialize;
 
 /// An agent's own figures for a boot, as its batch says.
@@ -27,14 +27,16 @@ pub struct AppendBatch {
     pub boot: BootId,
     /// The events, by rising sequence.
     pub events: Vec<EventRecord>,
-    /// The sequences of the records that are no events, rising.
-    pub other_sequences: Vec<u64>,
+    /// Sequence and kind of the records that are no events, rising.
+    pub others: Vec<(u64, RecordKind)>,
     /// The first number that the batch accounts for, from 1.
     pub first_sequence: u64,
     /// The last one.
     pub last_sequence: u64,
     /// The agent's own figures, where the batch carries them.
     pub figures: Option<AgentFigures>,
+    /// The agent's account by kind as of `last_sequence`; empty from an agent that keeps none.
+    pub kinds: Vec<KindFigures>,
 }
 
 /// What became of a batch. The three counts are of records of all kinds, for the
@@ -86,7 +88,7 @@ impl AppendBatch {
         if first == 0 || first > last || i64::try_from(last).is_err() {
             return Err(BadBatch::Range { first, last });
         }
-        let mut others = self.other_sequences.iter().copied().peekable();
+        let mut others = self.others.iter().map(|(sequence, _)| *sequence).peekable();
         let mut events = self.events.iter().map(|event| event.header.sequence).peekable();
         let mut before = first - 1;
         loop {
@@ -143,5 +145,31 @@ impl LedgerEntry {
     /// Missing numbers that no gap event of this boot speaks of.
     pub fn unexplained(&self) -> u64 {
         self.missing.saturating_sub(self.explained)
+    }
+}
+
+/// The account of one kind of record in one boot of one host, in acts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KindAccount {
+    /// The kind.
+    pub kind: RecordKind,
+    /// As the agent says: observed or made up to the last batch that arrived.
+    pub produced: u64,
+    /// As the store counted: arrived. Retention does not lower it.
+    pub stored: u64,
+    /// As the agent says: lost, by reason.
+    pub dropped: Vec<(GapReason, u64)>,
+}
+
+impl KindAccount {
+    /// Lost, for whatever reason.
+    pub fn dropped_in_all(&self) -> u64 {
+        self.dropped.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count))
+    }
+
+    /// What nobody accounts for: 0, once what the agent had spooled has arrived.
+    pub fn difference(&self) -> i64 {
+        let known = i128::from(self.stored) + i128::from(self.dropped_in_all());
+        i64::try_from(i128::from(self.produced) - known).unwrap_or(i64::MAX)
     }
 }

@@ -7,6 +7,7 @@
 //! Three promises hold for every store, and [`contract`] tests them:
 //! an appended batch is on disk when `append` returns; a batch that comes again
 //! is stored once; and for every host and boot `high_water = stored + missing`,
+//! and for every kind of record `produced = stored + dropped` once all has arrived,
 //! so that no loss is silent.
 //!
 //! The store is synchronous; call it from blocking threads.
@@ -20,7 +21,7 @@ mod query;
 mod sqlite;
 mod store;
 
-pub use append::{AgentFigures, AppendBatch, AppendOutcome, BadBatch, LedgerEntry};
+pub use append::{AgentFigures, AppendBatch, AppendOutcome, BadBatch, KindAccount, LedgerEntry};
 pub use error::EventStoreError;
 pub use query::{Cursor, EventPage, EventQuery, GapTotals, HistogramBucket, ParseCursorError, Predicate};
 pub use sqlite::SqliteEventStore;

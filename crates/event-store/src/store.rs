@@ -7,7 +7,7 @@ use event_model::{BootId, EventId, EventRecord, EventType, HostId, ProcessEntity
 
 use crate::{
     AppendBatch, AppendOutcome, EventPage, EventQuery, EventStoreError, GapTotals, HistogramBucket,
-    LedgerEntry,
+    KindAccount, LedgerEntry,
 };
 
 type Result<T> = std::result::Result<T, EventStoreError>;
@@ -32,6 +32,14 @@ pub trait EventStore: Send + Sync + Debug {
 
     /// The accounts of the host's boots, the one heard of last first.
     fn ledger(&self, host: HostId) -> Result<Vec<LedgerEntry>>;
+
+    /// The account of a boot by kind of record, in the order of the kinds. Only batches
+    /// with [`kinds`](AppendBatch::kinds) count in it.
+    ///
+    /// A gap event of a later boot that names this one ([`Field::GapBoot`](event_model::Field::GapBoot))
+    /// adds to what was dropped; where it tells of records beyond the last batch that came,
+    /// which no batch counted as produced, it adds there too.
+    fn account(&self, host: HostId, boot: BootId) -> Result<Vec<KindAccount>>;
 
     /// Events, newest first.
     fn search(&self, query: &EventQuery) -> Result<EventPage>;

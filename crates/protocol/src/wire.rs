@@ -5,9 +5,10 @@
 //! who the sender is; that comes from the certificate.
 
 use event_model::{
-    ActionKind, BootId, Detection, DetectionId, EventHeader, EventRecord, EventType, Field, HostId,
-    ProcessSummary, ReceiptState, ReceiptStep, Record, RecordBody, ResponseMode, ResponseReceipt,
-    ResponseTarget, RuleId, RuleReference, Severity, Timestamp, Value, ValueKind,
+    ActionKind, BootId, Detection, DetectionId, EventHeader, EventRecord, EventType, Field, GapReason,
+    HostId, KindFigures, ProcessSummary, ReceiptState, ReceiptStep, Record, RecordBody, RecordKind,
+    ResponseMode, ResponseReceipt, ResponseTarget, RuleId, RuleReference, Severity, Timestamp, Value,
+    ValueKind,
 };
 use prost::Message as _;
 use uuid::Uuid;
@@ -22,6 +23,8 @@ pub const MAX_LIST_ITEMS: usize = 4_096;
 pub const MAX_ANCESTRY: usize = 64;
 /// Most records of a batch.
 pub const MAX_RECORDS: usize = 100_000;
+/// Most kinds of records in a ledger, and most reasons of one kind.
+pub const MAX_KINDS: usize = 1_024;
 
 /// A batch, decoded and checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,7 +44,7 @@ pub struct Batch {
 }
 
 /// Cumulative figures of a boot, as of the end of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ledger {
     /// Records that got a number.
     pub produced: u64,
@@ -49,6 +52,8 @@ pub struct Ledger {
     pub dropped: u64,
     /// Observations that never reached user space.
     pub kernel_lost: u64,
+    /// The account by kind; empty from an agent that does not keep one.
+    pub kinds: Vec<KindFigures>,
 }
 
 /// A batch was refused.
@@ -83,18 +88,14 @@ pub fn encode_batch(
     first_sequence: u64,
     last_sequence: u64,
     records: &[Record],
-    ledger: Ledger,
+    ledger: &Ledger,
 ) -> Vec<u8> {
     let message = link::Batch {
         boot_id: boot_id.as_bytes().to_vec(),
         first_sequence,
         last_sequence,
         records: records.iter().map(record_to_wire).collect(),
-        ledger: Some(link::Ledger {
-            produced: ledger.produced,
-            dropped: ledger.dropped,
-            kernel_lost: ledger.kernel_lost,
-        }),
+        ledger: Some(ledger_to_wire(ledger)),
     };
     message.encode_to_vec()
 }
@@ -116,13 +117,10 @@ pub fn decode_batch(host_id: HostId, bytes: &[u8]) -> Result<Batch, WireError> {
         first_sequence: message.first_sequence,
         last_sequence: message.last_sequence,
         records: Vec::with_capacity(message.records.len()),
-        ledger: message.ledger.map_or(Ledger::default(), |ledger| Ledger {
-            produced: ledger.produced,
-            dropped: ledger.dropped,
-            kernel_lost: ledger.kernel_lost,
-        }),
+        ledger: Ledger::default(),
         unknown: 0,
     };
+    batch.ledger = ledger_from_wire(message.ledger.unwrap_or_default(), &mut batch.unknown)?;
     let mut next = message.first_sequence;
     for record in message.records {
         if record.sequence < next || record.sequence > message.last_sequence {
@@ -136,6 +134,54 @@ pub fn decode_batch(host_id: HostId, bytes: &[u8]) -> Result<Batch, WireError> {
         }
     }
     Ok(batch)
+}
+
+fn ledger_to_wire(ledger: &Ledger) -> link::Ledger {
+    let kinds = ledger.kinds.iter().map(|figures| link::KindFigures {
+        kind: figures.kind.number().into(),
+        produced: figures.produced,
+        dropped: figures
+            .dropped
+            .iter()
+            .map(|(reason, count)| link::Dropped { reason: reason.as_str().to_owned(), count: *count })
+            .collect(),
+    });
+    link::Ledger {
+        produced: ledger.produced,
+        dropped: ledger.dropped,
+        kernel_lost: ledger.kernel_lost,
+        kinds: kinds.collect(),
+    }
+}
+
+fn ledger_from_wire(ledger: link::Ledger, unknown: &mut u64) -> Result<Ledger, WireError> {
+    check_count("kinds", ledger.kinds.len(), MAX_KINDS)?;
+    let mut kinds: Vec<KindFigures> = Vec::with_capacity(ledger.kinds.len());
+    for figures in ledger.kinds {
+        check_count("reasons", figures.dropped.len(), MAX_KINDS)?;
+        let kind = u16::try_from(figures.kind).map_or(RecordKind::Unknown, RecordKind::from_number);
+        let dropped = figures.dropped.into_iter().filter_map(|dropped| {
+            let reason = GapReason::from_word(&dropped.reason);
+            *unknown += u64::from(reason.is_none());
+            Some((reason?, dropped.count))
+        });
+        let dropped: Vec<_> = dropped.collect();
+        // Kinds of a newer agent share one row.
+        match kinds.iter_mut().find(|known| known.kind == kind) {
+            None => kinds.push(KindFigures { kind, produced: figures.produced, dropped }),
+            Some(known) => {
+                known.produced = known.produced.saturating_add(figures.produced);
+                for (reason, count) in dropped {
+                    match known.dropped.iter_mut().find(|(own, _)| *own == reason) {
+                        Some((_, own)) => *own = own.saturating_add(count),
+                        None => known.dropped.push((reason, count)),
+                    }
+                }
+            }
+        }
+    }
+    let link::Ledger { produced, dropped, kernel_lost, .. } = ledger;
+    Ok(Ledger { produced, dropped, kernel_lost, kinds })
 }
 
 fn record_to_wire(record: &Record) -> link::Record {

@@ -1,8 +1,9 @@
 //! How many process starts a second one core judges.
 //!
-//! `cargo run --release -p rule-engine --example throughput [RULES]` prints it for
+//! `cargo run --release -p rule-engine --example throughput [RULES [SIGMA_FOLDER]]` prints it for
 //! 200 rules (or RULES): the starter pack's, and variants of them with other
-//! words, against 64 ordinary command lines of which one in 64 matches.
+//! words, against 64 ordinary command lines of which one in 64 matches. With a folder, all Sigma rules
+//! in it that are for Linux are judged besides.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use event_model::{BootId, EventHeader, EventRecord, EventType, Field, HostId, Timestamp, Value};
-use rule_engine::{ParsedRule, Phase, RuleSet, parse_rules};
+use rule_engine::{CompileOptions, ParsedRule, Phase, RuleSet, is_sigma_file, parse_rules};
 use uuid::Uuid;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -29,7 +30,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             break;
         }
     }
-    let set = RuleSet::compile(rules).rules;
+    if let Some(folder) = env::args().nth(2) {
+        sigma_rules(Path::new(&folder), &mut rules)?;
+    }
+    let options = CompileOptions { live_product: Some("linux".to_owned()), ..CompileOptions::default() };
+    let set = RuleSet::compile_with(rules, options).rules;
     println!("{} rules loaded in {:.1} ms", set.len(), load.elapsed().as_secs_f64() * 1e3);
 
     let events: Vec<EventRecord> = (0..64).map(event).collect();
@@ -66,6 +71,22 @@ fn starter_rules() -> Result<Vec<String>, Box<dyn Error>> {
     }
     texts.sort();
     Ok(texts)
+}
+
+fn sigma_rules(folder: &Path, rules: &mut Vec<ParsedRule>) -> Result<(), Box<dyn Error>> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.to_string_lossy().into_owned();
+        if path.is_dir() {
+            sigma_rules(&path, rules)?;
+        } else if is_sigma_file(&name) {
+            let read = parse_rules(&name, &fs::read_to_string(&path)?).rules.into_iter();
+            rules.extend(read.filter(|rule| {
+                rule.log_source().is_some_and(|source| source.product.as_deref() == Some("linux"))
+            }));
+        }
+    }
+    Ok(())
 }
 
 /// The rule with another id and, after the first round, other words to look for.

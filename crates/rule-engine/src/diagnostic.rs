@@ -55,6 +55,8 @@ codes! {
     TooLarge = "too-large",
     /// The text is not JSON.
     BadJson = "bad-json",
+    /// The text is not YAML.
+    BadYaml = "bad-yaml",
     /// An escape or character that JSON strings can't have.
     BadString = "bad-string",
     /// A number that is out of range or of the wrong form.
@@ -89,8 +91,28 @@ codes! {
     MixedEvents = "mixed-events",
     /// A test that is true for every event that has the field.
     AlwaysTrue = "always-true",
+    /// A modifier that Sigma doesn't have, or that its value or the one before it doesn't allow.
+    BadModifier = "bad-modifier",
+    /// A placeholder that nobody gave values for.
+    NoPlaceholder = "no-placeholder",
+    /// A rule refers to another one that isn't there, or to itself in a circle.
+    BadReference = "bad-reference",
+    /// A filter whose condition has no `not`: it keeps what it describes instead of leaving it out.
+    FilterKeeps = "filter-keeps",
     /// Nothing collects the events that the rule judges.
     NoSource = "no-source",
+    /// A file that can't be opened or read, or is no regular file.
+    Unreadable = "unreadable",
+    /// A YARA rule that can't be compiled.
+    BadYara = "bad-yara",
+    /// A YARA rule that compiles, but likely does not say what its author meant.
+    DoubtfulYara = "doubtful-yara",
+    /// A YARA string without a fixed part, for which every byte is tried.
+    SlowString = "slow-string",
+    /// A line or object of an indicator list that is no indicator.
+    BadIndicator = "bad-indicator",
+    /// An indicator of a kind that can't be looked for.
+    IndicatorSkipped = "indicator-skipped",
 }
 
 impl fmt::Display for DiagnosticCode {
@@ -121,7 +143,8 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    pub(crate) fn new(
+    /// A finding at a place.
+    pub fn new(
         severity: DiagnosticSeverity,
         code: DiagnosticCode,
         place: &Place,

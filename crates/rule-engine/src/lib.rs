@@ -1,11 +1,12 @@
 //! Rules: text in; compiled rules, verdicts and diagnostics out. No I/O, no
 //! operating system.
 //!
-//! [`parse_rules`] reads the JSON of a rule file. Whatever is wrong becomes a
+//! [`parse_rules`] reads a rule file, native JSON or Sigma. Whatever is wrong becomes a
 //! [`Diagnostic`] with its place; a bad rule is left out and the others load.
 //! [`RuleSet::compile`] arranges rules by the events they judge, and
-//! [`RuleSet::evaluate`] says which of them match an event. `docs/reference/rules.md`
-//! is the author's view of the same.
+//! [`RuleSet::evaluate`] says which of them match a live event, [`RuleSet::judge`] which match a
+//! record of a log. `docs/reference/rules.md` and `rules-sigma.md` are the author's view of the
+//! same, `docs/adr/0008-one-matcher.md` says how it works and why.
 //!
 //! Nothing here panics on any text or event, and every limit on size and depth
 //! is a constant with its reason beside it.
@@ -13,23 +14,36 @@
 #![deny(missing_docs)]
 
 mod condition;
+mod correlation;
 mod diagnostic;
 mod edit;
+mod event;
 mod expression;
 mod fold;
+mod group;
 mod json;
+mod log_source;
+mod matcher;
 mod nearest;
 mod rule;
 mod rule_file;
 mod rule_reader;
 mod rule_set;
+mod sigma;
 mod source;
 mod telemetry;
+mod yaml;
 
 pub use diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
 pub use edit::{EditError, set_key};
+pub use event::{EVENT_TEXT_LIMIT, EVENT_VALUE_LIMIT, EventBuffer, FieldId, FieldNames};
+pub use log_source::{LogSource, LogSources, SourceId};
+pub use matcher::Desk;
 pub use rule::{ExceptionHead, MatchMode, ParsedRule, RuleHead};
-pub use rule_file::{ParseOutcome, RULE_FILE_LIMIT, parse_rules, parse_rules_bytes};
-pub use rule_set::{CompileOutcome, Phase, RuleCounters, RuleMatch, RuleSet};
-pub use source::Place;
+pub use rule_file::{
+    ParseOutcome, RULE_FILE_LIMIT, is_sigma_file, parse_rules, parse_rules_bytes, parse_rules_bytes_with,
+};
+pub use rule_set::{CompileOptions, CompileOutcome, Phase, RuleCounters, RuleMatch, RuleSet};
+pub use sigma::{Placeholders, SigmaOptions, parse_sigma};
+pub use source::{Place, Source, Span};
 pub use telemetry::{Telemetry, rules_without_source};

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use event_model::{ActionKind, Field, ResponseMode, RuleId, RuleReference, RuleScope, Severity, Timestamp};
 
-use crate::expression::{EventView, Expression};
+use crate::correlation::Correlation;
+use crate::expression::{Expression, FieldRef, View};
+use crate::log_source::LogSource;
 use crate::source::Place;
 use crate::telemetry::Telemetry;
 
@@ -100,9 +102,37 @@ pub struct ParsedRule {
     pub(crate) text: Arc<str>,
     pub(crate) place: Place,
     pub(crate) telemetry: Telemetry,
+    /// For Sigma rules.
+    pub(crate) log_source: Option<LogSource>,
+    /// By which correlations may refer to it.
+    pub(crate) name: Option<String>,
+    pub(crate) role: Role,
     pub(crate) needs_hash: bool,
+    /// The fields that its tests name by slot.
+    pub(crate) fields: Vec<FieldRef>,
     pub(crate) conditions: Vec<Expression>,
+    /// What must hold besides the conditions: Sigma filters.
+    pub(crate) filters: Vec<Expression>,
     pub(crate) exceptions: Vec<Exception>,
+}
+
+/// What a rule does.
+#[derive(Debug, Clone)]
+pub(crate) enum Role {
+    /// It judges events.
+    Events,
+    /// It judges matches of other rules.
+    Correlation(Arc<Correlation>),
+    /// Its conditions are added to those of other rules.
+    Filter(FilterTargets),
+}
+
+/// Which rules a filter is for, of those whose log source is within its own.
+#[derive(Debug, Clone)]
+pub(crate) enum FilterTargets {
+    Any,
+    /// Those with these ids or names.
+    Rules(Vec<String>),
 }
 
 impl ParsedRule {
@@ -111,7 +141,7 @@ impl ParsedRule {
         &self.head
     }
 
-    /// Its JSON object as written.
+    /// Its JSON object or YAML document as written.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -126,37 +156,50 @@ impl ParsedRule {
         self.telemetry
     }
 
+    /// True for a Sigma filter: it matches nothing itself, it is added to other rules.
+    pub fn is_filter(&self) -> bool {
+        matches!(self.role, Role::Filter(_))
+    }
+
+    /// True for a Sigma correlation: it judges matches of other rules.
+    pub fn is_correlation(&self) -> bool {
+        matches!(self.role, Role::Correlation(_))
+    }
+
+    /// The log source of a Sigma rule; `None` for a native one.
+    pub fn log_source(&self) -> Option<&LogSource> {
+        self.log_source.as_ref()
+    }
+
     /// True where it can be judged only once the image's hash is known.
     pub fn needs_hash(&self) -> bool {
         self.needs_hash
     }
 
-    pub(crate) fn place_fields(&mut self, mut slot_of: impl FnMut(Field) -> usize) {
-        for expression in &mut self.conditions {
-            expression.place(&mut slot_of);
-        }
-        for exception in &mut self.exceptions {
-            exception.conditions.iter_mut().for_each(|expression| expression.place(&mut slot_of));
-        }
+    /// Whether it looks for something in all values of an event.
+    pub(crate) fn searches_all_values(&self) -> bool {
+        self.conditions.iter().chain(&self.filters).any(Expression::searches_all_values)
     }
 
     /// Whether the conditions hold; exceptions are not asked.
-    pub(crate) fn holds(&self, view: &EventView<'_>) -> bool {
-        match self.head.match_mode {
+    pub(crate) fn holds(&self, view: View<'_>) -> bool {
+        let by_conditions = match self.head.match_mode {
             MatchMode::Any => self.conditions.iter().any(|condition| condition.holds(view)),
             MatchMode::All => self.conditions.iter().all(|condition| condition.holds(view)),
-        }
+        };
+        by_conditions && self.filters.iter().all(|filter| filter.holds(view))
     }
 
-    pub(crate) fn is_excepted(&self, view: &EventView<'_>, at: Timestamp) -> bool {
+    pub(crate) fn is_excepted(&self, view: View<'_>, at: Option<Timestamp>) -> bool {
         self.exceptions.iter().any(|exception| {
-            exception.expires.is_none_or(|expires| at < expires)
+            // Where nobody knows the time, nothing has expired.
+            exception.expires.is_none_or(|expires| at.is_none_or(|at| at < expires))
                 && exception.conditions.iter().all(|condition| condition.holds(view))
         })
     }
 
     /// The conditions that hold, as written.
-    pub(crate) fn matched_conditions(&self, view: &EventView<'_>) -> Vec<&str> {
+    pub(crate) fn matched_conditions(&self, view: View<'_>) -> Vec<&str> {
         let all = self.conditions.iter().zip(&self.head.conditions);
         all.filter(|(condition, _)| condition.holds(view)).map(|(_, text)| text.as_str()).collect()
     }

@@ -9,6 +9,7 @@ use crate::json::{self, Fault, Json, Node};
 use crate::rule::ParsedRule;
 use crate::rule_reader::read_rule;
 use crate::rule_set::without_duplicate_ids;
+use crate::sigma::{SigmaOptions, parse_sigma};
 use crate::source::{Source, Span};
 
 /// Longest rule file in bytes.
@@ -32,8 +33,35 @@ impl ParseOutcome {
     }
 }
 
-/// Reads the rules of one text. `source_name` is what diagnostics call it.
+impl ParseOutcome {
+    /// Without the rules whose id another one of the text has; diagnostics in the order of the text.
+    pub(crate) fn without_duplicates(mut self) -> Self {
+        let before = self.rules.len();
+        let (rules, duplicates) = without_duplicate_ids(self.rules);
+        self.refused += before - rules.len();
+        self.rules = rules;
+        self.diagnostics.extend(duplicates);
+        self.diagnostics.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
+        self
+    }
+}
+
+/// Whether a file of this name holds Sigma rules: it ends in `.yml` or `.yaml`.
+pub fn is_sigma_file(source_name: &str) -> bool {
+    let name = source_name.to_ascii_lowercase();
+    name.ends_with(".yml") || name.ends_with(".yaml")
+}
+
+/// Reads the rules of one text: Sigma where its name says so (see [`is_sigma_file`]), else native JSON.
+/// `source_name` is what diagnostics call it.
 pub fn parse_rules(source_name: &str, text: &str) -> ParseOutcome {
+    parse_rules_with(source_name, text, &SigmaOptions::default())
+}
+
+fn parse_rules_with(source_name: &str, text: &str, options: &SigmaOptions) -> ParseOutcome {
+    if is_sigma_file(source_name) {
+        return parse_sigma(source_name, text, options);
+    }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let source = Source::new(source_name, text);
     if text.len() > RULE_FILE_LIMIT {
@@ -83,19 +111,18 @@ pub fn parse_rules(source_name: &str, text: &str) -> ParseOutcome {
             None => outcome.refused += 1,
         }
     }
-    let before = outcome.rules.len();
-    let (rules, duplicates) = without_duplicate_ids(outcome.rules);
-    outcome.refused += before - rules.len();
-    outcome.rules = rules;
-    outcome.diagnostics.extend(duplicates);
-    outcome.diagnostics.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
-    outcome
+    outcome.without_duplicates()
 }
 
 /// As [`parse_rules`], from the bytes of a file; what is not UTF-8 is refused with its place.
 pub fn parse_rules_bytes(source_name: &str, bytes: &[u8]) -> ParseOutcome {
+    parse_rules_bytes_with(source_name, bytes, &SigmaOptions::default())
+}
+
+/// As [`parse_rules_bytes`], Sigma rules with these options.
+pub fn parse_rules_bytes_with(source_name: &str, bytes: &[u8], options: &SigmaOptions) -> ParseOutcome {
     match std::str::from_utf8(bytes) {
-        Ok(text) => parse_rules(source_name, text),
+        Ok(text) => parse_rules_with(source_name, text, options),
         Err(error) => {
             let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
             let valid = valid.strip_prefix('\u{feff}').unwrap_or(&valid);

@@ -8,10 +8,10 @@ use event_model::{ActionKind, Field, ResponseMode, RuleId, RuleScope, Severity, 
 
 use crate::condition::{self, Finding};
 use crate::diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
-use crate::expression::Expression;
+use crate::expression::{Expression, FieldRef};
 use crate::json::{Json, Member, Node, Text};
 use crate::nearest::{listed, nearest};
-use crate::rule::{Exception, ExceptionHead, MatchMode, ParsedRule, RuleHead, is_hash_field};
+use crate::rule::{Exception, ExceptionHead, MatchMode, ParsedRule, Role, RuleHead, is_hash_field};
 use crate::source::{Source, Span};
 use crate::telemetry::Telemetry;
 
@@ -61,7 +61,7 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(1);
 
 /// Reads a rule. `None` where a diagnostic is an error.
 pub(crate) fn read_rule(source: &Source<'_>, node: &Node) -> (Option<ParsedRule>, Vec<Diagnostic>) {
-    let mut reader = Reader { source, diagnostics: Vec::new() };
+    let mut reader = Reader { source, diagnostics: Vec::new(), slots: Vec::new() };
     let rule = reader.rule(node);
     let refused = reader.diagnostics.iter().any(Diagnostic::is_error);
     (rule.filter(|_| !refused), reader.diagnostics)
@@ -70,6 +70,8 @@ pub(crate) fn read_rule(source: &Source<'_>, node: &Node) -> (Option<ParsedRule>
 struct Reader<'s> {
     source: &'s Source<'s>,
     diagnostics: Vec<Diagnostic>,
+    /// The fields that the conditions name, by slot.
+    slots: Vec<FieldRef>,
 }
 
 /// A field with its place in the source.
@@ -170,6 +172,11 @@ impl<'s> Reader<'s> {
             text: self.source.text.get(node.span.start..node.span.end)?.into(),
             place: self.source.place(id_span),
             telemetry,
+            log_source: None,
+            name: None,
+            role: Role::Events,
+            fields: std::mem::take(&mut self.slots),
+            filters: Vec::new(),
             needs_hash: fields.iter().any(|placed| is_hash_field(placed.field)),
             conditions: conditions.expressions,
             exceptions,
@@ -389,7 +396,7 @@ impl<'s> Reader<'s> {
         };
         // Without a type the fields are unknown; what is wrong with the type is told elsewhere.
         let Some(scope) = scope else { return };
-        let (bound, findings) = condition::read(&text.decoded, scope);
+        let (bound, findings) = condition::read(&text.decoded, scope, &mut self.slots);
         for Finding { severity, code, range, reason, hint } in findings {
             let place = self.source.place(text.source_span(range));
             self.diagnostics.push(Diagnostic::new(severity, code, &place, reason, hint));

@@ -2,13 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use event_model::{ActionKind, EventType, Field, FieldSource, ResponseMode, RuleId};
+use event_model::{ActionKind, EventType, FieldSource, ResponseMode, RuleId};
 
+use crate::correlation::Correlations;
 use crate::diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
-use crate::expression::EventView;
-use crate::rule::{ParsedRule, RuleHead};
-use crate::telemetry::Telemetry;
+use crate::event::{EventBuffer, FieldId, FieldNames};
+use crate::expression::{Expression, Slot, View};
+use crate::group::{Group, Groups};
+use crate::log_source::{LogSource, LogSources, Router, SourceId};
+use crate::matcher::{Desk, RuleIndex};
+use crate::rule::{FilterTargets, ParsedRule, Role, RuleHead};
 
 /// Which rules to judge. Hashing an image takes longer than judging it, so that
 /// rules which don't need the hash are judged first and can act at once.
@@ -31,30 +37,38 @@ pub struct CompileOutcome {
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Rules grouped by the type of event that they judge. Shared between threads.
+/// What rules are judged with.
+#[derive(Debug, Clone, Default)]
+pub struct CompileOptions {
+    /// Which events are which log source.
+    pub log_sources: LogSources,
+    /// The system that live events come from, in Sigma's words (`linux`, `windows`, `macos`): Sigma
+    /// rules for others don't judge them. Without it, rules for every system do.
+    pub live_product: Option<String>,
+}
+
+/// Rules grouped by the events that they judge. Shared between threads.
 #[derive(Debug, Default)]
 pub struct RuleSet {
-    rules: Vec<LoadedRule>,
-    groups: Vec<Group>,
+    pub(crate) rules: Vec<LoadedRule>,
+    names: FieldNames,
+    searches_all_values: bool,
+    log_sources: LogSources,
+    router: Option<Router>,
+    groups: Groups,
+    filters: usize,
+    has_correlations: bool,
+    correlations: Mutex<Correlations>,
+    /// Memory of judging live events, used again.
+    spare: Mutex<Vec<(EventBuffer, Desk)>>,
 }
 
 #[derive(Debug)]
-struct LoadedRule {
-    rule: ParsedRule,
+pub(crate) struct LoadedRule {
+    pub(crate) rule: ParsedRule,
+    candidates: AtomicU64,
     matches: AtomicU64,
-}
-
-/// The active rules for one kind of events, as indices.
-#[derive(Debug)]
-struct Group {
-    telemetry: Telemetry,
-    /// The fields that they use; a test's slot is an index into it.
-    fields: Vec<Field>,
-    without_hash: Vec<usize>,
-    with_hash: Vec<usize>,
-    /// Every rule of a list is judged as often as the list: two counters for all.
-    evaluations_without_hash: AtomicU64,
-    evaluations_with_hash: AtomicU64,
+    cost_ns: AtomicU64,
 }
 
 /// One rule that matched.
@@ -73,86 +87,199 @@ pub struct RuleCounters<'a> {
     pub rule: &'a RuleHead,
     /// Events it was judged on.
     pub evaluations: u64,
+    /// Those of them that had something the rule looks for, so that its conditions were computed.
+    pub candidates: u64,
     /// Events it matched, exceptions taken off.
     pub matches: u64,
+    /// Time spent on its conditions, from a sample of one event in 64.
+    pub cost: Duration,
 }
 
-impl Group {
-    fn slot_of(&mut self, field: Field) -> usize {
-        self.fields.iter().position(|known| *known == field).unwrap_or_else(|| {
-            self.fields.push(field);
-            self.fields.len() - 1
-        })
-    }
-}
+/// One event in so many is timed.
+const COST_SAMPLE: u64 = 64;
 
 impl RuleSet {
-    /// Builds a set. Of rules with the same id the first stays.
+    /// Builds a set with the log sources that are built in. Of rules with the same id the first stays.
     pub fn compile(rules: impl IntoIterator<Item = ParsedRule>) -> CompileOutcome {
-        let (rules, diagnostics) = without_duplicate_ids(rules);
-        let mut set = Self::default();
-        for mut rule in rules {
-            let index = set.rules.len();
-            if rule.head.is_active() {
-                let group = set.group_mut(rule.telemetry);
-                rule.place_fields(|field| group.slot_of(field));
-                let list = if rule.needs_hash { &mut group.with_hash } else { &mut group.without_hash };
-                list.push(index);
-            }
-            set.rules.push(LoadedRule { rule, matches: AtomicU64::new(0) });
+        Self::compile_with(rules, CompileOptions::default())
+    }
+
+    /// Builds a set.
+    pub fn compile_with(
+        rules: impl IntoIterator<Item = ParsedRule>,
+        options: CompileOptions,
+    ) -> CompileOutcome {
+        let CompileOptions { log_sources, live_product } = options;
+        let (rules, mut diagnostics) = without_duplicate_ids(rules);
+        let (filters, mut rules): (Vec<_>, Vec<_>) = rules.into_iter().partition(ParsedRule::is_filter);
+        for filter in &filters {
+            diagnostics.extend(add_filter(filter, &mut rules));
         }
+        let (correlations, refused) = Correlations::new(&mut rules);
+        diagnostics.extend(refused);
+        let mut names = FieldNames::default();
+        let router = Router::new(&log_sources, &mut names);
+        Groups::intern_names(&rules, &log_sources, &mut names);
+        let groups = Groups::new(&rules, &log_sources, live_product, &names);
+        let loaded = |rule| LoadedRule {
+            rule,
+            candidates: AtomicU64::new(0),
+            matches: AtomicU64::new(0),
+            cost_ns: AtomicU64::new(0),
+        };
+        let set = Self {
+            searches_all_values: rules.iter().any(ParsedRule::searches_all_values),
+            rules: rules.into_iter().map(loaded).collect(),
+            names,
+            log_sources,
+            router: Some(router),
+            groups,
+            filters: filters.len(),
+            has_correlations: !correlations.is_empty(),
+            correlations: Mutex::new(correlations),
+            spare: Mutex::default(),
+        };
         CompileOutcome { rules: set, diagnostics }
-    }
-
-    fn group_mut(&mut self, telemetry: Telemetry) -> &mut Group {
-        let place = self.groups.iter().position(|group| group.telemetry == telemetry).unwrap_or_else(|| {
-            self.groups.push(Group {
-                telemetry,
-                fields: Vec::new(),
-                without_hash: Vec::new(),
-                with_hash: Vec::new(),
-                evaluations_without_hash: AtomicU64::new(0),
-                evaluations_with_hash: AtomicU64::new(0),
-            });
-            self.groups.len() - 1
-        });
-        &mut self.groups[place]
-    }
-
-    fn group(&self, event_type: EventType) -> Option<&Group> {
-        let telemetry = Telemetry::of_event(event_type)?;
-        self.groups.iter().find(|group| group.telemetry == telemetry)
     }
 
     /// The rules of the phase that match the event, in the order they were given.
     /// A rule that an exception silences is not among them.
     pub fn evaluate<'a>(&'a self, event: &dyn FieldSource, phase: Phase) -> Vec<RuleMatch<'a>> {
         let mut matches = Vec::new();
-        let Some(group) = self.group(event.event_type()) else { return matches };
-        let (without_hash, with_hash) = match phase {
-            Phase::WithoutHash => (group.without_hash.as_slice(), [].as_slice()),
-            Phase::HashOnly => ([].as_slice(), group.with_hash.as_slice()),
-            Phase::All => (group.without_hash.as_slice(), group.with_hash.as_slice()),
-        };
-        if phase != Phase::HashOnly {
-            group.evaluations_without_hash.fetch_add(1, Ordering::Relaxed);
-        }
-        if phase != Phase::WithoutHash {
-            group.evaluations_with_hash.fetch_add(1, Ordering::Relaxed);
-        }
-        if without_hash.is_empty() && with_hash.is_empty() {
-            return matches;
-        }
-        let view = EventView::new(event, &group.fields);
-        for index in without_hash.iter().chain(with_hash) {
-            let loaded = &self.rules[*index];
-            if loaded.rule.holds(&view) && !loaded.rule.is_excepted(&view, event.observed_at()) {
-                loaded.matches.fetch_add(1, Ordering::Relaxed);
-                let matched = loaded.rule.matched_conditions(&view);
-                matches.push(RuleMatch { rule: &loaded.rule.head, matched });
-            }
+        let Some(group) = self.groups.live(event.event_type()) else { return matches };
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let (mut buffer, mut desk) = spare.unwrap_or_default();
+        group.fill(event, phase, &mut buffer);
+        self.judge_group(group, phase, &buffer, &mut desk, &mut matches);
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).push((buffer, desk));
+        matches
+    }
+
+    /// The id of a field, if any rule (or log source) names it; an event's other fields matter only
+    /// where [`Self::searches_all_values`].
+    pub fn field(&self, name: &str) -> Option<FieldId> {
+        self.names.get(name)
+    }
+
+    /// The names of fields.
+    pub fn field_names(&self) -> &FieldNames {
+        &self.names
+    }
+
+    /// Whether a rule looks for something in all values, whatever their field.
+    pub fn searches_all_values(&self) -> bool {
+        self.searches_all_values
+    }
+
+    /// Scratch memory for [`Self::judge`], one for each thread.
+    pub fn desk(&self) -> Desk {
+        Desk::default()
+    }
+
+    /// The log source of a record, by its fields.
+    pub fn route(&self, event: &EventBuffer) -> Option<SourceId> {
+        self.router.as_ref()?.route(event)
+    }
+
+    /// The log source with exactly these parts, for readers that know it.
+    pub fn source(&self, log_source: &LogSource) -> Option<SourceId> {
+        Router::named(&self.log_sources, log_source)
+    }
+
+    /// The rules that match a record of that log source, in the order they were given. Allocates
+    /// nothing where none does. The first record of a source has its rules compiled.
+    pub fn judge<'a>(&'a self, event: &EventBuffer, source: SourceId, desk: &mut Desk) -> Vec<RuleMatch<'a>> {
+        let mut matches = Vec::new();
+        let rules = || self.rules.iter().map(|loaded| &loaded.rule);
+        if let Some(group) = self.groups.of_source(source, rules, &self.log_sources, &self.names) {
+            self.judge_group(group, Phase::All, event, desk, &mut matches);
         }
         matches
+    }
+
+    fn judge_group<'a>(
+        &'a self,
+        group: &Group,
+        phase: Phase,
+        event: &EventBuffer,
+        desk: &mut Desk,
+        matches: &mut Vec<RuleMatch<'a>>,
+    ) {
+        let evaluation = group.count(phase);
+        let (without_hash, with_hash) = (&group.without_hash, &group.with_hash);
+        let indices: &[&RuleIndex] = match phase {
+            Phase::WithoutHash => &[without_hash],
+            Phase::HashOnly => &[with_hash],
+            Phase::All => &[without_hash, with_hash],
+        };
+        if indices.iter().all(|index| index.is_empty()) {
+            return;
+        }
+        desk.take(event);
+        let is_timed = evaluation.is_multiple_of(COST_SAMPLE);
+        for index in indices {
+            index.candidates(event, desk, |place, view| {
+                let Some(loaded) = self.rules.get(place) else { return };
+                let start = is_timed.then(std::time::Instant::now);
+                let holds = loaded.rule.holds(view) && !loaded.rule.is_excepted(view, event.time());
+                loaded.candidates.fetch_add(1, Ordering::Relaxed);
+                if let Some(start) = start {
+                    let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                    loaded.cost_ns.fetch_add(nanos.saturating_mul(COST_SAMPLE), Ordering::Relaxed);
+                }
+                if holds {
+                    loaded.matches.fetch_add(1, Ordering::Relaxed);
+                    self.matched(place, view, matches);
+                }
+            });
+        }
+    }
+
+    /// Puts in what a rule's match is: itself, and correlations that it completes.
+    fn matched<'a>(&'a self, place: usize, view: View<'_>, matches: &mut Vec<RuleMatch<'a>>) {
+        let own = |place: usize| self.rules.get(place).map(|loaded| &loaded.rule);
+        let mut fired = Vec::new();
+        let mut is_silent = false;
+        if self.has_correlations {
+            let mut correlations = self.correlations.lock().unwrap_or_else(PoisonError::into_inner);
+            if correlations.has_part(place) {
+                is_silent = correlations.is_silent(place);
+                fired = correlations.take(place, view);
+                fired.retain(|place| !correlations.is_silent(*place));
+            }
+        }
+        if !is_silent && let Some(rule) = own(place) {
+            matches.push(RuleMatch { rule: &rule.head, matched: rule.matched_conditions(view) });
+        }
+        for rule in fired.into_iter().filter_map(own).filter(|rule| rule.head.is_active()) {
+            let matched = rule.head.conditions.iter().map(String::as_str).collect();
+            matches.push(RuleMatch { rule: &rule.head, matched });
+        }
+    }
+
+    /// Whether rules remember earlier events: then only one thread gives the same detections each time.
+    pub fn has_correlations(&self) -> bool {
+        self.has_correlations
+    }
+
+    /// Takes over from the set that this one replaces what its correlations counted so far, where
+    /// they are the same; that set counts from nothing then.
+    pub fn take_over(&self, before: &Self) {
+        if !self.has_correlations || !before.has_correlations || std::ptr::eq(self, before) {
+            return;
+        }
+        let mut own = self.correlations.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut others = before.correlations.lock().unwrap_or_else(PoisonError::into_inner);
+        let texts = |set: &'_ Self, place: usize| {
+            let rule = &set.rules.get(place)?.rule;
+            Some((rule.head.id.as_str().to_owned(), rule.text.to_string()))
+        };
+        own.take_over(&mut others, |place| texts(self, place), |place| texts(before, place));
+    }
+
+    /// How many Sigma filters were added to rules; they are not among [`Self::rules`].
+    pub fn filters(&self) -> usize {
+        self.filters
     }
 
     /// Every rule that loaded, also those that are switched off.
@@ -172,7 +299,7 @@ impl RuleSet {
 
     /// Whether an active rule needs the image's hash on events of this type.
     pub fn needs_hash(&self, event_type: EventType) -> bool {
-        self.group(event_type).is_some_and(|group| !group.with_hash.is_empty())
+        self.groups.live(event_type).is_some_and(|group| !group.with_hash.is_empty())
     }
 
     /// Whether an active rule may end a process at once on events of this type,
@@ -180,9 +307,9 @@ impl RuleSet {
     pub fn may_terminate_on(&self, event_type: EventType) -> bool {
         let ends_process =
             |action: &ActionKind| matches!(action, ActionKind::TerminateProcess | ActionKind::KillTree);
-        self.group(event_type).is_some_and(|group| {
-            group.without_hash.iter().chain(&group.with_hash).any(|index| {
-                let head = self.rules[*index].rule.head();
+        self.groups.live(event_type).is_some_and(|group| {
+            group.without_hash.rules().chain(group.with_hash.rules()).any(|place| {
+                let head = self.rules[place].rule.head();
                 head.mode == ResponseMode::Auto && head.actions.iter().any(ends_process)
             })
         })
@@ -190,18 +317,47 @@ impl RuleSet {
 
     /// The work of each active rule since the set was compiled.
     pub fn counters(&self) -> impl Iterator<Item = RuleCounters<'_>> {
-        self.groups.iter().flat_map(move |group| {
-            let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-            let (without, with) =
-                (count(&group.evaluations_without_hash), count(&group.evaluations_with_hash));
-            let without = group.without_hash.iter().map(move |index| (*index, without));
-            let all = without.chain(group.with_hash.iter().map(move |index| (*index, with)));
-            all.map(move |(index, evaluations)| {
-                let loaded = &self.rules[index];
-                RuleCounters { rule: loaded.rule.head(), evaluations, matches: count(&loaded.matches) }
-            })
+        let mut evaluations = vec![0_u64; self.rules.len()];
+        self.groups.add_evaluations(&mut evaluations);
+        let active = self.rules.iter().zip(evaluations).filter(|(loaded, _)| loaded.rule.head.is_active());
+        active.map(|(loaded, evaluations)| RuleCounters {
+            rule: loaded.rule.head(),
+            evaluations,
+            candidates: loaded.candidates.load(Ordering::Relaxed),
+            matches: loaded.matches.load(Ordering::Relaxed),
+            cost: Duration::from_nanos(loaded.cost_ns.load(Ordering::Relaxed)),
         })
     }
+}
+
+/// Adds a filter's conditions to each rule that it is for; a warning where there is none.
+fn add_filter(filter: &ParsedRule, rules: &mut [ParsedRule]) -> Option<Diagnostic> {
+    let (Role::Filter(targets), Some(log_source)) = (&filter.role, &filter.log_source) else { return None };
+    let is_for = |rule: &ParsedRule| match targets {
+        FilterTargets::Any => true,
+        FilterTargets::Rules(names) => {
+            let is_named = |name: &String| rule.head.id.as_str() == name || rule.name.as_ref() == Some(name);
+            names.iter().any(is_named)
+        }
+    };
+    let mut has_any = false;
+    for rule in rules {
+        let Some(own) = &rule.log_source else { continue };
+        if !log_source.contains(own) || !is_for(rule) {
+            continue;
+        }
+        has_any = true;
+        let slots: Vec<Slot> =
+            filter.fields.iter().map(|field| field.clone().slot_in(&mut rule.fields)).collect();
+        let mut condition = Expression::any(filter.conditions.clone());
+        condition.move_slots(&mut |slot| slots.get(usize::from(slot.0)).copied().unwrap_or(slot));
+        rule.filters.push(condition);
+        rule.needs_hash |= filter.needs_hash;
+    }
+    let reason = format!("filter `{}` is for no rule that is loaded", filter.head.name);
+    let hint = Some("its `rules` name ids, and its logsource is to be as wide as theirs or wider".to_owned());
+    let (severity, code) = (DiagnosticSeverity::Warning, DiagnosticCode::BadReference);
+    (!has_any).then(|| Diagnostic::new(severity, code, &filter.place, reason, hint))
 }
 
 /// Leaves out each rule whose id an earlier one has.

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 /// Bytes `start..end` of a source text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Span {
-    pub(crate) start: usize,
-    pub(crate) end: usize,
+pub struct Span {
+    /// First byte.
+    pub start: usize,
+    /// The byte behind the last.
+    pub end: usize,
 }
 
 impl Span {
@@ -31,20 +33,22 @@ pub struct Place {
 }
 
 /// A named text with its line starts.
-pub(crate) struct Source<'a> {
+pub struct Source<'a> {
     name: Arc<str>,
     pub(crate) text: &'a str,
     line_starts: Vec<usize>,
 }
 
 impl<'a> Source<'a> {
-    pub(crate) fn new(name: &str, text: &'a str) -> Self {
+    /// A text and the name that diagnostics give it.
+    pub fn new(name: &str, text: &'a str) -> Self {
         let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let line_starts = std::iter::once(0).chain(newlines.map(|(at, _)| at + 1)).collect();
         Self { name: name.into(), text, line_starts }
     }
 
-    pub(crate) fn place(&self, span: Span) -> Place {
+    /// Where a span stands. A span beyond the text stands at its end.
+    pub fn place(&self, span: Span) -> Place {
         let line = self.line_starts.partition_point(|start| *start <= span.start) - 1;
         let line_start = self.line_starts[line];
         let line_end = self.line_starts.get(line + 1).map_or(self.text.len(), |next| next - 1);

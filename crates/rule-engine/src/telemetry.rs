@@ -60,6 +60,7 @@ const START_ONLY: &[Field] = &[
     Field::ProcessEnvironment,
     Field::ProcessMemfd,
     Field::ProcessNamespaces,
+    Field::ProcessBlocked,
     Field::ContainerId,
     Field::ContainerRuntime,
     Field::ContainerName,
@@ -83,6 +84,21 @@ impl Telemetry {
             RuleScope::File => &[Self::File],
             RuleScope::Registry => &[Self::Registry],
             RuleScope::EventLog => &[Self::EventLog],
+        }
+    }
+
+    /// The events that a category of Sigma is about; log records where it is another, or none.
+    pub(crate) fn of_category(category: Option<&str>) -> Self {
+        match category {
+            Some("process_creation") => Self::ProcessStart,
+            Some("process_termination") => Self::ProcessExit,
+            Some("network_connection" | "dns_query" | "dns" | "firewall") => Self::Network,
+            Some(category) if category.starts_with("file_") => Self::File,
+            Some(category) if category.starts_with("registry_") => Self::Registry,
+            Some("image_load" | "driver_load" | "process_access" | "raw_access_thread" | "pipe_created") => {
+                Self::Activity
+            }
+            _ => Self::EventLog,
         }
     }
 
@@ -125,7 +141,11 @@ impl Telemetry {
             | EventType::NetworkListen
             | EventType::DnsQuery => Some(Self::Network),
             EventType::ScheduledTask | EventType::Service => Some(Self::Task),
-            EventType::AgentStart | EventType::AgentStop | EventType::AgentHealth | EventType::Gap => None,
+            EventType::AgentStart
+            | EventType::AgentStop
+            | EventType::AgentHealth
+            | EventType::Gap
+            | EventType::HostSilent => None,
             _ => Some(Self::Activity),
         }
     }
@@ -244,6 +264,7 @@ mod tests {
             environment: vec!["LD_PRELOAD=a".into()],
             memfd: true,
             namespaces: vec!["pid:1".into()],
+            blocked: None,
         }));
         let exit = EventBody::ProcessExit(Box::new(ProcessExit {
             process: process(),

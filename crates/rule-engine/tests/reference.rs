@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use event_model::{ActionKind, Field, FieldSpec, ResponseMode, RuleScope, Severity, ValueKind};
-use rule_engine::{DiagnosticCode, parse_rules};
+use rule_engine::{DiagnosticCode, LogSources, parse_rules};
 
 fn page(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference").join(name)
@@ -96,6 +96,34 @@ fn the_page_on_rules_names_everything() {
     words.extend(keys);
     let missing: Vec<&str> = words.into_iter().filter(|word| !page.contains(&format!("`{word}`"))).collect();
     assert!(missing.is_empty(), "docs/reference/rules.md does not name {missing:?}");
+}
+
+#[test]
+fn the_page_on_sigma_names_every_modifier_and_its_examples_load() {
+    let page = fs::read_to_string(page("rules-sigma.md")).expect("docs/reference/rules-sigma.md");
+    // The engine itself lists its modifiers in the hint for one that is like none of them.
+    let text = "title: t\nlogsource: {product: a}\ndetection: {s: {F|zzzzzzzzzzzz: 1}, condition: s}\n";
+    let hint = parse_rules("a.yml", text).diagnostics[0].hint.clone().expect("a hint");
+    let modifiers: Vec<&str> = hint.split('`').skip(1).step_by(2).collect();
+    assert!(modifiers.len() > 30, "{hint}");
+    // The long forms of flags are another language's.
+    for modifier in modifiers.iter().filter(|word| !["ignorecase", "multiline", "dotall"].contains(*word)) {
+        assert!(
+            page.contains(&format!("`{modifier}`")) || page.contains(&format!("`{modifier}: ")),
+            "{modifier}"
+        );
+    }
+    let examples: Vec<&str> =
+        page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().expect("an end")).collect();
+    assert!(examples.len() >= 4);
+    for example in examples {
+        if example.starts_with("sources:") {
+            LogSources::builtin().with_file_first("example.yml", example).expect("a good file");
+        } else {
+            let outcome = parse_rules("example.yml", example);
+            assert!(outcome.is_ok() && outcome.diagnostics.is_empty(), "{example}{:#?}", outcome.diagnostics);
+        }
+    }
 }
 
 #[test]

@@ -10,7 +10,11 @@ use serde_json::json;
 
 /// Reads, draws, compiles and judges; panics are what the tests look for.
 fn exercise(bytes: &[u8]) {
-    let outcome = parse_rules_bytes("fuzz.json", bytes);
+    exercise_file("fuzz.json", bytes);
+}
+
+fn exercise_file(name: &str, bytes: &[u8]) {
+    let outcome = parse_rules_bytes(name, bytes);
     let text = String::from_utf8_lossy(bytes);
     let lines = text.split('\n').count();
     for diagnostic in &outcome.diagnostics {
@@ -28,6 +32,29 @@ fn exercise(bytes: &[u8]) {
     }));
     compiled.rules.evaluate(&event, Phase::All);
 }
+
+const SIGMA: &str = r"title: t
+id: a
+level: low
+logsource: &l {product: linux, category: process_creation}
+detection:
+    sel_one:
+        Image|endswith: ['/a', '*b?\\*']
+        CommandLine|re|i: '^a+(b|c){2,3}$'
+        User|windash|contains: ' -x'
+    sel_two:
+        - ParentImage|base64offset|contains: abc
+        - ProcessId|gte: 5
+    words: [x, 'y*z', null]
+    condition: (1 of sel_* or words) and not all of them
+---
+title: f
+logsource: *l
+filter: {rules: any, s: {User|cidr: 10.0.0.0/8}, condition: not s}
+---
+title: c
+correlation: {type: event_count, rules: [a], group-by: [User], timespan: 5m, condition: {gte: 2}}
+";
 
 /// Pieces that conditions are made of, so that random ones get far into the parser.
 fn condition_text() -> impl Strategy<Value = String> {
@@ -66,6 +93,20 @@ proptest! {
         let start = at.min(text.len());
         let end = (start + length).min(text.len());
         exercise(format!("{}{new}{}", &text[..start], &text[end..]).as_bytes());
+    }
+
+    #[test]
+    fn any_yaml(bytes in prop::collection::vec(any::<u8>(), 0..200), text in "[\\[\\]{}:,&*!|>'\"#%@` \n\t?a-c~-]{0,60}") {
+        exercise_file("fuzz.yml", &bytes);
+        exercise_file("fuzz.yml", text.as_bytes());
+    }
+
+    #[test]
+    fn a_good_sigma_rule_with_one_part_replaced(at in 0usize..500, length in 0usize..12, new in "\\PC{0,4}|[\\x00-\\x20\"\\\\{}\\[\\],:&*|'%-]{0,4}") {
+        let start = (0..=at.min(SIGMA.len())).rev().find(|at| SIGMA.is_char_boundary(*at)).unwrap_or(0);
+        let end = (start + length).min(SIGMA.len());
+        let rest = SIGMA.get(end..).unwrap_or_default();
+        exercise_file("fuzz.yml", format!("{}{new}{rest}", &SIGMA[..start]).as_bytes());
     }
 
     #[test]

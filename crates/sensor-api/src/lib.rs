@@ -21,7 +21,7 @@ mod source;
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_model::{EventType, Field, GapReason, Value};
+use event_model::{BlockedBy, EventClass, EventType, Field, GapReason, Value};
 
 pub use queue::{ObservationQueue, ObservationSender, observation_queue};
 pub use replay::ReplaySensor;
@@ -132,6 +132,8 @@ pub struct ObservedImage {
     pub memfd: bool,
     /// Namespaces other than the host's, as `kind:inode`.
     pub namespaces: Vec<String>,
+    /// The kernel side ended it before its first instruction, as [`Sensor::block`] asked.
+    pub blocked: Option<BlockedBy>,
 }
 
 impl ObservedImage {
@@ -162,6 +164,17 @@ pub struct ImageFile {
     pub size: u64,
 }
 
+/// What may not run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Block {
+    /// Whatever has a file of this name, in any folder.
+    Name(String),
+    /// The file at this absolute path, as the process's own mount namespace has it.
+    Path(String),
+    /// This file, as long as nobody changes it.
+    Image(ImageFile),
+}
+
 /// Something that was done or found, with its fields as the table of fields has them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ObservedActivity {
@@ -175,12 +188,24 @@ pub struct ObservedActivity {
     pub fields: Vec<(Field, Value)>,
 }
 
+impl ObservedActivity {
+    /// How many acts it stands for: a source may have merged like ones.
+    pub fn acts(&self) -> u64 {
+        let count = self.fields.iter().find_map(|(field, value)| match (field, value) {
+            (Field::EventCount, Value::Integer(count)) => u64::try_from(*count).ok(),
+            _ => None,
+        });
+        count.unwrap_or(1).max(1)
+    }
+}
+
 /// A process as a sensor knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Actor {
     /// Exactly this life.
     Life(ProcessKey),
-    /// Whoever had this PID (in the initial namespace) when the agent came to look.
+    /// Whoever had this PID (in the initial namespace) at the time of the act, as far as
+    /// the agent remembers.
     Pid(u32),
 }
 
@@ -271,6 +296,31 @@ pub trait Sensor: Send {
     /// Whether process starts must wake the reader at once (a rule may act on
     /// them) or may wait for a batch.
     fn wake_on_process_start(&mut self, at_once: bool);
+
+    /// From now on ends whatever of this begins to run, before its first instruction,
+    /// until it is shut down or the agent has not polled for some seconds. The start is
+    /// handed out like any other, with [`ObservedImage::blocked`].
+    ///
+    /// # Errors
+    /// If this sensor can't do that, or not for one of these; the others stand.
+    fn block(&mut self, _what: &[Block]) -> Result<(), SensorError> {
+        Err(SensorError::Unavailable {
+            sensor: self.name(),
+            reason: "it can't end a program before it runs".to_owned(),
+            hint: "blocking takes the eBPF sensor",
+        })
+    }
+
+    /// From now on the classes of which nothing is wanted, for the CPU budget's sake. A
+    /// sensor that can leave them out at their source counts what it leaves out and
+    /// tells it as [`Observation::Lost`] with [`GapReason::Budget`], at least each second.
+    /// What comes all the same is left out and counted by the agent.
+    fn shed(&mut self, _classes: &[EventClass]) {}
+
+    /// Looks whether its kernel side is whole; what is missing, in words. Called each second.
+    fn check(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Where each type of event that it makes comes from, or why there is none.
     fn provisions(&self) -> Vec<Provision> {

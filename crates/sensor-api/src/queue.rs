@@ -3,9 +3,10 @@
 //! account of what found no room.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use event_model::{EventType, GapReason};
+use event_model::{EventClass, EventType, GapReason};
 
 use crate::{Observation, Observed, ObservedActivity, ObservedLoss};
 
@@ -24,6 +25,8 @@ pub struct ObservationQueue {
 #[derive(Debug)]
 struct Shared {
     bound: usize,
+    /// Bits of the classes that are not wanted.
+    shed: AtomicU8,
     inner: Mutex<Inner>,
 }
 
@@ -35,6 +38,7 @@ struct Inner {
 
 #[derive(Debug)]
 struct Dropped {
+    reason: GapReason,
     event_type: EventType,
     count: u64,
     from_ns: u64,
@@ -43,7 +47,7 @@ struct Dropped {
 
 /// A queue for at most `bound` observations.
 pub fn observation_queue(bound: usize) -> (ObservationSender, ObservationQueue) {
-    let shared = Arc::new(Shared { bound, inner: Mutex::default() });
+    let shared = Arc::new(Shared { bound, shed: AtomicU8::new(0), inner: Mutex::default() });
     (ObservationSender { shared: Arc::clone(&shared) }, ObservationQueue { shared })
 }
 
@@ -54,22 +58,28 @@ impl Shared {
 }
 
 impl ObservationSender {
-    /// Puts it in, or counts it as lost where there is no room. False if it was lost.
+    /// Puts it in, or counts it as lost where there is no room or its class is not
+    /// wanted. False if it was lost.
     pub fn send(&self, at_ns: u64, activity: ObservedActivity) -> bool {
+        let class = activity.event_type.spec().class;
+        let unwanted = self.shared.shed.load(Ordering::Relaxed) & bit(class) != 0;
         let mut inner = self.shared.lock();
-        if inner.waiting.len() < self.shared.bound {
+        if !unwanted && inner.waiting.len() < self.shared.bound {
             let what = Observation::Activity(Box::new(activity));
             inner.waiting.push_back(Observed { at_ns, position: None, what });
             return true;
         }
-        let event_type = activity.event_type;
-        match inner.dropped.iter_mut().find(|dropped| dropped.event_type == event_type) {
+        let reason = if unwanted { GapReason::Budget } else { GapReason::QueueFull };
+        let (event_type, count) = (activity.event_type, activity.acts());
+        let known = inner.dropped.iter_mut().find(|one| (one.reason, one.event_type) == (reason, event_type));
+        match known {
             Some(dropped) => {
-                dropped.count += 1;
+                dropped.count = dropped.count.saturating_add(count);
                 dropped.until_ns = dropped.until_ns.max(at_ns);
             }
             None => {
-                inner.dropped.push(Dropped { event_type, count: 1, from_ns: at_ns, until_ns: at_ns });
+                let (from_ns, until_ns) = (at_ns, at_ns);
+                inner.dropped.push(Dropped { reason, event_type, count, from_ns, until_ns });
             }
         }
         false
@@ -83,7 +93,20 @@ impl ObservationSender {
     }
 }
 
+/// The bit of a class.
+fn bit(class: EventClass) -> u8 {
+    1 << class as u8
+}
+
 impl ObservationQueue {
+    /// From now on these classes are left out where they come from, and counted.
+    /// [`EventClass::Protected`] always comes through.
+    pub fn shed(&self, classes: &[EventClass]) {
+        let wanted = classes.iter().filter(|class| **class != EventClass::Protected);
+        let bits = wanted.fold(0, |bits, class| bits | bit(*class));
+        self.shared.shed.store(bits, Ordering::Relaxed);
+    }
+
     /// Takes out at most `most` observations in the order in which they were put in, then what was lost.
     pub fn take(&self, most: usize, sink: &mut dyn FnMut(Observed)) {
         let (taken, dropped) = {
@@ -93,12 +116,12 @@ impl ObservationQueue {
             (taken, std::mem::take(&mut inner.dropped))
         };
         taken.into_iter().for_each(&mut *sink);
-        for Dropped { event_type, count, from_ns, until_ns } in dropped {
+        for Dropped { reason, event_type, count, from_ns, until_ns } in dropped {
             sink(Observed {
                 at_ns: until_ns,
                 position: None,
                 what: Observation::Lost(ObservedLoss {
-                    reason: GapReason::QueueFull,
+                    reason,
                     what: event_type.as_str(),
                     count: Some(count),
                     from_ns,
@@ -140,5 +163,28 @@ mod tests {
         taken.clear();
         queue.take(100, &mut |observed| taken.push(observed));
         assert_eq!(taken.len(), 1, "a loss is told once");
+    }
+
+    #[test]
+    fn what_is_not_wanted_is_counted_where_it_comes_from() {
+        let (sender, queue) = observation_queue(10);
+        queue.shed(&[EventClass::Network, EventClass::Protected]);
+        assert!(!sender.send(1, activity(EventType::DnsQuery)));
+        let mut many = activity(EventType::DnsQuery);
+        many.fields.push((event_model::Field::EventCount, event_model::Value::Integer(6)));
+        assert!(!sender.send(2, many));
+        assert!(sender.send(3, activity(EventType::Mount)), "protected");
+        queue.shed(&[]);
+        assert!(sender.send(4, activity(EventType::DnsQuery)));
+        let mut taken = Vec::new();
+        queue.take(100, &mut |observed| taken.push(observed));
+        let lost: Vec<_> = taken
+            .iter()
+            .filter_map(|observed| match &observed.what {
+                Observation::Lost(loss) => Some((loss.reason, loss.what, loss.count)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!((taken.len(), lost), (3, vec![(GapReason::Budget, "dns_query", Some(7))]));
     }
 }

@@ -92,19 +92,52 @@
 #define ACT_DNS_QUERY 100
 #define ACT_DNS_ANSWER 101
 
+/* Files: 64 to 95. Numbers 0 to 5 and 8 as file.h names them. Where bit KNOWN_INODE
+ * of number 8 is set, text 0 is the path; else text 0 is the path as it was given and
+ * text 1 where it begins (a path, empty for the root).
+ *
+ * number 7: size before, with KNOWN_OLD. */
+#define ACT_FILE_CREATE 64
+#define ACT_FILE_MODIFY 65
+/* number 6: the device; 7: FMODE_READ, FMODE_WRITE. */
+#define ACT_RAW_ACCESS 66
+/* number 6: 1 for a directory. result. */
+#define ACT_FILE_DELETE 67
+/* texts 0 and 1: the old path; 2 and 3: the new one. number 6: flags of renameat2. result. */
+#define ACT_FILE_RENAME 68
+/* texts 0 and 1: the file; 2 and 3: the new link. */
+#define ACT_FILE_LINK 69
+/* text 0: what it points to; 2 and 3: the link. */
+#define ACT_FILE_SYMLINK 70
+/* A directory, number 6: mode as asked for. */
+#define ACT_DIR_CREATE 71
+/* number 6: mode and type as asked for; 7: device. */
+#define ACT_NODE_CREATE 72
+/* Attributes; number 6: new, 7: old with KNOWN_OLD. Mode; uid and gid << 32 where all
+ * ones mean unchanged; modification time in ns since the epoch; size. */
+#define ACT_FILE_MODE 73
+#define ACT_FILE_OWNER 74
+#define ACT_FILE_TIMES 75
+#define ACT_FILE_TRUNCATE 76
+/* text 2: name of the attribute; number 6: 1 where it was removed. */
+#define ACT_FILE_XATTR 77
+
 /* Texts that are paths: a list of names from the last to the first, as in struct
  * exec_record. Others are plain, without an ending zero. */
 
-/* The context of a program at syscalls/sys_enter_* and sys_exit_*. */
+/* The context of a program at syscalls/sys_enter_* and sys_exit_*. The four bytes
+ * behind the call's number are whatever lay on the kernel's stack. */
 struct enter_args {
 	u64 common;
-	s64 number;
+	s32 number;
+	u32 padding;
 	u64 args[6];
 };
 
 struct exit_args {
 	u64 common;
-	s64 number;
+	s32 number;
+	u32 padding;
 	s64 result;
 };
 

@@ -33,6 +33,7 @@ enum { BPF_RB_PROD_POS = 3 };
 #define SIGNAL_GROUP_EXIT 0x00000004
 #define PIDTYPE_SID 3
 #define FMODE_WRITE 2
+#define SIGKILL 9
 
 enum bpf_func_id { BPF_FUNC_find_vma = 180 };
 
@@ -49,6 +50,10 @@ typedef struct {
 typedef struct {
 	int counter;
 } atomic_t;
+
+typedef struct {
+	s64 counter;
+} atomic64_t;
 
 struct qstr {
 	const unsigned char *name;
@@ -69,8 +74,16 @@ struct super_block {
 	struct file_system_type *s_type;
 };
 
+struct address_space {
+	atomic_t i_mmap_writable;
+};
+
 struct inode {
 	u16 i_mode;
+	kuid_t i_uid;
+	kgid_t i_gid;
+	u32 i_rdev;
+	struct address_space *i_mapping;
 	struct super_block *i_sb;
 	void *i_private;
 	unsigned long i_ino;
@@ -116,16 +129,29 @@ struct path {
 	struct dentry *dentry;
 };
 
+typedef struct {
+	atomic64_t refcnt; /* 0 while there is one reference */
+} file_ref_t;
+
 struct file {
-	unsigned int f_mode;
+	u32 f_mode;
+	s64 f_pos;
 	void *private_data;
 	struct path f_path;
 	struct inode *f_inode;
+	file_ref_t f_ref;
+};
+
+/* before 6.13 */
+struct file___counted {
+	atomic64_t f_count;
 };
 
 struct fdtable {
-	unsigned int max_fds;
+	u32 max_fds;
 	struct file **fd;
+	unsigned long *close_on_exec;
+	unsigned long *open_fds;
 };
 
 struct files_struct {
@@ -179,10 +205,74 @@ struct mm_struct {
 };
 
 struct fs_struct {
+	struct path root;
 	struct path pwd;
 };
 
-struct user_namespace;
+struct proc_ns_operations {
+	const char *name;
+};
+
+struct ns_common {
+	const struct proc_ns_operations *ops;
+	u32 inum;
+};
+
+struct mnt_namespace {
+	struct ns_common ns;
+};
+
+struct net {
+	struct ns_common ns;
+};
+
+struct uts_namespace {
+	struct ns_common ns;
+};
+
+struct ipc_namespace {
+	struct ns_common ns;
+};
+
+struct user_namespace {
+	struct ns_common ns;
+};
+
+struct cgroup_namespace {
+	struct ns_common ns;
+};
+
+struct time_namespace {
+	struct ns_common ns;
+};
+
+struct xa_node {
+	unsigned char shift;
+	void *slots[64];
+};
+
+struct xarray {
+	void *xa_head;
+};
+
+struct idr {
+	struct xarray idr_rt;
+};
+
+struct pid_namespace {
+	struct idr idr;
+	struct ns_common ns;
+};
+
+struct nsproxy {
+	struct uts_namespace *uts_ns;
+	struct ipc_namespace *ipc_ns;
+	struct mnt_namespace *mnt_ns;
+	struct pid_namespace *pid_ns_for_children;
+	struct net *net_ns;
+	struct time_namespace *time_ns;
+	struct cgroup_namespace *cgroup_ns;
+};
 
 /* One set of capabilities; an array of two words before 6.3. */
 typedef struct {
@@ -210,23 +300,6 @@ struct hlist_head {
 	struct hlist_node *first;
 };
 
-struct xa_node {
-	unsigned char shift;
-	void *slots[64];
-};
-
-struct xarray {
-	void *xa_head;
-};
-
-struct idr {
-	struct xarray idr_rt;
-};
-
-struct pid_namespace {
-	struct idr idr;
-};
-
 struct upid {
 	int nr;
 	struct pid_namespace *ns;
@@ -236,25 +309,6 @@ struct pid {
 	unsigned int level;
 	struct hlist_head tasks[4];
 	struct upid numbers[1];
-};
-
-struct nsproxy {
-	void *uts_ns;
-	void *ipc_ns;
-	void *mnt_ns;
-	struct pid_namespace *pid_ns_for_children;
-	void *net_ns;
-	void *time_ns;
-	void *cgroup_ns;
-};
-
-struct proc_ns_operations {
-	const char *name;
-};
-
-struct ns_common {
-	const struct proc_ns_operations *ops;
-	unsigned int inum;
 };
 
 /* An inode of /proc. */

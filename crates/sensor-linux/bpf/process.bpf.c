@@ -25,6 +25,31 @@ struct {
 	__type(value, u8);
 } ended SEC(".maps");
 
+/* What may not run. Filled by the agent, empty when it starts. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, struct blocked_text);
+	__type(value, u32);
+} blocked_texts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct blocked_image);
+	__type(value, u32);
+} blocked_images SEC(".maps");
+
+/* Where a key of `blocked_texts` is put together. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct blocked_text);
+} block_key SEC(".maps");
+
 static __always_inline struct kernfs_node *cgroup_parent(struct kernfs_node *node)
 {
 	struct kernfs_node___old *old = (void *)node;
@@ -137,6 +162,55 @@ static __always_inline void put_args(struct record_space *s, struct mm_struct *m
 	s->used = used + length;
 }
 
+/* The flag of what stands on the block list; 0 if nothing does. The executable's names
+ * lie at the beginning of `data`, the last of the path first. */
+static __always_inline u16 blocked_by(struct record_space *s)
+{
+	struct exec_record *record = &s->exec;
+	struct blocked_image image = {
+		.inode = record->inode,
+		.changed_s = record->changed_s,
+		.changed_ns = record->changed_ns,
+		.device = record->device,
+	};
+	struct blocked_text *text;
+	u32 zero = 0, length = record->executable_len;
+
+	if (bpf_map_lookup_elem(&blocked_images, &image))
+		return EXEC_BLOCKED_IMAGE;
+	text = bpf_map_lookup_elem(&block_key, &zero);
+	if (!text)
+		return 0;
+	__builtin_memset(text, 0, sizeof(*text));
+	text->kind = BLOCK_NAME;
+	if (bpf_probe_read_kernel_str(text->text, BLOCK_TEXT_MAX, s->data) <= 0)
+		return 0;
+	if (bpf_map_lookup_elem(&blocked_texts, text))
+		return EXEC_BLOCKED_NAME;
+	if (length > BLOCK_TEXT_MAX || (record->head.flags & EXEC_EXECUTABLE_CUT))
+		return 0;
+	text->kind = BLOCK_PATH;
+	if (bpf_probe_read_kernel(text->text, length, s->data))
+		return 0;
+	return bpf_map_lookup_elem(&blocked_texts, text) ? EXEC_BLOCKED_PATH : 0;
+}
+
+static __always_inline void put_rights(struct exec_record *record, struct task_struct *task, const struct cred *cred)
+{
+	struct nsproxy *all = task->nsproxy;
+
+	/* Two words before 6.3, one since; the same bytes. */
+	bpf_probe_read_kernel(&record->capabilities, sizeof(record->capabilities),
+			      (void *)cred + bpf_core_field_offset(struct cred, cap_effective));
+	record->namespaces[0] = all->mnt_ns->ns.inum;
+	record->namespaces[1] = all->pid_ns_for_children->ns.inum;
+	record->namespaces[2] = all->net_ns->ns.inum;
+	record->namespaces[3] = all->uts_ns->ns.inum;
+	record->namespaces[4] = all->ipc_ns->ns.inum;
+	record->namespaces[5] = cred->user_ns->ns.inum;
+	record->namespaces[6] = all->cgroup_ns->ns.inum;
+}
+
 SEC("tp_btf/sched_process_exec")
 int on_exec(u64 *ctx)
 {
@@ -171,6 +245,9 @@ int on_exec(u64 *ctx)
 		record->login_uid = task->loginuid.val;
 	session = signal->pids[PIDTYPE_SID];
 	record->session_id = session ? BPF_CORE_READ(session, numbers[0].nr) : NO_ID;
+	put_rights(record, task, cred);
+	record->environment_len = 0;
+	record->reserved = 0;
 	record->args_len = 0;
 	record->tty_len = 0;
 	record->filename_len = 0;
@@ -182,6 +259,18 @@ int on_exec(u64 *ctx)
 	record->executable_len = s->used;
 	if (s->cut)
 		record->head.flags |= EXEC_EXECUTABLE_CUT;
+
+	settings = bpf_map_lookup_elem(&control, &zero);
+	if (settings) {
+		at_once = settings->wake_on_exec != 0;
+		if (settings->block_until_ns > record->head.at_ns && task->tgid != 1) {
+			u16 blocked = blocked_by(s);
+
+			/* It runs in the kernel now, and will not leave it alive. */
+			if (blocked && bpf_send_signal(SIGKILL) == 0)
+				record->head.flags |= blocked;
+		}
+	}
 
 	before = s->used;
 	put_path(s, task->fs->pwd.dentry, task->fs->pwd.mnt, CWD_END);
@@ -216,9 +305,6 @@ int on_exec(u64 *ctx)
 	}
 	put_args(s, mm);
 
-	settings = bpf_map_lookup_elem(&control, &zero);
-	if (settings)
-		at_once = settings->wake_on_exec != 0;
 	size = s->used;
 	if (size > DATA_SPACE)
 		return 0;

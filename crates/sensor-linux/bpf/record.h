@@ -16,7 +16,7 @@ typedef unsigned long long u64;
 typedef int s32;
 typedef long long s64;
 
-#define RECORD_MAGIC 0x31505352u /* "RSP1" */
+#define RECORD_MAGIC 0x32505352u /* "RSP2" */
 
 #define RECORD_FORK 1
 #define RECORD_EXEC 2
@@ -63,8 +63,14 @@ typedef long long s64;
 #define EXEC_CGROUP_CUT 4
 #define EXEC_ARGS_CUT 8     /* longer than ARGS_MAX */
 #define EXEC_ARGS_UNREAD 16 /* the memory could not be read */
+/* It was ended before its first instruction, because its ... is on the block list. */
+#define EXEC_BLOCKED_NAME 32
+#define EXEC_BLOCKED_PATH 64
+#define EXEC_BLOCKED_IMAGE 128
+#define EXEC_ENVIRONMENT_CUT 256 /* longer than ENVIRONMENT_MAX */
 
 #define ARGS_MAX 16384u
+#define ENVIRONMENT_MAX 4096u
 #define NO_ID 0xffffffffu /* no login user, no session */
 
 struct record_head {
@@ -90,8 +96,11 @@ struct exit_record {
 	u32 reserved;
 };
 
-/* Followed by: executable, cwd, cgroup, tty, filename, args, with the lengths
- * given. The three paths are lists of names from the last to the first, each
+/* The namespaces of a process, in the order of struct exec_record. */
+#define NAMESPACES 7 /* mnt pid net uts ipc user cgroup */
+
+/* Followed by: executable, cwd, cgroup, tty, filename, args, environment, with the
+ * lengths given. The three paths are lists of names from the last to the first, each
  * ended by a zero byte, as the kernel's trees are walked upwards. */
 struct exec_record {
 	struct record_head head;
@@ -117,11 +126,33 @@ struct exec_record {
 	u16 args_len;
 	u32 changed_ns;
 	s64 changed_s;
+	u64 capabilities;            /* effective */
+	u32 namespaces[NAMESPACES];  /* their inodes */
+	u16 environment_len;         /* the whole of it, only where a variable may matter */
+	u16 reserved;
+};
+
+/* What may not run; keys of the maps `blocked_texts` and `blocked_images`. A path is a
+ * list of names from the last to the first, as in struct exec_record. Unused bytes
+ * are zero. */
+#define BLOCK_NAME 1
+#define BLOCK_PATH 2
+#define BLOCK_TEXT_MAX 252
+
+struct blocked_text {
+	u32 kind;
+	char text[BLOCK_TEXT_MAX];
+};
+
+struct blocked_image {
+	u64 inode;
+	s64 changed_s;
+	u32 changed_ns;
+	u32 device; /* the kernel's dev_t */
 };
 
 /* What a process did, for all hooks alike. Followed by up to four texts with the
- * lengths given; what numbers and texts mean is the type's own (act.h). As large as
- * struct exec_record, so that both are put together in the same space. */
+ * lengths given; what numbers and texts mean is the type's own (act.h). */
 struct act_record {
 	struct record_head head; /* pid and start_ns are of who did it; bits 0 to 3 of flags: that text was cut */
 	u32 target_pid;          /* 0: nobody */
@@ -152,6 +183,7 @@ struct control {
 	u64 own_start_ns; /* with own_pid: the agent, whose own acts are not told; 0 until it knows */
 	u32 own_pid;
 	u32 reserved;
+	u64 block_until_ns; /* so long what is on the block list is ended; the agent puts it off each second */
 };
 
 /* One type's figures, in the per-CPU map `counters`. */
@@ -219,7 +251,17 @@ AT(exec_record, filename_len, 112);
 AT(exec_record, args_len, 114);
 AT(exec_record, changed_ns, 116);
 AT(exec_record, changed_s, 120);
-SIZE(exec_record, 128);
+AT(exec_record, capabilities, 128);
+AT(exec_record, namespaces, 136);
+AT(exec_record, environment_len, 164);
+SIZE(exec_record, 168);
+
+AT(blocked_text, text, 4);
+SIZE(blocked_text, 256);
+AT(blocked_image, changed_s, 8);
+AT(blocked_image, changed_ns, 16);
+AT(blocked_image, device, 20);
+SIZE(blocked_image, 24);
 
 AT(act_record, target_pid, 32);
 AT(act_record, result, 36);
@@ -243,7 +285,8 @@ AT(control, created_ns, 24);
 AT(control, left_out, 32);
 AT(control, own_start_ns, 40);
 AT(control, own_pid, 48);
-SIZE(control, 56);
+AT(control, block_until_ns, 56);
+SIZE(control, 64);
 
 AT(counter, produced, 0);
 AT(counter, lost, 8);

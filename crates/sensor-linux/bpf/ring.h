@@ -24,7 +24,7 @@
 #define EXECUTABLE_END 4096u
 #define CWD_END 8192u
 #define CGROUP_END 10240u
-#define DATA_SPACE (CGROUP_END + TTY_SPACE + FILENAME_SPACE + ARGS_MAX)
+#define DATA_SPACE (CGROUP_END + TTY_SPACE + FILENAME_SPACE + ARGS_MAX + ENVIRONMENT_MAX)
 
 #define WAKE_BYTES 65536u
 
@@ -96,6 +96,14 @@ struct {
 	__type(value, u64);
 } woken SEC(".maps");
 
+/* A field behind an address. Since 6.2 an address can be given its type back, so that
+ * the field is read directly and not by a call for each. */
+#define LOOK(pointer, field) \
+	({ \
+		typeof(pointer) at_ = (pointer); \
+		bpf_ksym_exists(bpf_rdonly_cast) ? bpf_core_cast(at_, typeof(*at_))->field : BPF_CORE_READ(at_, field); \
+	})
+
 /* Whether records of this kind are to be made now. Those that are not are counted. */
 static __always_inline bool is_wanted(u32 count_as)
 {
@@ -165,26 +173,26 @@ static __always_inline bool put_name(struct record_space *s, const void *name, u
 static __always_inline void put_path(struct record_space *s, struct dentry *dentry, struct vfsmount *vfsmount, u32 end)
 {
 	struct mount *mount = (void *)vfsmount - bpf_core_field_offset(struct mount, mnt);
-	struct dentry *mount_root = BPF_CORE_READ(vfsmount, mnt_root);
+	struct dentry *mount_root = LOOK(vfsmount, mnt_root);
 
 	s->cut = 1;
 	for (int i = 0; i < DEPTH_MAX; i++) {
 		struct dentry *parent;
 
 		if (dentry == mount_root) {
-			struct mount *parent_mount = BPF_CORE_READ(mount, mnt_parent);
+			struct mount *parent_mount = LOOK(mount, mnt_parent);
 
 			if (parent_mount == mount) {
 				s->cut = 0;
 				return;
 			}
-			dentry = BPF_CORE_READ(mount, mnt_mountpoint);
+			dentry = LOOK(mount, mnt_mountpoint);
 			mount = parent_mount;
-			mount_root = BPF_CORE_READ(mount, mnt.mnt_root);
+			mount_root = LOOK(mount, mnt.mnt_root);
 			continue;
 		}
-		parent = BPF_CORE_READ(dentry, d_parent);
-		if (!put_name(s, BPF_CORE_READ(dentry, d_name.name), end))
+		parent = LOOK(dentry, d_parent);
+		if (!put_name(s, LOOK(dentry, d_name.name), end))
 			return;
 		if (parent == dentry) {
 			/* Outside of every tree, as a memfd is. */

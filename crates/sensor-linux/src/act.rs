@@ -5,6 +5,7 @@
 //! its numbers and texts are, and the modules here give them their fields.
 
 mod dns;
+mod file;
 mod kernel_objects;
 mod mapping;
 mod memory;
@@ -131,7 +132,8 @@ impl<'a> Act<'a> {
 /// What an act of some family is, with its fields; `None` for those of the others.
 type Fields = fn(&Act<'_>) -> Option<(EventType, Vec<(Field, Value)>)>;
 
-const FAMILIES: [Fields; 8] = [
+const FAMILIES: [Fields; 9] = [
+    file::fields,
     network::fields,
     memory::fields,
     mapping::fields,

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use event_model::{EventType, GapReason};
 use libbpf_rs::Link;
 use sensor_api::{
-    Observation, Observed, ObservedLoss, ProcessClock, Provision, Sensor, SensorError, SensorPosition,
+    Block, Observation, Observed, ObservedLoss, ProcessClock, Provision, Sensor, SensorError, SensorPosition,
 };
 
 use crate::LinuxSensorOptions;
+use crate::block;
 use crate::families;
 use crate::losses::{KernelCount, Losses};
 use crate::pins::{Control, Maps, remove_pins};
@@ -25,6 +26,9 @@ pub(crate) const SENSOR: &str = "ebpf";
 
 /// Records don't wake the reader, so it looks this often.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Blocking goes on so long without a word from the agent, which gives one this often.
+const BLOCKING_LASTS: Duration = Duration::from_secs(10);
+const BLOCKING_RENEWED: Duration = Duration::from_secs(1);
 /// Observations handed out in one go.
 const BATCH: usize = 4_096;
 /// How often the kernel's counters of losses are read.
@@ -59,6 +63,8 @@ pub struct EbpfSensor {
     /// the pins of another version.
     first: std::vec::IntoIter<Observed>,
     losses_checked: Option<Instant>,
+    /// When the end of blocking was last put off; `None` while nothing is blocked.
+    blocking_since: Option<Instant>,
     pin_dir: Option<PathBuf>,
     /// What keeps the programs attached, unless pins do.
     links: Vec<(String, Link)>,
@@ -136,6 +142,19 @@ impl EbpfSensor {
         count
     }
 
+    /// Puts off the end of blocking, if it is time to. An agent that no longer comes here
+    /// must not leave programs behind that can't be started.
+    fn keep_blocking(&mut self) {
+        if self.blocking_since.is_none_or(|at| at.elapsed() < BLOCKING_RENEWED) {
+            return;
+        }
+        self.blocking_since = Some(Instant::now());
+        self.control.block_until_ns = now_ns() + BLOCKING_LASTS.as_nanos() as u64;
+        if let Err(error) = self.control.write(&self.maps.control) {
+            tracing::warn!(%error, "could not put off the end of blocking");
+        }
+    }
+
     /// Hands out new losses, if it is time to look for them; true if there were any.
     fn check_losses(&mut self, sink: &mut dyn FnMut(Observed)) -> Result<bool, SensorError> {
         if self.losses_checked.is_some_and(|at| at.elapsed() < CHECK_LOSSES_EVERY) {
@@ -160,6 +179,7 @@ impl Sensor for EbpfSensor {
 
     fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(Observed)) -> Result<(), SensorError> {
         let deadline = Instant::now() + timeout;
+        self.keep_blocking();
         loop {
             let count = self.drain(sink);
             let lost = self.check_losses(sink)?;
@@ -196,6 +216,16 @@ impl Sensor for EbpfSensor {
         }
     }
 
+    fn block(&mut self, what: &[Block]) -> Result<(), SensorError> {
+        let result = block::enter(&self.maps, what);
+        if self.blocking_since.is_none() {
+            self.blocking_since = Some(Instant::now());
+            self.control.block_until_ns = now_ns() + BLOCKING_LASTS.as_nanos() as u64;
+            self.control.write(&self.maps.control).map_err(|error| failed("beginning to block", error))?;
+        }
+        result.map_err(|source| SensorError::System { sensor: SENSOR, doing: "blocking", source })
+    }
+
     fn provisions(&self) -> Vec<Provision> {
         let all = std::iter::once(families::process()).chain(families::optional());
         let mut provisions: Vec<Provision> = Vec::new();
@@ -222,6 +252,10 @@ impl Sensor for EbpfSensor {
     }
 
     fn shut_down(mut self: Box<Self>) -> Result<(), SensorError> {
+        self.control.block_until_ns = 0;
+        if let Err(error) = self.control.write(&self.maps.control) {
+            tracing::warn!(%error, "could not end blocking; it ends by itself within seconds");
+        }
         self.links.clear();
         match &self.pin_dir {
             Some(dir) => remove_pins(dir).map_err(|source| SensorError::System {

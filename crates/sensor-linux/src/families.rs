@@ -19,14 +19,61 @@ macro_rules! object {
     }};
 }
 
+/// Programs that stand at several system calls, with the tracepoints of category
+/// `syscalls`; each link has the name of its tracepoint.
+pub(crate) const AT_CALLS: &[(&str, &[&str])] = &[
+    ("exit_open", OPENED),
+    ("enter_close", &["sys_enter_close", "sys_enter_dup2", "sys_enter_dup3"]),
+    ("exit_delete", DELETED),
+    ("exit_rename", RENAMED),
+    ("exit_link", LINKED),
+    ("exit_make", &["sys_exit_mkdir", "sys_exit_mkdirat", "sys_exit_mknod", "sys_exit_mknodat"]),
+    (
+        "enter_attribute",
+        &["sys_enter_fchmod", "sys_enter_fchown", "sys_enter_utimensat", "sys_enter_ftruncate"],
+    ),
+    ("exit_attribute", ATTRIBUTE_SET),
+];
+
+const OPENED: &[&str] =
+    &["sys_exit_openat", "sys_exit_open", "sys_exit_creat", "sys_exit_openat2", "sys_exit_open_by_handle_at"];
+const DELETED: &[&str] = &["sys_exit_unlink", "sys_exit_unlinkat", "sys_exit_rmdir"];
+const RENAMED: &[&str] = &["sys_exit_rename", "sys_exit_renameat", "sys_exit_renameat2"];
+const LINKED: &[&str] = &["sys_exit_link", "sys_exit_linkat", "sys_exit_symlink", "sys_exit_symlinkat"];
+const ATTRIBUTE_SET: &[&str] = &[
+    "sys_exit_chmod",
+    "sys_exit_fchmod",
+    "sys_exit_fchmodat",
+    "sys_exit_fchmodat2",
+    "sys_exit_chown",
+    "sys_exit_lchown",
+    "sys_exit_fchown",
+    "sys_exit_fchownat",
+    "sys_exit_utime",
+    "sys_exit_utimes",
+    "sys_exit_futimesat",
+    "sys_exit_utimensat",
+    "sys_exit_truncate",
+    "sys_exit_ftruncate",
+    "sys_exit_setxattr",
+    "sys_exit_lsetxattr",
+    "sys_exit_fsetxattr",
+    "sys_exit_removexattr",
+    "sys_exit_lremovexattr",
+    "sys_exit_fremovexattr",
+    "sys_exit_setxattrat",
+    "sys_exit_removexattrat",
+];
+
 /// One object of programs.
 pub(crate) struct Family {
     /// Its name, that of the file.
     pub(crate) name: &'static str,
     /// The compiled object.
     pub(crate) object: &'static [u8],
-    /// The event types that it makes, each with the programs that it takes. What none
-    /// of them is attached for is not seen; what only some are for is seen in part.
+    /// The event types that it makes, each with the links that it takes: programs, or
+    /// the tracepoints of [`AT_CALLS`]. What none of them is attached for is not seen;
+    /// what only some are for is seen in part.
     pub(crate) makes: &'static [(EventType, &'static [&'static str])],
     /// A tracepoint (`category/name`) that makes the family unneeded where it is there.
     /// One that has it stands in for that tracepoint, is dear, and is loaded only if asked for.
@@ -59,6 +106,39 @@ fn is_there(tracepoint: &str) -> bool {
 
 fn all_optional() -> Vec<Family> {
     vec![
+        Family {
+            name: "file",
+            object: object!("file"),
+            makes: &[
+                (EventType::FileCreate, OPENED),
+                (
+                    EventType::FileModify,
+                    &[
+                        "sys_enter_close",
+                        "sys_enter_dup2",
+                        "sys_enter_dup3",
+                        "enter_close_range",
+                        "files_at_exec",
+                        "files_at_exit",
+                    ],
+                ),
+                (EventType::RawAccessRead, OPENED),
+            ],
+            only_without: None,
+        },
+        Family {
+            name: "path",
+            object: object!("path"),
+            makes: &[
+                (EventType::FileCreate, &["sys_exit_mkdir", "sys_exit_mkdirat"]),
+                (EventType::FileDelete, DELETED),
+                (EventType::FileRename, RENAMED),
+                (EventType::FileLink, LINKED),
+                (EventType::PipeCreate, &["sys_exit_mknod", "sys_exit_mknodat"]),
+                (EventType::FileAttribute, ATTRIBUTE_SET),
+            ],
+            only_without: None,
+        },
         Family {
             name: "network",
             object: object!("network"),

@@ -17,27 +17,39 @@
 #![deny(missing_docs)]
 
 mod act;
+mod block;
+mod boot_clock;
 mod clock;
 mod connector;
 mod content;
 mod ebpf;
 mod escape;
 mod families;
+mod integrity;
+mod logon;
 mod losses;
 mod pins;
 mod procfs;
 mod record;
 mod ring;
+mod standing;
+mod state_file;
+mod usb;
+mod watch;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sensor_api::{Sensor, SensorError, SensorPosition, Source};
 
 pub use connector::{ProcConnectorSensor, open_proc_connector};
 pub use content::{ContentFeed, content};
 pub use ebpf::{EbpfSensor, open_ebpf};
+pub use integrity::IntegritySource;
+pub use logon::LogonSource;
 pub use losses::KernelCount;
 pub use pins::remove_pins;
+pub use usb::UsbSource;
 
 /// What a sensor is to be opened with.
 #[derive(Debug, Clone)]
@@ -90,9 +102,46 @@ pub fn open(options: LinuxSensorOptions) -> Result<(Box<dyn Sensor>, Vec<String>
     }
 }
 
+/// What the sources beside the kernel's stream are to watch.
+#[derive(Debug, Clone)]
+pub struct SourceOptions {
+    /// Directory under which all paths of the system are looked for: `/`, or a
+    /// directory with a system of its own in tests.
+    pub root: PathBuf,
+    /// Where a source may keep, with mode 0600, what it must know after a restart;
+    /// `None` keeps all in memory. Exists already.
+    pub state_dir: Option<PathBuf>,
+    /// Directories whose files are watched for changes of content (`-dirs`).
+    pub integrity_dirs: Vec<PathBuf>,
+    /// How often they are compared with their baseline (`-interval`).
+    pub scan_interval: Duration,
+}
+
+/// As the seed's configuration has it.
+const DEFAULT_SCAN_INTERVAL: Duration = Duration::from_secs(30);
+
+impl Default for SourceOptions {
+    fn default() -> Self {
+        Self {
+            root: PathBuf::from("/"),
+            state_dir: None,
+            integrity_dirs: Vec::new(),
+            scan_interval: DEFAULT_SCAN_INTERVAL,
+        }
+    }
+}
+
 /// The sources beside the kernel's stream, each for a thread of its own.
-pub fn sources() -> Vec<Box<dyn Source>> {
-    Vec::new()
+pub fn sources(options: &SourceOptions) -> Vec<Box<dyn Source>> {
+    let mut sources: Vec<Box<dyn Source>> = vec![
+        Box::new(LogonSource::new(options)),
+        Box::new(UsbSource::new(options)),
+        Box::new(watch::FileWatch::new(options)),
+    ];
+    if !options.integrity_dirs.is_empty() {
+        sources.push(Box::new(IntegritySource::new(options)));
+    }
+    sources
 }
 
 fn neither(no_ebpf: &str, no_connector: &str) -> SensorError {

@@ -26,7 +26,7 @@ const CONTROL_KEY: [u8; 4] = [0; 4];
 pub(crate) const LINKS: [&str; 3] = ["on_exec", "on_fork", "on_exit"];
 /// The iterator over all tasks.
 pub(crate) const ITERATOR: &str = "each_task";
-const MAPS: [&str; 4] = ["ring", "counters", "ledger", "clock"];
+const MAPS: [&str; 6] = ["ring", "counters", "ledger", "clock", "blocked_texts", "blocked_images"];
 const CONTROL: &str = "control";
 
 /// The maps that both sides use.
@@ -35,6 +35,8 @@ pub(crate) struct Maps {
     pub(crate) counters: MapHandle,
     pub(crate) ledger: MapHandle,
     pub(crate) clock: MapHandle,
+    pub(crate) blocked_texts: MapHandle,
+    pub(crate) blocked_images: MapHandle,
     pub(crate) control: MapHandle,
 }
 
@@ -49,6 +51,8 @@ pub(crate) struct Control {
     pub(crate) left_out: u64,
     /// The agent, whose own acts are not told.
     pub(crate) own: ProcessKey,
+    /// So long what is on the block list is ended.
+    pub(crate) block_until_ns: u64,
 }
 
 impl Control {
@@ -62,11 +66,12 @@ impl Control {
             created_ns: u64_at(&bytes, 24).ok()?,
             left_out: u64_at(&bytes, 32).ok()?,
             own: ProcessKey { pid: u32_at(&bytes, 48).ok()?, start_ns: u64_at(&bytes, 40).ok()? },
+            block_until_ns: u64_at(&bytes, 56).ok()?,
         })
     }
 
     pub(crate) fn write(&self, map: &MapHandle) -> Result<(), libbpf_rs::Error> {
-        let mut bytes = Vec::with_capacity(56);
+        let mut bytes = Vec::with_capacity(64);
         bytes.extend(RECORD_MAGIC.to_ne_bytes());
         bytes.extend(u32::from(self.wake_on_exec).to_ne_bytes());
         bytes.extend(self.object_hash.to_ne_bytes());
@@ -76,6 +81,7 @@ impl Control {
         bytes.extend(self.own.start_ns.to_ne_bytes());
         bytes.extend(self.own.pid.to_ne_bytes());
         bytes.extend([0; 4]);
+        bytes.extend(self.block_until_ns.to_ne_bytes());
         map.update(&CONTROL_KEY, &bytes, MapFlags::ANY)
     }
 }
@@ -151,7 +157,9 @@ fn is_bpffs(path: &Path) -> io::Result<bool> {
 
 /// Pins all; the control map last.
 pub(crate) fn pin(dir: &Path, maps: &mut Maps, links: &mut [(String, Link)]) -> Result<(), libbpf_rs::Error> {
-    let [ring, counters, ledger, clock] = MAPS;
+    let [ring, counters, ledger, clock, texts, images] = MAPS;
+    maps.blocked_texts.pin(dir.join(texts))?;
+    maps.blocked_images.pin(dir.join(images))?;
     maps.ring.pin(dir.join(ring))?;
     maps.counters.pin(dir.join(counters))?;
     maps.ledger.pin(dir.join(ledger))?;
@@ -167,12 +175,14 @@ pub(crate) fn open(dir: &Path) -> Option<Maps> {
     let map = |name: &str| MapHandle::from_pinned_path(dir.join(name)).ok();
     let control = map(CONTROL)?;
     let links_are_there = LINKS.into_iter().all(|name| dir.join(name).exists());
-    let [ring, counters, ledger, clock] = MAPS.map(map);
+    let [ring, counters, ledger, clock, blocked_texts, blocked_images] = MAPS.map(map);
     links_are_there.then_some(Maps {
         ring: ring?,
         counters: counters?,
         ledger: ledger?,
         clock: clock?,
+        blocked_texts: blocked_texts?,
+        blocked_images: blocked_images?,
         control,
     })
 }

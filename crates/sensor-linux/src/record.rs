@@ -3,13 +3,14 @@
 //! The layout is that of `bpf/record.h`; a test compares the two. Every length and
 //! number is checked: a record that does not add up is refused, never trusted.
 
+use event_model::BlockedBy;
 use sensor_api::{ImageFile, Observation, ObservedExit, ObservedFork, ObservedImage, ProcessKey};
 
 use crate::act::{self, Act, RECORD_ACTS};
-use crate::{escape, procfs};
+use crate::{escape, procfs, standing};
 
 /// First word of every record and of the control entry.
-pub(crate) const RECORD_MAGIC: u32 = 0x3150_5352;
+pub(crate) const RECORD_MAGIC: u32 = 0x3250_5352;
 
 const RECORD_FORK: u16 = 1;
 const RECORD_EXEC: u16 = 2;
@@ -19,6 +20,9 @@ const EXEC_EXECUTABLE_CUT: u16 = 1;
 const EXEC_CWD_CUT: u16 = 2;
 const EXEC_ARGS_CUT: u16 = 8;
 const EXEC_ARGS_UNREAD: u16 = 16;
+const EXEC_BLOCKED_NAME: u16 = 32;
+const EXEC_BLOCKED_PATH: u16 = 64;
+const EXEC_BLOCKED_IMAGE: u16 = 128;
 
 const NO_ID: u32 = u32::MAX;
 
@@ -59,7 +63,10 @@ mod at {
     pub(super) const ARGS_LEN: usize = 114;
     pub(super) const CHANGED_NS: usize = 116;
     pub(super) const CHANGED_S: usize = 120;
-    pub(super) const EXEC_SIZE: usize = 128;
+    pub(super) const CAPABILITIES: usize = 128;
+    pub(super) const NAMESPACES: usize = 136;
+    pub(super) const ENVIRONMENT_LEN: usize = 164;
+    pub(super) const EXEC_SIZE: usize = 168;
 }
 
 /// The record does not add up.
@@ -121,6 +128,7 @@ fn decode_exec(bytes: &[u8], process: ProcessKey) -> Result<ObservedImage, Malfo
     let tty = part(at::TTY_LEN)?;
     let filename = part(at::FILENAME_LEN)?;
     let args = part(at::ARGS_LEN)?;
+    let environment = part(at::ENVIRONMENT_LEN)?;
     if !rest.is_empty() {
         return Err(Malformed);
     }
@@ -134,6 +142,18 @@ fn decode_exec(bytes: &[u8], process: ProcessKey) -> Result<ObservedImage, Malfo
         working_directory.insert_str(0, "...");
     }
     let cgroup_path = path_of_names(cgroup_names);
+    let image_deleted = u32_at(bytes, at::LINKS)? == 0;
+    let mut namespaces = [0; standing::NAMESPACES];
+    for (index, inode) in namespaces.iter_mut().enumerate() {
+        *inode = u32_at(bytes, at::NAMESPACES + 4 * index)?;
+    }
+    let blocked = match flags & (EXEC_BLOCKED_NAME | EXEC_BLOCKED_PATH | EXEC_BLOCKED_IMAGE) {
+        0 => None,
+        EXEC_BLOCKED_NAME => Some(BlockedBy::Name),
+        EXEC_BLOCKED_PATH => Some(BlockedBy::Path),
+        _ => Some(BlockedBy::Hash),
+    };
+    let memfd = standing::is_memfd(&executable, image_deleted);
     Ok(ObservedImage {
         pid: process.pid,
         start_ns: process.start_ns,
@@ -157,10 +177,14 @@ fn decode_exec(bytes: &[u8], process: ProcessKey) -> Result<ObservedImage, Malfo
             changed_ns: time_at(bytes, at::CHANGED_S, at::CHANGED_NS)?,
             size: u64_at(bytes, at::FILE_SIZE)?,
         }),
-        image_deleted: u32_at(bytes, at::LINKS)? == 0,
+        image_deleted,
         cgroup_path: Some(cgroup_path),
         kernel_thread: false,
-        ..ObservedImage::default()
+        capabilities: standing::capability_names(u64_at(bytes, at::CAPABILITIES)?),
+        environment: standing::interesting_variables(environment),
+        memfd,
+        namespaces: standing::foreign_namespaces(&namespaces),
+        blocked,
     })
 }
 
@@ -207,6 +231,13 @@ fn tty_name(name: &[u8]) -> Option<String> {
 pub(crate) fn stat_device(device: u32) -> u64 {
     let (major, minor) = (device >> 20, device & 0xf_ffff);
     u64::from((minor & 0xff) | (major << 8) | ((minor & !0xff) << 12))
+}
+
+/// The kernel's form of a device number of stat(2).
+pub(crate) fn kernel_device(device: u64) -> u32 {
+    let (major, minor) =
+        (((device >> 8) & 0xfff) as u32, ((device & 0xff) | ((device >> 12) & 0xf_ff00)) as u32);
+    (major << 20) | minor
 }
 
 fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], Malformed> {

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use settings::{Kind, Program, Resolved, Setting, SettingsError};
 
@@ -46,6 +47,13 @@ pub const PROGRAM: Program = Program {
             "URL",
             "event store; only the files beside -db in this version",
         ),
+        setting(
+            "silent-after",
+            "silent_after_seconds",
+            Kind::Number,
+            "SECONDS",
+            "a host that should report and is not heard of for so long raises an alert (default 45)",
+        ),
         setting("debug", "debug", Kind::Switch, "", "say more in the log"),
         setting("openapi", "", Kind::Switch, "", "print the OpenAPI document and end"),
     ],
@@ -64,9 +72,15 @@ pub struct Config {
     pub private_key_file: Option<PathBuf>,
     /// More names for the certificate.
     pub public_names: Vec<String>,
+    /// A host that should report and is not heard of for so long is silent.
+    pub silent_after: Duration,
     /// Say more in the log.
     pub debug: bool,
 }
+
+/// Agents are heard of each ten seconds; with the time between two looks an alert comes
+/// within a minute.
+pub const DEFAULT_SILENT_AFTER: Duration = Duration::from_secs(45);
 
 impl Config {
     /// From what was given.
@@ -96,12 +110,23 @@ impl Config {
             (Some(_), None) => return Err(resolved.refuse("cert", "usable without -key")),
             (None, Some(_)) => return Err(resolved.refuse("key", "usable without -cert")),
         };
+        let silent_after = match resolved.number("silent-after") {
+            None => DEFAULT_SILENT_AFTER,
+            Some(seconds) if (15.0..=86_400.0).contains(&seconds) => Duration::from_secs_f64(seconds),
+            Some(_) => {
+                return Err(resolved.refuse(
+                    "silent-after",
+                    "a number of seconds from 15 (agents are heard of each ten) to 86400",
+                ));
+            }
+        };
         Ok(Self {
             addresses,
             db_file: resolved.path("db").unwrap_or_else(|| PathBuf::from("rampart.db")),
             tls_files,
             private_key_file: resolved.path("privkey"),
             public_names: resolved.list("names").unwrap_or_default().to_vec(),
+            silent_after,
             debug: resolved.is_on("debug"),
         })
     }
@@ -161,6 +186,7 @@ mod tests {
     fn what_can_not_be_used_is_refused_with_the_flag() {
         let message = |arguments: &[&str]| config(arguments).unwrap_err().to_string();
         assert!(message(&["-addr=8443"]).starts_with("-addr: `8443` is not an address"));
+        assert!(message(&["-silent-after=2"]).contains("from 15"));
         assert!(message(&["-cert=x"]).contains("without -key"));
         assert!(message(&["-bus=redis://x"]).contains("come later"));
         assert!(message(&["-store=clickhouse://x"]).contains("leave -store out"));

@@ -70,8 +70,9 @@ impl Server {
             .local_addr()
             .map_err(|source| ListenError::Bind { address: SocketAddr::from(([0, 0, 0, 0], 0)), source })?;
         let public = public_address(config, address);
+        let silent_after = config.silent_after;
         let app = tokio::task::spawn_blocking(move || {
-            let app = App::new(Arc::new(state), Arc::new(events), pki, public)?;
+            let app = App::new(Arc::new(state), Arc::new(events), pki, public, silent_after)?;
             app.insert_starter_rules()?;
             let first = match app.make_first_administrator()? {
                 Some(password) => {

@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::SpoolError;
@@ -17,13 +18,13 @@ pub(crate) struct Disk {
     inner: Mutex<Inner>,
     /// Held while the state file is written, so that a newer state is never overwritten by an older.
     state_file: Mutex<()>,
-    /// Why the state could not be stored, until someone asks.
-    failure: Mutex<Option<SpoolError>>,
+    /// The last try to tidy up failed, and it was said.
+    failing: AtomicBool,
 }
 
 impl Disk {
     pub(crate) fn new(dir: PathBuf, inner: Inner) -> Self {
-        Self { dir, inner: Mutex::new(inner), state_file: Mutex::default(), failure: Mutex::default() }
+        Self { dir, inner: Mutex::new(inner), state_file: Mutex::default(), failing: AtomicBool::new(false) }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -36,7 +37,14 @@ impl Disk {
         let state = inner.state.clone();
         inner.unstored = false;
         drop(inner);
-        state.store(&self.dir).inspect_err(|_| self.lock().unstored = true)
+        let stored = state.store(&self.dir);
+        let mut inner = self.lock();
+        match &stored {
+            Ok(()) => inner.state.stored_loss = inner.state.stored_loss.max(state.latest_loss),
+            Err(_) => inner.unstored = true,
+        }
+        drop(inner);
+        stored
     }
 
     /// Deletes segments that nobody needs: cursor first, durable, then the files.
@@ -64,20 +72,12 @@ impl Disk {
         if done.is_ok() && self.lock().unstored {
             done = self.store_state();
         }
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        match done {
-            Ok(()) => *failure = None,
-            Err(error) => {
-                if failure.is_none() {
-                    tracing::warn!(%error, "the spool can't be tidied up, it is tried again every second");
-                }
-                *failure = Some(error);
-            }
+        let failing = done.is_err();
+        let told = self.failing.swap(failing, Ordering::Relaxed);
+        if let Err(error) = done
+            && !told
+        {
+            tracing::warn!(%error, "the spool can't be tidied up, it is tried again every second");
         }
-    }
-
-    /// Why the last [`tidy`](Self::tidy) failed.
-    pub(crate) fn take_failure(&self) -> Option<SpoolError> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

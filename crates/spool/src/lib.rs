@@ -10,8 +10,9 @@
 //! - [`Spool::open`] scans what is there, cuts a torn tail, and steps over damage;
 //! - [`Spool::ack`] moves a cursor and deletes segments behind it: the cursor is
 //!   on disk before the segment goes, so a batch that is gone was acknowledged;
-//! - whatever is given up (size limit, damage) is a [`Loss`] that stays on record
-//!   until the caller says that it has been reported.
+//! - whatever is given up (size limit, damage, refused by the server) is a [`Loss`],
+//!   by kind where a header tells it ([`Tally`]), and stays on record until a batch
+//!   that tells of it has been appended.
 //!
 //! One process at a time: a lock file in the directory is held while it is open.
 
@@ -24,13 +25,15 @@ mod reader;
 mod segment;
 mod state;
 mod syncer;
+mod tally;
 
 use std::path::PathBuf;
 
 pub use codec::{BatchHeader, MAX_NOTE, MAX_PAYLOAD, Position};
 pub use queue::{Recovery, Spool, SpoolOptions};
 pub use reader::{Reader, StoredBatch};
-pub use state::{LastBatch, Loss, LossReason};
+pub use state::{LastBatch, Loss, LossReason, Telling};
+pub use tally::{Amount, MAX_KINDS, Tally};
 
 /// The spool could not do what it was asked.
 #[derive(Debug, thiserror::Error)]

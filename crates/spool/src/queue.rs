@@ -10,12 +10,13 @@ use std::sync::{Arc, MutexGuard};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::SpoolError;
-use crate::codec::{BatchHeader, HEADER_LEN, MAX_NOTE, MAX_PAYLOAD, encode};
+use crate::codec::{BatchHeader, MAX_NOTE, MAX_PAYLOAD, StoredHeader, encode};
 use crate::disk::Disk;
-use crate::reader::{Reader, damage_between, whole_batch};
+use crate::reader::Reader;
 use crate::segment::{Found, body, id_of, look, path_of};
-use crate::state::{LastBatch, Loss, LossReason, State, sync_dir};
+use crate::state::{LastBatch, Loss, LossReason, State, Telling, sync_dir};
 use crate::syncer::Syncer;
+use crate::tally::Tally;
 
 /// At most half of the limit, or so much in a small spool, may wait to be deleted.
 const MAX_RETIRED: u64 = 64 << 20;
@@ -91,6 +92,10 @@ impl Spool {
         let (inner, recovery) = recover(dir)?;
         let disk = Arc::new(Disk::new(dir.to_owned(), inner));
         disk.delete_retired()?;
+        if disk.lock().unstored {
+            // Damage that was found. Where the disk is full it is tried again later.
+            let _ = disk.store_state();
+        }
         let syncer =
             Syncer::start(disk.clone()).map_err(SpoolError::io("starting the sync thread for", dir))?;
         let spool = Self {
@@ -111,16 +116,31 @@ impl Spool {
     /// Their files go a moment later, from another thread: this one never waits for the
     /// disk to sync. (A kill -9 in between brings what was given up back.)
     ///
+    /// `told` are the losses that this batch tells of; they are forgotten with it, also
+    /// in a crash.
+    ///
     /// # Errors
     /// [`SpoolError::Io`], for example with no space left: nothing of the batch stays,
     /// and the next append may succeed. [`SpoolError::TooLarge`] if it can never fit.
-    pub fn append(&self, header: &BatchHeader, note: &[u8], payload: &[u8]) -> Result<(), SpoolError> {
-        let size = (HEADER_LEN + note.len() + payload.len()) as u64;
-        if size > self.max_bytes || payload.len() > MAX_PAYLOAD || note.len() > MAX_NOTE {
-            return Err(SpoolError::TooLarge { bytes: size, limit: self.max_bytes.min(MAX_PAYLOAD as u64) });
+    pub fn append(
+        &self,
+        header: &BatchHeader,
+        note: &[u8],
+        payload: &[u8],
+        told: Option<&Telling>,
+    ) -> Result<(), SpoolError> {
+        let too_large = |bytes| SpoolError::TooLarge { bytes, limit: self.max_bytes.min(MAX_PAYLOAD as u64) };
+        if payload.len() > MAX_PAYLOAD || note.len() > MAX_NOTE {
+            return Err(too_large((note.len() + payload.len()) as u64));
         }
-        let bytes = encode(header, note, payload);
         let mut inner = self.lock();
+        let before = inner.before(header);
+        let told = told.map_or_else(|| inner.state.told(), |telling| telling.told);
+        let bytes = encode(header, &before, told, note, payload);
+        let size = bytes.len() as u64;
+        if size > self.max_bytes {
+            return Err(too_large(size));
+        }
         let full = inner.bytes() + size > self.max_bytes;
         if full && inner.retired_bytes() > (self.max_bytes / 2).max(MAX_RETIRED) {
             let source = io::ErrorKind::StorageFull.into();
@@ -148,7 +168,16 @@ impl Spool {
         let place = (active.id, active.len);
         active.len += size;
         self.syncer.soon(&active.file);
-        inner.state.last = Some(LastBatch { header: *header, note: note.to_vec(), place });
+        let mut through = before;
+        through.add_all(&header.counts);
+        inner.state.last =
+            Some(LastBatch { header: header.clone(), note: note.to_vec(), place, through, told });
+        if inner.state.losses.first().is_some_and(|first| first.number <= told.loss) {
+            inner.state.forget_told(told);
+            inner.unstored = true;
+            drop(inner);
+            self.syncer.tidy();
+        }
         Ok(())
     }
 
@@ -170,7 +199,9 @@ impl Spool {
     pub fn ack(&self, boot_id: [u8; 16], last_sequence: u64) -> Result<(), SpoolError> {
         let mut inner = self.lock();
         inner
-            .advance(|header| header.boot_id == boot_id && header.last_sequence() <= last_sequence)
+            .advance(|stored| {
+                stored.header.boot_id == boot_id && stored.header.last_sequence() <= last_sequence
+            })
             .map_err(SpoolError::io("reading", &self.disk.dir))?;
         inner.retire_acknowledged(self.segment_bytes / 8);
         let retired = !inner.retired.is_empty();
@@ -178,23 +209,37 @@ impl Spool {
         if retired { self.disk.delete_retired() } else { Ok(()) }
     }
 
-    /// What was given up and not yet [reported](Self::losses_reported).
+    /// The server will never take the oldest batch, whose header this is: it becomes a
+    /// loss, and is not sent again. Both or neither survive a crash.
+    ///
+    /// # Errors
+    /// [`SpoolError::Io`] if a segment can't be read.
+    pub fn refuse(&self, refused: &BatchHeader) -> Result<(), SpoolError> {
+        let mut inner = self.lock();
+        let mut given_up = None;
+        inner
+            .advance(|stored| {
+                let is_it = stored.header == *refused && given_up.is_none();
+                if is_it {
+                    given_up = Some(Loss::of_batch(LossReason::Refused, stored, None));
+                }
+                is_it
+            })
+            .map_err(SpoolError::io("reading", &self.disk.dir))?;
+        if let Some(loss) = given_up {
+            inner.state.add_loss(loss);
+        }
+        Ok(())
+    }
+
+    /// What was given up and not yet told.
     pub fn losses(&self) -> Vec<Loss> {
         self.lock().state.losses.clone()
     }
 
-    /// These losses stand in a record that has been appended. Written to disk a moment
-    /// later, from another thread; a crash before that makes them be reported again.
-    ///
-    /// # Errors
-    /// [`SpoolError::Io`] if the last such write failed; it is tried again.
-    pub fn losses_reported(&self, losses: &[Loss]) -> Result<(), SpoolError> {
-        let mut inner = self.lock();
-        inner.state.reported(losses);
-        inner.unstored = true;
-        drop(inner);
-        self.syncer.tidy();
-        self.disk.take_failure().map_or(Ok(()), Err)
+    /// The losses that the next batch is to tell of. It goes to [`append`](Self::append) with that batch.
+    pub fn telling(&self) -> Telling {
+        self.lock().state.telling()
     }
 
     /// Size of all segments in bytes.
@@ -238,12 +283,18 @@ impl Inner {
         self.segments.iter().map(|segment| segment.len).sum()
     }
 
+    /// What the boot of this batch has put in so far.
+    fn before(&self, header: &BatchHeader) -> Tally {
+        let last = self.state.last.as_ref().filter(|last| last.header.boot_id == header.boot_id);
+        last.map(|last| last.through.clone()).unwrap_or_default()
+    }
+
     fn retired_bytes(&self) -> u64 {
         self.retired.iter().map(|(_, len)| len).sum()
     }
 
     /// Moves the cursor over batches for which `pass` holds, and over damage in front of them.
-    fn advance(&mut self, mut pass: impl FnMut(&BatchHeader) -> bool) -> io::Result<()> {
+    fn advance(&mut self, mut pass: impl FnMut(&StoredHeader) -> bool) -> io::Result<()> {
         for segment in &self.segments {
             if segment.id < self.state.cursor.0 {
                 continue;
@@ -251,7 +302,7 @@ impl Inner {
             let mut offset = if segment.id == self.state.cursor.0 { self.state.cursor.1 } else { 0 };
             loop {
                 match look(&segment.file, offset, segment.len)? {
-                    Found::Batch(stored) if pass(&stored.header) => {
+                    Found::Batch(stored) if pass(&stored) => {
                         offset += stored.total_len();
                         self.state.cursor = (segment.id, offset);
                     }
@@ -300,16 +351,15 @@ fn unacknowledged(segment: &Segment, mut offset: u64) -> Vec<Loss> {
         match look(&segment.file, offset, segment.len) {
             Ok(Found::Batch(stored)) => {
                 offset += stored.total_len();
-                losses.push(whole_batch(LossReason::Full, &stored.header, None));
+                losses.push(Loss::of_batch(LossReason::Full, &stored, None));
             }
             // Damage has its own loss, made when it was first seen.
             Ok(Found::Damage { next }) => offset = next,
             Ok(Found::Torn(_) | Found::TornHeader | Found::End) => return losses,
             Err(error) => {
                 tracing::warn!(%error, segment = segment.id, "spool segment can't be read, its batches are lost");
-                let place = Some((segment.id, offset));
-                let (boot_id, sequences, records, span) = (None, None, None, None);
-                losses.push(Loss { reason: LossReason::Full, boot_id, sequences, records, span, place });
+                let place = (segment.id, offset);
+                losses.push(Loss { reason: LossReason::Full, ..Loss::between(None, None, place) });
                 return losses;
             }
         }
@@ -319,17 +369,19 @@ fn unacknowledged(segment: &Segment, mut offset: u64) -> Vec<Loss> {
 /// Reads what is on disk.
 fn recover(dir: &Path) -> Result<(Inner, Recovery), SpoolError> {
     let mut state = State::load(dir);
+    let known_before = state.latest_loss;
     let mut ids: Vec<u64> = fs::read_dir(dir)
         .map_err(SpoolError::io("listing", dir))?
         .filter_map(|entry| id_of(entry.ok()?.file_name().to_str()?))
         .collect();
     ids.sort_unstable();
+    settle_told(dir, &ids, &mut state)?;
     let (old, ids): (Vec<u64>, Vec<u64>) = ids.into_iter().partition(|id| *id < state.cursor.0);
     let newest = ids.last().copied().into_iter().chain(state.last.as_ref().map(|last| last.place.0));
     let next_id = newest.max().map_or(1, |id| id + 1).max(state.cursor.0);
     let mut recovery = Recovery::default();
     let mut segments: VecDeque<Segment> = VecDeque::new();
-    let mut previous: Option<BatchHeader> = None;
+    let mut previous: Option<StoredHeader> = None;
     let mut missing: Option<(u64, u64)> = None;
     for &id in &ids {
         let before = segments.back().map(|segment| segment.id);
@@ -359,7 +411,31 @@ fn recover(dir: &Path) -> Result<(Inner, Recovery), SpoolError> {
     }
     sync_dir(dir)?;
     let retired = old.into_iter().map(|id| (id, 0)).collect();
-    Ok((Inner { segments, state, next_id, retired, unstored: false }, recovery))
+    let unstored = state.latest_loss != known_before;
+    Ok((Inner { segments, state, next_id, retired, unstored }, recovery))
+}
+
+/// A batch that tells of losses may be on disk while the state that forgets them is not.
+fn settle_told(dir: &Path, ids: &[u64], state: &mut State) -> Result<(), SpoolError> {
+    state.stored_loss = state.latest_loss;
+    let from = state.last.as_ref().map_or(0, |last| last.place.0);
+    for &id in ids.iter().filter(|id| **id >= from) {
+        let path = path_of(dir, id);
+        let file = File::open(&path).map_err(SpoolError::io("opening", &path))?;
+        let len = file.metadata().map_err(SpoolError::io("reading", &path))?.len();
+        let mut offset = 0;
+        loop {
+            match look(&file, offset, len).map_err(SpoolError::io("reading", &path))? {
+                Found::Batch(stored) => {
+                    offset += stored.total_len();
+                    state.forget_told(stored.told);
+                }
+                Found::Damage { next } => offset = next,
+                Found::Torn(_) | Found::TornHeader | Found::End => break,
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Walks one segment, notes damage and the last header, and cuts a torn tail.
@@ -367,7 +443,7 @@ fn scan(
     segment: &mut Segment,
     is_last: bool,
     state: &mut State,
-    previous: &mut Option<BatchHeader>,
+    previous: &mut Option<StoredHeader>,
     missing: &mut Option<(u64, u64)>,
     recovery: &mut Recovery,
 ) -> io::Result<()> {
@@ -377,21 +453,23 @@ fn scan(
         match look(&segment.file, offset, segment.len)? {
             Found::Batch(stored) => {
                 if let Some(place) = missing.take() {
-                    state.add_loss(damage_between(previous.as_ref(), Some(&stored.header), place));
+                    state.add_loss(Loss::between(previous.as_ref(), Some(&stored), place));
                 }
                 // Older segments are checked when they are read for sending.
                 let read =
                     if is_last { body(&segment.file, offset, &stored)? } else { Some(Default::default()) };
                 let acknowledged = place < state.cursor;
                 if read.is_none() && !acknowledged {
-                    state.add_loss(whole_batch(LossReason::Corrupt, &stored.header, Some(place)));
+                    state.add_loss(Loss::of_batch(LossReason::Corrupt, &stored, Some(place)));
                 }
                 if state.last.as_ref().is_none_or(|last| last.place < place) {
                     let (note, _) = read.unwrap_or_default();
-                    state.last = Some(LastBatch { header: stored.header, note, place });
+                    let (header, told) = (stored.header.clone(), stored.told);
+                    let through = stored.through().unwrap_or_default();
+                    state.last = Some(LastBatch { header, note, place, through, told });
                 }
-                *previous = Some(stored.header);
                 offset += stored.total_len();
+                *previous = Some(stored);
             }
             Found::Damage { next } => {
                 if next == segment.len && is_last {
@@ -409,15 +487,15 @@ fn scan(
                 segment.len = offset;
             }
             Found::Torn(stored) => {
-                state.add_loss(whole_batch(LossReason::Corrupt, &stored.header, Some(place)));
-                *previous = Some(stored.header);
+                state.add_loss(Loss::of_batch(LossReason::Corrupt, &stored, Some(place)));
+                *previous = Some(stored);
                 break;
             }
             Found::TornHeader | Found::End => break,
         }
     }
     if is_last && let Some(place) = missing.take() {
-        state.add_loss(damage_between(previous.as_ref(), None, place));
+        state.add_loss(Loss::between(previous.as_ref(), None, place));
     }
     Ok(())
 }

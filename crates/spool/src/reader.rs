@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::SpoolError;
-use crate::codec::BatchHeader;
+use crate::codec::{BatchHeader, StoredHeader};
 use crate::queue::Spool;
 use crate::segment::{Found, body, look};
 use crate::state::{Loss, LossReason};
@@ -21,7 +21,7 @@ pub struct StoredBatch {
 pub struct Reader {
     spool: Arc<Spool>,
     at: (u64, u64),
-    previous: Option<BatchHeader>,
+    previous: Option<StoredHeader>,
     damage: Option<(u64, u64)>,
 }
 
@@ -54,15 +54,18 @@ impl Reader {
                     let place = self.at;
                     let read = body(&file, self.at.1, &stored).map_err(failed)?;
                     if let Some(damaged) = self.damage.take() {
-                        self.lose(damage_between(self.previous.as_ref(), Some(&stored.header), damaged));
+                        self.lose(Loss::between(self.previous.as_ref(), Some(&stored), damaged));
                     }
-                    self.previous = Some(stored.header);
                     self.at.1 += stored.total_len();
-                    match read {
-                        Some((_, payload)) => {
-                            return Ok(Some(StoredBatch { header: stored.header, payload }));
-                        }
-                        None => self.lose(whole_batch(LossReason::Corrupt, &stored.header, Some(place))),
+                    let header = stored.header.clone();
+                    let loss =
+                        read.is_none().then(|| Loss::of_batch(LossReason::Corrupt, &stored, Some(place)));
+                    self.previous = Some(stored);
+                    if let Some((_, payload)) = read {
+                        return Ok(Some(StoredBatch { header, payload }));
+                    }
+                    if let Some(loss) = loss {
+                        self.lose(loss);
                     }
                 }
                 Found::Damage { next } => {
@@ -76,36 +79,8 @@ impl Reader {
     }
 
     fn lose(&self, loss: Loss) {
-        self.spool.lock().state.add_loss(loss);
+        let mut inner = self.spool.lock();
+        inner.state.add_loss(loss);
+        inner.unstored = true;
     }
-}
-
-/// The loss of one batch whose header can be read.
-pub(crate) fn whole_batch(reason: LossReason, header: &BatchHeader, place: Option<(u64, u64)>) -> Loss {
-    Loss {
-        reason,
-        boot_id: Some(header.boot_id),
-        sequences: Some((header.first_sequence, header.last_sequence())),
-        records: Some(u64::from(header.record_count)),
-        span: Some(header.span),
-        place,
-    }
-}
-
-/// The loss of whatever stood between two batches: exact if both are of one boot.
-pub(crate) fn damage_between(
-    before: Option<&BatchHeader>,
-    after: Option<&BatchHeader>,
-    place: (u64, u64),
-) -> Loss {
-    let boot_id = after.or(before).map(|header| header.boot_id);
-    let sequences = match (before, after) {
-        (Some(before), Some(after)) if before.boot_id == after.boot_id => {
-            Some((before.last_sequence() + 1, after.first_sequence.saturating_sub(1)))
-        }
-        _ => None,
-    };
-    let records = sequences.map(|(from, to)| (to + 1).saturating_sub(from));
-    let span = before.zip(after).map(|(before, after)| (before.span.1, after.span.0));
-    Loss { reason: LossReason::Corrupt, boot_id, sequences, records, span, place: Some(place) }
 }

@@ -5,10 +5,10 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::codec::{HEADER_LEN, StoredHeader, decode_header};
+use crate::codec::{FIXED_LEN, MAGIC, MAX_HEADER_LEN, MIN_HEADER_LEN, StoredHeader, VERSION, decode_header};
 
 /// What stands at an offset of a segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Found {
     /// A batch whose header is good and whose payload lies whole in the file.
     Batch(StoredHeader),
@@ -30,28 +30,28 @@ pub(crate) fn look(file: &File, offset: u64, len: u64) -> io::Result<Found> {
     if offset >= len {
         return Ok(Found::End);
     }
-    if len - offset < HEADER_LEN as u64 {
-        return Ok(Found::TornHeader);
-    }
-    let mut head = [0; HEADER_LEN];
-    file.read_exact_at(&mut head, offset)?;
-    match decode_header(&head) {
+    let mut head = [0; MAX_HEADER_LEN];
+    let head = &mut head[..usize::try_from(len - offset).unwrap_or(MAX_HEADER_LEN).min(MAX_HEADER_LEN)];
+    file.read_exact_at(head, offset)?;
+    match decode_header(head) {
         Some(stored) if offset + stored.total_len() <= len => Ok(Found::Batch(stored)),
         Some(stored) => Ok(Found::Torn(stored)),
+        None if head.len() < MIN_HEADER_LEN || is_cut(head) => Ok(Found::TornHeader),
         None => Ok(Found::Damage { next: next_header(file, offset + 1, len)? }),
     }
+}
+
+/// True for the beginning of a header of today's version that the end of the file cuts off.
+fn is_cut(head: &[u8]) -> bool {
+    head.len() < FIXED_LEN && head.starts_with(&MAGIC) && head[4..6] == VERSION.to_le_bytes()
 }
 
 /// Offset of the next good header at or behind `from`; `len` if there is none.
 fn next_header(file: &File, from: u64, len: u64) -> io::Result<u64> {
     let mut bytes = vec![0; usize::try_from(len - from).map_err(io::Error::other)?];
     file.read_exact_at(&mut bytes, from)?;
-    let starts = bytes.windows(HEADER_LEN).zip(from..);
-    for (window, offset) in starts {
-        if window.starts_with(b"RSB1")
-            && let Ok(head) = window.try_into()
-            && decode_header(head).is_some()
-        {
+    for (start, offset) in (0..bytes.len()).zip(from..) {
+        if bytes[start..].starts_with(&MAGIC) && decode_header(&bytes[start..]).is_some() {
             return Ok(offset);
         }
     }
@@ -66,7 +66,7 @@ pub(crate) fn body(
 ) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
     let note_len = stored.note_len as usize;
     let mut note = vec![0; note_len + stored.payload_len as usize];
-    file.read_exact_at(&mut note, offset + HEADER_LEN as u64)?;
+    file.read_exact_at(&mut note, offset + stored.body_offset())?;
     if crc32fast::hash(&note) != stored.body_crc {
         return Ok(None);
     }

@@ -12,7 +12,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::SpoolError;
-use crate::codec::BatchHeader;
+use crate::codec::{BatchHeader, StoredHeader};
+use crate::tally::Tally;
 
 /// At most so many damaged places are remembered; more means that the disk is gone.
 const MAX_REMEMBERED: usize = 4_096;
@@ -25,6 +26,8 @@ pub enum LossReason {
     Full,
     /// The bytes on disk are damaged.
     Corrupt,
+    /// The server will never take it.
+    Refused,
 }
 
 /// Batches that were given up before they were acknowledged.
@@ -40,12 +43,54 @@ pub struct Loss {
     pub records: Option<u64>,
     /// Time of the earliest and the latest of them (see [`BatchHeader::span`]), where it is known.
     pub span: Option<(i64, i64)>,
+    /// What is lost, by kind, where it is known.
+    #[serde(default)]
+    pub counts: Option<Tally>,
+    /// Its number; losses are told in the order of their numbers.
+    #[serde(default)]
+    pub(crate) number: u64,
     /// Segment and offset of the damage: the same damage is one loss, however often it is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) place: Option<(u64, u64)>,
 }
 
 impl Loss {
+    /// Of a batch whose header can be read.
+    pub(crate) fn of_batch(reason: LossReason, stored: &StoredHeader, place: Option<(u64, u64)>) -> Self {
+        let header = &stored.header;
+        Self {
+            reason,
+            boot_id: Some(header.boot_id),
+            sequences: Some((header.first_sequence, header.last_sequence())),
+            records: Some(u64::from(header.record_count)),
+            span: Some(header.span),
+            counts: stored.counts(),
+            number: 0,
+            place,
+        }
+    }
+
+    /// Of whatever stood between two batches: exact if both are of one boot.
+    pub(crate) fn between(
+        before: Option<&StoredHeader>,
+        after: Option<&StoredHeader>,
+        place: (u64, u64),
+    ) -> Self {
+        let boot_id = after.or(before).map(|stored| stored.header.boot_id);
+        let of_one_boot = before.zip(after).filter(|(a, b)| a.header.boot_id == b.header.boot_id);
+        let sequences = of_one_boot.map(|(before, after)| {
+            (before.header.last_sequence() + 1, after.header.first_sequence.saturating_sub(1))
+        });
+        let counts =
+            of_one_boot.and_then(|(before, after)| Some(after.before.as_ref()?.since(&before.through()?)));
+        // Numbers that were never spooled may lie between, too, and are told elsewhere.
+        let records = counts.as_ref().map(|counts| counts.total().records);
+        let records = records.or(sequences.map(|(from, to)| (to + 1).saturating_sub(from)));
+        let span = before.zip(after).map(|(before, after)| (before.header.span.1, after.header.span.0));
+        let reason = LossReason::Corrupt;
+        Self { reason, boot_id, sequences, records, span, counts, number: 0, place: Some(place) }
+    }
+
     /// Takes in a loss by the size limit that goes on where this one ends.
     fn absorb(&mut self, next: &Self) -> bool {
         let both_full = self.reason == LossReason::Full && next.reason == LossReason::Full;
@@ -56,8 +101,31 @@ impl Loss {
         self.sequences = Some((from, to));
         self.records = self.records.zip(next.records).map(|(a, b)| a + b);
         self.span = self.span.zip(next.span).map(|(a, b)| (a.0.min(b.0), a.1.max(b.1)));
+        self.counts = self.counts.take().zip(next.counts.as_ref()).map(|(mut counts, more)| {
+            counts.add_all(more);
+            counts
+        });
         true
     }
+}
+
+/// How much a batch tells of what was lost before it. It stands in its header, so
+/// that the telling and the batch survive a crash together or not at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Told {
+    /// The cursor at that time: what lies before it was acknowledged, or stands among
+    /// the losses that were told.
+    pub(crate) cursor: (u64, u64),
+    /// The highest number of a loss that was told.
+    pub(crate) loss: u64,
+}
+
+/// Losses that the next batch is to tell, see [`Spool::telling`](crate::Spool::telling).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Telling {
+    /// The losses.
+    pub losses: Vec<Loss>,
+    pub(crate) told: Told,
 }
 
 /// The last batch that was appended; what an agent needs to go on where it stopped.
@@ -68,6 +136,11 @@ pub struct LastBatch {
     /// What the writer noted beside it.
     pub note: Vec<u8>,
     pub(crate) place: (u64, u64),
+    /// What the boot's batches held, this one included.
+    #[serde(default)]
+    pub(crate) through: Tally,
+    #[serde(default)]
+    pub(crate) told: Told,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +153,15 @@ pub(crate) struct State {
     pub(crate) losses: Vec<Loss>,
     /// Damaged places that have been reported.
     pub(crate) known_damage: Vec<(u64, u64)>,
+    /// Number of the latest loss.
+    #[serde(default)]
+    pub(crate) latest_loss: u64,
+    /// Losses up to this number are being told: nothing may be added to them any more.
+    #[serde(skip)]
+    pub(crate) closed_loss: u64,
+    /// Losses up to this number are on disk.
+    #[serde(skip)]
+    pub(crate) stored_loss: u64,
 }
 
 impl State {
@@ -88,11 +170,14 @@ impl State {
         let known = loss.place.is_some_and(|place| {
             self.known_damage.contains(&place) || self.losses.iter().any(|other| other.place == Some(place))
         });
-        if known || self.losses.last_mut().is_some_and(|last| last.absorb(&loss)) {
+        let closed = self.closed_loss;
+        let open = self.losses.last_mut().filter(|last| last.number > closed);
+        if known || open.is_some_and(|last| last.absorb(&loss)) {
             return;
         }
         if self.losses.len() < MAX_REMEMBERED {
-            self.losses.push(loss);
+            self.latest_loss += 1;
+            self.losses.push(Loss { number: self.latest_loss, ..loss });
         } else {
             tracing::warn!(
                 ?loss,
@@ -101,10 +186,31 @@ impl State {
         }
     }
 
-    /// Forgets losses that have been reported, and remembers their places while the segment lives.
-    pub(crate) fn reported(&mut self, losses: &[Loss]) {
-        self.losses.retain(|loss| !losses.contains(loss));
-        self.known_damage.extend(losses.iter().filter_map(|loss| loss.place));
+    /// What the last batch told.
+    pub(crate) fn told(&self) -> Told {
+        self.last.as_ref().map(|last| last.told).unwrap_or_default()
+    }
+
+    /// What the next batch is to tell. Damage waits until it is noted on disk, as it
+    /// would be found a second time after a crash, and all else waits with it.
+    pub(crate) fn telling(&mut self) -> Telling {
+        let stored = self.stored_loss;
+        if self.losses.iter().any(|loss| loss.place.is_some() && loss.number > stored) {
+            return Telling { losses: Vec::new(), told: self.told() };
+        }
+        self.closed_loss = self.latest_loss;
+        Telling { losses: self.losses.clone(), told: Told { cursor: self.cursor, loss: self.latest_loss } }
+    }
+
+    /// Forgets losses that have been told, and remembers their places while the segment lives.
+    pub(crate) fn forget_told(&mut self, told: Told) {
+        let (told_now, untold) = std::mem::take(&mut self.losses)
+            .into_iter()
+            .partition::<Vec<_>, _>(|loss| loss.number <= told.loss);
+        self.losses = untold;
+        self.latest_loss = self.latest_loss.max(told.loss);
+        self.cursor = self.cursor.max(told.cursor);
+        self.known_damage.extend(told_now.iter().filter_map(|loss| loss.place));
         let cursor = self.cursor;
         self.known_damage.retain(|place| place.0 >= cursor.0);
         self.known_damage.truncate(MAX_REMEMBERED);

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use spool::{BatchHeader, Spool, SpoolError, SpoolOptions};
+use spool::{BatchHeader, Spool, SpoolError, SpoolOptions, Tally};
 
 const BOOT: [u8; 16] = [3; 16];
 const OPTIONS: SpoolOptions = SpoolOptions { max_bytes: 64 << 20, segment_bytes: 20_000 };
@@ -44,8 +44,9 @@ fn child_appends_until_it_is_killed() {
             record_count: count,
             span: (0, 1),
             position: None,
+            counts: Tally::default(),
         };
-        spool.append(&header, &[], &vec![7; usize::try_from(next % 3_000).unwrap()]).unwrap();
+        spool.append(&header, &[], &vec![7; usize::try_from(next % 3_000).unwrap()], None).unwrap();
         println!("appended {}", header.last_sequence());
         next += u64::from(count);
         if next.is_multiple_of(3)
@@ -119,8 +120,9 @@ fn child_overflows_until_it_is_killed() {
             record_count: 1,
             span: (0, 1),
             position: None,
+            counts: Tally::default(),
         };
-        spool.append(&header, &[], &[7; 1_000]).unwrap();
+        spool.append(&header, &[], &[7; 1_000], None).unwrap();
         println!("appended {next}");
         next += 1;
     }

@@ -7,13 +7,29 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use spool::{BatchHeader, LossReason, Position, Recovery, Spool, SpoolError, SpoolOptions};
+use spool::{
+    Amount, BatchHeader, Loss, LossReason, Position, Recovery, Spool, SpoolError, SpoolOptions, Tally,
+};
 
 const BOOT: [u8; 16] = [1; 16];
 
 fn header(first: u64, count: u32) -> BatchHeader {
     let position = Some(Position { stream: 7, offset: first * 100 });
-    BatchHeader { boot_id: BOOT, first_sequence: first, record_count: count, span: (0, 1), position }
+    let counts = tally(&[(1, u64::from(count) - 1), (2, 1)]);
+    BatchHeader { boot_id: BOOT, first_sequence: first, record_count: count, span: (0, 1), position, counts }
+}
+
+fn tally(kinds: &[(u16, u64)]) -> Tally {
+    let mut tally = Tally::default();
+    kinds.iter().for_each(|&(kind, records)| tally.add(kind, Amount { records, acts: records }));
+    tally
+}
+
+/// What all these losses hold, by kind.
+fn held(losses: &[Loss]) -> Tally {
+    let mut all = Tally::default();
+    losses.iter().for_each(|loss| all.add_all(loss.counts.as_ref().unwrap()));
+    all
 }
 
 fn open(dir: &Path) -> Arc<Spool> {
@@ -38,7 +54,7 @@ fn recovered(dir: &Path, options: SpoolOptions) -> (Spool, Recovery) {
 /// Batches of ten records, numbered from 1.
 fn fill(spool: &Spool, batches: u64) {
     for batch in 0..batches {
-        spool.append(&header(batch * 10 + 1, 10), b"note", &payload(batch * 10 + 1)).unwrap();
+        spool.append(&header(batch * 10 + 1, 10), b"note", &payload(batch * 10 + 1), None).unwrap();
     }
 }
 
@@ -92,7 +108,7 @@ fn batches_come_in_order_survive_a_restart_and_go_when_acknowledged() {
     let spool = open_with(dir.path(), small);
     let last = spool.last().unwrap();
     assert_eq!((last.header, last.note.as_slice()), (header(91, 10), b"note".as_slice()));
-    spool.append(&header(101, 1), b"", &payload(101)).unwrap();
+    spool.append(&header(101, 1), b"", &payload(101), None).unwrap();
     assert_eq!(pending(&spool), [101]);
     assert_eq!(spool.losses(), []);
 }
@@ -114,7 +130,7 @@ fn a_torn_tail_is_cut_at_every_byte() {
         assert_eq!(pending(&spool), [1, 11], "cut at {length}");
         assert_eq!(spool.losses(), []);
         assert_eq!(spool.last().unwrap().header, header(11, 10));
-        spool.append(&header(21, 10), b"note", &payload(21)).unwrap();
+        spool.append(&header(21, 10), b"note", &payload(21), None).unwrap();
         assert_eq!(pending(&spool), [1, 11, 21]);
     }
 }
@@ -140,14 +156,80 @@ fn any_flipped_bit_costs_one_batch_and_is_counted_once() {
         assert_eq!(losses.len(), 1);
         assert_eq!(losses[0].reason, LossReason::Corrupt);
         assert_eq!((losses[0].sequences, losses[0].records), (Some((11, 20)), Some(10)));
-        spool.losses_reported(&losses).unwrap();
+        assert_eq!(held(&losses), tally(&[(1, 9), (2, 1)]), "by kind, also where the header is gone");
+        let telling = stored_telling(&spool);
+        assert_eq!(telling.losses, losses);
+        spool.append(&header(31, 10), b"note", &payload(31), Some(&telling)).unwrap();
+        assert_eq!(spool.losses(), []);
         drop(spool);
         let spool = open(dir.path());
-        assert_eq!(pending(&spool), [1, 21]);
-        assert_eq!(spool.losses(), [], "the same damage is not reported again");
-        spool.ack(BOOT, 30).unwrap();
+        assert_eq!(pending(&spool), [1, 21, 31]);
+        assert_eq!(spool.losses(), [], "the same damage is not told again");
+        spool.ack(BOOT, 40).unwrap();
         assert!(spool.is_empty());
     }
+}
+
+/// Damage is told once it is noted on disk.
+fn stored_telling(spool: &Spool) -> spool::Telling {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let telling = spool.telling();
+        if !telling.losses.is_empty() {
+            return telling;
+        }
+        assert!(Instant::now() < deadline, "the damage is never noted");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_a_batch_tells_is_told_with_it_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let tiny = SpoolOptions { max_bytes: 3_000, segment_bytes: 1_000 };
+    let at_crash = tempfile::tempdir().unwrap();
+    let copy = |to: &Path| {
+        for entry in fs::read_dir(dir.path()).unwrap().map(Result::unwrap) {
+            if entry.path().is_file() {
+                fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+            }
+        }
+    };
+    let spool = open_with(dir.path(), tiny);
+    // As on a disk that takes no state file: only segments tell what was.
+    fs::create_dir(dir.path().join("state.new")).unwrap();
+    fill(&spool, 12);
+    let telling = spool.telling();
+    let told = held(&telling.losses);
+    assert!(!told.is_empty());
+    copy(at_crash.path());
+    let before = open_with(at_crash.path(), SpoolOptions { max_bytes: 1 << 20, ..tiny });
+    assert_eq!(before.losses(), [], "killed before it is told, what was given up is there again");
+    assert_eq!(pending(&before)[0], 1);
+    drop(before);
+
+    spool.append(&header(121, 10), b"note", &payload(121), Some(&telling)).unwrap();
+    assert!(spool.losses().iter().all(|loss| !telling.losses.contains(loss)), "told once");
+    let after_crash = tempfile::tempdir().unwrap();
+    copy(after_crash.path());
+    let after = open_with(after_crash.path(), SpoolOptions { max_bytes: 1 << 20, ..tiny });
+    let first = pending(&after)[0];
+    assert_eq!(after.losses(), [], "told before the kill, it is not told again");
+    assert_eq!(told.total().records, first - 1, "and does not come back either");
+}
+
+#[test]
+fn a_refused_batch_is_a_loss_and_is_not_sent_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    fill(&spool, 3);
+    spool.refuse(&header(11, 10)).unwrap();
+    assert_eq!(pending(&spool)[0], 1, "only the oldest can be refused");
+    spool.refuse(&header(1, 10)).unwrap();
+    assert_eq!(pending(&spool), [11, 21]);
+    let losses = spool.losses();
+    assert_eq!((losses[0].reason, losses[0].records), (LossReason::Refused, Some(10)));
+    assert_eq!(held(&losses), tally(&[(1, 9), (2, 1)]));
 }
 
 #[test]
@@ -170,7 +252,7 @@ fn an_unreadable_tail_is_a_loss_of_unknown_size() {
 #[test]
 fn a_missing_segment_is_a_counted_loss() {
     let dir = tempfile::tempdir().unwrap();
-    let small = SpoolOptions { max_bytes: 1 << 20, segment_bytes: 600 };
+    let small = SpoolOptions { max_bytes: 1 << 20, segment_bytes: 900 };
     let spool = open_with(dir.path(), small);
     fill(&spool, 8);
     drop(spool);
@@ -180,6 +262,7 @@ fn a_missing_segment_is_a_counted_loss() {
     let spool = open_with(dir.path(), small);
     assert_eq!(pending(&spool), [1, 11, 41, 51, 61, 71]);
     assert_eq!(spool.losses()[0].sequences, Some((21, 40)));
+    assert_eq!(held(&spool.losses()), tally(&[(1, 18), (2, 2)]));
 }
 
 #[test]
@@ -193,6 +276,7 @@ fn at_the_limit_the_oldest_go_and_are_counted_exactly() {
     assert_eq!(*left.last().unwrap(), 991);
     let lost: u64 = spool.losses().iter().map(|loss| loss.records.unwrap()).sum();
     assert_eq!(lost + left.len() as u64 * 10, 1_000);
+    assert_eq!(held(&spool.losses()), tally(&[(1, lost / 10 * 9), (2, lost / 10)]));
     let mut next = 1;
     for loss in spool.losses() {
         let (from, to) = loss.sequences.unwrap();
@@ -205,7 +289,7 @@ fn at_the_limit_the_oldest_go_and_are_counted_exactly() {
     assert_eq!(pending(&spool), left);
     assert_eq!(spool.losses().len(), 1, "losses stay on record until they are reported");
 
-    let error = spool.append(&header(1_001, 1), b"", &[0; 4_000]).unwrap_err();
+    let error = spool.append(&header(1_001, 1), b"", &[0; 4_000], None).unwrap_err();
     assert!(matches!(error, SpoolError::TooLarge { limit: 3_000, .. }));
 }
 
@@ -242,7 +326,7 @@ fn acknowledged_batches_are_no_loss_at_the_limit() {
     let dir = tempfile::tempdir().unwrap();
     let spool = open_with(dir.path(), SpoolOptions { max_bytes: 3_000, segment_bytes: 1_000 });
     for batch in 0..100_u64 {
-        spool.append(&header(batch * 10 + 1, 10), b"", &payload(batch * 10 + 1)).unwrap();
+        spool.append(&header(batch * 10 + 1, 10), b"", &payload(batch * 10 + 1), None).unwrap();
         spool.ack(BOOT, batch * 10 + 10).unwrap();
     }
     assert_eq!(spool.losses(), []);
@@ -304,7 +388,7 @@ fn a_full_disk_refuses_the_batch_whole_and_space_brings_it_back() {
         let spool = open(dir.path());
         let mut first = 1;
         let refused = loop {
-            match spool.append(&header(first, 10), b"note", &payload(first).repeat(20)) {
+            match spool.append(&header(first, 10), b"note", &payload(first).repeat(20), None) {
                 Ok(()) => first += 10,
                 Err(error) => break error,
             }

@@ -1,7 +1,23 @@
 //! Enrolled hosts.
 
-use event_model::{BootId, HostId, Timestamp};
+use event_model::{BootId, HostId, Timestamp, words};
+
+use crate::AlertId;
 use serde::Serialize;
+
+words! {
+    /// Whether a host reports.
+    HostContact {
+        /// It has not connected yet.
+        Never = "never",
+        /// It reports.
+        Reporting = "reporting",
+        /// Its agent was stopped and said so.
+        Stopped = "stopped",
+        /// It should report and does not.
+        Silent = "silent",
+    }
+}
 
 /// A client certificate, as far as the store needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -102,6 +118,12 @@ pub struct Host {
     pub figures: AgentFigures,
     /// Alerts of this host that are not closed.
     pub open_alerts: u64,
+    /// Whether it reports.
+    pub contact: HostContact,
+    /// Since when.
+    pub contact_since: Option<Timestamp>,
+    /// The alert that tells of its silence, while it is silent.
+    pub silence_alert: Option<AlertId>,
 }
 
 impl Host {

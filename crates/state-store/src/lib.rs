@@ -33,7 +33,7 @@ pub use alert::{
     SeverityCount,
 };
 pub use error::StateError;
-pub use host::{AgentFigures, AgentStatus, Certificate, Host, NewHost};
+pub use host::{AgentFigures, AgentStatus, Certificate, Host, HostContact, NewHost};
 pub use rule::{NewRule, Rule, RuleHead, RuleOrigin, RulePatch, RuleSet};
 pub use secret::{PasswordError, PasswordHash, SecretDigest, Token, one_time_password};
 pub use sqlite::SqliteStateStore;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     AgentStatus, Alert, AlertDetail, AlertId, AlertQuery, AlertUpdate, ApiToken, AuditEntry, AuditRow,
-    Certificate, EnrollmentToken, Findings, FindingsOutcome, Host, HourCount, NewApiToken,
+    Certificate, EnrollmentToken, Findings, FindingsOutcome, Host, HostContact, HourCount, NewApiToken,
     NewEnrollmentToken, NewHost, NewRule, NewSession, NewUser, OutboxRow, PasswordHash, RedeemError,
     RefusedCount, Retention, Role, Rule, RuleCount, RulePatch, RuleSet, SecretDigest, Session, SeverityCount,
     StateError, TokenRefusal, User,
@@ -81,6 +81,16 @@ pub trait HostStore: Send + Sync {
 
     /// Notes when hosts were last heard of; earlier times than the noted ones change nothing.
     fn record_seen(&self, seen: &[(HostId, Timestamp)]) -> Result<()>;
+
+    /// Notes whether a host reports, since when, and the alert that tells of its silence.
+    /// False if it was noted so already; then nothing changes.
+    fn set_contact(
+        &self,
+        id: HostId,
+        contact: HostContact,
+        since: Timestamp,
+        alert: Option<AlertId>,
+    ) -> Result<bool>;
 }
 
 /// Users, sessions, API tokens.

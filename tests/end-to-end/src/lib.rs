@@ -1,7 +1,7 @@
 //! What the end-to-end tests share: an installation on this machine, and a load
 //! of short processes whose every start is counted on both sides.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -201,6 +201,7 @@ impl Finished {
         let uncounted: Vec<_> = gaps.iter().filter(|gap| gap["rampart"]["gap"]["count"].is_null()).collect();
         assert!(uncounted.is_empty(), "losses that nobody counted: {uncounted:?}");
         assert_the_account_balances(api, limit);
+        assert_every_kind_balances(api, limit);
     }
 }
 
@@ -212,6 +213,29 @@ fn assert_the_account_balances(api: &Api, limit: Duration) {
         let figure = |name: &str| ledger[name].as_u64();
         (figure("produced")? == figure("stored")? + figure("dropped")?).then_some(())
     });
+}
+
+/// The same for each kind of record, as the server counts what came against what the
+/// agent says; what was lost, by kind.
+pub fn assert_every_kind_balances(api: &Api, limit: Duration) -> BTreeMap<String, u64> {
+    wait_for("produced = stored + dropped for each kind", limit, || {
+        let hosts = api.get("/hosts").ok()?;
+        let account = api.get(&format!("/hosts/{}/account", hosts["items"][0]["id"].as_str()?)).ok()?;
+        let kinds = account["kinds"].as_array()?;
+        let open: Vec<_> = kinds.iter().filter(|row| row["difference"] != 0).collect();
+        if !open.is_empty() || kinds.is_empty() {
+            return None;
+        }
+        let lost = |row: &Value| -> u64 {
+            row["dropped"].as_array().into_iter().flatten().filter_map(|one| one["count"].as_u64()).sum()
+        };
+        Some(
+            kinds
+                .iter()
+                .map(|row| (row["kind"].as_str().unwrap_or_default().to_owned(), lost(row)))
+                .collect(),
+        )
+    })
 }
 
 /// Process starts that gap records count as lost.

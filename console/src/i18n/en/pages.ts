@@ -45,7 +45,7 @@ export const dashboard = {
 export const hosts = {
   status: 'Status',
   anyStatus: 'Any status',
-  state: { online: 'Online', offline: 'Offline', revoked: 'Revoked' },
+  state: { online: 'Online', offline: 'Offline', silent: 'Silent', stopped: 'Stopped', revoked: 'Revoked' },
   name: 'Host',
   openAlertsHead: 'Open alerts',
   openAlerts_one: '{{count}} open alert',
@@ -87,6 +87,13 @@ export const hosts = {
     onTheWay: 'On the way',
     dropped: 'Dropped',
     kernelLost: 'Lost in the kernel before a record was made: {{total}}',
+  },
+  account: {
+    title: 'Account by kind: produced = stored + dropped',
+    none: 'The agent has not told its account yet',
+    kind: 'Kind',
+    difference: 'Difference',
+    state: { even: 'Adds up', onTheWay: 'A loss is not told yet', broken: 'Does not add up' },
   },
 };
 

@@ -41,7 +41,7 @@ export const dashboard = {
 export const hosts = {
   status: '状态',
   anyStatus: '全部状态',
-  state: { online: '在线', offline: '离线', revoked: '已吊销' },
+  state: { online: '在线', offline: '离线', silent: '失联', stopped: '已停止', revoked: '已吊销' },
   name: '主机',
   openAlertsHead: '未关闭告警',
   openAlerts_other: '{{count}} 条未关闭告警',
@@ -80,6 +80,13 @@ export const hosts = {
     onTheWay: '传输中',
     dropped: '已丢弃',
     kernelLost: '在内核中丢失（未形成记录）：{{total}}',
+  },
+  account: {
+    title: '分类账目：产生 = 已存储 + 已丢弃',
+    none: '代理尚未上报账目',
+    kind: '类别',
+    difference: '差额',
+    state: { even: '账目相符', onTheWay: '有损失尚未上报', broken: '账目不符' },
   },
 };
 

@@ -177,6 +177,7 @@ export const eventType = {
   agent_stop: '代理停止',
   agent_health: '代理状态',
   agent_tamper: '代理被篡改',
+  host_silent: '主机失联',
   gap: '数据缺口',
 };
 
@@ -189,6 +190,8 @@ export const gapReason = {
   spool_corrupt: '本地队列中的批次已损坏',
   server_refused: '服务器永久拒绝了该批次',
   agent_down: '代理未运行',
+  queue_full: '代理内部队列已满',
+  budget: '代理的 CPU 或内存预算不足',
   malformed_record: '内核记录无法解析',
   queue_full: '代理内部队列已满',
   budget: '为保持在代理的 CPU 或内存预算内而略去',

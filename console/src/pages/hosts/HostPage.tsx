@@ -16,6 +16,7 @@ import { Page } from '../../design/Page';
 import { Fetched } from '../../design/States';
 import { Time } from '../../design/Time';
 import { useToast } from '../../design/Toast';
+import { AccountCard } from './AccountCard';
 import { HostAlerts, HostEvents } from './HostActivity';
 import { HostStatus } from './HostStatus';
 import { LedgerCard } from './LedgerCard';
@@ -67,6 +68,7 @@ function OneHost({ host }: { host: Host }) {
       <div className="grid items-start gap-4 lg:grid-cols-3">
         <div className="flex min-w-0 flex-col gap-4 lg:col-span-2">
           <LedgerCard ledger={host.ledger} />
+          <AccountCard hostId={host.id} />
           <Card title={t('hosts.eventsLastHour')}>
             <Fetched query={histogram} rows={3}>
               {(buckets) => (

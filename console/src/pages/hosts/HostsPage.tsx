@@ -16,11 +16,13 @@ import { SearchInput, Select } from '../../design/Field';
 import { Page } from '../../design/Page';
 import { EmptyState, Fetched } from '../../design/States';
 import { Time } from '../../design/Time';
-import { HostStatus } from './HostStatus';
+import { HostStatus, hostState } from './HostStatus';
 import { unaccounted } from './ledger';
 
 const route = getRouteApi('/shell/hosts');
 const column = createColumnHelper<Host>();
+/** The order in which they sort: what needs a look first. */
+const STATES = ['silent', 'offline', 'stopped', 'online', 'revoked'] as const;
 
 export function HostsPage() {
   const { t } = useTranslation();
@@ -31,7 +33,7 @@ export function HostsPage() {
 
   const columns = useMemo(
     () => [
-      column.accessor((host) => (host.revoked ? 2 : host.online ? 0 : 1), {
+      column.accessor((host) => STATES.indexOf(hostState(host)), {
         id: 'status',
         header: t('hosts.status'),
         meta: { width: 110 },
@@ -84,10 +86,7 @@ export function HostsPage() {
   function matches(host: Host): boolean {
     const words = search.q?.toLowerCase();
     if (words && !`${host.name} ${host.os} ${host.kernel} ${host.id}`.toLowerCase().includes(words)) return false;
-    if (search.status === 'online') return host.online && !host.revoked;
-    if (search.status === 'offline') return !host.online && !host.revoked;
-    if (search.status === 'revoked') return host.revoked;
-    return true;
+    return !search.status || search.status === hostState(host);
   }
 
   const enroll = (
@@ -112,7 +111,7 @@ export function HostsPage() {
           onChange={(status) => void navigate({ to: '/hosts', search: { ...search, status }, replace: true })}
           options={[
             { value: '', label: t('hosts.anyStatus') },
-            ...(['online', 'offline', 'revoked'] as const).map((value) => ({ value, label: t(`hosts.state.${value}`) })),
+            ...STATES.map((value) => ({ value, label: t(`hosts.state.${value}`) })),
           ]}
         />
       </div>

@@ -1,4 +1,4 @@
-import type { Ledger } from '../../api/types';
+import type { HostAccount, Ledger } from '../../api/types';
 
 /**
  * What the agent numbered and the server has neither stored nor counted as
@@ -7,4 +7,14 @@ import type { Ledger } from '../../api/types';
  */
 export function unaccounted(ledger: Ledger): number {
   return ledger.produced - ledger.stored - ledger.dropped;
+}
+
+/**
+ * Whether the account by kind adds up. More produced than accounted for: a loss is
+ * not told yet, or it never will be. Less: it can't be right.
+ */
+export function balance(kinds: Pick<HostAccount['kinds'][number], 'difference'>[]): 'empty' | 'even' | 'onTheWay' | 'broken' {
+  if (kinds.length === 0) return 'empty';
+  if (kinds.some(({ difference }) => difference < 0)) return 'broken';
+  return kinds.every(({ difference }) => difference === 0) ? 'even' : 'onTheWay';
 }

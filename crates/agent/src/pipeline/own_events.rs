@@ -1,9 +1,11 @@
 //! What the agent tells of itself.
 
-use event_model::{AgentHealth, AgentStart, EventBody};
+use event_model::{AgentHealth, AgentStart, EventBody, EventType, Field, Value};
+use sensor_api::{ObservedActivity, Sensor};
 
 use super::{VERSION, Work};
 use crate::clock::boot_ns;
+use crate::usage::{cpu_time, resident_bytes};
 
 impl Work {
     pub(super) fn tell_start(
@@ -11,6 +13,7 @@ impl Work {
         config_hash: String,
         previous_end: &'static str,
         sources: Vec<String>,
+        previous_cause: Option<String>,
     ) {
         let rules = self.judge.rules();
         let start = AgentStart {
@@ -21,15 +24,33 @@ impl Work {
             rules_loaded: rules.set.len() as u64,
             previous_end,
             sources,
+            previous_cause,
         };
         self.recorder.tell(boot_ns(), &EventBody::AgentStart(start));
+    }
+
+    /// Tells what the sensor misses of its kernel side, each once.
+    pub(super) fn check_sensor(&mut self, sensor: &mut dyn Sensor) {
+        let missing = sensor.check();
+        let known = std::mem::replace(&mut self.missing, missing.clone());
+        for what in missing.iter().filter(|what| !known.contains(what)) {
+            let fields = vec![
+                (Field::AgentTampered, Value::Text("bpf_link".to_owned())),
+                (Field::EventReason, Value::Text(what.clone())),
+            ];
+            let (actor, target) = (None, None);
+            let tampered = ObservedActivity { event_type: EventType::AgentTamper, actor, target, fields };
+            self.tell_activity(boot_ns(), &tampered);
+        }
     }
 
     pub(super) fn tell_health(&mut self) {
         self.judge.refresh_guards();
         let rules = self.judge.rules();
         let counters = self.recorder.counters();
-        let (memory_bytes, cpu_ms) = own_usage();
+        self.health_is_news = false;
+        let governor = self.economy.governor();
+        let cpu_ms = u64::try_from(cpu_time().as_millis()).unwrap_or(u64::MAX);
         let health = AgentHealth {
             version: VERSION.to_owned(),
             sensor: self.sensor_name.to_owned(),
@@ -39,21 +60,14 @@ impl Work {
             records_dropped: counters.dropped,
             kernel_lost: counters.kernel_lost,
             spool_bytes: self.recorder.spool_bytes(),
-            memory_bytes,
+            memory_bytes: resident_bytes(),
             cpu_ms,
             processes_tracked: self.table.live() as u64,
+            account: self.recorder.account().lines(),
+            cpu_permille: governor.cpu_permille().into(),
+            budget_step: governor.rung().step.as_str(),
+            shed: governor.rung().described(),
         };
         self.recorder.tell(boot_ns(), &EventBody::AgentHealth(health));
     }
-}
-
-/// Resident memory in bytes and CPU time in milliseconds of this process.
-fn own_usage() -> (u64, u64) {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> =
-        stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect()).unwrap_or_default();
-    let number = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-    // Fields 14, 15 and 24 of proc(5), which counts from 1 and has two before the `)`.
-    let ticks = number(11) + number(12);
-    (number(21) * rustix::param::page_size() as u64, ticks * 10)
 }

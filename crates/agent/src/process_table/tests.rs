@@ -174,3 +174,20 @@ fn lost_exits_are_swept() {
     fixture.table.sweep(7, |pid| pid == SHELL.pid);
     assert_eq!(fixture.table.live(), 1);
 }
+
+#[test]
+fn who_had_a_pid_at_a_time_is_known_after_its_end_too() {
+    const SECOND: u64 = 1_000_000_000;
+    let mut fixture = Fixture::new();
+    let (first, second) = (key(20, 10 * SECOND), key(20, 20 * SECOND));
+    fixture.fork(10 * SECOND, first);
+    fixture.exit(11 * SECOND, first);
+    assert_eq!(fixture.table.living(20), None);
+    assert_eq!(fixture.table.life_at(20, 10 * SECOND + MS), Some(first), "it has ended since");
+    assert_eq!(fixture.table.life_at(20, 9 * SECOND + 500 * MS), Some(first), "a log's seconds are blurred");
+    assert_eq!(fixture.table.life_at(20, 5 * SECOND), None, "it began later");
+    fixture.fork(20 * SECOND, second);
+    assert_eq!(fixture.table.life_at(20, 10 * SECOND + MS), Some(first), "the PID is in use again");
+    assert_eq!(fixture.table.life_at(20, 21 * SECOND), Some(second));
+    assert_eq!(fixture.table.life_at(21, 21 * SECOND), None);
+}

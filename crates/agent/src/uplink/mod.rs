@@ -12,7 +12,6 @@ mod session;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime};
 
 use event_model::BootId;
@@ -28,7 +27,6 @@ use self::channel::{ServerAddress, causes, connect, said};
 use self::identity::Identity;
 use crate::host::HostFacts;
 use crate::options::Options;
-use crate::pipeline::RefusedBatch;
 use crate::rules::RuleBook;
 
 /// A link that held for so long was a good one; after it the waits begin anew, as
@@ -57,8 +55,6 @@ pub struct Uplink {
     pub wake: Arc<Notify>,
     /// Where bundles go.
     pub rules: Arc<RuleBook>,
-    /// Where refusals go.
-    pub refused: mpsc::Sender<RefusedBatch>,
     /// True while a link stands.
     pub linked: Arc<AtomicBool>,
     /// True once the server stored a batch on this link.

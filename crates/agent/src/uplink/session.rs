@@ -28,7 +28,6 @@ use tonic::transport::Channel;
 use super::Uplink;
 use super::channel::said;
 use super::enroll::wire_facts;
-use crate::pipeline::RefusedBatch;
 use crate::rules::ActiveRules;
 
 /// Batches that may be sent and not answered.
@@ -180,11 +179,8 @@ impl Link {
             records,
             "the server refused a batch for good, its records are lost"
         );
-        let lost = RefusedBatch { boot_id: batch.boot_id, records, span: batch.span };
-        // The pipeline goes away only when the agent stops; then a restart sends the batch again.
-        uplink.refused.send(lost).context("the agent is stopping")?;
-        acknowledge(uplink, &batch);
-        Ok(())
+        // The pipeline tells of it with the next batch. Until then a restart sends it again.
+        uplink.spool.refuse(&batch).context("giving up a batch that the server refused")
     }
 
     async fn policy(&mut self, uplink: &Uplink, bundle: &SignedBundle) -> anyhow::Result<()> {

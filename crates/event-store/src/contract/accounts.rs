@@ -4,10 +4,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use event_model::{EventRecord, EventType, Field, Timestamp, Value, ValueKind};
+use event_model::{
+    EventRecord, EventType, Field, GapReason, KindFigures, RecordKind, Timestamp, Value, ValueKind,
+};
 
 use super::{NOON, Open, after_noon, batch, batch_of, boot, gap, header, host, process_start, search_all};
-use crate::{AgentFigures, AppendBatch, AppendOutcome, EventQuery, EventStoreError};
+use crate::{AgentFigures, AppendBatch, AppendOutcome, EventQuery, EventStoreError, KindAccount};
 
 pub(super) fn events_come_back_whole(place: &Path, open: Open<'_>) {
     // One event with every field that there is, so that a new kind or column can't be forgotten.
@@ -66,7 +68,7 @@ pub(super) fn holes_are_accounted(place: &Path, open: Open<'_>) {
     // 1 to 3 never came; 4 and 7 are events, 5 a detection, 6 is a hole, 8 a receipt, 9 and 10 are holes.
     let mut holed = batch_of(vec![process_start(host(1), boot(1), 4, 1, "a")]);
     holed.events.push(process_start(host(1), boot(1), 7, 2, "b"));
-    holed.other_sequences = vec![5, 8];
+    holed.others = vec![(5, RecordKind::Detection), (8, RecordKind::Response)];
     holed.last_sequence = 10;
     holed.figures = Some(AgentFigures { produced: 10, dropped: 6, kernel_lost: 3 });
     let outcome = store.append(&holed).expect("stored");
@@ -98,7 +100,7 @@ pub(super) fn holes_are_accounted(place: &Path, open: Open<'_>) {
     }
     let hole = AppendBatch {
         events: Vec::new(),
-        other_sequences: vec![i64::MAX as u64],
+        others: vec![(i64::MAX as u64, RecordKind::Detection)],
         first_sequence: i64::MAX as u64,
         last_sequence: i64::MAX as u64,
         ..holed
@@ -108,6 +110,90 @@ pub(super) fn holes_are_accounted(place: &Path, open: Open<'_>) {
     assert_eq!((entry.stored, entry.high_water), (13, i64::MAX as u64));
     assert_eq!(entry.stored + entry.missing, entry.high_water);
     assert!(store.gap_totals(None, Timestamp::from_nanos(0), Timestamp::from_nanos(i64::MAX)).is_ok());
+}
+
+pub(super) fn the_account_by_kind_balances(place: &Path, open: Open<'_>) {
+    const MODIFY: RecordKind = RecordKind::Event(EventType::FileModify);
+    const START: RecordKind = RecordKind::Event(EventType::ProcessStart);
+    const GAP: RecordKind = RecordKind::Event(EventType::Gap);
+    let store = open(place);
+    let figures = |kind, produced, dropped: &[(GapReason, u64)]| KindFigures {
+        kind,
+        produced,
+        dropped: dropped.to_vec(),
+    };
+    let account = |store: &dyn crate::EventStore, boot_number| -> Vec<KindAccount> {
+        store.account(host(1), boot(boot_number)).expect("an account")
+    };
+    store.append(&batch(host(1), boot(1), 1, 2)).expect("stored");
+    assert_eq!(account(&*store, 1), [], "an agent without an account has none");
+
+    // A start, a write that stands for five, and a detection.
+    let write = |sequence, count| {
+        let fields = vec![(Field::EventCount, Value::Integer(count))];
+        EventRecord::from_fields(header(host(1), boot(1), sequence, 9), EventType::FileModify, fields)
+    };
+    let mut first = batch_of(vec![process_start(host(1), boot(1), 3, 8, "a"), write(4, 5)]);
+    (first.others, first.last_sequence) = (vec![(5, RecordKind::Detection)], 5);
+    first.kinds = vec![
+        figures(START, 1, &[]),
+        figures(MODIFY, 12, &[(GapReason::Budget, 4), (GapReason::SpoolFull, 3)]),
+        figures(RecordKind::Detection, 1, &[]),
+        figures(RecordKind::Fork, 2, &[(GapReason::KernelRingFull, 2)]),
+    ];
+    store.append(&first).expect("stored");
+    let differences = |rows: &[KindAccount]| -> Vec<(RecordKind, u64, u64, i64)> {
+        rows.iter().map(|row| (row.kind, row.stored, row.dropped_in_all(), row.difference())).collect()
+    };
+    let balanced =
+        [(START, 1, 0, 0), (MODIFY, 5, 7, 0), (RecordKind::Detection, 1, 0, 0), (RecordKind::Fork, 0, 2, 0)];
+    assert_eq!(differences(&account(&*store, 1)), balanced);
+    assert_eq!(account(&*store, 1)[1].dropped, [(GapReason::Budget, 4), (GapReason::SpoolFull, 3)]);
+    store.append(&first).expect("nothing to do");
+    drop(store);
+    let store = open(place);
+    assert_eq!(differences(&account(&*store, 1)), balanced, "the same batch again, and a restart");
+
+    // Two starts that the agent made never come.
+    let mut later = batch_of(vec![write(6, 1)]);
+    later.kinds = vec![figures(START, 3, &[]), figures(MODIFY, 13, &[])];
+    store.append(&later).expect("stored");
+    let unaccounted = differences(&account(&*store, 1));
+    assert_eq!(unaccounted[..2], [(START, 1, 0, 2), (MODIFY, 6, 7, 0)]);
+
+    // The next boot tells what became of them, and of one that no batch could count.
+    let lost = |sequence, reason: &str, boot_number, count, through| {
+        let fields = vec![
+            (Field::GapThrough, Value::Integer(through)),
+            (Field::GapReason, Value::Text(reason.to_owned())),
+            (Field::GapWhat, Value::Text("process_start".to_owned())),
+            (Field::GapBoot, Value::Text(boot(boot_number).to_string())),
+            (Field::GapCount, Value::Integer(count)),
+            (Field::GapRecords, Value::Integer(count)),
+        ];
+        EventRecord::from_fields(header(host(1), boot(2), sequence, 20), EventType::Gap, fields)
+    };
+    let mut telling = batch_of(vec![
+        lost(1, "spool_corrupt", 1, 2, 5),
+        lost(2, "spool_write_failed", 1, 1, 9),
+        lost(3, "spool_corrupt", 9, 1, 9),
+    ]);
+    telling.kinds = vec![figures(GAP, 3, &[])];
+    store.append(&telling).expect("stored");
+    store.append(&telling).expect("nothing to do");
+    assert_eq!(differences(&account(&*store, 1))[0], (START, 1, 3, 0));
+    assert_eq!(differences(&account(&*store, 2)), [(GAP, 3, 0, 0)]);
+    assert_eq!(account(&*store, 9), [], "a boot that was never heard of gets no account");
+    assert_eq!(store.ledger(host(1)).expect("accounts")[0].explained, 0, "those were another boot's numbers");
+
+    // Figures that lie make the account useless, and nothing else.
+    let mut lie = batch_of(vec![write(7, i64::MAX), write(8, -4)]);
+    lie.kinds = vec![figures(MODIFY, u64::MAX, &[(GapReason::Budget, u64::MAX)])];
+    store.append(&lie).expect("stored");
+    let mut lie = batch_of(vec![write(9, i64::MAX)]);
+    lie.kinds = vec![figures(MODIFY, u64::MAX, &[(GapReason::SpoolFull, u64::MAX)])];
+    store.append(&lie).expect("stored");
+    assert!(account(&*store, 1)[1].difference() < 0);
 }
 
 pub(super) fn bad_batches_change_nothing(place: &Path, open: Open<'_>) {
@@ -125,8 +211,8 @@ pub(super) fn bad_batches_change_nothing(place: &Path, open: Open<'_>) {
         ("past what can be counted", bad(&|batch| batch.last_sequence = u64::MAX)),
         ("an event outside", bad(&|batch| batch.last_sequence = 4)),
         ("not rising", bad(&|batch| batch.events.swap(0, 1))),
-        ("twice", bad(&|batch| batch.other_sequences = vec![4])),
-        ("others outside", bad(&|batch| batch.other_sequences = vec![9])),
+        ("twice", bad(&|batch| batch.others = vec![(4, RecordKind::Detection)])),
+        ("others outside", bad(&|batch| batch.others = vec![(9, RecordKind::Detection)])),
         ("another host's", bad(&|batch| batch.host = host(2))),
         ("another boot's", bad(&|batch| batch.boot = boot(2))),
     ];

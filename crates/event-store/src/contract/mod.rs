@@ -26,6 +26,7 @@ pub const SUITE: &[(&str, Check)] = &[
     ("an event comes back whole, also after a restart", accounts::events_come_back_whole),
     ("a batch that comes again is stored once", accounts::a_batch_that_comes_again_is_stored_once),
     ("holes are accounted and explained by gaps", accounts::holes_are_accounted),
+    ("the account by kind balances, also over boots", accounts::the_account_by_kind_balances),
     ("a batch that contradicts itself changes nothing", accounts::bad_batches_change_nothing),
     ("retention removes events and leaves accounts", accounts::retention_leaves_accounts),
     ("readers see whole batches while a writer writes", accounts::readers_see_whole_batches),
@@ -109,8 +110,9 @@ pub fn batch_of(events: Vec<EventRecord>) -> AppendBatch {
         boot: first.boot_id,
         first_sequence: first.sequence,
         last_sequence: first.sequence + events.len() as u64 - 1,
-        other_sequences: Vec::new(),
+        others: Vec::new(),
         figures: None,
+        kinds: Vec::new(),
         events,
     }
 }

@@ -7,6 +7,7 @@ use event_model::{
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::account;
 use super::columns::{as_i64, insert, insert_sql, unreadable};
 use super::counts::{MINUTE_NS, minute_of};
 use super::{Result, database};
@@ -17,11 +18,10 @@ const DOING: &str = "store a batch of events";
 pub(super) fn append(connection: &Connection, batch: &AppendBatch) -> Result<AppendOutcome> {
     let mark = high_water(connection, batch.host, batch.boot)?;
     let new_events = &batch.events[batch.events.partition_point(|event| event.header.sequence <= mark)..];
-    let new_others =
-        batch.other_sequences.len() - batch.other_sequences.partition_point(|&number| number <= mark);
+    let new_others = &batch.others[batch.others.partition_point(|&(number, _)| number <= mark)..];
 
-    let stored = (new_events.len() + new_others) as u64;
-    let all = (batch.events.len() + batch.other_sequences.len()) as u64;
+    let stored = (new_events.len() + new_others.len()) as u64;
+    let all = (batch.events.len() + batch.others.len()) as u64;
     // Numbers between the mark and the batch's first one are missing too. The
     // batch's numbers were checked to rise, so there are at least `stored` of them.
     let missing = batch.last_sequence.saturating_sub(mark) - stored;
@@ -35,6 +35,7 @@ pub(super) fn append(connection: &Connection, batch: &AppendBatch) -> Result<App
 
     let gaps = insert_events(connection, batch.host, new_events)?;
     move_mark(connection, batch, new_events, &gaps, &outcome)?;
+    account::count(connection, batch, new_events, new_others)?;
     Ok(outcome)
 }
 
@@ -77,12 +78,18 @@ fn note_gap(connection: &Connection, event: &EventRecord, gaps: &mut GapAccount)
     };
     let (from, until) = (time(Field::GapFrom), time(Field::GapUntil));
     let lost = event.integer(Field::GapCount).map(|count| count.max(0));
-    let account = match lost {
-        None => &mut gaps.of_unknown_size,
-        Some(_) if had_numbers(event) => &mut gaps.explained,
-        Some(_) => &mut gaps.lost_observations,
+    let reason = event.text(Field::GapReason).and_then(GapReason::from_word);
+    // Records of an earlier boot are missing in that boot's numbers, not in these.
+    let of_this_boot = event.text(Field::GapBoot).is_none();
+    let (account, count) = match lost {
+        None => (&mut gaps.of_unknown_size, None),
+        Some(_) if reason.is_some_and(GapReason::is_of_records) => {
+            let records = event.integer(Field::GapRecords).map(|count| count.max(0));
+            (&mut gaps.explained, if of_this_boot { records.or(lost) } else { Some(0) })
+        }
+        Some(_) => (&mut gaps.lost_observations, lost),
     };
-    *account = account.saturating_add(lost.map_or(1, i64::unsigned_abs));
+    *account = account.saturating_add(count.map_or(1, i64::unsigned_abs));
     connection
         .prepare_cached("INSERT INTO gaps (event, host_id, from_at, until_at, lost) VALUES (?, ?, ?, ?, ?)")
         .and_then(|mut statement| {
@@ -96,28 +103,6 @@ fn note_gap(connection: &Connection, event: &EventRecord, gaps: &mut GapAccount)
         })
         .map_err(database(DOING))?;
     Ok(())
-}
-
-/// True where what was lost had been numbered, so that it is also missing from the sequence.
-fn had_numbers(gap: &EventRecord) -> bool {
-    match gap.text(Field::GapReason).and_then(GapReason::from_word) {
-        Some(
-            GapReason::SpoolFull
-            | GapReason::SpoolWriteFailed
-            | GapReason::SpoolCorrupt
-            | GapReason::ServerRefused,
-        ) => true,
-        Some(
-            GapReason::KernelRingFull
-            | GapReason::NetlinkOverflow
-            | GapReason::ProcessGone
-            | GapReason::QueueFull
-            | GapReason::Budget
-            | GapReason::AgentDown
-            | GapReason::MalformedRecord,
-        )
-        | None => false,
-    }
 }
 
 fn move_mark(
@@ -218,7 +203,7 @@ pub(super) fn ledger(connection: &Connection, host: HostId) -> Result<Vec<Ledger
     Ok(entries)
 }
 
-fn row_count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+pub(super) fn row_count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(column).map(i64::unsigned_abs)
 }
 

@@ -4,11 +4,12 @@
 //! and one index by host and time: with every further index on random keys
 //! SQLite writes several kilobytes per event. Small side tables, written in the
 //! same transaction, hold what would otherwise need a scan: the account of each
-//! boot (`streams`), gaps, and counts by minute.
+//! boot (`streams`, and by kind `kind_counts` and `kind_drops`), gaps, and counts by minute.
 //!
 //! One connection writes, behind a lock; readers have connections of their own
 //! and, because of the write-ahead log, never wait for it nor it for them.
 
+mod account;
 mod append;
 mod columns;
 mod counts;
@@ -26,7 +27,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::{
     AppendBatch, AppendOutcome, Deleted, EventPage, EventQuery, EventStore, EventStoreError, GapTotals,
-    HistogramBucket, LedgerEntry,
+    HistogramBucket, KindAccount, LedgerEntry,
 };
 
 /// Name of the file in the store's folder.
@@ -106,6 +107,10 @@ impl EventStore for SqliteEventStore {
 
     fn ledger(&self, host: HostId) -> Result<Vec<LedgerEntry>> {
         self.read("read accounts", |transaction| append::ledger(transaction, host))
+    }
+
+    fn account(&self, host: HostId, boot: BootId) -> Result<Vec<KindAccount>> {
+        self.read("read an account", |transaction| account::account(transaction, host, boot))
     }
 
     fn search(&self, query: &EventQuery) -> Result<EventPage> {

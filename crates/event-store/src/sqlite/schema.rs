@@ -13,7 +13,7 @@ const APPLICATION_ID: i64 = 0x5250_4556;
 
 /// `PRAGMA user_version`: the version of all but the fields' columns, which are
 /// added as the table of fields grows.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
 /// A whole check reads the whole file; past this size only its structure is checked.
 const WHOLE_CHECK_MAX_BYTES: u64 = 64 << 20;
@@ -51,6 +51,35 @@ const TABLES: &str = "
         until_at INTEGER NOT NULL,
         lost INTEGER
     );";
+
+/// Version 2: the account of each boot by kind of record. What a later boot tells of it
+/// stands apart, with the number of the last record that it speaks of.
+const KIND_TABLES: &str = "
+    CREATE TABLE kind_counts (
+        host_id BLOB NOT NULL,
+        boot_id BLOB NOT NULL,
+        kind INTEGER NOT NULL,
+        produced INTEGER NOT NULL,
+        stored INTEGER NOT NULL,
+        PRIMARY KEY (host_id, boot_id, kind)
+    ) WITHOUT ROWID;
+    CREATE TABLE kind_drops (
+        host_id BLOB NOT NULL,
+        boot_id BLOB NOT NULL,
+        kind INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        count INTEGER NOT NULL,
+        PRIMARY KEY (host_id, boot_id, kind, reason)
+    ) WITHOUT ROWID;
+    CREATE TABLE kind_drops_later (
+        host_id BLOB NOT NULL,
+        boot_id BLOB NOT NULL,
+        kind INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        through INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        PRIMARY KEY (host_id, boot_id, kind, reason, through)
+    ) WITHOUT ROWID;";
 
 /// Makes the tables in a new file, brings an old one up to date, refuses any other.
 pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), EventStoreError> {
@@ -90,6 +119,9 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Ev
     if version == 0 {
         transaction.execute_batch(&events_table()).map_err(failed)?;
         transaction.execute_batch(TABLES).map_err(failed)?;
+    }
+    if version < 2 {
+        transaction.execute_batch(KIND_TABLES).map_err(failed)?;
     }
     add_new_columns(&transaction).map_err(failed)?;
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(failed)?;

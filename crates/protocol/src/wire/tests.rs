@@ -74,8 +74,21 @@ fn records() -> Vec<Record> {
 
 #[test]
 fn records_survive_the_wire_whole() {
-    let ledger = Ledger { produced: 9, dropped: 2, kernel_lost: 3 };
-    let bytes = encode_batch(boot(), 5, 9, &records(), ledger);
+    let figures = |kind, produced, dropped| KindFigures { kind, produced, dropped };
+    let ledger = Ledger {
+        produced: 9,
+        dropped: 2,
+        kernel_lost: 3,
+        kinds: vec![
+            figures(
+                RecordKind::Event(EventType::FileModify),
+                70,
+                vec![(GapReason::Budget, 9), (GapReason::SpoolFull, 1)],
+            ),
+            figures(RecordKind::Detection, 1, Vec::new()),
+        ],
+    };
+    let bytes = encode_batch(boot(), 5, 9, &records(), &ledger);
     let batch = decode_batch(host(), &bytes).expect("our own batch");
     let expected = Batch {
         boot_id: boot(),
@@ -92,14 +105,14 @@ fn records_survive_the_wire_whole() {
 fn numbers_out_of_order_or_outside_the_span_are_refused() {
     let mut backwards = records();
     backwards.swap(0, 1);
-    let bytes = encode_batch(boot(), 5, 9, &backwards, Ledger::default());
+    let bytes = encode_batch(boot(), 5, 9, &backwards, &Ledger::default());
     assert!(matches!(
         decode_batch(host(), &bytes),
         Err(WireError::Malformed { what: "sequence number", .. })
     ));
-    let bytes = encode_batch(boot(), 5, 8, &records(), Ledger::default());
+    let bytes = encode_batch(boot(), 5, 8, &records(), &Ledger::default());
     assert!(matches!(decode_batch(host(), &bytes), Err(WireError::Malformed { sequence: 9, .. })));
-    let bytes = encode_batch(boot(), 5, 4, &[], Ledger::default());
+    let bytes = encode_batch(boot(), 5, 4, &[], &Ledger::default());
     assert!(decode_batch(host(), &bytes).is_err());
 }
 
@@ -144,7 +157,7 @@ fn texts_longer_than_the_limit_are_cut_at_a_character() {
     let fields = vec![(Field::ProcessCommandLine, Value::Text(long))];
     let event = EventRecord::from_fields(header(1), EventType::ProcessStart, fields);
     let record = Record { header: header(1), body: RecordBody::Event(event) };
-    let bytes = encode_batch(boot(), 1, 1, &[record], Ledger::default());
+    let bytes = encode_batch(boot(), 1, 1, &[record], &Ledger::default());
     let batch = decode_batch(host(), &bytes).expect("cut, not refused");
     let RecordBody::Event(event) = &batch.records[0].body else { panic!("an event") };
     assert_eq!(event.text(Field::ProcessCommandLine).map(str::len), Some(MAX_TEXT_BYTES));
@@ -158,9 +171,34 @@ proptest! {
 
     #[test]
     fn a_damaged_batch_never_panics(place in 0usize..400, value in any::<u8>()) {
-        let mut bytes = encode_batch(boot(), 5, 9, &records(), Ledger::default());
+        let mut bytes = encode_batch(boot(), 5, 9, &records(), &Ledger::default());
         let place = place % bytes.len();
         bytes[place] = value;
         let _ = decode_batch(host(), &bytes);
     }
+}
+
+#[test]
+fn kinds_and_reasons_of_a_newer_agent_do_no_harm() {
+    let row = |kind, reason: &str| link::KindFigures {
+        kind,
+        produced: u64::MAX,
+        dropped: vec![link::Dropped { reason: reason.into(), count: 3 }],
+    };
+    let message = |kinds| link::Batch {
+        boot_id: boot().as_bytes().to_vec(),
+        first_sequence: 1,
+        last_sequence: 1,
+        records: Vec::new(),
+        ledger: Some(link::Ledger { kinds, ..link::Ledger::default() }),
+    };
+    let kinds = vec![row(70_000, "budget"), row(65_000, "budget"), row(1, "sunspots")];
+    let batch = decode_batch(host(), &message(kinds).encode_to_vec()).unwrap();
+    assert_eq!(batch.unknown, 1, "the reason");
+    assert_eq!(batch.ledger.kinds.len(), 2);
+    assert_eq!(batch.ledger.kinds[0].kind, RecordKind::Unknown);
+    assert_eq!(batch.ledger.kinds[0].dropped, [(GapReason::Budget, 6)]);
+    let many = vec![row(1, "budget"); MAX_KINDS + 1];
+    let error = decode_batch(host(), &message(many).encode_to_vec()).unwrap_err();
+    assert!(matches!(error, WireError::TooMany { what: "kinds", .. }), "{error}");
 }

@@ -5,25 +5,31 @@ use event_model::{Field, RuleScope, Timestamp, ValueKind, resolve_field, spellin
 use super::syntax::{Comparison, Literal, Operator, Tree};
 use super::{BoundCondition, FieldUse, Finding, regex_guard};
 use crate::diagnostic::DiagnosticCode;
-use crate::expression::{Check, Expression, Order, Test};
+use crate::expression::{Check, Expression, FieldRef, Order, Pattern, Slot, Test, TextPart, TextTest};
 use crate::fold::fold;
 use crate::nearest::nearest;
 
 /// Resolves every name and literal of the tree; all findings are reported, not only the first.
-pub(super) fn bind(tree: &Tree, scope: RuleScope) -> (Option<BoundCondition>, Vec<Finding>) {
-    let mut binder = Binder { scope, fields: Vec::new(), findings: Vec::new() };
+pub(super) fn bind(
+    tree: &Tree,
+    scope: RuleScope,
+    slots: &mut Vec<FieldRef>,
+) -> (Option<BoundCondition>, Vec<Finding>) {
+    let mut binder = Binder { scope, slots, fields: Vec::new(), findings: Vec::new() };
     let expression = binder.tree(tree);
     let fields = binder.fields;
     (expression.map(|expression| BoundCondition { expression, fields }), binder.findings)
 }
 
-struct Binder {
+struct Binder<'s> {
     scope: RuleScope,
+    /// The fields of the rule, by slot.
+    slots: &'s mut Vec<FieldRef>,
     fields: Vec<FieldUse>,
     findings: Vec<Finding>,
 }
 
-impl Binder {
+impl Binder<'_> {
     fn tree(&mut self, tree: &Tree) -> Option<Expression> {
         match tree {
             Tree::All(parts) => self.parts(parts).map(Expression::All),
@@ -56,7 +62,12 @@ impl Binder {
             ValueKind::Boolean => boolean_check(comparison)?,
             ValueKind::Time => time_check(comparison)?,
         };
-        Ok(Test::new(field, check, negated))
+        let slot = self.slot_of(field);
+        Ok(Test { slot, check, negated })
+    }
+
+    fn slot_of(&mut self, field: Field) -> Slot {
+        FieldRef::Typed(field).slot_in(self.slots)
     }
 
     fn field(&self, comparison: &Comparison) -> Result<Field, Finding> {
@@ -81,8 +92,8 @@ impl Binder {
         let first = &comparison.values[0];
         let folded = |literal: &Literal| Box::from(fold(&literal.text.text));
         Ok(match comparison.operator {
-            Operator::Equal => (Check::Equals(folded(first)), false),
-            Operator::NotEqual => (Check::Equals(folded(first)), true),
+            Operator::Equal => (text(TextPart::Equals(folded(first))), false),
+            Operator::NotEqual => (text(TextPart::Equals(folded(first))), true),
             Operator::In => (text_in(&comparison.values), false),
             Operator::NotIn => (text_in(&comparison.values), true),
             Operator::Contains | Operator::StartsWith | Operator::EndsWith => {
@@ -90,19 +101,19 @@ impl Binder {
                     self.always_true(comparison, "every text has the empty text in it");
                 }
                 let literal = folded(first);
-                let check = match comparison.operator {
-                    Operator::Contains => Check::contains(&literal),
-                    Operator::StartsWith => Check::StartsWith(literal),
-                    _ => Check::EndsWith(literal),
+                let part = match comparison.operator {
+                    Operator::Contains => TextPart::contains(&literal),
+                    Operator::StartsWith => TextPart::StartsWith(literal),
+                    _ => TextPart::EndsWith(literal),
                 };
-                (check, false)
+                (text(part), false)
             }
             Operator::Matches => {
                 let regex = regex_guard::compile(first)?;
                 if regex_guard::matches_everything(&regex) {
                     self.always_true(comparison, "the regular expression finds something in every text");
                 }
-                (Check::Matches(regex), false)
+                (text(TextPart::Matches(Pattern { regex, shortest: 0 })), false)
             }
             Operator::Greater | Operator::Less | Operator::GreaterOrEqual | Operator::LessOrEqual => {
                 let hint = "texts have no order here; use `=`, `in` or `matches`";
@@ -146,11 +157,12 @@ impl Binder {
     }
 }
 
+fn text(part: TextPart) -> Check {
+    Check::Text(TextTest::folded(part))
+}
+
 fn text_in(values: &[Literal]) -> Check {
-    let mut texts: Vec<Box<str>> = values.iter().map(|literal| Box::from(fold(&literal.text.text))).collect();
-    texts.sort_unstable();
-    texts.dedup();
-    Check::In(texts)
+    text(TextPart::one_of(values.iter().map(|literal| Box::from(fold(&literal.text.text))).collect()))
 }
 
 fn boolean_check(comparison: &Comparison) -> Result<(Check, bool), Finding> {

@@ -15,7 +15,7 @@ use std::ops::Range;
 use event_model::RuleScope;
 
 use crate::diagnostic::{DiagnosticCode, DiagnosticSeverity};
-use crate::expression::Expression;
+use crate::expression::{Expression, FieldRef};
 
 /// Longest condition in bytes.
 pub(crate) const CONDITION_LIMIT: usize = 64 * 1024;
@@ -66,15 +66,19 @@ pub(crate) struct BoundCondition {
     pub(crate) fields: Vec<FieldUse>,
 }
 
-/// Reads a condition of a rule of this type. `None` where a finding is an error.
-pub(crate) fn read(text: &str, scope: RuleScope) -> (Option<BoundCondition>, Vec<Finding>) {
+/// Reads a condition of a rule of this type, whose fields so far are `slots`. `None` where a finding is an error.
+pub(crate) fn read(
+    text: &str,
+    scope: RuleScope,
+    slots: &mut Vec<FieldRef>,
+) -> (Option<BoundCondition>, Vec<Finding>) {
     if text.len() > CONDITION_LIMIT {
         let reason = format!("a condition of {} bytes; the limit is {CONDITION_LIMIT}", text.len());
         let hint = Some("split it into several conditions".to_owned());
         return (None, vec![Finding::error(DiagnosticCode::TooLarge, 0..text.len(), reason, hint)]);
     }
     match syntax::parse(text) {
-        Ok(tree) => bind::bind(&tree, scope),
+        Ok(tree) => bind::bind(&tree, scope, slots),
         Err(finding) => (None, vec![finding]),
     }
 }

@@ -8,13 +8,16 @@ use std::sync::Arc;
 use event_model::GapReason;
 use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::Typedef;
-use libbpf_rs::{Iter, Link, MapCore, MapHandle, Object, ObjectBuilder, PrintLevel, ProgramType};
+use libbpf_rs::{
+    Iter, Link, MapCore, MapHandle, Object, ObjectBuilder, PrintLevel, ProgramType, TracepointCategory,
+};
 use sensor_api::{
     Observation, Observed, ObservedLoss, ProcessClock, ProcessKey, SensorError, SensorPosition,
 };
 
 use super::snapshot::{self, Task};
 use super::{EbpfSensor, Missing, SENSOR, failed, now_ns};
+use crate::block;
 use crate::clock::{KernelClock, ProcClock};
 use crate::families::{self, Family};
 use crate::losses::{self, Losses};
@@ -153,20 +156,33 @@ impl Attached {
         };
         for program in object.progs_mut().filter(|program| program.autoload()) {
             let name = program.name().to_string_lossy().into_owned();
-            let attached = match program.prog_type() {
-                ProgramType::CgroupSkb => {
-                    pins::root_cgroup().map_err(libbpf_rs::Error::from).and_then(|root| {
+            let at_calls = families::AT_CALLS.iter().find(|(program, _)| *program == name);
+            let links: Vec<(String, _)> = match at_calls {
+                None if program.prog_type() == ProgramType::CgroupSkb => {
+                    let link = pins::root_cgroup().map_err(libbpf_rs::Error::from).and_then(|root| {
                         // The link keeps what it needs of the folder.
                         program.attach_cgroup(root.as_raw_fd())
-                    })
+                    });
+                    vec![(name, link)]
                 }
-                _ => program.attach(),
+                None => vec![(name, program.attach())],
+                Some((_, tracepoints)) => {
+                    let attach = |tracepoint: &str| {
+                        program.attach_tracepoint(TracepointCategory::Syscalls, tracepoint)
+                    };
+                    tracepoints
+                        .iter()
+                        .map(|tracepoint| ((*tracepoint).to_owned(), attach(tracepoint)))
+                        .collect()
+                }
             };
-            match attached {
-                Ok(link) => self.links.push((name, link)),
-                Err(error) => {
-                    let known = programs().find(|program| **program == name);
-                    self.missing.extend(known.map(|program| (*program, chain(&error))));
+            for (name, link) in links {
+                match link {
+                    Ok(link) => self.links.push((name, link)),
+                    Err(error) => {
+                        let known = programs().find(|program| **program == name);
+                        self.missing.extend(known.map(|program| (*program, chain(&error))));
+                    }
                 }
             }
         }
@@ -221,6 +237,7 @@ fn fresh(
         left_out: 0,
         // What it does itself from here on, loading programs for one, is not told.
         own: ProcessKey { pid: std::process::id(), start_ns: 0 },
+        block_until_ns: 0,
     };
     control.write(&maps.control).map_err(|error| failed("writing the control map", error))?;
 
@@ -354,6 +371,8 @@ fn maps_of(object: &Object) -> Result<Maps, SensorError> {
         counters: map("counters")?,
         ledger: map("ledger")?,
         clock: map("clock")?,
+        blocked_texts: map("blocked_texts")?,
+        blocked_images: map("blocked_images")?,
         control: map("control")?,
     })
 }
@@ -408,6 +427,9 @@ fn finish(mut parts: Parts) -> Result<EbpfSensor, SensorError> {
     };
     // What this agent does itself is not told: writing it down would be the next thing to tell.
     let pid = std::process::id();
+    // What an agent before this one blocked is forgotten: its list may be another.
+    parts.control.block_until_ns = 0;
+    block::clear(&parts.maps).map_err(|error| failed("emptying the block list", error))?;
     parts.control.own = ProcessKey { pid, start_ns: clock.start_ns(pid).unwrap_or(0) };
     parts.control.write(&parts.maps.control).map_err(|error| failed("writing the control map", error))?;
     // A process whose fork is still to be read comes with it.
@@ -424,6 +446,7 @@ fn finish(mut parts: Parts) -> Result<EbpfSensor, SensorError> {
         clock,
         first: first.into_iter(),
         losses_checked: None,
+        blocking_since: None,
         pin_dir: parts.pin_dir,
         links: parts.links,
         missing: parts.missing,

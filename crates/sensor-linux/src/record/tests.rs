@@ -67,6 +67,9 @@ fn a_path_that_was_cut_is_replaced_or_marked() {
 #[test]
 fn devices_are_numbered_as_stat_does() {
     assert_eq!(stat_device((8 << 20) | 1), 0x801);
+    for device in [0, (8 << 20) | 1, (259 << 20) | 0x12345, u32::MAX] {
+        assert_eq!(kernel_device(stat_device(device)), device);
+    }
     assert_eq!(stat_device((259 << 20) | 0x12345), u64::from((0x45_u32) | (259 << 8) | (0x12300 << 12)));
 }
 
@@ -139,6 +142,9 @@ fn the_layout_is_that_of_the_header() {
         ("exec_record.args_len", at::ARGS_LEN),
         ("exec_record.changed_ns", at::CHANGED_NS),
         ("exec_record.changed_s", at::CHANGED_S),
+        ("exec_record.capabilities", at::CAPABILITIES),
+        ("exec_record.namespaces", at::NAMESPACES),
+        ("exec_record.environment_len", at::ENVIRONMENT_LEN),
         ("exec_record", at::EXEC_SIZE),
     ];
     for (name, offset) in read {
@@ -152,6 +158,9 @@ fn the_layout_is_that_of_the_header() {
         ("EXEC_CWD_CUT", u32::from(EXEC_CWD_CUT)),
         ("EXEC_ARGS_CUT", u32::from(EXEC_ARGS_CUT)),
         ("EXEC_ARGS_UNREAD", u32::from(EXEC_ARGS_UNREAD)),
+        ("EXEC_BLOCKED_NAME", u32::from(EXEC_BLOCKED_NAME)),
+        ("EXEC_BLOCKED_PATH", u32::from(EXEC_BLOCKED_PATH)),
+        ("EXEC_BLOCKED_IMAGE", u32::from(EXEC_BLOCKED_IMAGE)),
     ] {
         let line = header.lines().find_map(|line| line.strip_prefix(&format!("#define {name} "))).unwrap();
         assert_eq!(line.split_whitespace().next().and_then(|text| text.parse().ok()), Some(number), "{name}");

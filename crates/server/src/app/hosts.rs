@@ -1,7 +1,7 @@
 //! Hosts, as the API shows them: what is stored, and what the links know.
 
-use event_model::{HostId, Timestamp};
-use event_store::LedgerEntry;
+use event_model::{BootId, HostId, Timestamp};
+use event_store::{KindAccount, LedgerEntry};
 use state_store::Host;
 
 use super::{App, AppError, Caller, EndReason, LiveMessage, now};
@@ -41,6 +41,14 @@ impl App {
     pub(crate) fn host(&self, id: HostId) -> Result<HostView, AppError> {
         let host = self.state.host(id)?.ok_or_else(|| AppError::not_found("host", id))?;
         self.view_of(host)
+    }
+
+    /// The account by kind of the host's latest boot, with that boot; nothing of a host
+    /// that has not reported yet.
+    pub(crate) fn host_account(&self, id: HostId) -> Result<Option<(BootId, Vec<KindAccount>)>, AppError> {
+        self.state.host(id)?.ok_or_else(|| AppError::not_found("host", id))?;
+        let Some(boot) = self.events.ledger(id)?.first().map(|entry| entry.boot) else { return Ok(None) };
+        Ok(Some((boot, self.events.account(id, boot)?)))
     }
 
     fn view_of(&self, host: Host) -> Result<HostView, AppError> {

@@ -26,7 +26,8 @@ impl App {
         let mut rules = interval(RULES_TICK);
         let mut seen = interval(SEEN_TICK);
         let mut retention = interval(RETENTION_TICK);
-        for ticks in [&mut rules, &mut seen, &mut retention] {
+        let mut silence = interval(self.watch.look_every());
+        for ticks in [&mut rules, &mut seen, &mut retention, &mut silence] {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
         let mut online: HashMap<HostId, bool> = HashMap::new();
@@ -34,6 +35,7 @@ impl App {
             let done = tokio::select! {
                 _ = rules.tick() => self.work(|app| { app.publish_rules(); Ok(()) }).await,
                 _ = seen.tick() => self.note_hosts(&mut online).await,
+                _ = silence.tick() => self.watch_for_silence().await,
                 _ = retention.tick() => self.remove_old().await,
             };
             if let Err(error) = done {

@@ -12,13 +12,14 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use event_model::{BootId, RecordBody, ResponseReceipt};
+use event_model::{BootId, RecordBody, RecordKind, ResponseReceipt};
 use event_store::{AgentFigures, AppendBatch, EventStore, EventStoreError};
 use protocol::wire::Batch;
 use state_store::{DetectionInput, Findings, StateStore};
 use tokio::sync::{mpsc, oneshot};
 
 use super::live::{EVENTS_OF_A_MESSAGE, LiveEvents};
+use super::silence;
 use super::{Counter, Counters, Link, Live, LiveMessage, causes, now};
 
 /// Batches that may wait. Each link has at most a few under way, so this bounds memory.
@@ -126,6 +127,8 @@ impl Run {
         last.link.host == job.link.host
             && last.batch.boot_id == job.batch.boot_id
             && last.batch.last_sequence.checked_add(1) == Some(job.batch.first_sequence)
+            // What came without an account by kind is not counted in one.
+            && last.batch.ledger.kinds.is_empty() == job.batch.ledger.kinds.is_empty()
             && self.records + job.batch.records.len() <= RECORDS_AT_ONCE
     }
 }
@@ -199,10 +202,11 @@ impl Writer {
             host,
             boot,
             events: Vec::new(),
-            other_sequences: Vec::new(),
+            others: Vec::new(),
             first_sequence,
             last_sequence: first_sequence,
             figures: None,
+            kinds: Vec::new(),
         };
         let mut detections = Vec::new();
         let mut receipts: Vec<Box<ResponseReceipt>> = Vec::new();
@@ -213,7 +217,9 @@ impl Writer {
                 dropped: batch.ledger.dropped,
                 kernel_lost: batch.ledger.kernel_lost,
             });
+            append.kinds = batch.ledger.kinds;
             for record in batch.records {
+                let kind = RecordKind::of(&record.body);
                 match record.body {
                     RecordBody::Event(event) => {
                         append.events.push(event);
@@ -222,7 +228,7 @@ impl Writer {
                     RecordBody::Detection(detection) => detections.push(detection),
                     RecordBody::Receipt(receipt) => receipts.push(receipt),
                 }
-                append.other_sequences.push(record.header.sequence);
+                append.others.push((record.header.sequence, kind));
             }
         }
         append.check().map_err(|error| IngestError::Refused(error.to_string()))?;
@@ -259,6 +265,13 @@ impl Writer {
             self.counters.add(Counter::Batches, count);
         }
         self.counters.add(Counter::Records, outcome.stored);
+        // A batch that comes again tells of a stop that is past.
+        if outcome.duplicates == 0
+            && let Some(contact) = silence::contact_told(&append.events)
+            && let Err(error) = silence::note_contact(self.state.as_ref(), host, contact)
+        {
+            tracing::error!(%host, error = causes(&error), "it could not be noted whether the host reports");
+        }
         self.tell(origin, append, outcome.duplicates, &changed);
         Ok(())
     }

@@ -20,13 +20,14 @@ mod live;
 mod policy;
 mod refusals;
 mod rules;
+pub(crate) mod silence;
 mod throttle;
 mod tokens;
 
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use event_model::Timestamp;
 use event_store::EventStore;
@@ -53,6 +54,7 @@ pub use rules::{RuleView, starter_rules};
 use crate::pki::Pki;
 use access::SignIns;
 use enrollment::Enrollments;
+use silence::Watch;
 
 /// How much work on the stores may run at once for the API. Reads of SQLite run
 /// side by side; more than a few on each core only wait for each other.
@@ -68,6 +70,7 @@ pub struct App {
     pub(crate) links: Links,
     pub(crate) policy: Policy,
     pub(crate) ingest: Ingest,
+    pub(crate) watch: Watch,
     sign_ins: SignIns,
     enrollments: Enrollments,
     /// `https://HOST:PORT` as other machines reach this one.
@@ -83,6 +86,7 @@ impl fmt::Debug for App {
 
 impl App {
     /// Over these stores and keys; `address` is what other machines reach the server by.
+    /// A host that nothing is heard of for `silent_after` is silent.
     ///
     /// # Errors
     /// [`AppError`] if the rules can't be read, or the ingest thread can't be started.
@@ -91,6 +95,7 @@ impl App {
         events: Arc<dyn EventStore>,
         pki: Pki,
         address: String,
+        silent_after: Duration,
     ) -> Result<Self, AppError> {
         let counters = Arc::new(Counters::default());
         let live = Live::default();
@@ -107,6 +112,7 @@ impl App {
             links: Links::default(),
             policy,
             ingest,
+            watch: Watch { silent_after, since: now() },
             sign_ins: SignIns::new()?,
             enrollments: Enrollments::default(),
             address,
@@ -195,13 +201,13 @@ pub(crate) fn now() -> Timestamp {
 }
 
 /// That long before.
-pub(crate) fn before(time: Timestamp, span: std::time::Duration) -> Timestamp {
+pub(crate) fn before(time: Timestamp, span: Duration) -> Timestamp {
     let span = i64::try_from(span.as_nanos()).unwrap_or(i64::MAX);
     Timestamp::from_nanos(time.as_nanos().saturating_sub(span))
 }
 
 /// That long after.
-pub(crate) fn after(time: Timestamp, span: std::time::Duration) -> Timestamp {
+pub(crate) fn after(time: Timestamp, span: Duration) -> Timestamp {
     let span = i64::try_from(span.as_nanos()).unwrap_or(i64::MAX);
     Timestamp::from_nanos(time.as_nanos().saturating_add(span))
 }

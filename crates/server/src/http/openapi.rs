@@ -38,6 +38,7 @@ fn api_router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(overview::dashboard))
         .routes(routes!(hosts::list_hosts))
         .routes(routes!(hosts::host))
+        .routes(routes!(hosts::host_account))
         .routes(routes!(hosts::revoke_host))
         .routes(routes!(events::search_events))
         .routes(routes!(events::histogram))

@@ -66,6 +66,7 @@ pub const ROUTES: &[(Method, &str, Permission)] = &[
     (Method::GET, "/dashboard", Permission::Read),
     (Method::GET, "/hosts", Permission::Read),
     (Method::GET, "/hosts/{id}", Permission::Read),
+    (Method::GET, "/hosts/{id}/account", Permission::Read),
     (Method::POST, "/hosts/{id}/revoke", Permission::Administer),
     (Method::GET, "/events", Permission::Read),
     (Method::GET, "/events/histogram", Permission::Read),

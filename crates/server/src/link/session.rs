@@ -99,6 +99,14 @@ impl Session {
         let mut status = status_of_hello(&hello, &self.host);
         tracing::info!(%host, name = status.name, version = status.agent_version, "agent connected");
         self.record(boot, &status, host).await;
+        let reports = self.app.work(move |app| {
+            app.host_reports(host)?;
+            app.tell_host(host);
+            Ok(())
+        });
+        if let Err(error) = reports.await {
+            tracing::error!(%host, error = causes(&error), "it could not be noted that the host reports");
+        }
         let mut ending = link.ending();
         // An agent that reads nothing blocks its own link, but not the word that ends it.
         let end = tokio::select! {

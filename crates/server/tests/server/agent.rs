@@ -194,8 +194,8 @@ impl Agent {
 
     pub(crate) fn batch_of(&self, records: &[Record]) -> Vec<u8> {
         let (first, last) = (records[0].header.sequence, records[records.len() - 1].header.sequence);
-        let ledger = Ledger { produced: last, dropped: 0, kernel_lost: 0 };
-        encode_batch(self.boot, first, last, records, ledger)
+        let ledger = Ledger { produced: last, ..Ledger::default() };
+        encode_batch(self.boot, first, last, records, &ledger)
     }
 
     /// A sealed batch of process starts.

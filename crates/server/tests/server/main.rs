@@ -15,3 +15,4 @@ mod program;
 mod routes;
 mod rules;
 mod running;
+mod silence;

@@ -24,6 +24,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// No test of this suite takes a third of it. Without a limit, one that waits for ever takes the whole run with it.
 const WHOLE_TEST: Duration = Duration::from_secs(180);
 
+const PASSWORD: &str = "correct horse battery staple";
+
 /// Where a server is, and what to trust it by.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
@@ -63,6 +65,7 @@ pub(crate) fn config(folder: &TempDir) -> Config {
         tls_files: None,
         private_key_file: None,
         public_names: Vec::new(),
+        silent_after: server::config::DEFAULT_SILENT_AFTER,
         debug: false,
     }
 }
@@ -81,11 +84,21 @@ impl Running {
     }
 
     pub(crate) async fn start_with(limits: StrangerLimits) -> Self {
-        let in_time = watch_over_this_test();
         let folder = tempfile::tempdir().unwrap();
-        let server =
-            Server::prepare(&config(&folder)).await.expect("the server starts").with_stranger_limits(limits);
-        let first = server.first_start().expect("a first start").clone();
+        let config = config(&folder);
+        Self::start_in(folder, &config, limits).await
+    }
+
+    /// With a time after which hosts are silent; in a folder that may have been used before.
+    pub(crate) async fn start_watching(folder: TempDir, silent_after: Duration) -> Self {
+        let config = Config { silent_after, ..config(&folder) };
+        Self::start_in(folder, &config, StrangerLimits::default()).await
+    }
+
+    async fn start_in(folder: TempDir, config: &Config, limits: StrangerLimits) -> Self {
+        let in_time = watch_over_this_test();
+        let server = Server::prepare(config).await.expect("the server starts").with_stranger_limits(limits);
+        let first = server.first_start().cloned();
         let (stop, stopped) = oneshot::channel();
         let address = server.address();
         let app = Arc::clone(server.app());
@@ -97,8 +110,8 @@ impl Running {
             folder,
             place: Place { address, ca },
             app,
-            first_password: first.password,
-            first_enrollment: first.enrollment_command,
+            first_password: first.as_ref().map(|first| first.password.clone()).unwrap_or_default(),
+            first_enrollment: first.map(|first| first.enrollment_command).unwrap_or_default(),
             stop: Some(stop),
             served: Some(served),
             _in_time: in_time,
@@ -116,10 +129,18 @@ impl Running {
         let answer = api.sign_in("admin", &self.first_password).await;
         assert_eq!(answer.status, 200, "{}", answer.json);
         let change = serde_json::json!({
-            "current_password": self.first_password, "new_password": "correct horse battery staple"
+            "current_password": self.first_password, "new_password": PASSWORD
         });
         let answer = api.put("/session/password", change).await;
         assert_eq!(answer.status, 204, "{}", answer.json);
+        api
+    }
+
+    /// The same administrator after a restart.
+    pub(crate) async fn administrator_again(&self) -> Api {
+        let mut api = self.stranger();
+        let answer = api.sign_in("admin", PASSWORD).await;
+        assert_eq!(answer.status, 200, "{}", answer.json);
         api
     }
 

@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::{NOON, Open, after_noon, certificate, enroll, host_id, new_host};
 use crate::{
-    AgentFigures, AgentStatus, NewEnrollmentToken, SecretDigest, StateError, StateStore, TokenRefusal,
+    AgentFigures, AgentStatus, AlertId, HostContact, NewEnrollmentToken, SecretDigest, StateError,
+    StateStore, TokenRefusal,
 };
 
 fn token(store: &dyn StateStore, text: &str, uses: u32) -> (SecretDigest, Uuid) {
@@ -124,6 +125,20 @@ pub(super) fn a_host_keeps_what_was_noted(place: &Path, open: Open<'_>) {
         Some(after_noon(31))
     );
     assert_eq!(store.host(host_id(9)).expect("a look-up"), None);
+    let contact = |store: &dyn StateStore| {
+        let host = store.host(host_id(1)).expect("a look-up").expect("host 1");
+        (host.contact, host.contact_since, host.silence_alert)
+    };
+    assert_eq!(contact(&*store), (HostContact::Never, None, None));
+    let alert = AlertId::from_uuid(Uuid::from_u128(77));
+    let set = |contact, at, alert| store.set_contact(host_id(1), contact, after_noon(at), alert);
+    assert!(set(HostContact::Silent, 70, Some(alert)).expect("noted"));
+    assert!(!set(HostContact::Silent, 71, None).expect("nothing new"), "the first one stays");
+    assert_eq!(contact(&*open(place)), (HostContact::Silent, Some(after_noon(70)), Some(alert)));
+    assert!(set(HostContact::Reporting, 72, None).expect("noted"));
+    assert_eq!(contact(&*store), (HostContact::Reporting, Some(after_noon(72)), None));
+    let nobody = store.set_contact(host_id(9), HostContact::Stopped, NOON, None);
+    assert!(matches!(nobody, Err(StateError::NotFound { .. })), "{nobody:?}");
     let unknown = store.record_status(host_id(9), boot, &status, NOON);
     assert!(matches!(unknown, Err(StateError::NotFound { .. })), "{unknown:?}");
 }

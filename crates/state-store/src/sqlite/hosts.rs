@@ -8,8 +8,8 @@ use super::{
     Columns, Result, SqliteStateStore, as_i64, collect, conflict, execute, first, to_json, unreadable,
 };
 use crate::{
-    AgentFigures, AgentStatus, Certificate, EnrollmentToken, Host, HostStore, NewEnrollmentToken, NewHost,
-    RedeemError, SecretDigest, StateError, TokenRefusal,
+    AgentFigures, AgentStatus, AlertId, Certificate, EnrollmentToken, Host, HostContact, HostStore,
+    NewEnrollmentToken, NewHost, RedeemError, SecretDigest, StateError, TokenRefusal,
 };
 
 const SELECT_HOST: &str = "SELECT *, (SELECT count(*) FROM alerts
@@ -182,6 +182,26 @@ impl HostStore for SqliteStateStore {
             Ok(())
         })
     }
+
+    fn set_contact(
+        &self,
+        id: HostId,
+        contact: HostContact,
+        since: Timestamp,
+        alert: Option<AlertId>,
+    ) -> Result<bool> {
+        let doing = "note whether a host reports";
+        self.write(doing, |transaction| {
+            let sql = "UPDATE hosts SET contact = ?1, contact_since = ?2, silence_alert = ?3
+                       WHERE id = ?4 AND contact <> ?1";
+            let alert = alert.map(|alert| alert.as_uuid().as_bytes().to_vec());
+            let values = params![contact.as_str(), since.as_nanos(), alert, id.as_bytes()];
+            match execute(transaction, doing, sql, values)? {
+                0 => must_exist(transaction, id).map(|()| false),
+                _ => Ok(true),
+            }
+        })
+    }
 }
 
 fn good_token(
@@ -291,5 +311,12 @@ fn read_host(row: &Row<'_>) -> Result<Host> {
             kernel_lost: row.count("kernel_lost")?,
         },
         open_alerts: row.count("open_alerts")?,
+        contact: row.word("contact", HostContact::from_word)?,
+        contact_since: row.optional_time("contact_since")?,
+        silence_alert: row
+            .bytes("silence_alert")?
+            .map(|bytes| Uuid::from_slice(&bytes).map(AlertId::from_uuid))
+            .transpose()
+            .map_err(|error| unreadable("silence_alert", error))?,
     })
 }

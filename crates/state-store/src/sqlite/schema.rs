@@ -14,7 +14,7 @@ use crate::StateError;
 const APPLICATION_ID: i64 = 0x5250_5354;
 
 /// Step `n` takes a file from `user_version` n to n + 1.
-const STEPS: &[&str] = &[FIRST];
+const STEPS: &[&str] = &[FIRST, CONTACT];
 
 /// A whole check reads the whole file; past this size only its structure is checked.
 const WHOLE_CHECK_MAX_BYTES: u64 = 64 << 20;
@@ -181,6 +181,13 @@ CREATE TABLE audit (
     detail TEXT NOT NULL,
     address TEXT NOT NULL
 );
+";
+
+/// Whether hosts report. What is known of old ones comes with their next hello.
+const CONTACT: &str = "
+ALTER TABLE hosts ADD COLUMN contact TEXT NOT NULL DEFAULT 'never';
+ALTER TABLE hosts ADD COLUMN contact_since INTEGER;
+ALTER TABLE hosts ADD COLUMN silence_alert BLOB;
 ";
 
 /// Makes the tables in a new file, brings an old one up to date, refuses any other.

@@ -4,7 +4,7 @@ use event_model::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::words::TimeText;
+use super::words::{ContactWord, TimeText};
 
 /// A host.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -29,6 +29,12 @@ pub(crate) struct Host {
     pub last_seen_at: Option<Timestamp>,
     /// Connected, and heard of within 30 s.
     pub online: bool,
+    /// Whether it reports: `never` (not connected yet), `reporting`, `stopped` (its agent was asked to stop and said so), `silent` (it should report and does not).
+    #[schema(value_type = ContactWord)]
+    pub contact: state_store::HostContact,
+    /// Since when.
+    #[schema(value_type = Option<TimeText>, required)]
+    pub contact_since: Option<Timestamp>,
     /// The boot that it last reported from.
     #[schema(required)]
     pub boot_id: Option<String>,
@@ -63,6 +69,61 @@ pub(crate) struct Ledger {
     pub kernel_lost: u64,
 }
 
+/// The account of a host's latest boot by kind of record. Its unit is the act: an
+/// event can stand for several like ones.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct HostAccount {
+    /// The boot; `null` of a host that has not reported yet.
+    #[schema(required)]
+    pub boot_id: Option<String>,
+    /// A row for each kind that was seen.
+    pub kinds: Vec<KindRow>,
+}
+
+/// The account of one kind: `produced = stored + dropped`, once what the agent had
+/// spooled has arrived.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct KindRow {
+    /// An event type, `detection`, `response`, `process_fork` (forks that the kernel could not hand over) or `unknown`.
+    pub kind: String,
+    /// Observed or made, as the agent says.
+    pub produced: u64,
+    /// Arrived, as the server counted.
+    pub stored: u64,
+    /// Lost, by reason, as the agent says.
+    pub dropped: Vec<DroppedRow>,
+    /// `produced` less `stored` and all of `dropped`; 0 once everything has arrived.
+    pub difference: i64,
+}
+
+/// What was lost for one reason.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct DroppedRow {
+    /// As gap events say it, for example `kernel_ring_full`.
+    pub reason: String,
+    /// How many.
+    pub count: u64,
+}
+
+impl From<Option<(event_model::BootId, Vec<event_store::KindAccount>)>> for HostAccount {
+    fn from(account: Option<(event_model::BootId, Vec<event_store::KindAccount>)>) -> Self {
+        let (boot_id, rows) =
+            account.map_or((None, Vec::new()), |(boot, rows)| (Some(boot.to_string()), rows));
+        let kinds = rows.into_iter().map(|row| KindRow {
+            kind: row.kind.to_string(),
+            produced: row.produced,
+            stored: row.stored,
+            difference: row.difference(),
+            dropped: row
+                .dropped
+                .iter()
+                .map(|(reason, count)| DroppedRow { reason: reason.to_string(), count: *count })
+                .collect(),
+        });
+        Self { boot_id, kinds: kinds.collect() }
+    }
+}
+
 super::page!(
     /// Hosts by name.
     HostPage of Host
@@ -82,6 +143,8 @@ impl From<crate::app::HostView> for Host {
             enrolled_at: host.enrolled_at,
             last_seen_at: host.last_seen_at.max(view.last_heard),
             online: view.online,
+            contact: host.contact,
+            contact_since: host.contact_since,
             boot_id: host.boot_id.map(|boot| boot.to_string()),
             rules_version: host.rules_version,
             rules_loaded: host.rules_loaded,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use event_model::{ActionKind, ReceiptState, ResponseMode, RuleScope, Severity};
-use state_store::{AlertStatus, CloseReason, Role, RuleOrigin};
+use state_store::{AlertStatus, CloseReason, HostContact, Role, RuleOrigin};
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::{KnownFormat, RefOr, Schema, SchemaFormat};
 use utoipa::{PartialSchema, ToSchema};
@@ -50,6 +50,10 @@ word_schema!(
     RuleTypeWord, "RuleType", RuleScope::ALL.iter().map(|word| word.as_str()).collect()
 );
 
+word_schema!(
+    /// Whether a host reports.
+    ContactWord, "HostContact", HostContact::ALL.iter().map(|word| word.as_str()).collect()
+);
 word_schema!(
     /// A role.
     RoleWord, "Role", Role::ALL.iter().map(|word| word.as_str()).collect()

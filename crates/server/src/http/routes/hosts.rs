@@ -22,6 +22,13 @@ pub(crate) async fn host(State(app): Application, Id(id): Id) -> Answer<Json<Hos
     Ok(Json(app.work(move |app| app.host(host)).await?.into()))
 }
 
+/// The account of a host's records by kind.
+#[utoipa::path(get, path = "/hosts/{id}/account", tag = "hosts", params(("id" = String, Path, description = "Id of the host")), responses((status = 200, body = HostAccount), (status = 404, description = "Not there", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn host_account(State(app): Application, Id(id): Id) -> Answer<Json<HostAccount>> {
+    let host = parse(&id)?;
+    Ok(Json(app.work(move |app| app.host_account(host)).await?.into()))
+}
+
 /// Shut a host out for good.
 #[utoipa::path(post, path = "/hosts/{id}/revoke", tag = "hosts", params(("id" = String, Path, description = "Id of the host")), responses((status = 204, description = "Done"), (status = 404, description = "Not there", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn revoke_host(

@@ -1,0 +1,246 @@
+//! How the pipeline saves: what the governor has it leave out or merge, with an
+//! exact account of both.
+//!
+//! Whatever was left out or merged is written into the batch whose position covers
+//! it, so a crash neither loses nor doubles any of it.
+
+use std::time::{Duration, Instant};
+
+use event_model::{
+    Activity, EventBody, EventClass, EventHeader, EventRecord, EventType, Field, Gap, GapReason, RecordBody,
+    Value,
+};
+use sensor_api::{ObservedActivity, Sensor};
+
+use super::Work;
+use super::merger::Merger;
+use crate::governor::{Ask, Governor, KEEP_ONE_OF, Keep, MEASURE_EVERY};
+use crate::recorder::{MAX_AGE, MAX_RECORDS};
+use crate::usage::{cpu_time, resident_bytes};
+
+/// A batch may be as old while work is saved; like acts are merged within it.
+const SAVING_AGE: Duration = Duration::from_secs(1);
+/// So many acts left out or merged close a batch: the kernel's ring has room again
+/// only once what was read is accounted for.
+const MOST_UNTOLD: u64 = 16_384;
+/// A rest between two rounds while work is saved, so that more is handled at once.
+const SHORT_REST: Duration = Duration::from_millis(10);
+/// With more observations than this in a round, there is no rest.
+const BUSY_ROUND: u64 = 1_024;
+
+/// Acts of one type that were left out.
+#[derive(Debug)]
+struct LeftOut {
+    event_type: EventType,
+    count: u64,
+    from_ns: u64,
+    until_ns: u64,
+}
+
+/// What the pipeline keeps for saving.
+#[derive(Debug)]
+pub(super) struct Economy {
+    governor: Governor,
+    begun: Instant,
+    measured: Instant,
+    resident: (Instant, u64),
+    left_out: Vec<LeftOut>,
+    /// Acts of a class since one of it was kept.
+    passed_by: [u32; EventClass::ALL.len()],
+    merger: Merger,
+    untold: u64,
+    untold_since: Option<Instant>,
+    seen_in_round: u64,
+    shed: Vec<EventClass>,
+}
+
+impl Economy {
+    pub(super) fn new(governor: Governor) -> Self {
+        let now = Instant::now();
+        Self {
+            governor,
+            begun: now,
+            measured: now,
+            resident: (now, resident_bytes()),
+            left_out: Vec::new(),
+            // So that the first act of a sampled class is kept.
+            passed_by: [KEEP_ONE_OF; EventClass::ALL.len()],
+            merger: Merger::default(),
+            untold: 0,
+            untold_since: None,
+            seen_in_round: 0,
+            shed: Vec::new(),
+        }
+    }
+
+    pub(super) fn governor(&self) -> &Governor {
+        &self.governor
+    }
+
+    pub(super) fn saves_work(&self) -> bool {
+        self.governor.rung().saves_work()
+    }
+
+    /// Counts the act as left out, if it is to be.
+    pub(super) fn leaves_out(&mut self, at_ns: u64, activity: &ObservedActivity) -> bool {
+        self.seen_in_round += 1;
+        let class = activity.event_type.spec().class;
+        match self.governor.keep(class) {
+            Keep::All => return false,
+            Keep::Some => {
+                let passed_by = &mut self.passed_by[class as usize];
+                *passed_by += 1;
+                if *passed_by >= KEEP_ONE_OF {
+                    *passed_by = 0;
+                    return false;
+                }
+            }
+            Keep::None => {}
+        }
+        let (event_type, count) = (activity.event_type, activity.acts());
+        match self.left_out.iter_mut().find(|one| one.event_type == event_type) {
+            Some(one) => {
+                one.count = one.count.saturating_add(count);
+                one.from_ns = one.from_ns.min(at_ns);
+                one.until_ns = one.until_ns.max(at_ns);
+            }
+            None => self.left_out.push(LeftOut { event_type, count, from_ns: at_ns, until_ns: at_ns }),
+        }
+        self.owe();
+        true
+    }
+
+    /// Merges the act into a like one that is held.
+    pub(super) fn merges(&mut self, at_ns: u64, activity: &ObservedActivity) -> bool {
+        let merged = self.saves_work() && self.merger.absorb(at_ns, activity);
+        if merged {
+            self.owe();
+        }
+        merged
+    }
+
+    /// Holds an act for like ones that may follow. Gives it back where none are awaited.
+    pub(super) fn hold(
+        &mut self,
+        header: EventHeader,
+        body: Box<Activity>,
+        observed: &ObservedActivity,
+    ) -> Option<(EventHeader, Box<Activity>)> {
+        if !self.saves_work() {
+            return Some((header, body));
+        }
+        self.merger.hold(header, body, observed);
+        self.owe();
+        None
+    }
+
+    fn owe(&mut self) {
+        self.untold += 1;
+        if self.untold_since.is_none() {
+            self.untold_since = Some(Instant::now());
+        }
+    }
+
+    /// Whether what was left out or merged must be told now.
+    pub(super) fn is_due(&self) -> bool {
+        self.untold >= MOST_UNTOLD
+            || self.merger.len() >= MAX_RECORDS
+            || self.untold_since.is_some_and(|since| since.elapsed() >= SAVING_AGE)
+    }
+}
+
+impl Work {
+    /// Measures, if it is time to, and does what that asks for. True: restart for memory.
+    pub(super) fn govern(&mut self, sensor: &mut dyn Sensor) -> bool {
+        let economy = &mut self.economy;
+        if economy.measured.elapsed() < MEASURE_EVERY {
+            return false;
+        }
+        economy.measured = Instant::now();
+        if economy.resident.0.elapsed() >= Duration::from_secs(1) {
+            economy.resident = (Instant::now(), resident_bytes());
+        }
+        let ask = economy.governor.measure(economy.begun.elapsed(), cpu_time(), economy.resident.1);
+        match ask {
+            Ask::GoOn => return false,
+            Ask::Restart => {
+                tracing::error!(
+                    resident = economy.resident.1,
+                    "memory stays far beyond its limit, the agent restarts"
+                );
+                return true;
+            }
+            Ask::Changed => {}
+            Ask::DropCaches => {
+                tracing::warn!(resident = economy.resident.1, "memory is at its limit, caches are dropped");
+                self.known_images = Default::default();
+                self.images = Default::default();
+            }
+        }
+        let rung = economy.governor.rung();
+        let shed = rung.shed();
+        if shed != economy.shed {
+            sensor.shed(&shed);
+            self.queue.shed(&shed);
+            economy.shed = shed;
+        }
+        self.recorder.close_after(if rung.saves_work() { SAVING_AGE } else { MAX_AGE });
+        tracing::debug!(
+            rung = rung.number, step = %rung.step, cpu_permille = economy.governor.cpu_permille(),
+            "the budget changes what is done"
+        );
+        self.health_is_news = true;
+        false
+    }
+
+    /// Rests after a round where the governor wants it and nothing piles up.
+    pub(super) fn rest(&mut self, acts_at_once: bool) {
+        let seen = std::mem::take(&mut self.economy.seen_in_round);
+        let rung = self.economy.governor.rung();
+        let rest = match rung.rest {
+            // A rule that acts on starts is worth more than a few wake-ups.
+            Duration::ZERO if !rung.saves_work() || acts_at_once => return,
+            Duration::ZERO => SHORT_REST,
+            rest => rest,
+        };
+        if seen < BUSY_ROUND {
+            std::thread::sleep(rest);
+        }
+    }
+
+    /// Closes the batch: with what was merged and left out since the last one.
+    pub(super) fn flush(&mut self) {
+        self.owes_a_gap = false;
+        let economy = &mut self.economy;
+        economy.untold = 0;
+        economy.untold_since = None;
+        for held in economy.merger.take() {
+            let mut body = held.body;
+            if held.merged {
+                let acts = i64::try_from(held.acts).unwrap_or(i64::MAX);
+                body.fields.retain(|(field, _)| !matches!(field, Field::EventCount | Field::EventUntil));
+                body.fields.push((Field::EventCount, Value::Integer(acts)));
+                body.fields.push((Field::EventUntil, Value::Time(self.clock.at(held.until_ns))));
+            }
+            let event = EventRecord::from_body(held.header.clone(), &EventBody::Activity(body));
+            self.recorder.push(held.header, RecordBody::Event(event));
+        }
+        for one in std::mem::take(&mut economy.left_out) {
+            self.recorder.tell_gap(Gap {
+                from: self.clock.at(one.from_ns),
+                until: self.clock.at(one.until_ns),
+                ..Gap::of_observations("agent", GapReason::Budget, one.event_type.as_str(), Some(one.count))
+            });
+        }
+        self.recorder.flush(&self.table);
+    }
+
+    /// Tells the agent's figures when what it leaves out has changed, not too often.
+    pub(super) fn tell_news_of_health(&mut self, last: &mut Instant) {
+        const NOT_MORE_OFTEN: Duration = Duration::from_secs(10);
+        if self.health_is_news && last.elapsed() >= NOT_MORE_OFTEN {
+            *last = Instant::now();
+            self.tell_health();
+        }
+    }
+}

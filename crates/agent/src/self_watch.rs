@@ -1,0 +1,297 @@
+//! Watches what the agent itself stands on: its program, its unit, its configuration,
+//! its rules, what it keeps, and its kernel side's pins.
+//!
+//! inotify tells that something was done, not by whom; the kernel's own events of
+//! files tell that, where the sensor has them.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, OsString};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use event_model::{EventType, Field, Value};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use sensor_api::{ObservationSender, ObservedActivity, Provision, Source, StopSignal};
+
+use crate::clock::boot_ns;
+
+/// How often the pins are looked at, and how soon a stop is noticed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Acts told in any minute; whoever touches more is told of all the same.
+const MOST_TOLD: u32 = 100;
+
+/// Where units of the agent's service can be.
+const UNITS: [&str; 3] = [
+    "/etc/systemd/system/edr-agent.service",
+    "/usr/lib/systemd/system/edr-agent.service",
+    "/lib/systemd/system/edr-agent.service",
+];
+
+/// What is watched.
+#[derive(Debug, Clone, Default)]
+pub struct Watched {
+    /// The configuration file.
+    pub configuration: Option<PathBuf>,
+    /// The directory of rules.
+    pub rules: Option<PathBuf>,
+    /// The state directory.
+    pub state: Option<PathBuf>,
+    /// The directory of pins.
+    pub pins: Option<PathBuf>,
+}
+
+/// The source of what was done to the agent's own files.
+#[derive(Debug)]
+pub struct SelfWatch {
+    watched: Watched,
+    pins: Vec<OsString>,
+    /// The supervisor, if there is one and it is still there.
+    supervisor: Option<u32>,
+    told: (Instant, u32),
+}
+
+/// Which names of a directory count.
+#[derive(Debug, Clone)]
+enum Names {
+    /// This one, whatever is done to it.
+    One(OsString),
+    /// Rules.
+    Rules,
+    /// What the agent keeps. It writes beside and renames, so that writing in place,
+    /// removing and moving away are another's doing.
+    Kept,
+}
+
+/// What the agent keeps under these names, and never removes.
+const KEPT: [&str; 3] = ["identity.json", "run.json", "dropped"];
+
+impl SelfWatch {
+    /// A watch over these.
+    pub fn new(watched: Watched) -> Self {
+        let supervisor = crate::supervisor::is_supervised().then(std::os::unix::process::parent_id);
+        Self { watched, pins: Vec::new(), supervisor, told: (Instant::now(), 0) }
+    }
+
+    fn places(&self) -> Vec<(PathBuf, Names, &'static str)> {
+        let file = |path: &Path, what| {
+            let path = std::path::absolute(path).ok()?;
+            Some((path.parent()?.to_owned(), Names::One(path.file_name()?.to_owned()), what))
+        };
+        let mut places: Vec<_> =
+            std::env::current_exe().ok().and_then(|path| file(&path, "binary")).into_iter().collect();
+        places.extend(
+            UNITS
+                .iter()
+                .filter(|path| Path::new(path).exists())
+                .filter_map(|path| file(Path::new(path), "unit")),
+        );
+        places.extend(self.watched.configuration.as_ref().and_then(|path| file(path, "configuration")));
+        places.extend(self.watched.rules.clone().map(|dir| (dir, Names::Rules, "rules")));
+        places.extend(self.watched.state.clone().map(|dir| (dir, Names::Kept, "state")));
+        places
+    }
+
+    fn tell(&mut self, sender: &ObservationSender, what: &'static str, path: &Path, operation: &str) {
+        if self.told.0.elapsed() >= Duration::from_secs(60) {
+            self.told = (Instant::now(), 0);
+        }
+        self.told.1 += 1;
+        if self.told.1 > MOST_TOLD {
+            return;
+        }
+        let path = path.to_string_lossy().into_owned();
+        let fields = vec![
+            (Field::AgentTampered, Value::Text(what.to_owned())),
+            (Field::FilePath, Value::Text(path)),
+            (Field::EventReason, Value::Text(operation.to_owned())),
+        ];
+        sender.send(
+            boot_ns(),
+            ObservedActivity { event_type: EventType::AgentTamper, actor: None, target: None, fields },
+        );
+    }
+
+    /// Whoever ends the supervisor wants the agent not to come back.
+    fn check_supervisor(&mut self, sender: &ObservationSender) {
+        let parent = std::os::unix::process::parent_id();
+        if let Some(supervisor) = self.supervisor.filter(|supervisor| *supervisor != parent) {
+            self.supervisor = None;
+            self.tell(sender, "supervisor", Path::new(&format!("/proc/{supervisor}")), "ended");
+        }
+    }
+
+    fn check_pins(&mut self, sender: &ObservationSender) {
+        let Some(dir) = self.watched.pins.clone() else { return };
+        let missing: Vec<OsString> =
+            self.pins.iter().filter(|pin| !dir.join(pin).exists()).cloned().collect();
+        for pin in &missing {
+            self.tell(sender, "bpf_link", &dir.join(pin), "deleted");
+        }
+        self.pins.retain(|pin| !missing.contains(pin));
+    }
+}
+
+impl Source for SelfWatch {
+    fn name(&self) -> &'static str {
+        "self_watch"
+    }
+
+    fn provisions(&self) -> Vec<Provision> {
+        let source = "self_watch (inotify on the agent's files, signals to it)".to_owned();
+        vec![Provision { event_type: EventType::AgentTamper, source, missing: None }]
+    }
+
+    fn run(&mut self, sender: &ObservationSender, stop: &StopSignal) {
+        let flags = CreateFlags::CLOEXEC | CreateFlags::NONBLOCK;
+        let Ok(inotify) = inotify::init(flags) else {
+            tracing::warn!("no inotify: nobody watches over the agent's own files");
+            return;
+        };
+        let mut dirs: HashMap<i32, Vec<(PathBuf, Names, &'static str)>> = HashMap::new();
+        for place in self.places() {
+            let interest = WatchFlags::CLOSE_WRITE
+                | WatchFlags::DELETE
+                | WatchFlags::MOVED_FROM
+                | WatchFlags::MOVED_TO
+                | WatchFlags::ATTRIB
+                | WatchFlags::DELETE_SELF
+                | WatchFlags::MOVE_SELF;
+            match inotify::add_watch(&inotify, &place.0, interest) {
+                Ok(number) => dirs.entry(number).or_default().push(place),
+                Err(error) => tracing::warn!(dir = %place.0.display(), %error, "can't be watched"),
+            }
+        }
+        if let Some(dir) = &self.watched.pins {
+            self.pins = std::fs::read_dir(dir)
+                .map(|entries| entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect())
+                .unwrap_or_default();
+        }
+        let mut buffer = [MaybeUninit::uninit(); 16 << 10];
+        while !stopped(stop, &inotify) {
+            self.check_pins(sender);
+            self.check_supervisor(sender);
+            let mut reader = Reader::new(&inotify, &mut buffer);
+            while let Ok(event) = reader.next() {
+                let of_dir = dirs.get(&event.wd()).cloned().unwrap_or_default();
+                let name = event.file_name().map(os_string);
+                for (dir, names, what) in of_dir {
+                    if let Some(operation) = counts(&names, name.as_ref(), event.events()) {
+                        let path = name.as_ref().map_or_else(|| dir.clone(), |name| dir.join(name));
+                        self.tell(sender, what, &path, operation);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// True once the source is to stop; comes back after a second or when there is something to read.
+fn stopped(stop: &StopSignal, inotify: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(stop, PollFlags::IN), PollFd::new(inotify, PollFlags::IN)];
+    let timeout = Timespec { tv_sec: LOOK_EVERY.as_secs().cast_signed(), tv_nsec: 0 };
+    match poll(&mut fds, Some(&timeout)) {
+        Ok(_) => !fds[0].revents().is_empty(),
+        Err(error) => error != rustix::io::Errno::INTR,
+    }
+}
+
+fn os_string(name: &CStr) -> OsString {
+    OsString::from_vec(name.to_bytes().to_vec())
+}
+
+/// What was done, in a word, if it counts.
+fn counts(names: &Names, name: Option<&OsString>, events: ReadFlags) -> Option<&'static str> {
+    let written = events.contains(ReadFlags::CLOSE_WRITE);
+    let removed = events.intersects(ReadFlags::DELETE | ReadFlags::MOVED_FROM);
+    let operation = if removed {
+        "deleted or moved away"
+    } else if written {
+        "written"
+    } else if events.contains(ReadFlags::MOVED_TO) {
+        "replaced"
+    } else if events.contains(ReadFlags::ATTRIB) {
+        "attributes changed"
+    } else if events.intersects(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF) {
+        return matches!(names, Names::Kept | Names::Rules).then_some("directory deleted or moved away");
+    } else {
+        return None;
+    };
+    let name = name?;
+    let counts = match names {
+        Names::One(one) => name == one,
+        Names::Rules => Path::new(name).extension().is_some_and(|extension| extension == "json"),
+        Names::Kept => {
+            let kept = KEPT.iter().any(|kept| name == kept);
+            // `dropped` is written in place by the agent.
+            kept && (removed || (written && name != "dropped"))
+        }
+    };
+    counts.then_some(operation)
+}
+
+#[cfg(test)]
+mod tests {
+    use sensor_api::{Observation, SourceThreads, observation_queue};
+
+    use super::*;
+
+    #[test]
+    fn what_others_do_to_the_agents_files_is_told_and_its_own_doing_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let [rules, state, pins] = ["rules", "state", "pins"].map(|name| dir.path().join(name));
+        [&rules, &state, &pins].iter().for_each(|dir| std::fs::create_dir(dir).unwrap());
+        let configuration = dir.path().join("agent.json");
+        for file in [&configuration, &rules.join("a.json"), &state.join("identity.json"), &pins.join("link")]
+        {
+            std::fs::write(file, "x").unwrap();
+        }
+        let watched = Watched {
+            configuration: Some(configuration.clone()),
+            rules: Some(rules.clone()),
+            state: Some(state.clone()),
+            pins: Some(pins.clone()),
+        };
+        let (sender, queue) = observation_queue(100);
+        let threads = SourceThreads::start(vec![Box::new(SelfWatch::new(watched))], &sender).unwrap();
+        let mut told: Vec<(String, String)> = Vec::new();
+        let mut wait_for = |what: &str, act: &mut dyn FnMut()| {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            loop {
+                // Again and again: the watch may not stand yet.
+                act();
+                queue.take(100, &mut |observed| {
+                    let Observation::Activity(activity) = observed.what else { return };
+                    let text = |field| match activity.fields.iter().find(|(own, _)| *own == field) {
+                        Some((_, Value::Text(text))) => text.clone(),
+                        _ => String::new(),
+                    };
+                    told.push((text(Field::AgentTampered), text(Field::FilePath)));
+                });
+                if told.iter().any(|(kind, _)| kind == what) {
+                    return;
+                }
+                assert!(Instant::now() < deadline, "{what} was not told");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        };
+        wait_for("configuration", &mut || std::fs::write(&configuration, "y").unwrap());
+        wait_for("rules", &mut || std::fs::write(rules.join("new.json"), "{}").unwrap());
+        // As the agent itself keeps its state.
+        crate::state_file::write(&state.join("run.json"), b"{}").unwrap();
+        crate::state_file::write(&state.join("identity.json"), b"{}").unwrap();
+        wait_for("bpf_link", &mut || {
+            let _ = std::fs::remove_file(pins.join("link"));
+        });
+        wait_for("state", &mut || {
+            let _ = std::fs::remove_file(state.join("identity.json"));
+        });
+        threads.stop();
+        let of_state: Vec<_> = told.iter().filter(|(kind, _)| kind == "state").collect();
+        assert_eq!(of_state.len(), 1, "only the removal: {of_state:?}");
+        assert_eq!(told.iter().filter(|(kind, _)| kind == "bpf_link").count(), 1, "once");
+    }
+}

@@ -1,0 +1,157 @@
+//! `-supervise`: a small parent that starts the agent again when it ends unasked.
+//!
+//! For hosts without systemd. It forwards signals, waits longer between starts that
+//! fail soon, kills an agent that no longer says that it is well, and leaves word of
+//! how the agent ended for the agent's next start.
+
+use std::ffi::OsString;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{signals, state_file};
+
+/// Tells the agent that its parent is a supervisor of ours.
+const MARK: &str = "EDR_SUPERVISED";
+/// An agent that ran for so long starts again at once.
+const GOOD_RUN: Duration = Duration::from_secs(60);
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// An agent that has said that it runs, and then says nothing for so long, hangs.
+const HANGS_AFTER: Duration = Duration::from_secs(30);
+/// An agent that was asked to stop may take so long.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Whether this process's parent is a supervisor.
+pub fn is_supervised() -> bool {
+    std::env::var_os(MARK).is_some()
+}
+
+/// How the last agent ended, if a supervisor left word; the word is taken away.
+pub fn last_end(state_dir: &Path) -> Option<String> {
+    let path = word_file(state_dir);
+    let text = std::fs::read_to_string(&path).ok()?;
+    let _ = std::fs::remove_file(path);
+    // Nothing that stands there may be long.
+    Some(text.trim().chars().take(200).collect()).filter(|text: &String| !text.is_empty())
+}
+
+fn word_file(state_dir: &Path) -> PathBuf {
+    state_dir.join("last-end")
+}
+
+/// Runs the agent with these arguments until it ends by itself well or is asked to stop;
+/// gives its exit code. Signals must be [blocked](signals::block).
+///
+/// # Errors
+/// If the agent can't be started at all.
+pub fn run(arguments: &[OsString], state_dir: &Path) -> std::io::Result<u8> {
+    state_file::make_dir(state_dir)?;
+    let socket_path = state_dir.join("supervisor.sock");
+    let _ = std::fs::remove_file(&socket_path);
+    let socket = UnixDatagram::bind(&socket_path)?;
+    socket.set_read_timeout(Some(LOOK_EVERY))?;
+    let asked = Arc::new(AtomicBool::new(false));
+    let pid = Arc::new(std::sync::atomic::AtomicI32::new(0));
+    forward_signals(Arc::clone(&asked), Arc::clone(&pid))?;
+    let mut wait = FIRST_WAIT;
+    loop {
+        let begun = Instant::now();
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(arguments)
+            .env(MARK, "1")
+            .env("NOTIFY_SOCKET", &socket_path)
+            .env("WATCHDOG_USEC", HANGS_AFTER.as_micros().to_string())
+            .spawn()?;
+        pid.store(child.id().cast_signed(), Ordering::SeqCst);
+        if asked.load(Ordering::SeqCst) {
+            // The signal came before there was anyone to forward it to.
+            let _ = kill_process(Pid::from_child(&child), Signal::TERM);
+        }
+        let (status, hung) = watch(&mut child, &socket, &asked)?;
+        pid.store(0, Ordering::SeqCst);
+        if asked.load(Ordering::SeqCst) || status.success() || status.code() == Some(2) {
+            // Code 2: settings that can't be used; they do not get better.
+            let _ = std::fs::remove_file(&socket_path);
+            return Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1));
+        }
+        let cause = describe(status, hung);
+        eprintln!("edr-agent ended ({cause}), it is started again");
+        if let Err(error) = state_file::write(&word_file(state_dir), cause.as_bytes()) {
+            eprintln!("edr-agent: no word could be left of that: {error}");
+        }
+        wait = if begun.elapsed() >= GOOD_RUN { FIRST_WAIT } else { (wait * 2).min(LONGEST_WAIT) };
+        let until = Instant::now() + wait;
+        while Instant::now() < until && !asked.load(Ordering::SeqCst) {
+            std::thread::sleep(LOOK_EVERY);
+        }
+        if asked.load(Ordering::SeqCst) {
+            return Ok(1);
+        }
+    }
+}
+
+/// Until the child has ended; true if it hung and was killed for that.
+fn watch(
+    child: &mut Child,
+    socket: &UnixDatagram,
+    asked: &AtomicBool,
+) -> std::io::Result<(ExitStatus, bool)> {
+    let (mut heard, mut stopping): (Option<Instant>, Option<Instant>) = (None, None);
+    let mut message = [0; 256];
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok((status, false));
+        }
+        if let Ok(length) = socket.recv(&mut message)
+            && message[..length]
+                .split(|byte| *byte == b'\n')
+                .any(|line| line == b"WATCHDOG=1" || line == b"READY=1")
+        {
+            heard = Some(Instant::now());
+        }
+        let hangs = heard.is_some_and(|heard| heard.elapsed() >= HANGS_AFTER);
+        if asked.load(Ordering::SeqCst) {
+            stopping.get_or_insert_with(Instant::now);
+        }
+        let overdue = stopping.is_some_and(|since| since.elapsed() >= STOP_LIMIT);
+        if hangs || overdue {
+            child.kill()?;
+            return Ok((child.wait()?, hangs));
+        }
+    }
+}
+
+/// Passes signals on, from a thread of its own.
+fn forward_signals(asked: Arc<AtomicBool>, pid: Arc<std::sync::atomic::AtomicI32>) -> std::io::Result<()> {
+    let mut file = signals::descriptor()?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        while let Ok(received) = signals::next(&mut file) {
+            if received.asks_to_stop() {
+                asked.store(true, Ordering::SeqCst);
+            }
+            let child = Pid::from_raw(pid.load(Ordering::SeqCst));
+            let signal = Signal::from_named_raw(received.signal.into());
+            if let (Some(child), Some(signal)) = (child, signal) {
+                let _ = kill_process(child, signal);
+            }
+        }
+    })?;
+    Ok(())
+}
+
+fn describe(status: ExitStatus, hung: bool) -> String {
+    match (hung, status.signal(), status.code()) {
+        (true, ..) => "it hung and was killed by its supervisor".to_owned(),
+        (_, Some(signal), _) => format!("signal {signal}"),
+        (_, _, Some(code)) => format!("exit code {code}"),
+        _ => "unknown".to_owned(),
+    }
+}

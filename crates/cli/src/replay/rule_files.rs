@@ -1,0 +1,68 @@
+//! The rules that logs are judged with.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use rule_engine::{CompileOptions, Diagnostic, LogSources, RuleSet, SigmaOptions};
+
+use crate::arguments::Usage;
+use crate::rules::{collect_files, read_rules};
+
+pub(super) struct LoadedRules {
+    pub(super) set: RuleSet,
+    pub(super) refused: usize,
+}
+
+/// Loads every rule of the files and folders. A bad rule is reported and left out.
+pub(super) fn load(
+    paths: &[PathBuf],
+    placeholders: &[PathBuf],
+    log_sources: LogSources,
+    json_errors: bool,
+) -> anyhow::Result<LoadedRules> {
+    let mut sigma = SigmaOptions::default();
+    for path in placeholders {
+        let name = path.to_string_lossy();
+        let text = std::fs::read_to_string(path).with_context(|| format!("reading `{name}`"))?;
+        if let Err(diagnostic) = sigma.add_placeholders(&name, &text) {
+            show(&diagnostic, &text, json_errors)?;
+        }
+    }
+    let mut files = BTreeSet::new();
+    for path in paths {
+        collect_files(path, &mut files)?;
+    }
+    let mut rules = Vec::new();
+    let mut refused = 0;
+    for file in &files {
+        let (outcome, text) = read_rules(file, &sigma)?;
+        for diagnostic in outcome.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()) {
+            show(diagnostic, &text, json_errors)?;
+        }
+        refused += outcome.refused;
+        rules.extend(outcome.rules);
+    }
+    let options = CompileOptions { log_sources, ..CompileOptions::default() };
+    let compiled = RuleSet::compile_with(rules, options);
+    for diagnostic in compiled.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()) {
+        show(diagnostic, "", json_errors)?;
+        refused += 1;
+    }
+    if compiled.rules.is_empty() {
+        let hint =
+            "rule files end in `.json`, `.yml` or `.yaml`; `edr rules check` says what is wrong with them";
+        return Err(Usage::new("no rule could be loaded", hint).into());
+    }
+    Ok(LoadedRules { set: compiled.rules, refused })
+}
+
+fn show(diagnostic: &Diagnostic, source: &str, json_errors: bool) -> anyhow::Result<()> {
+    let text = if json_errors {
+        format!("{}\n", serde_json::to_string(diagnostic)?)
+    } else {
+        diagnostic.render(source)
+    };
+    Ok(std::io::stderr().write_all(text.as_bytes())?)
+}

@@ -1,0 +1,187 @@
+//! From a place and a value to a field of the consumer: what all readers share.
+
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use event_model::Timestamp;
+
+use crate::consumer::{AuditKind, EventHead, LogConsumer, Origin};
+use crate::format::{LogFormat, SNIFF_BYTES, sniff};
+use crate::kept::Kept;
+use crate::layout::FieldLayout;
+use crate::path_tree::{PathTree, Place};
+use crate::problem::{Problem, ProblemKind};
+use crate::{auditd, event_xml, evtx_file, json_documents, json_lines};
+
+/// The longest record that is decoded, in bytes. Windows ends a script block at 32 KiB
+/// and an argument list of Linux at 2 MiB.
+pub const RECORD_LIMIT: usize = 4 << 20;
+/// The most values that one event may have; more than any real one has.
+pub const VALUES_LIMIT: u32 = 16_384;
+/// The most keys that one event may have, those of objects included.
+const KEYS_LIMIT: u32 = 65_536;
+
+/// Reads logs and hands their events to a consumer. Keeps what it learnt about names
+/// from one file to the next; one for each thread.
+#[derive(Debug)]
+pub struct LogDecoder<C: LogConsumer> {
+    layout: Arc<FieldLayout>,
+    tree: PathTree<C::Field>,
+    kept: Kept<C::Field>,
+    consumer: C,
+    keys_left: u32,
+    values_left: u32,
+}
+
+impl<C: LogConsumer> LogDecoder<C> {
+    /// A decoder that feeds `consumer`.
+    pub fn new(layout: Arc<FieldLayout>, mut consumer: C) -> Self {
+        let kept = Kept::new(&layout, &mut consumer);
+        Self { kept, layout, tree: PathTree::new(), consumer, keys_left: 0, values_left: 0 }
+    }
+
+    /// The consumer.
+    pub fn consumer(&mut self) -> &mut C {
+        &mut self.consumer
+    }
+
+    /// The consumer, at the end.
+    pub fn into_consumer(self) -> C {
+        self.consumer
+    }
+
+    /// Reads a whole log; its content tells the format, not its name. What can't be read
+    /// is reported to the consumer and left out.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn read_log(&mut self, input: &mut (impl Read + Seek)) -> io::Result<Option<LogFormat>> {
+        let mut start = Vec::new();
+        input.by_ref().take(SNIFF_BYTES).read_to_end(&mut start)?;
+        input.seek(SeekFrom::Start(0))?;
+        let format = match sniff(&start) {
+            Ok(format) => format,
+            Err(problem) => {
+                self.consumer.problem(problem);
+                return Ok(None);
+            }
+        };
+        let end = match format {
+            LogFormat::Evtx => evtx_file::read(input, self),
+            LogFormat::JsonLines => json_lines::read(input, self),
+            LogFormat::JsonDocuments => json_documents::read(input, self),
+            LogFormat::Auditd => auditd::read(input, self),
+            LogFormat::EventXml => event_xml::read(input, self),
+        }?;
+        // Whether the consumer had enough or the log ended makes no difference here.
+        let (ControlFlow::Continue(()) | ControlFlow::Break(())) = end;
+        Ok(Some(format))
+    }
+
+    /// One event as `EvtRender` gives it (`<Event xmlns=…>…</Event>`): what a live
+    /// subscription to the Windows event log delivers.
+    pub fn read_event_xml(&mut self, xml: &str) -> ControlFlow<()> {
+        event_xml::read_one(xml.as_bytes(), 0, 0, self)
+    }
+
+    pub(crate) fn begin(&mut self) {
+        self.tree.forget_if_full();
+        self.kept.clear();
+        self.consumer.begin();
+        self.keys_left = KEYS_LIMIT;
+        self.values_left = VALUES_LIMIT;
+    }
+
+    /// The event is whole. With `own_record` its own record id counts, if it has one.
+    pub(crate) fn finish(
+        &mut self,
+        record: u64,
+        own_record: bool,
+        byte: u64,
+        time: Option<Timestamp>,
+    ) -> ControlFlow<()> {
+        self.kept.derive(&mut self.consumer);
+        let head = self.kept.head(record, own_record, time);
+        let end = self.consumer.event(&head);
+        self.report_limits(record, byte);
+        end
+    }
+
+    /// The same for an audit event, whose origin its reader knows.
+    pub(crate) fn finish_audit(
+        &mut self,
+        record: u64,
+        byte: u64,
+        time: Timestamp,
+        kind: AuditKind,
+    ) -> ControlFlow<()> {
+        let head = EventHead { record, time: Some(time), origin: Origin::Auditd(kind) };
+        let end = self.consumer.event(&head);
+        self.report_limits(record, byte);
+        end
+    }
+
+    fn report_limits(&mut self, record: u64, byte: u64) {
+        if self.keys_left == 0 || self.values_left == 0 {
+            let reason = format!(
+                "more than {VALUES_LIMIT} values or {KEYS_LIMIT} keys; the rest of the event is missing"
+            );
+            let hint = "split the record where it was made";
+            let (kind, record) = (ProblemKind::TooLarge, Some(record));
+            self.consumer.problem(Problem { kind, record, byte, reason, hint });
+        }
+    }
+
+    pub(crate) fn problem(&mut self, problem: Problem) {
+        self.consumer.problem(problem);
+    }
+
+    /// The place of a key below another; `None` past the limit of keys.
+    pub(crate) fn child(&mut self, parent: Place, previous: Place, key: &str) -> Option<Place> {
+        self.keys_left = self.keys_left.checked_sub(1)?;
+        if let Some(place) = self.tree.find(parent, previous, key) {
+            return Some(place);
+        }
+        Some(self.tree.add(parent, key, &self.layout, self.kept.names(), &mut self.consumer))
+    }
+
+    /// A text at a place. Windows pads some values with spaces that rules don't have.
+    pub(crate) fn text(&mut self, place: Place, value: &str) {
+        let value = value.trim_end_matches(' ');
+        if let Some(slot) = self.tree.kept(place) {
+            self.kept.push(slot, value);
+        }
+        self.put(place, |consumer, field| consumer.text(field, value));
+    }
+
+    pub(crate) fn integer(&mut self, place: Place, value: i64) {
+        if let Some(slot) = self.tree.kept(place) {
+            self.kept.push(slot, &value.to_string());
+        }
+        self.put(place, |consumer, field| consumer.integer(field, value));
+    }
+
+    pub(crate) fn float(&mut self, place: Place, value: f64) {
+        if let Some(slot) = self.tree.kept(place) {
+            self.kept.push(slot, &value.to_string());
+        }
+        self.put(place, |consumer, field| consumer.float(field, value));
+    }
+
+    pub(crate) fn boolean(&mut self, place: Place, value: bool) {
+        self.put(place, |consumer, field| consumer.boolean(field, value));
+    }
+
+    pub(crate) fn null(&mut self, place: Place) {
+        self.put(place, C::null);
+    }
+
+    fn put(&mut self, place: Place, put: impl Fn(&mut C, C::Field)) {
+        let Some(left) = self.values_left.checked_sub(1) else { return };
+        self.values_left = left;
+        for field in self.tree.fields(place) {
+            put(&mut self.consumer, *field);
+        }
+    }
+}

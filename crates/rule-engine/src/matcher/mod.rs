@@ -1,0 +1,268 @@
+//! Which rules of a group match an event.
+//!
+//! [`needed`] chooses for each rule what must be in an event if it is to match; [`RuleIndex`] looks for
+//! all of that at once and judges exactly only the rules of which something was found.
+
+mod hash;
+mod keywords;
+mod needed;
+mod pieces;
+mod rates;
+
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+
+use hash::TextHasher;
+use keywords::KeywordSearch;
+use needed::{Need, Needed, Watch};
+use pieces::PieceFilter;
+
+use crate::event::{EventBuffer, FieldId, Prepared};
+use crate::expression::{Anchor, Slot, View};
+use crate::rule::ParsedRule;
+
+/// Scratch memory of judging, one for each thread.
+#[derive(Debug, Default)]
+pub struct Desk {
+    prepared: Prepared,
+    /// For each rule of the index, the round in which it was last a candidate.
+    rounds: Vec<u32>,
+    round: u32,
+    candidates: Vec<u32>,
+}
+
+impl Desk {
+    /// Takes the texts of an event that is to be judged.
+    pub(crate) fn take(&mut self, event: &EventBuffer) {
+        self.prepared.take(event);
+    }
+}
+
+/// A rule in an index.
+#[derive(Debug)]
+struct IndexedRule {
+    /// Its number in the set.
+    rule: usize,
+    /// The field of each of its slots.
+    fields: Box<[FieldId]>,
+}
+
+/// Rules that judge the same events, arranged by what they need.
+#[derive(Debug, Default)]
+pub(crate) struct RuleIndex {
+    rules: Vec<IndexedRule>,
+    fields: Vec<FieldIndex>,
+    keywords: Option<(KeywordSearch, Postings)>,
+    /// Rules that need nothing.
+    always: Vec<u32>,
+}
+
+/// What is looked for in one field.
+#[derive(Debug)]
+struct FieldIndex {
+    field: FieldId,
+    wholes: HashMap<Box<str>, (u32, u32), BuildHasherDefault<TextHasher>>,
+    whole_rules: Vec<u32>,
+    parts: PieceFilter,
+    part_rules: Postings,
+    /// Rules that need any value of it.
+    present: Vec<u32>,
+}
+
+/// For each literal the rules that need it.
+#[derive(Debug, Default)]
+struct Postings {
+    starts: Vec<u32>,
+    rules: Vec<u32>,
+}
+
+impl Postings {
+    fn new(lists: impl IntoIterator<Item = Vec<u32>>) -> Self {
+        let mut own = Self { starts: vec![0], rules: Vec::new() };
+        for mut list in lists {
+            list.dedup();
+            own.rules.extend(list);
+            own.starts.push(number(own.rules.len()));
+        }
+        own
+    }
+
+    fn of(&self, literal: u32) -> &[u32] {
+        let place = literal as usize;
+        match (self.starts.get(place), self.starts.get(place + 1)) {
+            (Some(from), Some(to)) => &self.rules[*from as usize..*to as usize],
+            _ => &[],
+        }
+    }
+}
+
+/// What is to be looked for in one field, while it is being gathered.
+#[derive(Default)]
+struct Gathered {
+    places: HashMap<(Anchor, Box<str>), usize>,
+    literals: Vec<(Anchor, Box<str>, Vec<u32>)>,
+    present: Vec<u32>,
+}
+
+impl Gathered {
+    fn add(&mut self, watch: Watch, rule: u32) {
+        match watch {
+            Watch::Present => self.present.push(rule),
+            Watch::Part(anchor, text) => {
+                let next = self.literals.len();
+                let place = *self.places.entry((anchor, text.clone())).or_insert(next);
+                if place == next {
+                    self.literals.push((anchor, text, Vec::new()));
+                }
+                self.literals[place].2.push(rule);
+            }
+        }
+    }
+}
+
+impl RuleIndex {
+    /// An index of rules, each with its number in the set and the fields of its slots.
+    pub(crate) fn new<'r>(rules: impl IntoIterator<Item = (usize, &'r ParsedRule, Box<[FieldId]>)>) -> Self {
+        let mut index = Self::default();
+        let mut gathered: Vec<(FieldId, Gathered)> = Vec::new();
+        let mut place_of: HashMap<FieldId, usize> = HashMap::new();
+        let mut keywords = Gathered::default();
+        for (rule, parsed, fields) in rules {
+            let local = number(index.rules.len());
+            match needed_of(parsed) {
+                None => index.always.push(local),
+                Some(needed) => {
+                    for Need { slot, watch } in needed.needs {
+                        if slot == Slot::ANY_FIELD {
+                            keywords.add(watch, local);
+                            continue;
+                        }
+                        let Some(field) = fields.get(usize::from(slot.0)) else { continue };
+                        let place = *place_of.entry(*field).or_insert_with(|| {
+                            gathered.push((*field, Gathered::default()));
+                            gathered.len() - 1
+                        });
+                        gathered[place].1.add(watch, local);
+                    }
+                }
+            }
+            index.rules.push(IndexedRule { rule, fields });
+        }
+        index.fields =
+            gathered.into_iter().map(|(field, gathered)| FieldIndex::new(field, gathered)).collect();
+        if !keywords.literals.is_empty() {
+            let texts: Vec<Box<str>> = keywords.literals.iter().map(|(_, text, _)| text.clone()).collect();
+            let rules = Postings::new(keywords.literals.into_iter().map(|(_, _, rules)| rules));
+            index.keywords = Some((KeywordSearch::new(&texts), rules));
+        }
+        index
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// Numbers in the set of all its rules.
+    pub(crate) fn rules(&self) -> impl Iterator<Item = usize> {
+        self.rules.iter().map(|indexed| indexed.rule)
+    }
+
+    /// The fields that its rules ask for.
+    pub(crate) fn fields_used(&self) -> impl Iterator<Item = FieldId> {
+        self.rules.iter().flat_map(|indexed| indexed.fields.iter().copied())
+    }
+
+    /// Calls `judged` for each rule that may match, in the order of the set. `desk` has taken the event.
+    pub(crate) fn candidates(
+        &self,
+        event: &EventBuffer,
+        desk: &mut Desk,
+        mut judged: impl FnMut(usize, View<'_>),
+    ) {
+        let Desk { prepared, rounds, round, candidates } = desk;
+        *round = round.wrapping_add(1);
+        if *round == 0 {
+            rounds.fill(0);
+            *round = 1;
+        }
+        if rounds.len() < self.rules.len() {
+            rounds.resize(self.rules.len(), 0);
+        }
+        candidates.clear();
+        candidates.extend_from_slice(&self.always);
+        let mut add = |rules: &[u32]| {
+            for rule in rules {
+                if let Some(seen) = rounds.get_mut(*rule as usize)
+                    && *seen != *round
+                {
+                    *seen = *round;
+                    candidates.push(*rule);
+                }
+            }
+        };
+        let prepared: &Prepared = prepared;
+        for field in &self.fields {
+            field.find(prepared, &mut add);
+        }
+        if let Some((search, rules)) = &self.keywords {
+            search.find(prepared.all(), |literal| add(rules.of(literal)));
+        }
+        candidates.sort_unstable();
+        for local in candidates {
+            let indexed = &self.rules[*local as usize];
+            judged(indexed.rule, View { event, prepared, fields: &indexed.fields });
+        }
+    }
+}
+
+impl FieldIndex {
+    fn new(field: FieldId, gathered: Gathered) -> Self {
+        let mut whole_rules = Vec::new();
+        let mut wholes = HashMap::default();
+        let mut parts = Vec::new();
+        for (anchor, text, mut rules) in gathered.literals {
+            if anchor == Anchor::Whole {
+                rules.dedup();
+                let from = number(whole_rules.len());
+                whole_rules.extend(rules);
+                wholes.insert(text, (from, number(whole_rules.len())));
+            } else {
+                parts.push((anchor, text, rules));
+            }
+        }
+        let filter = PieceFilter::new(parts.iter().map(|(anchor, text, _)| (&**text, *anchor)));
+        let part_rules = Postings::new(parts.into_iter().map(|(_, _, rules)| rules));
+        Self { field, wholes, whole_rules, parts: filter, part_rules, present: gathered.present }
+    }
+
+    fn find(&self, prepared: &Prepared, add: &mut impl FnMut(&[u32])) {
+        let mut next = prepared.first_place(self.field);
+        if next.is_some() {
+            add(&self.present);
+        }
+        while let Some(place) = next {
+            let text = prepared.text(place);
+            if let Some((from, to)) = self.wholes.get(text) {
+                add(&self.whole_rules[*from as usize..*to as usize]);
+            }
+            if !self.parts.is_empty() {
+                self.parts.find(text, |literal| add(self.part_rules.of(literal)));
+            }
+            next = prepared.place_behind(place);
+        }
+    }
+}
+
+/// What must be in an event if the rule is to match.
+fn needed_of(rule: &ParsedRule) -> Option<Needed> {
+    let conditions = match rule.head.match_mode {
+        crate::MatchMode::Any => needed::needed_by_any(&rule.conditions, &rule.fields),
+        crate::MatchMode::All => needed::needed_by_all(rule.conditions.iter(), &rule.fields),
+    };
+    needed::rarer(conditions, needed::needed_by_all(rule.filters.iter(), &rule.fields))
+}
+
+/// Rule sets are far from 2^32 rules or literals.
+fn number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

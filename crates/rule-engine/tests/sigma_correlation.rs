@@ -1,0 +1,194 @@
+//! Sigma correlations: what fires when, and what is refused.
+
+mod logs;
+
+use logs::{judged, rules, set};
+use rule_engine::RuleSet;
+use serde_json::{Value, json};
+
+fn base(id: &str, value: u32) -> String {
+    format!(
+        "title: {id}\nname: {id}\nid: id-{id}\nlogsource: {{product: linux, service: auditd}}\ndetection: {{s: {{T: {value}}}, condition: s}}\n---\n"
+    )
+}
+
+fn correlation(id: &str, keys: &str) -> String {
+    format!("title: {id}\nid: {id}\nname: {id}\nlevel: high\ncorrelation: {{{keys}}}\n---\n")
+}
+
+/// For each record (`T`, user, second, value), what matches.
+fn run(rules: &RuleSet, records: &[(u32, &str, u32, Value)]) -> Vec<String> {
+    let one = |(kind, user, second, value): &(u32, &str, u32, Value)| {
+        let time = format!("2026-11-21T20:{:02}:{:02}Z", second / 60, second % 60);
+        judged(rules, &json!({"T": kind, "User": user, "V": value, "@timestamp": time})).join("+")
+    };
+    records.iter().map(one).collect()
+}
+
+fn at(kind: u32, user: &str, second: u32) -> (u32, &str, u32, Value) {
+    (kind, user, second, Value::Null)
+}
+
+#[test]
+fn events_are_counted_by_group_within_the_timespan() {
+    let set = set(&format!(
+        "{}{}",
+        base("a", 1),
+        correlation(
+            "many",
+            "type: event_count, rules: [a], group-by: [User], timespan: 10s, condition: {gte: 3}"
+        )
+    ));
+    let records = [
+        at(1, "x", 0),
+        at(1, "X", 5),
+        at(1, "y", 6),
+        at(2, "x", 7),
+        at(1, "x", 10), // 0, 5, 10: fires, begins anew
+        at(1, "x", 11),
+        at(1, "x", 12),
+        at(1, "x", 30),
+        at(1, "x", 31),
+        at(1, "x", 29), // 29, 30, 31, out of order
+    ];
+    assert_eq!(run(&set, &records), ["", "", "", "", "many", "", "", "", "", "many"]);
+}
+
+#[test]
+fn distinct_values_are_counted() {
+    let keys = "type: value_count, rules: [id-a], group-by: [User], timespan: 1m, generate: true, condition: {gt: 2, field: V}";
+    let set = set(&format!("{}{}", base("a", 1), correlation("c", keys)));
+    let records = [
+        (1, "x", 0, json!("p")),
+        (1, "x", 1, json!("P")),
+        (1, "x", 2, json!("q")),
+        (1, "x", 3, Value::Null),
+        (1, "x", 4, json!("r")),
+    ];
+    assert_eq!(run(&set, &records), ["id-a", "id-a", "id-a", "id-a", "id-a+c"]);
+}
+
+#[test]
+fn together_and_in_order() {
+    let bases = format!("{}{}", base("a", 1), base("b", 2));
+    let keys = |kind: &str| format!("type: {kind}, rules: [a, b], group-by: [User], timespan: 10s");
+    let together = set(&format!("{bases}{}", correlation("c", &keys("temporal"))));
+    assert_eq!(run(&together, &[at(2, "x", 0), at(1, "y", 1), at(1, "x", 2)]), ["", "", "c"]);
+    assert_eq!(run(&together, &[at(1, "z", 0), at(2, "z", 11), at(1, "z", 20)]), ["", "", "c"]);
+    let ordered = set(&format!("{bases}{}", correlation("c", &keys("temporal_ordered"))));
+    assert_eq!(run(&ordered, &[at(2, "x", 0), at(1, "x", 1), at(2, "x", 2)]), ["", "", "c"]);
+    let either =
+        set(&format!("{bases}{}", correlation("c", &format!("{}, condition: a or b", keys("temporal")))));
+    assert_eq!(run(&either, &[at(2, "x", 0)]), ["c"]);
+}
+
+#[test]
+fn aliases_name_one_thing_in_two_rules() {
+    let keys =
+        "type: temporal, rules: [a, b], group-by: [who], timespan: 10s, aliases: {who: {a: User, b: V}}";
+    let set = set(&format!("{}{}{}", base("a", 1), base("b", 2), correlation("c", keys)));
+    assert_eq!(
+        run(&set, &[at(1, "x", 0), (2, "other", 1, json!("y")), (2, "other", 2, json!("X"))]),
+        ["", "", "c"]
+    );
+}
+
+#[test]
+fn numbers_are_summed_averaged_and_ranked() {
+    let numbers =
+        [(1, "x", 0, json!(10)), (1, "x", 1, json!("20")), (1, "x", 2, json!(90)), (1, "x", 3, json!(5))];
+    for (keys, expected) in [
+        ("type: value_sum, condition: {field: V, gte: 100}", ["", "", "c", ""]),
+        ("type: value_avg, condition: {field: V, gt: 30}", ["", "", "c", ""]),
+        ("type: value_percentile, condition: {field: V, percentile: 50, gte: 20}", ["", "", "c", ""]),
+        ("type: value_median, condition: {field: V, gte: 50}", ["", "", "", ""]),
+    ] {
+        let set = set(&format!(
+            "{}{}",
+            base("a", 1),
+            correlation("c", &format!("{keys}, rules: [a], group-by: [User], timespan: 1m"))
+        ));
+        assert_eq!(run(&set, &numbers), expected, "{keys}");
+    }
+}
+
+#[test]
+fn a_bound_from_above_is_judged_when_the_time_is_over() {
+    let keys = "type: event_count, rules: [a], group-by: [User], timespan: 10s, condition: {lte: 2}";
+    let set = set(&format!("{}{}", base("a", 1), correlation("few", keys)));
+    let few = [at(1, "x", 0), at(1, "x", 5), at(1, "x", 11)];
+    assert_eq!(run(&set, &few), ["", "", "few"]);
+    let many = [at(1, "y", 0), at(1, "y", 5), at(1, "y", 6), at(1, "y", 11)];
+    assert_eq!(run(&set, &many), ["", "", "", ""]);
+}
+
+#[test]
+fn correlations_are_chained_and_never_in_a_circle() {
+    let inner = correlation(
+        "burst",
+        "type: event_count, rules: [a], group-by: [User], timespan: 10s, condition: {gte: 2}",
+    );
+    let outer =
+        correlation("then", "type: temporal_ordered, rules: [burst, b], group-by: [User], timespan: 1m");
+    let chained = set(&format!("{}{}{outer}{inner}", base("a", 1), base("b", 2)));
+    assert_eq!(
+        run(&chained, &[at(1, "x", 0), at(1, "x", 1), at(2, "y", 2), at(2, "x", 3)]),
+        ["", "", "", "then"]
+    );
+
+    let circle = format!(
+        "{}{}{}",
+        correlation("p", "type: temporal, rules: [q], timespan: 1m"),
+        correlation("q", "type: temporal, rules: [p], timespan: 1m"),
+        correlation("lost", "type: temporal, rules: [nothing], timespan: 1m"),
+    );
+    let compiled = RuleSet::compile(rules(&circle));
+    assert_eq!((compiled.rules.len(), compiled.diagnostics.len()), (0, 3));
+    assert!(compiled.diagnostics.iter().all(|it| it.is_error() && it.code.as_str() == "bad-reference"));
+}
+
+#[test]
+fn what_is_remembered_is_bounded() {
+    let set = set(&format!(
+        "{}{}",
+        base("a", 1),
+        correlation("c", "type: event_count, rules: [a], group-by: [V], timespan: 1d, condition: {gte: 2}")
+    ));
+    for number in 0..120_000_u32 {
+        assert!(run(&set, &[(1, "x", number / 100, json!(number))])[0].is_empty());
+    }
+    assert_eq!(run(&set, &[(1, "x", 1_200, json!(119_999))]), ["c"], "the newest are kept");
+    assert_eq!(run(&set, &[(1, "x", 1_200, json!(1))]), [""], "the quietest gave way");
+}
+
+#[test]
+fn rules_that_are_loaded_anew_go_on_counting() {
+    let keys = "type: event_count, rules: [a], group-by: [User], timespan: 1m, condition: {gte: 2}";
+    let text = format!("{}{}", base("a", 1), correlation("c", keys));
+    let (first, same, other) = (set(&text), set(&text), set(&text.replace("1m", "2m")));
+    assert_eq!(run(&first, &[at(1, "x", 0)]), [""]);
+    same.take_over(&first);
+    assert_eq!(run(&same, &[at(1, "x", 1)]), ["c"]);
+    assert_eq!(run(&first, &[at(1, "x", 1)]), [""], "what is taken over is gone there");
+    other.take_over(&first);
+    assert_eq!(run(&other, &[at(1, "x", 2)]), [""], "it is another rule now");
+}
+
+#[test]
+fn errors_are_told() {
+    for (keys, code) in [
+        ("type: event_cont, rules: [a], timespan: 1m, condition: {gte: 1}", "bad-value"),
+        ("type: event_count, rules: [a], timespan: 1w, condition: {gte: 1}", "bad-value"),
+        ("type: event_count, rules: [a], condition: {gte: 1}", "missing-key"),
+        ("type: event_count, rules: [a], timespan: 1m", "missing-key"),
+        ("type: value_count, rules: [a], timespan: 1m, condition: {gte: 1}", "missing-key"),
+        ("type: event_count, rules: [], timespan: 1m, condition: {gte: 1}", "bad-value"),
+        ("type: temporal, rules: [a], timespan: 1m, condition: not a", "bad-condition"),
+        ("type: temporal, rules: [a], timespan: 1m, groupby: [x]", "unknown-key"),
+    ] {
+        let text = correlation("c", keys);
+        let outcome = rule_engine::parse_rules("c.yml", text.trim_end_matches("---\n"));
+        let codes: Vec<_> = outcome.diagnostics.iter().map(|it| it.code.as_str()).collect();
+        assert_eq!((codes, outcome.rules.len()), (vec![code], 0), "{keys}");
+    }
+}

@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/*
+ * What processes make and write: files that an open made, files that were open for
+ * writing and were written, and devices opened past the file system.
+ *
+ * An open is looked at when it has succeeded, by its descriptor: path, inode and
+ * whether it made the file are then the kernel's own word.
+ *
+ * A file is told as written once for each time it was opened, when the last
+ * descriptor goes: by close and its relatives, by exec, or with its process. A file
+ * that this open made has been written if it is not empty. For others, what they
+ * were at the open is kept and compared.
+ */
+#include "file.h"
+
+#define FMODE_READ 0x1
+#define FMODE_CREATED 0x100000
+
+#define O_TRUNC 01000
+
+#define CLOSE_RANGE_CLOEXEC 4
+
+#define KCORE_MODE (S_IFREG | 0400)
+#define MEM_MAJOR 1
+#define MEM_MINORS ((1 << 1) | (1 << 2) | (1 << 4)) /* mem, kmem, port */
+
+/* What a file was when it was opened for writing, by the address of its struct file.
+ * An entry whose end nobody saw stays until another needs its place. */
+struct session {
+	u64 inode;
+	u64 size;
+	u64 modified_ns;
+	u64 truncated;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, u64);
+	__type(value, struct session);
+} sessions SEC(".maps");
+
+#define WORDS_MAX 64u
+#define ENDING_MAX 64u
+
+/* Files that were written and that a walk through the table of descriptors found
+ * ending. */
+struct ending {
+	struct files_struct *files;
+	u32 from;
+	u32 to;
+	u32 at_exec;
+	u32 count;
+	struct file *found[ENDING_MAX];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct ending);
+} endings SEC(".maps");
+
+static __noinline int tell_created(struct file *file, struct inode *inode)
+{
+	struct record_space *s = begin_act(ACT_FILE_CREATE, COUNT_FILE_CREATE);
+
+	if (!s)
+		return 0;
+	put_inode(&s->act, inode);
+	put_file_path(s, file);
+	end_act(s, COUNT_FILE_CREATE, false);
+	return 0;
+}
+
+static __noinline int tell_raw_access(struct file *file, struct inode *inode)
+{
+	struct record_space *s = begin_act(ACT_RAW_ACCESS, COUNT_RAW_ACCESS_READ);
+
+	if (!s)
+		return 0;
+	put_inode(&s->act, inode);
+	s->act.numbers[FILE_NEW] = LOOK(inode, i_rdev);
+	s->act.numbers[FILE_OLD] = LOOK(file, f_mode) & (FMODE_READ | FMODE_WRITE);
+	put_file_path(s, file);
+	end_act(s, COUNT_RAW_ACCESS_READ, false);
+	return 0;
+}
+
+static __always_inline bool is_kcore(struct file *file, struct inode *inode)
+{
+	const char *name = (void *)LOOK(LOOK(file, f_path.dentry), d_name.name);
+	char is[6] = {};
+
+	if ((u32)LOOK(LOOK(inode, i_sb), s_magic) != PROC_SUPER_MAGIC)
+		return false;
+	bpf_probe_read_kernel_str(is, sizeof(is), name);
+	return is[0] == 'k' && is[1] == 'c' && is[2] == 'o' && is[3] == 'r' && is[4] == 'e' && is[5] == 0;
+}
+
+static __always_inline bool is_memory_device(struct inode *inode)
+{
+	u32 device = LOOK(inode, i_rdev);
+	u32 minor = device & 0xfffff;
+
+	return device >> 20 == MEM_MAJOR && minor < 8 && (MEM_MINORS & (1 << minor));
+}
+
+/* An open has ended with this result. */
+static __always_inline int opened(s64 fd, u64 flags)
+{
+	struct file *file;
+	struct inode *inode;
+	u32 f_mode, mode;
+	u64 key;
+	struct session session;
+
+	file = file_of(fd);
+	f_mode = LOOK(file, f_mode);
+	if (!(f_mode & (FMODE_READ | FMODE_WRITE)))
+		return 0;
+	inode = LOOK(file, f_inode);
+	mode = LOOK(inode, i_mode);
+	if ((mode & S_IFMT) != S_IFREG) {
+		if ((mode & S_IFMT) == S_IFBLK || ((mode & S_IFMT) == S_IFCHR && is_memory_device(inode)))
+			tell_raw_access(file, inode);
+		return 0;
+	}
+	if (!(f_mode & FMODE_WRITE)) {
+		if (mode == KCORE_MODE && is_kcore(file, inode))
+			tell_raw_access(file, inode);
+		return 0;
+	}
+	if (!holds_files(inode))
+		return 0;
+	if (f_mode & FMODE_CREATED) {
+		tell_created(file, inode);
+		return 0;
+	}
+	key = (u64)file;
+	session.inode = LOOK(inode, i_ino);
+	session.size = LOOK(inode, i_size);
+	session.modified_ns = modified_ns(inode);
+	session.truncated = flags & O_TRUNC;
+	bpf_map_update_elem(&sessions, &key, &session, BPF_ANY);
+	return 0;
+}
+
+/* Nothing but this descriptor holds the file; or it is written through memory, whose
+ * end is not seen. */
+static __always_inline bool is_ending(struct file *file, struct inode *inode)
+{
+	struct file___counted *counted = (void *)file;
+
+	if (bpf_core_field_exists(file->f_ref)) {
+		if (LOOK(file, f_ref.refcnt.counter) == 0)
+			return true;
+	} else if (LOOK(counted, f_count.counter) == 1) {
+		return true;
+	}
+	return LOOK(LOOK(inode, i_mapping), i_mmap_writable.counter) > 0;
+}
+
+static __noinline int tell_modified(struct file *file, struct inode *inode, u64 old_size, u32 known)
+{
+	struct record_space *s = begin_act(ACT_FILE_MODIFY, COUNT_FILE_MODIFY);
+
+	if (!s)
+		return 0;
+	put_inode(&s->act, inode);
+	s->act.numbers[FILE_OLD] = old_size;
+	s->act.numbers[FILE_KNOWN] |= known;
+	put_file_path(s, file);
+	end_act(s, COUNT_FILE_MODIFY, false);
+	return 0;
+}
+
+/* A file that was open for writing is about to be let go. */
+static __noinline int written(struct file *file)
+{
+	struct inode *inode = LOOK(file, f_inode);
+	u32 f_mode = LOOK(file, f_mode);
+	u64 size = LOOK(inode, i_size);
+	u64 key = (u64)file;
+	struct session *session;
+	bool moved;
+
+	if (f_mode & FMODE_CREATED) {
+		if (size)
+			tell_modified(file, inode, 0, KNOWN_OLD);
+		return 0;
+	}
+	moved = !(f_mode & FMODE_READ) && LOOK(file, f_pos) != 0;
+	session = bpf_map_lookup_elem(&sessions, &key);
+	if (session && session->inode == LOOK(inode, i_ino)) {
+		if (session->truncated)
+			tell_modified(file, inode, 0, 0);
+		else if (moved || session->size != size || session->modified_ns != modified_ns(inode))
+			tell_modified(file, inode, session->size, KNOWN_OLD);
+		bpf_map_delete_elem(&sessions, &key);
+	} else if (moved) {
+		/* Opened before anyone watched. */
+		tell_modified(file, inode, 0, 0);
+	}
+	return 0;
+}
+
+static __always_inline bool is_written_and_ending(struct file *file)
+{
+	struct inode *inode;
+
+	if (!file || !(LOOK(file, f_mode) & FMODE_WRITE))
+		return false;
+	inode = LOOK(file, f_inode);
+	return (LOOK(inode, i_mode) & S_IFMT) == S_IFREG && is_ending(file, inode) && holds_files(inode);
+}
+
+static __always_inline int closing(u64 fd)
+{
+	struct file *file = file_of(fd);
+
+	if (is_written_and_ending(file))
+		written(file);
+	return 0;
+}
+
+/* The callbacks of loops are given a place on the stack. */
+static int look_at_word(u32 word, struct ending **place_of_ending)
+{
+	struct ending *ending = *place_of_ending;
+	struct files_struct *of_process = ending->files;
+	struct fdtable *table = LOOK(of_process, fdt);
+	unsigned long *place = LOOK(table, open_fds);
+	struct file **files = LOOK(table, fd);
+	u64 open = 0, closing = 0;
+	u32 at = word * 64;
+
+	if (bpf_probe_read_kernel(&open, sizeof(open), place + word))
+		return 1;
+	if (ending->at_exec) {
+		place = LOOK(table, close_on_exec);
+		bpf_probe_read_kernel(&closing, sizeof(closing), place + word);
+		open &= closing;
+	}
+	for (int bit = 0; bit < 64; bit++) {
+		struct file *file = 0;
+		u32 fd = at + bit, count;
+
+		if (!open)
+			break;
+		if ((open & 1) && fd >= ending->from && fd <= ending->to) {
+			bpf_probe_read_kernel(&file, sizeof(file), files + fd);
+			if (is_written_and_ending(file)) {
+				count = ending->count;
+				if (count < ENDING_MAX)
+					ending->found[count] = file;
+				ending->count = count + 1;
+			}
+		}
+		open >>= 1;
+	}
+	return 0;
+}
+
+static int tell_ending(u32 index, struct ending **place_of_ending)
+{
+	struct ending *ending = *place_of_ending;
+	struct file *file;
+
+	if (index >= ENDING_MAX)
+		return 1;
+	file = ending->found[index];
+	written(file);
+	return 0;
+}
+
+/* The current process lets go the descriptors from one to another. */
+static __always_inline int closing_many(u32 from, u32 to, bool at_exec)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	struct files_struct *files = task->files;
+	struct ending *ending;
+	u32 zero = 0, words, count_as = COUNT_FILE_MODIFY;
+
+	ending = bpf_map_lookup_elem(&endings, &zero);
+	if (!ending || !files)
+		return 0;
+	ending->files = files;
+	ending->from = from;
+	ending->to = to;
+	ending->at_exec = at_exec;
+	ending->count = 0;
+	words = files->fdt->max_fds / 64;
+	if (words > WORDS_MAX)
+		words = WORDS_MAX;
+	bpf_loop(words, look_at_word, &ending, 0);
+	if (ending->count > ENDING_MAX) {
+		struct counter *counter = bpf_map_lookup_elem(&counters, &count_as);
+
+		if (counter)
+			counter->lost += ending->count - ENDING_MAX;
+		ending->count = ENDING_MAX;
+	}
+	if (ending->count)
+		bpf_loop(ending->count, tell_ending, &ending, 0);
+	return 0;
+}
+
+/* asm/unistd_64.h */
+#define NR_open 2
+#define NR_close 3
+#define NR_creat 85
+#define NR_openat2 437
+
+/* At openat, open, creat, openat2 and open_by_handle_at (src/families.rs). */
+SEC("tracepoint")
+int exit_open(struct exit_args *ctx)
+{
+	struct pt_regs *regs;
+	u64 flags;
+
+	if (ctx->result < 0)
+		return 0;
+	regs = call_regs();
+	flags = regs->dx;
+	switch (ctx->number) {
+	case NR_open:
+		flags = regs->si;
+		break;
+	case NR_creat:
+		flags = O_TRUNC;
+		break;
+	case NR_openat2:
+		/* The first member of struct open_how. */
+		bpf_probe_read_user(&flags, sizeof(flags), (void *)flags);
+	}
+	return opened(ctx->result, flags);
+}
+
+/* At close, and at dup2 and dup3, which give a descriptor another file. */
+SEC("tracepoint")
+int enter_close(struct enter_args *ctx)
+{
+	u32 fd = ctx->args[0];
+
+	if (ctx->number != NR_close) {
+		struct pt_regs *regs = call_regs();
+
+		if (fd == (u32)regs->si)
+			return 0;
+		fd = regs->si;
+	}
+	return closing(fd);
+}
+
+SEC("tracepoint/syscalls/sys_enter_close_range")
+int enter_close_range(struct enter_args *ctx)
+{
+	if (ctx->args[2] & CLOSE_RANGE_CLOEXEC)
+		return 0;
+	return closing_many((u32)ctx->args[0], (u32)ctx->args[1], false);
+}
+
+/* The descriptors that exec closes. Before 6.11 there is no place to see that. */
+SEC("tp_btf/sched_prepare_exec")
+int files_at_exec(u64 *ctx)
+{
+	(void)ctx;
+	return closing_many(0, ~0u, true);
+}
+
+SEC("tp_btf/sched_process_exit")
+int files_at_exit(u64 *ctx)
+{
+	struct task_struct *task = (void *)ctx[0];
+	struct signal_struct *signal = task->signal;
+
+	if (signal->live.counter != 0 || (task->flags & PF_KTHREAD))
+		return 0;
+	return closing_many(0, ~0u, false);
+}
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
