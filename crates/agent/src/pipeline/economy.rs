@@ -200,6 +200,7 @@ impl Work {
     }
 
     /// Rests after a round where the governor wants it and nothing piles up.
+    #[allow(clippy::disallowed_methods, reason = "resting is the purpose; each rest is bounded")]
     pub(super) fn rest(&mut self, acts_at_once: bool) {
         let seen = std::mem::take(&mut self.economy.seen_in_round);
         let rung = self.economy.governor.rung();
