@@ -19,34 +19,44 @@ pub(crate) fn enter() -> bool {
         return false;
     }
     let folder = tempfile::Builder::new().prefix("rampart-telemetry-").tempdir().unwrap();
-    // Copies, bound over the originals: what is renamed within one stays within it.
+    // Copies and empty folders, bound over the originals: what is renamed within one stays within it.
+    // /dev is one of its own, as the log daemon makes its socket there.
     let script = r#"
         set -e
-        for place in etc var/log var/spool home root/.ssh; do
-            mkdir -p "$STAGE/$place"
-            if [ -d "/$place" ]; then cp -a "/$place/." "$STAGE/$place/" 2>/dev/null || true; else continue; fi
-            mount --bind "$STAGE/$place" "/$place"
+        cp -a /etc "$STAGE/etc" 2>/dev/null || true
+        mkdir -p "$STAGE/log" "$STAGE/spool/cron/crontabs" "$STAGE/home" "$STAGE/dev"
+        mount --bind "$STAGE/etc" /etc
+        mount --bind "$STAGE/log" /var/log
+        mount --bind "$STAGE/spool" /var/spool
+        mount --bind "$STAGE/home" /home
+        mount -t tmpfs -o mode=755 tmpfs "$STAGE/dev"
+        for node in null zero full random urandom tty; do
+            touch "$STAGE/dev/$node"
+            mount --bind "/dev/$node" "$STAGE/dev/$node"
         done
-        modules="/lib/modules/$(uname -r)"
-        if ! [ -d "$modules" ]; then
-            # The folder that holds it is replaced, so that the real one gets nothing new.
-            mkdir -p "$STAGE/modules/$(uname -r)/kernel/drivers"
-            if [ -d /lib/modules ]; then mount --bind "$STAGE/modules" /lib/modules; else exit 77; fi
-        else
-            mkdir -p "$STAGE/modules/kernel/drivers"
-            mount --bind "$STAGE/modules" "$modules"
-        fi
+        for folder in pts shm; do
+            if [ -d "/dev/$folder" ]; then mkdir "$STAGE/dev/$folder"; mount --rbind "/dev/$folder" "$STAGE/dev/$folder"; fi
+        done
+        ln -s /proc/self/fd "$STAGE/dev/fd"
+        ln -s pts/ptmx "$STAGE/dev/ptmx"
+        mount --rbind "$STAGE/dev" /dev
+        mkdir -p "$STAGE/modules/$(uname -r)/kernel/drivers"
+        mount --bind "$STAGE/modules" /lib/modules
         exec "$TEST" --exact every_row_gives_its_event --nocapture
     "#;
-    // A folder that every kernel's modules could lie in; an empty one harms nothing.
+    // The place where every kernel's modules lie; where there is none, it goes again.
+    let had_modules = Path::new("/lib/modules").exists();
     std::fs::create_dir_all("/lib/modules").unwrap();
     let status = Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "sh", "-c", script])
+        .args(["--mount", "--propagation", "private", "--fork", "--kill-child", "sh", "-c", script])
         .env("STAGE", folder.path())
         .env("TEST", std::env::current_exe().unwrap())
         .env(INSIDE, "1")
         .status()
         .expect("unshare can be started");
+    if !had_modules {
+        let _ = std::fs::remove_dir("/lib/modules");
+    }
     assert!(status.success(), "inside the namespace: {status}; its words are above");
     false
 }
@@ -66,7 +76,6 @@ impl Syslog {
             auth,authpriv.* action(type=\"omfile\" file=\"/var/log/auth.log\" template=\"plain\")\n";
         std::fs::write(&config, text).unwrap();
         std::fs::OpenOptions::new().create(true).append(true).open("/var/log/auth.log").unwrap();
-        // /dev/log is this namespace's only if /dev is; a socket that another daemon has is left alone.
         let child = Command::new("rsyslogd")
             .args(["-n", "-i", "NONE", "-f"])
             .arg(&config)
@@ -82,7 +91,7 @@ impl Syslog {
 
 impl Drop for Syslog {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let _ = self.child.wait();
     }
 }
