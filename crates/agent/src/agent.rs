@@ -121,7 +121,7 @@ async fn run_standalone(options: Options, mut signals: Signals) -> anyhow::Resul
     }
     let facts = HostFacts::read();
     let rules = Arc::new(RuleBook::open(options.rules_dir.clone()));
-    let sensor = open_sensor(None, None)?;
+    let sensor = open_sensor(&options, None, None)?;
     let start = Start {
         host_id: host::local_host_id(&options.state_dir),
         facts,
@@ -178,7 +178,7 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
     }
     let mut table = ProcessTable::default();
     table.restore(note.waiting, note.young);
-    let sensor = open_sensor(Some(pin_dir(&state_dir)), resume.position)?;
+    let sensor = open_sensor(&options, Some(pin_dir(&state_dir)), resume.position)?;
     let wake = Arc::new(tokio::sync::Notify::new());
     let sealing_key = match &options.public_key {
         Some(path) => read_public_key(path)?,
@@ -330,11 +330,16 @@ fn pin_dir(state_dir: &Path) -> PathBuf {
 }
 
 fn open_sensor(
+    options: &Options,
     pin_dir: Option<PathBuf>,
     resume_after: Option<SensorPosition>,
 ) -> anyhow::Result<Box<dyn Sensor>> {
-    let options =
-        LinuxSensorOptions { pin_dir, resume_after, ring_bytes: RING_BYTES, ..LinuxSensorOptions::default() };
+    let options = LinuxSensorOptions {
+        pin_dir,
+        resume_after,
+        ring_bytes: RING_BYTES,
+        module_attempts: options.module_attempts,
+    };
     let (sensor, notes) = sensor_linux::open(options).context("no process sensor can run here")?;
     for note in notes {
         eprintln!("note: {note}");

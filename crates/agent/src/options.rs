@@ -117,6 +117,13 @@ pub const PROGRAM: Program = Program {
             "",
             "start the agent as a child and start it again when it ends unasked; for hosts without systemd"
         ),
+        setting!(
+            "module-attempts",
+            "module_attempts",
+            Switch,
+            "",
+            "on kernels without modules: see attempts to load one (starting a process gets some 5 % dearer)"
+        ),
         setting!("debug", "debug", Switch, "", "log more"),
     ],
 };
@@ -158,6 +165,8 @@ pub struct Options {
     pub config_file: Option<PathBuf>,
     /// Run as the supervisor of an agent.
     pub supervise: bool,
+    /// See attempts to load a kernel module where the kernel has none.
+    pub module_attempts: bool,
     /// Log more.
     pub debug: bool,
     /// Lines for the operator about settings that do nothing yet.
@@ -271,6 +280,7 @@ fn resolve(given: &Resolved) -> Result<Options, SettingsError> {
         budget,
         config_file: given.config_file.clone(),
         supervise: given.is_on("supervise"),
+        module_attempts: given.is_on("module-attempts"),
         debug: given.is_on("debug"),
         notes,
     })

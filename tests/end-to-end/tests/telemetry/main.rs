@@ -35,7 +35,8 @@ fn every_row_gives_its_event() {
     if !stage::enter() {
         return;
     }
-    let Some(mut installation) = Installation::start() else { return };
+    // The kernel may have no modules; the attempt is what is acted then.
+    let Some(mut installation) = Installation::start_with(&["-module-attempts"]) else { return };
     let _log = stage::Syslog::start();
     let host = installation.host();
     assert_eq!(host["online"], true);
