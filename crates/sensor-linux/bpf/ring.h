@@ -36,7 +36,11 @@
 struct record_space {
 	union {
 		struct exec_record exec;
-		struct act_record act;
+		/* What is shorter ends where the data begins, as that is sent behind it. */
+		struct {
+			u8 before_act[sizeof(struct exec_record) - sizeof(struct act_record)];
+			struct act_record act;
+		};
 	};
 	u8 data[DATA_SPACE];
 	/* Behind what is sent: how much of `data` is used. In memory and not in a
@@ -44,6 +48,13 @@ struct record_space {
 	u32 used;
 	u32 cut;
 };
+
+_Static_assert(__builtin_offsetof(struct record_space, act) + sizeof(struct act_record) ==
+		       __builtin_offsetof(struct record_space, data),
+	       "an act's texts stand right behind it");
+_Static_assert(__builtin_offsetof(struct record_space, exec) + sizeof(struct exec_record) ==
+		       __builtin_offsetof(struct record_space, data),
+	       "so do an exec's");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
