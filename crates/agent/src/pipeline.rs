@@ -296,6 +296,7 @@ impl Work {
         let mut taken = Vec::new();
         self.queue.take(most, &mut |observed| taken.push(observed));
         taken.iter().for_each(|observed| self.observe(observed));
+        self.content.take_losses().iter().for_each(|loss| self.tell_loss(loss));
     }
 
     /// Hashes what waits for it, and looks for what is more urgent in between.
@@ -653,6 +654,7 @@ impl Work {
             reached = polled.is_err() || last.is_none_or(|at_ns| at_ns > asked_ns);
         }
         self.take_queue(usize::MAX);
+        self.content.end().iter().for_each(|loss| self.tell_loss(loss));
         // Nobody will see whether these exec yet.
         let mut steps = std::mem::take(&mut self.steps);
         self.table.tell_waiting(u64::MAX, &mut steps);
