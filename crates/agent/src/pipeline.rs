@@ -583,7 +583,8 @@ impl Work {
     fn tell_loss(&mut self, loss: &ObservedLoss) {
         // What is left out on purpose is no start and no end of a process.
         self.lives_doubtful |= loss.reason != GapReason::Budget;
-        if loss.reason == GapReason::AgentDown {
+        // A single source that was away says nothing about the stream.
+        if loss.reason == GapReason::AgentDown && loss.what == "observations" {
             self.before = None;
         }
         if !matches!(loss.reason, GapReason::Budget | GapReason::QueueFull) {
