@@ -188,7 +188,7 @@ fn place_of(image: &ObservedImage) -> Place {
             .namespaces
             .iter()
             .any(|namespace| namespace.starts_with("mnt:") || namespace.starts_with("user:")),
-        reader: Reader { uid: image.euid, gid: image.gid, groups: None },
+        reader: Reader { uids: [image.uid, image.euid], gid: image.gid, groups: None },
     }
 }
 
@@ -199,7 +199,8 @@ fn place_of(image: &ObservedImage) -> Place {
 pub fn content() -> std::io::Result<(ContentFeed, Box<dyn Source>)> {
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
     let shared = Arc::new(Shared { waiting: Mutex::default(), bell });
-    let source = ContentSource { shared: Arc::clone(&shared), counted: Vec::new(), contents: Contents::new() };
+    let source =
+        ContentSource { shared: Arc::clone(&shared), counted: Vec::new(), contents: Contents::new() };
     Ok((ContentFeed { shared: Some(shared) }, Box::new(source)))
 }
 
@@ -295,7 +296,9 @@ impl ContentSource {
             }
             Script::Unlikely { path, interpreter } => {
                 match read_of(process, &path, place, &mut self.contents, SCRIPT_HASH_MAX) {
-                    Ok(content) if content.is_for(&interpreter) => (Some(whole_path(&path, place)), Ok(content)),
+                    Ok(content) if content.is_for(&interpreter) => {
+                        (Some(whole_path(&path, place)), Ok(content))
+                    }
                     _ => return,
                 }
             }

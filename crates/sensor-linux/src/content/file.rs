@@ -74,16 +74,18 @@ impl Contents {
         let before = identity(&file.metadata().map_err(|_| "unreadable")?);
         // One that was too large for a script may be small enough for a module.
         let fits = |content: &Content| content.sha256.is_ok() || before.2 > hash_max;
-        if let Some((_, content)) = self.kept.iter().find(|(known, content)| *known == before && fits(content)) {
+        let mut kept = self.kept.iter();
+        if let Some((_, content)) = kept.find(|(known, content)| *known == before && fits(content)) {
             return Ok(Arc::clone(content));
         }
         let skipped = if before.2 > hash_max { Some("too_large") } else { self.exhausted() };
-        let (content, hashed) = Content::of_file(file, before, hash_max, skipped).map_err(|_| "unreadable")?;
+        let read = Content::of_file(file, before, hash_max, skipped);
+        let (content, hashed) = read.map_err(|_| "unreadable")?;
         self.left -= i64::try_from(hashed).unwrap_or(i64::MAX);
         let content = Arc::new(content);
         let after = identity(&file.metadata().map_err(|_| "unreadable")?);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let settled = i128::try_from((now.saturating_sub(SETTLED)).as_nanos()).unwrap_or(0) > before.3;
+        let settled = i128::try_from(now.saturating_sub(SETTLED).as_nanos()).unwrap_or(0) > before.3;
         if before == after && settled && skipped != Some("budget") {
             self.kept.retain(|(known, _)| *known != before);
             self.kept.truncate(KEPT_MAX - 1);
@@ -94,7 +96,8 @@ impl Contents {
 
     fn exhausted(&mut self) -> Option<&'static str> {
         let since = i64::try_from(self.filled.elapsed().as_millis()).unwrap_or(i64::MAX);
-        self.left = self.left.saturating_add(since.saturating_mul(HASHED_PER_SECOND / 1_000)).min(HASHED_PER_SECOND);
+        let more = since.saturating_mul(HASHED_PER_SECOND / 1_000);
+        self.left = self.left.saturating_add(more).min(HASHED_PER_SECOND);
         self.filled = Instant::now();
         (self.left <= 0).then_some("budget")
     }

@@ -27,8 +27,9 @@ const SEARCH: u32 = 1;
 /// For whom a file is read.
 #[derive(Debug, Clone)]
 pub(super) struct Reader {
-    /// Effective user id at the exec.
-    pub(super) uid: u32,
+    /// Real and effective user id at the exec. Both must be able to read: who starts a
+    /// set-user-id program chooses its arguments.
+    pub(super) uids: [u32; 2],
     /// Real group id at the exec.
     pub(super) gid: u32,
     /// Supplementary groups; `None` where nobody knows them.
@@ -37,7 +38,7 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Whom nothing is kept from.
-    pub(super) const ROOT: Self = Self { uid: 0, gid: 0, groups: None };
+    pub(super) const ROOT: Self = Self { uids: [0; 2], gid: 0, groups: None };
 
     /// With the groups of a living process. Its effective group is not asked for: it
     /// may have changed since the exec.
@@ -53,12 +54,16 @@ impl Reader {
     /// By the bits for owner, group and others. Where it is not known whether the reader
     /// is of the group, both must allow it.
     fn may(&self, of: &Metadata, bit: u32) -> bool {
+        self.uids.iter().all(|uid| self.may_as(*uid, of, bit))
+    }
+
+    fn may_as(&self, uid: u32, of: &Metadata, bit: u32) -> bool {
         let mode = of.mode();
         let (owner, group, other) = (mode >> 6 & bit != 0, mode >> 3 & bit != 0, mode & bit != 0);
-        if self.uid == 0 {
+        if uid == 0 {
             return true;
         }
-        if self.uid == of.uid() {
+        if uid == of.uid() {
             return owner;
         }
         match &self.groups {
@@ -118,8 +123,8 @@ pub(super) fn open_below(
             return Err("forbidden");
         }
         // Before it is touched: what is dead would hold this thread.
-        let whole: Vec<u8> =
-            way.iter().map(|(name, _)| name).chain([&part]).flat_map(|name| [b"/", name.as_slice()].concat()).collect();
+        let names = way.iter().map(|(name, _)| name).chain([&part]);
+        let whole: Vec<u8> = names.flat_map(|name| [b"/", name.as_slice()].concat()).collect();
         if mounts.hold(&whole) {
             return Err("remote_file_system");
         }

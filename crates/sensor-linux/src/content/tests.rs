@@ -202,14 +202,16 @@ fn read_for(reader: &Reader, below: &Path, path: &str) -> Result<Vec<u8>, &'stat
 }
 
 fn somebody(groups: Option<Vec<u32>>) -> Reader {
-    Reader { uid: 54_321, gid: 54_321, groups }
+    Reader { uids: [54_321; 2], gid: 54_321, groups }
 }
 
 #[test]
 fn what_the_user_could_not_read_is_not_read_for_him() {
     let here = tempfile::tempdir().unwrap();
     let here = here.path().canonicalize().unwrap();
-    let set = |name: &str, mode| fs::set_permissions(here.join(name), fs::Permissions::from_mode(mode)).unwrap();
+    let set = |name: &str, mode| {
+        fs::set_permissions(here.join(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
     fs::create_dir(here.join("closed")).unwrap();
     for name in ["open", "own", "group", "closed/open"] {
         fs::write(here.join(name), "text").unwrap();
@@ -226,6 +228,9 @@ fn what_the_user_could_not_read_is_not_read_for_him() {
         assert_eq!(read_for(&nobody, &here, path), Err("forbidden"), "{path}");
         assert_eq!(read_for(&Reader::ROOT, &here, path), Ok(b"text".to_vec()), "{path}");
     }
+    // As with a program that is set-user-id root.
+    let lifted = Reader { uids: [54_321, 0], ..nobody.clone() };
+    assert_eq!(read_for(&lifted, &here, "/own"), Err("forbidden"));
     // Others may, the group may not.
     let group = std::os::unix::fs::MetadataExt::gid(&fs::metadata(here.join("group")).unwrap());
     assert!(read_for(&nobody, &here, "/group").is_ok());
@@ -235,7 +240,8 @@ fn what_the_user_could_not_read_is_not_read_for_him() {
 
 #[test]
 fn files_of_the_kernel_are_refused_and_links_stay_below_the_root() {
-    for path in ["/proc/self/environ", "/proc/kmsg", "/proc/self/root/etc/passwd", "/sys/kernel/uevent_seqnum"] {
+    for path in ["/proc/self/environ", "/proc/kmsg", "/proc/self/root/etc/passwd", "/sys/kernel/uevent_seqnum"]
+    {
         assert_eq!(read_for(&Reader::ROOT, Path::new("/"), path), Err("kernel_file_system"), "{path}");
     }
     let here = tempfile::tempdir().unwrap();
@@ -276,7 +282,8 @@ fn what_finds_no_room_is_counted_without_the_thread_that_reads() {
         ..ObservedImage::default()
     };
     let script = Observed { at_ns: 7, position: None, what: Observation::ProcessExecuted(Box::new(image)) };
-    let module = ObservedActivity { event_type: EventType::ModuleLoad, actor: None, target: None, fields: Vec::new() };
+    let event_type = EventType::ModuleLoad;
+    let module = ObservedActivity { event_type, actor: None, target: None, fields: Vec::new() };
     let module = Observed { at_ns: 9, position: None, what: Observation::Activity(Box::new(module)) };
     (0..QUEUE + 3).for_each(|_| feed.offer(&script));
     (0..2).for_each(|_| feed.offer(&module));

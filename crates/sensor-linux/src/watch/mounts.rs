@@ -149,6 +149,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn file_systems_are_known_by_their_number() {
+        let of = |path: &str| FileSystem::of(rustix::fs::statfs(path).unwrap().f_type);
+        assert_eq!(of("/proc/self"), FileSystem::Kernel);
+        assert_eq!(FileSystem::of(0x6573_5546), FileSystem::Remote);
+        assert_eq!(FileSystem::of(i64::from(0xff53_4d42_u32.cast_signed())), FileSystem::Remote);
+        assert_eq!([FileSystem::of(0xef53), FileSystem::of(0)], [FileSystem::Local; 2]);
+    }
+
+    #[test]
     fn remote_file_systems_are_known_by_their_kind() {
         let mounts = RemoteMounts::parse(
             b"22 1 0:1 / / rw shared:1 - ext4 /dev/vda rw\n\
