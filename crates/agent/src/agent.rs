@@ -488,7 +488,11 @@ impl Running {
 
     async fn stop(self, signal: Option<Received>) -> anyhow::Result<End> {
         // First, so that the pipeline's last look finds all that they saw.
-        self.sources.stop();
+        let sources = self.sources;
+        let stuck = tokio::task::spawn_blocking(|| sources.stop()).await.unwrap_or_default();
+        if !stuck.is_empty() {
+            tracing::warn!(sources = ?stuck, "sources did not end in time and are left behind");
+        }
         self.stop.sent_by(signal.and_then(|signal| signal.by));
         self.stop.ask(signal.map_or(0, |signal| signal.signal));
         let mut ended = self.ended.clone();

@@ -220,6 +220,7 @@ impl Work {
         let mut taken = Vec::new();
         self.queue.take(most, &mut |observed| taken.push(observed));
         taken.iter().for_each(|observed| self.observe(observed));
+        self.content.take_losses().iter().for_each(|loss| self.tell_loss(loss));
     }
 
     /// Hashes what waits for it, and looks for what is more urgent in between.
@@ -507,7 +508,8 @@ impl Work {
     fn tell_loss(&mut self, loss: &ObservedLoss) {
         // What is left out on purpose is no start and no end of a process.
         self.lives_doubtful |= loss.reason != GapReason::Budget;
-        if loss.reason == GapReason::AgentDown {
+        // A single source that was away says nothing about the stream.
+        if loss.reason == GapReason::AgentDown && loss.what == "observations" {
             self.before = None;
         }
         if !matches!(loss.reason, GapReason::Budget | GapReason::QueueFull) {
@@ -578,6 +580,7 @@ impl Work {
             reached = polled.is_err() || last.is_none_or(|at_ns| at_ns > asked_ns);
         }
         self.take_queue(usize::MAX);
+        self.content.end().iter().for_each(|loss| self.tell_loss(loss));
         // Nobody will see whether these exec yet.
         let mut steps = std::mem::take(&mut self.steps);
         self.table.tell_waiting(u64::MAX, &mut steps);

@@ -3,12 +3,14 @@
 
 use std::io::{PipeReader, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use event_model::EventType;
+use event_model::{EventType, GapReason};
 
-use crate::ObservationSender;
+use crate::{ObservationSender, ObservedLoss};
 
 /// A source of observations with a thread of its own.
 pub trait Source: Send {
@@ -72,15 +74,21 @@ pub fn stop_signal() -> std::io::Result<(StopHandle, StopSignal)> {
     Ok((StopHandle { _writer: writer }, StopSignal { reader: Arc::new(reader) }))
 }
 
+/// All sources together may take so long to end.
+const END_WITHIN: Duration = Duration::from_secs(3);
+/// How often it is looked whether one has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
 /// Running sources.
 #[derive(Debug)]
 pub struct SourceThreads {
     stop: StopHandle,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<(&'static str, JoinHandle<()>)>,
 }
 
 impl SourceThreads {
-    /// Starts each source on a thread that bears its name.
+    /// Starts each source on a thread that bears its name. A source that panics is told
+    /// at once, as a loss of unknown count of each type that it provides.
     ///
     /// # Errors
     /// If a pipe or a thread can't be made.
@@ -89,20 +97,98 @@ impl SourceThreads {
         let mut threads = Vec::with_capacity(sources.len());
         for mut source in sources {
             let (sender, signal) = (sender.clone(), signal.clone());
-            let thread = std::thread::Builder::new().name(source.name().to_owned());
-            threads.push(thread.spawn(move || source.run(&sender, &signal))?);
+            let name = source.name();
+            let provided = source.provisions().into_iter().filter(|one| one.missing.is_none());
+            let event_types: Vec<EventType> = provided.map(|one| one.event_type).collect();
+            let thread = std::thread::Builder::new().name(name.to_owned());
+            let run = move || {
+                // Nothing of the source is used after a panic.
+                let run = AssertUnwindSafe(|| source.run(&sender, &signal));
+                if catch_unwind(run).is_err() {
+                    tell_panic(name, &event_types, &sender);
+                }
+            };
+            threads.push((name, thread.spawn(run)?));
         }
         Ok(Self { stop, threads })
     }
 
-    /// Asks all to stop and waits for them.
-    pub fn stop(self) {
+    /// Asks all to stop and waits for them, three seconds in all. Gives the names of
+    /// those that did not end; their threads are left to themselves.
+    pub fn stop(self) -> Vec<&'static str> {
         drop(self.stop);
-        for thread in self.threads {
-            if thread.join().is_err() {
-                // The panic has told where; what the source saw before is in the queue.
-                continue;
+        let deadline = Instant::now() + END_WITHIN;
+        let mut threads = self.threads;
+        loop {
+            threads.retain(|(_, thread)| !thread.is_finished());
+            if threads.is_empty() || Instant::now() >= deadline {
+                return threads.into_iter().map(|(name, _)| name).collect();
             }
+            std::thread::sleep(LOOK_EVERY);
         }
+    }
+}
+
+fn tell_panic(name: &str, event_types: &[EventType], sender: &ObservationSender) {
+    tracing::error!(source = name, "a source panicked and sees nothing any more; hint: restart the agent");
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = now.tv_sec.cast_unsigned();
+    let now_ns = seconds.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec.cast_unsigned());
+    for event_type in event_types {
+        let (reason, what) = (GapReason::AgentDown, event_type.as_str());
+        sender.lost(ObservedLoss { reason, what, count: None, from_ns: now_ns, until_ns: now_ns });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Observation, observation_queue};
+
+    struct Bad;
+
+    impl Source for Bad {
+        fn name(&self) -> &'static str {
+            "bad"
+        }
+
+        fn provisions(&self) -> Vec<Provision> {
+            let event_type = EventType::ScriptContent;
+            vec![Provision { event_type, source: "bad".to_owned(), missing: None }]
+        }
+
+        fn run(&mut self, _: &ObservationSender, _: &StopSignal) {
+            panic!("as a test wants it");
+        }
+    }
+
+    struct Stuck(std::sync::mpsc::Receiver<()>);
+
+    impl Source for Stuck {
+        fn name(&self) -> &'static str {
+            "stuck"
+        }
+
+        fn provisions(&self) -> Vec<Provision> {
+            Vec::new()
+        }
+
+        fn run(&mut self, _: &ObservationSender, _: &StopSignal) {
+            let _ = self.0.recv_timeout(Duration::from_secs(60));
+        }
+    }
+
+    #[test]
+    fn a_panic_is_told_as_a_loss_and_what_is_stuck_is_named() {
+        let (sender, queue) = observation_queue(10);
+        let (release, held) = std::sync::mpsc::channel();
+        let threads = SourceThreads::start(vec![Box::new(Bad), Box::new(Stuck(held))], &sender).unwrap();
+        assert_eq!(threads.stop(), ["stuck"]);
+        let mut seen = Vec::new();
+        queue.take(10, &mut |observed| seen.push(observed.what));
+        let [Observation::Lost(loss)] = seen.as_slice() else { panic!("{seen:?}") };
+        let told = (loss.reason, loss.what, loss.count);
+        assert_eq!(told, (GapReason::AgentDown, EventType::ScriptContent.as_str(), None));
+        drop(release);
     }
 }

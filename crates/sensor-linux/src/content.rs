@@ -6,6 +6,7 @@
 //! stream tells of the file. The stream's own events never wait for it.
 
 mod file;
+mod place;
 mod script;
 
 use std::collections::VecDeque;
@@ -20,12 +21,16 @@ use sensor_api::{
     ProcessKey, Provision, Source, StopSignal,
 };
 
-use self::file::Content;
+use self::file::{Content, Contents, MODULE_HASH_MAX, SCRIPT_HASH_MAX};
+use self::place::{Reader, open_below, open_descriptor, root};
 use self::script::Script;
 use crate::act::text;
 use crate::ebpf::now_ns;
+use crate::watch::mounts::RemoteMounts;
 use crate::{escape, procfs};
 
+/// Losses are told no more often.
+const LOSSES_EVERY: Duration = Duration::from_secs(1);
 /// Starts and loads that may wait to be read.
 const QUEUE: usize = 1_024;
 /// Most of a script that an event carries, in bytes.
@@ -53,22 +58,56 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Waiting {
     jobs: VecDeque<Job>,
-    /// Scripts that found no room, with the span of time.
-    lost: Option<(u64, u64, u64)>,
+    /// What is being read.
+    in_hand: Option<(EventType, u64)>,
+    lost: Vec<ObservedLoss>,
+    /// When the losses were taken last.
+    taken: Option<Instant>,
+}
+
+impl Waiting {
+    fn count_lost(&mut self, event_type: EventType, at_ns: u64) {
+        let what = event_type.as_str();
+        match self.lost.iter_mut().find(|loss| loss.what == what) {
+            Some(loss) => {
+                loss.count = loss.count.map(|count| count.saturating_add(1));
+                loss.until_ns = loss.until_ns.max(at_ns);
+            }
+            None => self.lost.push(ObservedLoss {
+                reason: GapReason::QueueFull,
+                what,
+                count: Some(1),
+                from_ns: at_ns,
+                until_ns: at_ns,
+            }),
+        }
+    }
 }
 
 #[derive(Debug)]
 enum Job {
     Script { at_ns: u64, process: ProcessKey, interpreter: String, script: Script, place: Place },
-    Module { activity: Box<ObservedActivity> },
+    Module { at_ns: u64, activity: Box<ObservedActivity> },
+}
+
+impl Job {
+    /// What it would tell, and when that happened.
+    fn what(&self) -> (EventType, u64) {
+        match self {
+            Self::Script { at_ns, .. } => (EventType::ScriptContent, *at_ns),
+            Self::Module { at_ns, activity } => (activity.event_type, *at_ns),
+        }
+    }
 }
 
 /// Where a process sees its files.
 #[derive(Debug, Clone)]
 struct Place {
     working_directory: Option<String>,
-    /// It has a view of the files that is not the host's.
+    /// It may have a view of the files that is not the host's.
     own_mounts: bool,
+    /// As whom it looks at them.
+    reader: Reader,
 }
 
 impl ContentFeed {
@@ -84,10 +123,35 @@ impl ContentFeed {
                 // It can only fail where it rings already.
                 let _ = rustix::io::write(&shared.bell, &1_u64.to_ne_bytes());
             }
-        } else if matches!(job, Job::Script { .. }) {
-            let (count, from, _) = waiting.lost.unwrap_or((0, observed.at_ns, 0));
-            waiting.lost = Some((count + 1, from, observed.at_ns));
+        } else {
+            let (event_type, at_ns) = job.what();
+            waiting.count_lost(event_type, at_ns);
         }
+    }
+
+    /// What found no room since the last time, at most once a second. It is asked for by
+    /// whom it concerns, as the thread that reads may be stuck.
+    pub fn take_losses(&self) -> Vec<ObservedLoss> {
+        let Some(shared) = &self.shared else { return Vec::new() };
+        let mut waiting = shared.lock();
+        if waiting.lost.is_empty() || waiting.taken.is_some_and(|taken| taken.elapsed() < LOSSES_EVERY) {
+            return Vec::new();
+        }
+        waiting.taken = Some(Instant::now());
+        std::mem::take(&mut waiting.lost)
+    }
+
+    /// All that was lost, once nothing more is told: with what still waits, and what is
+    /// still being read.
+    pub fn end(&self) -> Vec<ObservedLoss> {
+        let Some(shared) = &self.shared else { return Vec::new() };
+        let mut waiting = shared.lock();
+        let unread: Vec<_> = waiting.jobs.drain(..).map(|job| job.what()).collect();
+        let in_hand = waiting.in_hand.take();
+        for (event_type, at_ns) in in_hand.into_iter().chain(unread) {
+            waiting.count_lost(event_type, at_ns);
+        }
+        std::mem::take(&mut waiting.lost)
     }
 }
 
@@ -110,7 +174,7 @@ fn job_of(observed: &Observed) -> Option<Job> {
             })
         }
         Observation::Activity(activity) if activity.event_type == EventType::ModuleLoad => {
-            Some(Job::Module { activity: activity.clone() })
+            Some(Job::Module { at_ns: observed.at_ns, activity: activity.clone() })
         }
         _ => None,
     }
@@ -119,7 +183,12 @@ fn job_of(observed: &Observed) -> Option<Job> {
 fn place_of(image: &ObservedImage) -> Place {
     Place {
         working_directory: image.working_directory.clone(),
-        own_mounts: image.namespaces.iter().any(|namespace| namespace.starts_with("mnt:")),
+        // In a user namespace everybody may change the root.
+        own_mounts: image
+            .namespaces
+            .iter()
+            .any(|namespace| namespace.starts_with("mnt:") || namespace.starts_with("user:")),
+        reader: Reader { uids: [image.uid, image.euid], gid: image.gid, groups: None },
     }
 }
 
@@ -130,13 +199,14 @@ fn place_of(image: &ObservedImage) -> Place {
 pub fn content() -> std::io::Result<(ContentFeed, Box<dyn Source>)> {
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
     let shared = Arc::new(Shared { waiting: Mutex::default(), bell });
-    let source = ContentSource { shared: Arc::clone(&shared), counted: Vec::new() };
+    let source =
+        ContentSource { shared: Arc::clone(&shared), counted: Vec::new(), contents: Contents::new() };
     Ok((ContentFeed { shared: Some(shared) }, Box::new(source)))
 }
 
 /// A script that was told and may come again.
 struct Counted {
-    /// Interpreter, path and hash.
+    /// Interpreter, path, and hash or state of the file.
     key: (String, String, String),
     told: Instant,
     /// Runs since, and the last of them.
@@ -148,6 +218,7 @@ struct Counted {
 struct ContentSource {
     shared: Arc<Shared>,
     counted: Vec<Counted>,
+    contents: Contents,
 }
 
 impl Source for ContentSource {
@@ -192,21 +263,18 @@ impl ContentSource {
     /// Reads what waits.
     fn work(&mut self, sender: &ObservationSender) {
         loop {
-            let (job, lost) = {
+            let job = {
                 let mut waiting = self.shared.lock();
-                (waiting.jobs.pop_front(), waiting.lost.take())
+                let job = waiting.jobs.pop_front();
+                waiting.in_hand = job.as_ref().map(Job::what);
+                job
             };
-            if let Some((count, from_ns, until_ns)) = lost {
-                let reason = GapReason::QueueFull;
-                let what = EventType::ScriptContent.as_str();
-                sender.lost(ObservedLoss { reason, what, count: Some(count), from_ns, until_ns });
-            }
             match job {
                 None => return,
                 Some(Job::Script { at_ns, process, interpreter, script, place }) => {
                     self.tell_script(sender, at_ns, process, interpreter, script, &place);
                 }
-                Some(Job::Module { activity }) => tell_module(sender, &activity),
+                Some(Job::Module { activity, .. }) => tell_module(sender, &activity, &mut self.contents),
             }
         }
     }
@@ -221,25 +289,32 @@ impl ContentSource {
         place: &Place,
     ) {
         let (path, content) = match script {
-            Script::Inline(text) => (None, Ok(Content::of_text(text.as_bytes()))),
+            Script::Inline(text) => (None, Ok(Arc::new(Content::of_text(text.as_bytes())))),
             Script::File(path) => {
-                let content = read_of(process, &path, place);
+                let content = read_of(process, &path, place, &mut self.contents, SCRIPT_HASH_MAX);
                 (Some(whole_path(&path, place)), content)
             }
-            Script::Unlikely { path, interpreter } => match read_of(process, &path, place) {
-                Ok(content) if content.is_for(&interpreter) => (Some(whole_path(&path, place)), Ok(content)),
-                _ => return,
-            },
+            Script::Unlikely { path, interpreter } => {
+                match read_of(process, &path, place, &mut self.contents, SCRIPT_HASH_MAX) {
+                    Ok(content) if content.is_for(&interpreter) => {
+                        (Some(whole_path(&path, place)), Ok(content))
+                    }
+                    _ => return,
+                }
+            }
         };
         let actor = Actor::Life(process);
-        let hash = content.as_ref().ok().and_then(|content| content.sha256.clone()).unwrap_or_default();
-        let key = (interpreter, path.unwrap_or_default(), hash);
+        let state = match &content {
+            Ok(content) => content.sha256.clone().unwrap_or_else(|_| format!("{:?}", content.identity)),
+            Err(reason) => (*reason).to_owned(),
+        };
+        let key = (interpreter, path.unwrap_or_default(), state);
         if let Some(known) = self.counted.iter_mut().find(|known| known.key == key) {
             known.more += 1;
             known.last = (at_ns, actor);
             return;
         }
-        let event = script_event(actor, &key, content);
+        let event = script_event(actor, &key, content.as_deref().map_err(|reason| *reason));
         if self.counted.len() >= COUNTED_MAX {
             let oldest = self.counted.remove(0);
             oldest.tell(sender);
@@ -274,8 +349,8 @@ impl Counted {
 
 fn script_event(
     actor: Actor,
-    (interpreter, path, hash): &(String, String, String),
-    content: Result<Content, &'static str>,
+    (interpreter, path, _): &(String, String, String),
+    content: Result<&Content, &'static str>,
 ) -> ObservedActivity {
     let mut fields = vec![(Field::ScriptInterpreter, text(interpreter))];
     if !path.is_empty() {
@@ -291,10 +366,9 @@ fn script_event(
             }
             fields.push((Field::ScriptText, Value::Text(script)));
             fields.push((Field::ScriptBytes, Value::Integer(content.size.try_into().unwrap_or(i64::MAX))));
-            if hash.is_empty() {
-                incomplete.push("script_sha256: too_large".to_owned());
-            } else {
-                fields.push((Field::ScriptSha256, text(hash)));
+            match &content.sha256 {
+                Ok(hash) => fields.push((Field::ScriptSha256, text(hash))),
+                Err(reason) => incomplete.push(format!("script_sha256: {reason}")),
             }
         }
         Err(reason) => incomplete.push(format!("script_text: {reason}")),
@@ -307,7 +381,7 @@ fn script_event(
 
 /// A second event of the load, with what the module's file is. The first one, the
 /// kernel's, did not wait for it.
-fn tell_module(sender: &ObservationSender, of: &ObservedActivity) {
+fn tell_module(sender: &ObservationSender, of: &ObservedActivity, contents: &mut Contents) {
     let kept = [Field::ModuleName, Field::AccessMethod, Field::FilePath, Field::EventOutcome];
     let mut fields: Vec<(Field, Value)> =
         of.fields.iter().filter(|(field, _)| kept.contains(field)).cloned().collect();
@@ -317,14 +391,19 @@ fn tell_module(sender: &ObservationSender, of: &ObservedActivity) {
     });
     let (Some(path), Some(Actor::Life(process))) = (path, of.actor) else { return };
     fields.push((Field::EventAction, text("inspect")));
-    let place = Place { working_directory: None, own_mounts: false };
-    match read_of(process, &path, &place) {
+    let failed = fields.iter().any(|(field, value)| {
+        *field == Field::EventOutcome && !matches!(value, Value::Text(outcome) if outcome == "success")
+    });
+    // Everybody may try to load a file, and as often as he likes.
+    let hash_max = if failed { SCRIPT_HASH_MAX } else { MODULE_HASH_MAX };
+    let place = Place { working_directory: None, own_mounts: false, reader: Reader::ROOT };
+    match read_of(process, &path, &place, contents, hash_max) {
         Ok(content) => {
             fields.push((Field::ModuleSigned, Value::Boolean(content.is_signed_module())));
             fields.push((Field::FileSize, Value::Integer(content.size.try_into().unwrap_or(i64::MAX))));
-            match content.sha256 {
-                Some(hash) => fields.push((Field::FileSha256, text(hash))),
-                None => fields.push((Field::FileHashSkipped, text("too_large"))),
+            match &content.sha256 {
+                Ok(hash) => fields.push((Field::FileSha256, text(hash))),
+                Err(reason) => fields.push((Field::FileHashSkipped, text(*reason))),
             }
         }
         Err(reason) => fields.push((Field::FileHashSkipped, text(reason))),
@@ -344,26 +423,33 @@ fn whole_path(path: &str, place: &Place) -> String {
 }
 
 /// Reads a file as the process sees it; where the process is gone, as the host does.
-fn read_of(process: ProcessKey, path: &str, place: &Place) -> Result<Content, &'static str> {
+fn read_of(
+    process: ProcessKey,
+    path: &str,
+    place: &Place,
+    contents: &mut Contents,
+    hash_max: u64,
+) -> Result<Arc<Content>, &'static str> {
     let path = whole_path(path, place);
-    let proc = format!("/proc/{}", process.pid);
     let own = ["/proc/self/fd/", "/dev/fd/"].into_iter().find_map(|prefix| path.strip_prefix(prefix));
-    let inside = match own {
-        Some(descriptor) => format!("{proc}/fd/{descriptor}"),
-        None => format!("{proc}/root{path}"),
-    };
+    let own: Option<u32> = own.and_then(|descriptor| descriptor.parse().ok());
     let is_it = || procfs::Stat::read(process.pid).is_ok_and(|stat| stat.is_of(process.start_ns));
-    let found = if is_it() { Content::read(&inside) } else { Err("gone") };
-    // The PID may have become another's while its file was opened.
-    if let Ok(content) = found
-        && is_it()
-    {
-        return Ok(content);
+    if is_it() && let Ok(root) = root(&format!("/proc/{}/root", process.pid)) {
+        let reader = place.reader.clone().with_groups_of(process.pid);
+        let file = match own {
+            Some(descriptor) => open_descriptor(process.pid, descriptor, &reader),
+            None => open_below(root, &path, &RemoteMounts::of_process(process.pid), &reader),
+        };
+        // The PID may have become another's while its file was opened.
+        if is_it() {
+            return contents.read(&file?, hash_max);
+        }
     }
     if own.is_some() || place.own_mounts {
         return Err("the process was gone");
     }
-    Content::read(&path)
+    let root = root("/").map_err(|_| "unreadable")?;
+    contents.read(&open_below(root, &path, &RemoteMounts::read(), &place.reader)?, hash_max)
 }
 
 #[cfg(test)]

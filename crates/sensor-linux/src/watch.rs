@@ -16,7 +16,7 @@ mod compare;
 mod inotify;
 mod known;
 mod lines;
-mod mounts;
+pub(crate) mod mounts;
 mod pattern;
 mod persistence;
 mod places;

@@ -195,3 +195,102 @@ fn a_module_is_hashed_and_its_signature_looked_for() {
     end(child);
     reading.stop();
 }
+
+fn read_for(reader: &Reader, below: &Path, path: &str) -> Result<Vec<u8>, &'static str> {
+    let file = open_below(root(below.to_str().unwrap()).unwrap(), path, &RemoteMounts::default(), reader)?;
+    Contents::new().read(&file, SCRIPT_HASH_MAX).map(|content| content.begin.clone())
+}
+
+fn somebody(groups: Option<Vec<u32>>) -> Reader {
+    Reader { uids: [54_321; 2], gid: 54_321, groups }
+}
+
+#[test]
+fn what_the_user_could_not_read_is_not_read_for_him() {
+    let here = tempfile::tempdir().unwrap();
+    let here = here.path().canonicalize().unwrap();
+    let set = |name: &str, mode| {
+        fs::set_permissions(here.join(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    fs::create_dir(here.join("closed")).unwrap();
+    for name in ["open", "own", "group", "closed/open"] {
+        fs::write(here.join(name), "text").unwrap();
+        set(name, 0o644);
+    }
+    std::os::unix::fs::symlink("closed/open", here.join("link")).unwrap();
+    set("", 0o755);
+    set("own", 0o600);
+    set("group", 0o604);
+    set("closed", 0o700);
+    let nobody = somebody(Some(Vec::new()));
+    assert_eq!(read_for(&nobody, &here, "/open"), Ok(b"text".to_vec()));
+    for path in ["/own", "/closed/open", "/link"] {
+        assert_eq!(read_for(&nobody, &here, path), Err("forbidden"), "{path}");
+        assert_eq!(read_for(&Reader::ROOT, &here, path), Ok(b"text".to_vec()), "{path}");
+    }
+    // As with a program that is set-user-id root.
+    let lifted = Reader { uids: [54_321, 0], ..nobody.clone() };
+    assert_eq!(read_for(&lifted, &here, "/own"), Err("forbidden"));
+    // Others may, the group may not.
+    let group = std::os::unix::fs::MetadataExt::gid(&fs::metadata(here.join("group")).unwrap());
+    assert!(read_for(&nobody, &here, "/group").is_ok());
+    assert_eq!(read_for(&somebody(Some(vec![group])), &here, "/group"), Err("forbidden"));
+    assert_eq!(read_for(&somebody(None), &here, "/group"), Err("forbidden"));
+}
+
+#[test]
+fn files_of_the_kernel_are_refused_and_links_stay_below_the_root() {
+    for path in ["/proc/self/environ", "/proc/kmsg", "/proc/self/root/etc/passwd", "/sys/kernel/uevent_seqnum"]
+    {
+        assert_eq!(read_for(&Reader::ROOT, Path::new("/"), path), Err("kernel_file_system"), "{path}");
+    }
+    let here = tempfile::tempdir().unwrap();
+    let here = here.path().canonicalize().unwrap();
+    fs::create_dir(here.join("etc")).unwrap();
+    fs::write(here.join("etc/passwd"), "inside").unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", here.join("absolute")).unwrap();
+    std::os::unix::fs::symlink("../../../../../../etc/passwd", here.join("relative")).unwrap();
+    std::os::unix::fs::symlink("round", here.join("round")).unwrap();
+    for path in ["/absolute", "/relative", "/../../etc/passwd"] {
+        assert_eq!(read_for(&Reader::ROOT, &here, path), Ok(b"inside".to_vec()), "{path}");
+    }
+    assert_eq!(read_for(&Reader::ROOT, &here, "/round"), Err("unreadable"));
+}
+
+#[test]
+fn hashing_stops_when_its_budget_is_used_up_and_large_scripts_are_not_hashed() {
+    let here = tempfile::tempdir().unwrap();
+    let file = |name: &str, size: usize| {
+        fs::write(here.path().join(name), vec![b'#'; size]).unwrap();
+        fs::File::open(here.path().join(name)).unwrap()
+    };
+    let mut contents = Contents::new();
+    let hash = |contents: &mut Contents, file, max| contents.read(&file, max).unwrap().sha256.clone();
+    assert_eq!(hash(&mut contents, file("script", (1 << 20) + 1), SCRIPT_HASH_MAX), Err("too_large"));
+    // More than any time that this test takes gives back.
+    assert!(hash(&mut contents, file("module", 60 << 20), MODULE_HASH_MAX).is_ok());
+    assert_eq!(hash(&mut contents, file("small", 10), SCRIPT_HASH_MAX), Err("budget"));
+}
+
+#[test]
+fn what_finds_no_room_is_counted_without_the_thread_that_reads() {
+    // Never started.
+    let (feed, _source) = content().unwrap();
+    let image = ObservedImage {
+        executable: "/usr/bin/dash".to_owned(),
+        args: ["sh", "-c", "exit"].map(str::to_owned).to_vec(),
+        ..ObservedImage::default()
+    };
+    let script = Observed { at_ns: 7, position: None, what: Observation::ProcessExecuted(Box::new(image)) };
+    let event_type = EventType::ModuleLoad;
+    let module = ObservedActivity { event_type, actor: None, target: None, fields: Vec::new() };
+    let module = Observed { at_ns: 9, position: None, what: Observation::Activity(Box::new(module)) };
+    (0..QUEUE + 3).for_each(|_| feed.offer(&script));
+    (0..2).for_each(|_| feed.offer(&module));
+    let counts = |losses: Vec<ObservedLoss>| -> Vec<(&str, Option<u64>)> {
+        losses.iter().map(|loss| (loss.what, loss.count)).collect()
+    };
+    assert_eq!(counts(feed.take_losses()), [("script_content", Some(3)), ("module_load", Some(2))]);
+    assert_eq!(counts(feed.take_losses()), []);
+    assert_eq!(counts(feed.end()), [("script_content", Some(QUEUE as u64))]);
+}

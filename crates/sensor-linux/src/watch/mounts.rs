@@ -1,38 +1,109 @@
 //! Which directories lie on file systems that may not answer.
 
 /// File systems whose answers come from a network or from a program: looking into
-/// one can take for ever, and changes made elsewhere give no notice.
-const REMOTE: &[&str] = &[
-    "nfs",
-    "nfs4",
-    "cifs",
-    "smb3",
-    "smbfs",
-    "9p",
-    "afs",
-    "ceph",
-    "glusterfs",
-    "lustre",
-    "gpfs",
-    "beegfs",
-    "ocfs2",
-    "gfs2",
-    "autofs",
-    "ncpfs",
-    "coda",
-    "virtiofs",
+/// one can take for ever, and changes made elsewhere give no notice. With the numbers
+/// that statfs(2) gives (`linux/magic.h` and their own sources); 0 where it is that of
+/// another row.
+const REMOTE: &[(&str, u32)] = &[
+    ("fuse", 0x6573_5546),
+    ("nfs", 0x6969),
+    ("nfs4", 0),
+    ("cifs", 0xff53_4d42),
+    ("smb3", 0xfe53_4d42),
+    ("smbfs", 0x517b),
+    ("9p", 0x0102_1997),
+    ("afs", 0x5346_414f),
+    ("afs", 0x6b41_4653),
+    ("ceph", 0x00c3_6400),
+    ("glusterfs", 0),
+    ("lustre", 0x0bd0_0bd0),
+    ("gpfs", 0x4750_4653),
+    ("beegfs", 0x1983_0326),
+    ("ocfs2", 0x7461_636f),
+    ("gfs2", 0x0116_1970),
+    ("autofs", 0x0187),
+    ("ncpfs", 0x564c),
+    ("coda", 0x7375_7245),
+    ("virtiofs", 0),
 ];
+
+/// File systems whose files are the kernel's own words: some change something or wait
+/// when they are read, and what they say depends on who reads (`linux/magic.h`).
+const KERNEL: &[u32] = &[
+    0x9fa0,      // proc
+    0x9fa1,      // openprom
+    0x9fa2,      // usbdevfs
+    0x6265_6572, // sysfs
+    0x7472_6163, // tracefs
+    0x6462_6720, // debugfs
+    0x0027_e0eb, // cgroup
+    0x6367_7270, // cgroup2
+    0x7363_6673, // securityfs
+    0x5a3c_69f0, // apparmorfs
+    0xf97c_ff8c, // selinuxfs
+    0x4341_5d53, // smackfs
+    0xcafe_4a11, // bpf
+    0x6165_676c, // pstore
+    0xde5e_81e4, // efivarfs
+    0x6265_6570, // configfs
+    0x6573_5543, // fusectl
+    0x1cd1,      // devpts
+    0x1980_0202, // mqueue
+    0x4249_4e4d, // binfmt_misc
+    0x6e73_6673, // nsfs
+    0x5049_5045, // pipefs
+    0x534f_434b, // sockfs
+    0x0904_1934, // anon_inodefs
+    0x6759_6969, // rpc_pipefs
+    0x6e66_7364, // nfsd
+    0x0765_5821, // resctrl
+    0xabba_1974, // xenfs
+    0x6c6f_6f70, // binderfs
+    0x444d_4142, // dma-buf
+    0x5345_434d, // secretmem
+];
+
+/// What a file system is, as far as reading from it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FileSystem {
+    /// On this host.
+    Local,
+    /// Its answers come from a network or a program.
+    Remote,
+    /// Its files are made by the kernel while they are read.
+    Kernel,
+}
+
+impl FileSystem {
+    /// By `f_type` of statfs(2). Those that nobody listed count as local.
+    pub(crate) fn of(magic: i64) -> Self {
+        // Some architectures give it with a sign.
+        let is = |known: u32| known != 0 && i64::from(known) == magic & 0xffff_ffff;
+        if KERNEL.iter().any(|known| is(*known)) {
+            Self::Kernel
+        } else if REMOTE.iter().any(|(_, known)| is(*known)) {
+            Self::Remote
+        } else {
+            Self::Local
+        }
+    }
+}
 
 /// Mount points of such file systems.
 #[derive(Debug, Default)]
-pub(super) struct RemoteMounts {
+pub(crate) struct RemoteMounts {
     points: Vec<Vec<u8>>,
 }
 
 impl RemoteMounts {
     /// As they are now. Where the kernel does not tell, none.
-    pub(super) fn read() -> Self {
+    pub(crate) fn read() -> Self {
         Self::parse(&std::fs::read("/proc/self/mountinfo").unwrap_or_default())
+    }
+
+    /// As a process sees them, from its root on.
+    pub(crate) fn of_process(pid: u32) -> Self {
+        Self::parse(&std::fs::read(format!("/proc/{pid}/mountinfo")).unwrap_or_default())
     }
 
     /// From the lines of proc(5), `/proc/PID/mountinfo`.
@@ -41,7 +112,7 @@ impl RemoteMounts {
             let mut fields = line.split(|byte| *byte == b' ');
             let point = fields.nth(4)?;
             let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
-            let remote = kind.starts_with(b"fuse") || REMOTE.iter().any(|word| word.as_bytes() == kind);
+            let remote = kind.starts_with(b"fuse") || REMOTE.iter().any(|(word, _)| word.as_bytes() == kind);
             // The root that is remote answers as well as this program's own file does.
             (remote && point != b"/").then(|| unescaped(point))
         });
@@ -49,7 +120,7 @@ impl RemoteMounts {
     }
 
     /// Whether a path (without `..` and links) lies on one.
-    pub(super) fn hold(&self, path: &[u8]) -> bool {
+    pub(crate) fn hold(&self, path: &[u8]) -> bool {
         self.points.iter().any(|point| {
             path.strip_prefix(point.as_slice()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
         })
@@ -76,6 +147,15 @@ fn unescaped(field: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn file_systems_are_known_by_their_number() {
+        let of = |path: &str| FileSystem::of(rustix::fs::statfs(path).unwrap().f_type);
+        assert_eq!(of("/proc/self"), FileSystem::Kernel);
+        assert_eq!(FileSystem::of(0x6573_5546), FileSystem::Remote);
+        assert_eq!(FileSystem::of(i64::from(0xff53_4d42_u32.cast_signed())), FileSystem::Remote);
+        assert_eq!([FileSystem::of(0xef53), FileSystem::of(0)], [FileSystem::Local; 2]);
+    }
 
     #[test]
     fn remote_file_systems_are_known_by_their_kind() {
