@@ -78,7 +78,7 @@ fn rounds(folder: &Path, seconds: u64, rate: u64) -> std::io::Result<Done> {
         done.connections += 1;
         let due = Duration::from_micros((round + 1) * 1_000_000 / rate);
         if let Some(wait) = due.checked_sub(begun.elapsed()) {
-            std::thread::sleep(wait);
+            test_support::pause(wait);
         }
     }
     Ok(done)

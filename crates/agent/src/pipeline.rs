@@ -13,19 +13,20 @@ mod containers;
 mod economy;
 mod merger;
 mod own_events;
+mod parts;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use event_model::{
     Activity, AgentStop, BootId, DetectionId, EventBody, EventHeader, EventRecord, EventType, Field, Gap,
     GapReason, ProcessEntityId, ProcessStart, ProcessSummary, RecordBody, ResponseReceipt, SignalSender,
-    StartKind, Timestamp, Value, Who,
+    StartKind, Value, Who,
 };
 use response::Target;
 use rule_engine::Phase;
@@ -38,7 +39,6 @@ use sensor_linux::ContentFeed;
 
 use crate::clock::{WallClock, boot_ns};
 use crate::enrich::Enricher;
-use crate::governor::Governor;
 use crate::image::Images;
 use crate::image_facts::{ImageFacts, ImageReading, KnownImages};
 use crate::judge::{Judge, Numbered, Verdict};
@@ -48,6 +48,7 @@ use crate::rules::RuleBook;
 use crate::signals::Sender;
 
 use self::economy::Economy;
+pub use self::parts::{Before, End, Parts, Stop};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const POLL: Duration = Duration::from_millis(5);
@@ -63,83 +64,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// Detections logged in any second; whoever can trigger a rule must not fill the disk with log lines.
 const LOGGED_DETECTIONS: u32 = 20;
-
-/// Asks the pipeline to stop.
-#[derive(Debug, Default)]
-pub struct Stop {
-    asked: AtomicBool,
-    signal: AtomicU8,
-    sender: Mutex<Option<Sender>>,
-}
-
-impl Stop {
-    /// Who sent the signal that will be [asked](Self::ask) for.
-    pub fn sent_by(&self, sender: Option<Sender>) {
-        *self.sender.lock().unwrap_or_else(PoisonError::into_inner) = sender;
-    }
-
-    /// Stop, because of that signal.
-    pub fn ask(&self, signal: u8) {
-        self.signal.store(signal, Ordering::Relaxed);
-        self.asked.store(true, Ordering::Release);
-    }
-}
-
-/// What the run before this one left.
-#[derive(Debug, Clone, Copy)]
-pub struct Before {
-    /// Its sensor's stream, if it had one.
-    pub stream: Option<u64>,
-    /// Time of its last record.
-    pub until: Timestamp,
-}
-
-/// What a pipeline needs.
-pub struct Parts {
-    /// The source of processes, and of all else that the kernel tells in order.
-    pub sensor: Box<dyn Sensor>,
-    /// What sources with threads of their own saw.
-    pub queue: ObservationQueue,
-    /// Where what is observed goes whose content is to be read.
-    pub content: ContentFeed,
-    /// The boot.
-    pub boot_id: BootId,
-    /// Its clock.
-    pub clock: Arc<WallClock>,
-    /// Who is there; restored forks included.
-    pub table: ProcessTable,
-    /// Rules and response.
-    pub judge: Judge,
-    /// The way out.
-    pub recorder: Recorder,
-    /// Rules that may change.
-    pub rules: Arc<RuleBook>,
-    /// SHA-256 of programs that may not run. Names and paths are the sensor's alone.
-    pub blocked_hashes: HashSet<String>,
-    /// What was before, if anything was.
-    pub before: Option<Before>,
-    /// Keeps the agent within its budget.
-    pub governor: Governor,
-    /// For the agent's start event.
-    pub config_hash: String,
-    /// For the agent's start event.
-    pub previous_end: &'static str,
-    /// For the agent's start event: where each type of event comes from.
-    pub sources: Vec<String>,
-    /// For the agent's start event.
-    pub previous_cause: Option<String>,
-    /// Goes up by one with each completed round; for tests and a watchdog.
-    pub rounds: Arc<AtomicU64>,
-}
-
-/// Why a pipeline ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// It was asked to.
-    Asked,
-    /// Memory stays far beyond its limit: the agent is to begin anew.
-    Memory,
-}
 
 /// Runs until it is asked to stop, memory runs out, or the sensor fails. The sensor is
 /// shut down at the end.
@@ -182,7 +106,7 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<End, SensorError> {
     work.tell_start(parts.config_hash, parts.previous_end, parts.sources, parts.previous_cause);
     let mut result = Ok(End::Asked);
     let (mut second, mut health) = (Instant::now(), Instant::now());
-    while !stop.asked.load(Ordering::Acquire) {
+    while !stop.is_asked() {
         let mut committed = work.recorder.stored_position();
         let polled = work.poll(sensor.as_mut(), POLL);
         if let Some(position) =
@@ -373,6 +297,7 @@ impl Work {
 
     fn observe(&mut self, observed: &Observed) {
         self.content.offer(observed);
+        self.economy.saw();
         if let Observation::Lost(loss) = &observed.what {
             self.tell_loss(loss);
         }
@@ -661,8 +586,7 @@ impl Work {
         let _ = self.finish_starts(|_| Ok(()));
         self.judge.finish(Duration::from_millis(1_500));
         self.tell_receipts();
-        let signal = stop.signal.load(Ordering::Relaxed);
-        let sender = *stop.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        let (signal, sender) = stop.signal();
         let by = sender.map(|Sender { pid, uid }| SignalSender {
             pid,
             uid,

@@ -275,7 +275,7 @@ mod tests {
                     return;
                 }
                 assert!(Instant::now() < deadline, "{what} was not told");
-                std::thread::sleep(Duration::from_millis(20));
+                test_support::pause(Duration::from_millis(20));
             }
         };
         wait_for("configuration", &mut || std::fs::write(&configuration, "y").unwrap());

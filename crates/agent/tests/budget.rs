@@ -49,7 +49,7 @@ fn act_until(rung: u8, sender: &ObservationSender, gauge: &Gauge) -> BTreeMap<St
                 *sent.entry(event_type.to_string()).or_default() += 1;
             }
         }
-        std::thread::sleep(Duration::from_millis(1));
+        test_support::pause(Duration::from_millis(1));
     }
     sent
 }

@@ -25,6 +25,8 @@ const SAVING_AGE: Duration = Duration::from_secs(1);
 const MOST_UNTOLD: u64 = 16_384;
 /// A rest between two rounds while work is saved, so that more is handled at once.
 const SHORT_REST: Duration = Duration::from_millis(10);
+/// No rest is longer where a rule acts on starts.
+const REST_BEFORE_ACTING: Duration = Duration::from_millis(5);
 /// With more observations than this in a round, there is no rest.
 const BUSY_ROUND: u64 = 1_024;
 
@@ -81,9 +83,13 @@ impl Economy {
         self.governor.rung().saves_work()
     }
 
+    /// Something was observed.
+    pub(super) fn saw(&mut self) {
+        self.seen_in_round += 1;
+    }
+
     /// Counts the act as left out, if it is to be.
     pub(super) fn leaves_out(&mut self, at_ns: u64, activity: &ObservedActivity) -> bool {
-        self.seen_in_round += 1;
         let class = activity.event_type.spec().class;
         match self.governor.keep(class) {
             Keep::All => return false,
@@ -194,6 +200,7 @@ impl Work {
     }
 
     /// Rests after a round where the governor wants it and nothing piles up.
+    #[allow(clippy::disallowed_methods, reason = "resting is the purpose; each rest is bounded")]
     pub(super) fn rest(&mut self, acts_at_once: bool) {
         let seen = std::mem::take(&mut self.economy.seen_in_round);
         let rung = self.economy.governor.rung();
@@ -201,6 +208,7 @@ impl Work {
             // A rule that acts on starts is worth more than a few wake-ups.
             Duration::ZERO if !rung.saves_work() || acts_at_once => return,
             Duration::ZERO => SHORT_REST,
+            rest if acts_at_once => rest.min(REST_BEFORE_ACTING),
             rest => rest,
         };
         if seen < BUSY_ROUND {

@@ -63,7 +63,7 @@ async fn a_host_that_is_cut_off_raises_an_alert_which_closes_when_it_returns() {
     contact_becomes(&admin, &cut_off, "silent").await;
     let raised = alerts(&admin, &cut_off).await;
     assert_eq!((raised.len(), &raised[0]["status"]), (1, &"new".into()), "{raised:?}");
-    assert_eq!(raised[0]["severity"], "high");
+    assert_eq!(raised[0]["rule"]["severity"], "high");
     assert_eq!(alerts(&admin, &stopped).await, Vec::<Json>::new(), "a planned stop is no silence");
     assert_eq!(host(&admin, &stopped).await["contact"], "stopped");
 
