@@ -66,7 +66,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 const LOGGED_DETECTIONS: u32 = 20;
 
 /// Runs until it is asked to stop, memory runs out, or the sensor fails. The sensor is
-/// shut down at the end.
+/// shut down at the end, except where the agent begins anew at once: its kernel side then
+/// keeps watch until the agent is back.
 ///
 /// # Errors
 /// The sensor's error; what was observed before is recorded all the same.
@@ -148,6 +149,9 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<End, SensorError> {
         work.rest(acts_at_once);
     }
     work.finish(sensor.as_mut(), stop, &result);
+    if matches!(result, Ok(End::Memory)) {
+        return result;
+    }
     sensor.shut_down().and(result)
 }
 
@@ -578,10 +582,12 @@ impl Work {
             reached = polled.is_err() || last.is_none_or(|at_ns| at_ns > asked_ns);
         }
         self.take_queue(usize::MAX);
-        // Nobody will see whether these exec yet.
-        let mut steps = std::mem::take(&mut self.steps);
-        self.table.tell_waiting(u64::MAX, &mut steps);
-        self.tell_steps(steps);
+        if !matches!(result, Ok(End::Memory)) {
+            // Nobody will see whether these exec yet.
+            let mut steps = std::mem::take(&mut self.steps);
+            self.table.tell_waiting(u64::MAX, &mut steps);
+            self.tell_steps(steps);
+        }
         // Nothing is more urgent now, so there is nothing to look for in between.
         let _ = self.finish_starts(|_| Ok(()));
         self.judge.finish(Duration::from_millis(1_500));
