@@ -164,6 +164,7 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
     let identity = tokio::select! {
         identity = identity(&options, &address, &facts) => identity?,
         _ = signals.asked() => return Ok(End::Asked),
+        () = keep_starting() => return Ok(End::Asked),
     };
     let boot_id = host::boot_id()?;
     let mut run_state = RunState::begin(&state_dir, boot_id, WallClock::new().now())
@@ -260,6 +261,14 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
     }
     run_state.end();
     result
+}
+
+/// Says that enrolling takes as long as the server can't be reached. Never ends.
+async fn keep_starting() {
+    match ServiceNotice::from_environment() {
+        Some(notice) => notice.keep_starting().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The identity from the state directory, or a new one by the token.

@@ -45,8 +45,9 @@ const MOST_PATIENCE: Duration = Duration::from_secs(60);
 const TOO_EARLY: Duration = Duration::from_secs(10);
 /// Memory far beyond its limit for so long leads to a restart.
 const MEMORY_PATIENCE: Duration = Duration::from_secs(10);
-/// An agent restarts itself for memory only after it ran for so long.
-const LEAST_RUN: Duration = Duration::from_secs(60);
+/// An agent restarts itself for memory only after it ran for so long, so that restarts
+/// come at most so often; until then it only sheds.
+const LEAST_RUN: Duration = Duration::from_secs(600);
 
 words! {
     /// What the agent does to stay within its budget.

@@ -2,16 +2,17 @@
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
-use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
 
 use agent::options::{self, Asked, Options};
 use agent::pipeline::End;
+use agent::signals;
+use agent::supervisor::{self, Program};
 use agent::uplink::channel::causes;
-use agent::{signals, supervisor};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    let program = Program::of_this_process();
     let options = match options::read(std::env::args_os().skip(1), |name| std::env::var_os(name)) {
         Ok(Asked::Run(options)) => *options,
         Ok(Asked::Print(text)) => {
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     if options.supervise && !supervisor::is_supervised() {
-        return supervise(&options);
+        return supervise(&program, &options);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = match runtime {
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
     };
     match runtime.block_on(agent::agent::run(options)) {
         Ok(End::Asked) => ExitCode::SUCCESS,
-        Ok(End::Memory) => begin_anew(),
+        Ok(End::Memory) => begin_anew(&program),
         Err(error) => {
             eprintln!("edr-agent: {}", causes(&error));
             ExitCode::FAILURE
@@ -49,21 +50,21 @@ fn main() -> ExitCode {
     }
 }
 
-fn supervise(options: &Options) -> ExitCode {
+fn supervise(program: &Program, options: &Options) -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    match supervisor::run(&arguments, &options.state_dir) {
+    match supervisor::run(program, &arguments, &options.state_dir) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("edr-agent: the agent can't be started: {error}");
+            eprintln!("edr-agent: the supervisor can't work: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
 /// The same program in the same process with empty memory. What waits is in the spool.
-fn begin_anew() -> ExitCode {
-    let program = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
-    let error = std::process::Command::new(program).args(std::env::args_os().skip(1)).exec();
+fn begin_anew(program: &Program) -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let error = program.begin_anew(&arguments);
     eprintln!("edr-agent: can't begin anew: {error}");
     ExitCode::FAILURE
 }

@@ -11,12 +11,12 @@
 mod blocking;
 mod containers;
 mod economy;
+mod hashing;
 mod merger;
 mod own_events;
 mod parts;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,15 +24,14 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use event_model::{
-    Activity, AgentStop, BootId, DetectionId, EventBody, EventHeader, EventRecord, EventType, Field, Gap,
-    GapReason, ProcessEntityId, ProcessStart, ProcessSummary, RecordBody, ResponseReceipt, SignalSender,
-    StartKind, Value, Who,
+    Activity, AgentStop, BootId, DetectionId, EventBody, EventRecord, Field, Gap, GapReason, ProcessEntityId,
+    ProcessSummary, RecordBody, ResponseReceipt, SignalSender, StartKind, Value, Who,
 };
 use response::Target;
 use rule_engine::Phase;
 use sensor_api::{
-    Actor, Block, ImageFile, Observation, ObservationQueue, Observed, ObservedActivity, ObservedLoss,
-    ProcessKey, Sensor, SensorError, SensorPosition,
+    Actor, Block, Observation, ObservationQueue, Observed, ObservedActivity, ObservedLoss, ProcessKey,
+    Sensor, SensorError, SensorPosition,
 };
 
 use sensor_linux::ContentFeed;
@@ -40,7 +39,7 @@ use sensor_linux::ContentFeed;
 use crate::clock::{WallClock, boot_ns};
 use crate::enrich::Enricher;
 use crate::image::Images;
-use crate::image_facts::{ImageFacts, ImageReading, KnownImages};
+use crate::image_facts::KnownImages;
 use crate::judge::{Judge, Numbered, Verdict};
 use crate::process_table::{Life, ProcessTable};
 use crate::recorder::Recorder;
@@ -48,6 +47,7 @@ use crate::rules::RuleBook;
 use crate::signals::Sender;
 
 use self::economy::Economy;
+use self::hashing::Unfinished;
 pub use self::parts::{Before, End, Parts, Stop};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -59,14 +59,15 @@ const HEALTH_EVERY: Duration = Duration::from_secs(60);
 /// Nice value of the pipeline's thread.
 const PRIORITY: i32 = -10;
 
-/// While an image is hashed, the stream is looked at this often.
-const LOOK_EVERY: Duration = Duration::from_millis(1);
-
 /// Detections logged in any second; whoever can trigger a rule must not fill the disk with log lines.
 const LOGGED_DETECTIONS: u32 = 20;
 
+/// Losses that can leave processes in the table that are gone.
+const LIVES: [&str; 4] = ["process_fork", "process_start", "process_exit", "observations"];
+
 /// Runs until it is asked to stop, memory runs out, or the sensor fails. The sensor is
-/// shut down at the end.
+/// shut down at the end, except where the agent begins anew at once: its kernel side then
+/// keeps watch until the agent is back.
 ///
 /// # Errors
 /// The sensor's error; what was observed before is recorded all the same.
@@ -148,18 +149,10 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<End, SensorError> {
         work.rest(acts_at_once);
     }
     work.finish(sensor.as_mut(), stop, &result);
+    if matches!(result, Ok(End::Memory)) {
+        return result;
+    }
     sensor.shut_down().and(result)
-}
-
-/// A start that was numbered and judged without its hash.
-struct Unfinished {
-    header: EventHeader,
-    start: Box<ProcessStart>,
-    key: ProcessKey,
-    target: Option<Target>,
-    verdicts: Vec<Verdict>,
-    ancestry: Vec<ProcessSummary>,
-    image: ImageFile,
 }
 
 struct Work {
@@ -221,75 +214,6 @@ impl Work {
         self.queue.take(most, &mut |observed| taken.push(observed));
         taken.iter().for_each(|observed| self.observe(observed));
         self.content.take_losses().iter().for_each(|loss| self.tell_loss(loss));
-    }
-
-    /// Hashes what waits for it, and looks for what is more urgent in between.
-    fn finish_starts(
-        &mut self,
-        mut look: impl FnMut(&mut Self) -> Result<(), SensorError>,
-    ) -> Result<(), SensorError> {
-        let mut result = Ok(());
-        while let Some(one) = self.unfinished.pop_front() {
-            self.finishing = true;
-            let mut looked = Instant::now();
-            // Two starts of one new image wait for one hash.
-            let facts = self.known_images.get(&one.image).unwrap_or_else(|| {
-                let mut reading =
-                    ImageReading::begin(one.key.pid, &one.start.process.executable, &one.image)?;
-                loop {
-                    match reading.step() {
-                        ControlFlow::Continue(next) => reading = next,
-                        ControlFlow::Break(facts) => return facts,
-                    }
-                    // Where new images come faster than they can be hashed, the batch must
-                    // still close: newcomers then wait in the stream.
-                    let may_look = result.is_ok() && !self.recorder.is_overdue();
-                    if may_look && looked.elapsed() >= LOOK_EVERY {
-                        result = look(self);
-                        looked = Instant::now();
-                    }
-                }
-            });
-            self.known_images.keep(&one.image, &facts);
-            self.finish_start(one, facts);
-            self.finishing = false;
-            self.flush_if_due();
-        }
-        result
-    }
-
-    fn finish_start(&mut self, one: Unfinished, facts: ImageFacts) {
-        let Unfinished { header, mut start, key, target, mut verdicts, mut ancestry, image } = one;
-        match facts {
-            Ok(facts) if start.blocked.is_none() => {
-                if let Some(verdict) = self.block_by_hash(&header, &facts.sha256, &image, target.as_ref()) {
-                    if verdict.condemns() {
-                        self.table.condemn(key, verdict.id());
-                    }
-                    if ancestry.is_empty() {
-                        ancestry = self.ancestry(key);
-                    }
-                    verdicts.push(verdict);
-                }
-                start.facts = Some(facts);
-            }
-            Ok(facts) => start.facts = Some(facts),
-            Err(reason) => start.hash_skipped = Some(reason),
-        }
-        let body = EventBody::ProcessStart(start);
-        if self.judge.rules().set.needs_hash(EventType::ProcessStart) {
-            let event = Numbered { header: &header, body: &body };
-            let by_hash = self.judge.judge(&event, Phase::HashOnly, target.as_ref());
-            if let Some(verdict) = by_hash.iter().find(|verdict| verdict.condemns()) {
-                self.table.condemn(key, verdict.id());
-            }
-            if ancestry.is_empty() && !by_hash.is_empty() {
-                ancestry = self.ancestry(key);
-            }
-            verdicts.extend(by_hash);
-        }
-        let event = EventRecord::from_body(header, &body);
-        self.record(event, verdicts, ancestry, key.pid);
     }
 
     fn ancestry(&self, key: ProcessKey) -> Vec<ProcessSummary> {
@@ -408,13 +332,6 @@ impl Work {
         self.record(event, verdicts, ancestry, actor.map_or(0, |key| key.pid));
     }
 
-    /// Whether a new image may go without a hash, because the budget is short and no rule needs it.
-    fn may_skip_hash(&self) -> bool {
-        self.economy.saves_work()
-            && self.blocked_hashes.is_empty()
-            && !self.judge.rules().set.needs_hash(EventType::ProcessStart)
-    }
-
     fn key_of(&self, actor: Actor, at_ns: u64) -> Option<ProcessKey> {
         match actor {
             Actor::Life(key) => Some(key),
@@ -507,7 +424,7 @@ impl Work {
 
     fn tell_loss(&mut self, loss: &ObservedLoss) {
         // What is left out on purpose is no start and no end of a process.
-        self.lives_doubtful |= loss.reason != GapReason::Budget;
+        self.lives_doubtful |= loss.reason != GapReason::Budget && LIVES.contains(&loss.what);
         // A single source that was away says nothing about the stream.
         if loss.reason == GapReason::AgentDown && loss.what == "observations" {
             self.before = None;
@@ -581,10 +498,12 @@ impl Work {
         }
         self.take_queue(usize::MAX);
         self.content.end().iter().for_each(|loss| self.tell_loss(loss));
-        // Nobody will see whether these exec yet.
-        let mut steps = std::mem::take(&mut self.steps);
-        self.table.tell_waiting(u64::MAX, &mut steps);
-        self.tell_steps(steps);
+        if !matches!(result, Ok(End::Memory)) {
+            // Nobody will see whether these exec yet.
+            let mut steps = std::mem::take(&mut self.steps);
+            self.table.tell_waiting(u64::MAX, &mut steps);
+            self.tell_steps(steps);
+        }
         // Nothing is more urgent now, so there is nothing to look for in between.
         let _ = self.finish_starts(|_| Ok(()));
         self.judge.finish(Duration::from_millis(1_500));

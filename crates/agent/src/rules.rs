@@ -129,7 +129,13 @@ impl RuleBook {
         let path = kept.state_dir.join("policy.bin");
         if sources.set_aside == 0 {
             // With a version set aside, the one before it stays the good one.
-            let _ = fs::rename(&path, kept.state_dir.join("policy.previous.bin"));
+            let previous = kept.state_dir.join("policy.previous.bin");
+            let copied = fs::read(&path).and_then(|bytes| state_file::write(&previous, &bytes));
+            if let Err(error) = copied
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(%error, "the rules before these could not be kept");
+            }
         }
         if let Err(error) = state_file::write(&path, &signed.encode_to_vec()) {
             tracing::warn!(%error, "the rules could not be kept on disk, the next start begins without them");
@@ -217,13 +223,18 @@ fn report(diagnostics: &[Diagnostic], source: &str, errors: &mut Vec<String>) {
     }
 }
 
+/// Whether a file of that name holds rules.
+pub(crate) fn is_rule_file(path: &Path) -> bool {
+    let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    is_json || is_sigma_file(&path.to_string_lossy())
+}
+
 /// The rule files of a directory, in the order of their names.
 fn rule_files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
-        let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-        if is_json || is_sigma_file(&path.to_string_lossy()) {
+        if is_rule_file(&path) {
             files.push(path);
         }
     }

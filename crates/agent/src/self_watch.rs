@@ -12,16 +12,18 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use event_model::{EventType, Field, Value};
+use event_model::{EventType, Field, GapReason, Value};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
-use sensor_api::{ObservationSender, ObservedActivity, Provision, Source, StopSignal};
+use sensor_api::{ObservationSender, ObservedActivity, ObservedLoss, Provision, Source, StopSignal};
 
 use crate::clock::boot_ns;
+use crate::rules::is_rule_file;
+use crate::state_file;
 
 /// How often the pins are looked at, and how soon a stop is noticed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Acts told in any minute; whoever touches more is told of all the same.
+/// Acts told in any minute; of the others it tells how many they were.
 const MOST_TOLD: u32 = 100;
 
 /// Where units of the agent's service can be.
@@ -52,6 +54,10 @@ pub struct SelfWatch {
     /// The supervisor, if there is one and it is still there.
     supervisor: Option<u32>,
     told: (Instant, u32),
+    /// Acts of this minute that were too many to tell.
+    untold: Option<ObservedLoss>,
+    /// Until when every act was taken note of.
+    read_to_ns: u64,
 }
 
 /// Which names of a directory count.
@@ -62,18 +68,26 @@ enum Names {
     /// Rules.
     Rules,
     /// What the agent keeps. It writes beside and renames, so that writing in place,
-    /// removing and moving away are another's doing.
+    /// removing and moving away are another's doing, and so is a file that comes to such
+    /// a name with a content that the agent did not write.
     Kept,
 }
 
 /// What the agent keeps under these names, and never removes.
-const KEPT: [&str; 3] = ["identity.json", "run.json", "dropped"];
+const KEPT: [&str; 5] = ["identity.json", "run.json", "policy.bin", "policy.previous.bin", "dropped"];
 
 impl SelfWatch {
     /// A watch over these.
     pub fn new(watched: Watched) -> Self {
         let supervisor = crate::supervisor::is_supervised().then(std::os::unix::process::parent_id);
-        Self { watched, pins: Vec::new(), supervisor, told: (Instant::now(), 0) }
+        Self {
+            watched,
+            pins: Vec::new(),
+            supervisor,
+            told: (Instant::now(), 0),
+            untold: None,
+            read_to_ns: boot_ns(),
+        }
     }
 
     fn places(&self) -> Vec<(PathBuf, Names, &'static str)> {
@@ -96,11 +110,13 @@ impl SelfWatch {
     }
 
     fn tell(&mut self, sender: &ObservationSender, what: &'static str, path: &Path, operation: &str) {
-        if self.told.0.elapsed() >= Duration::from_secs(60) {
-            self.told = (Instant::now(), 0);
-        }
+        self.begin_minute(sender);
         self.told.1 += 1;
         if self.told.1 > MOST_TOLD {
+            let now = boot_ns();
+            let untold = self.untold.get_or_insert(ObservedLoss { count: Some(0), ..lost(now, now) });
+            untold.count = untold.count.map(|count| count + 1);
+            untold.until_ns = now;
             return;
         }
         let path = path.to_string_lossy().into_owned();
@@ -113,6 +129,20 @@ impl SelfWatch {
             boot_ns(),
             ObservedActivity { event_type: EventType::AgentTamper, actor: None, target: None, fields },
         );
+    }
+
+    /// Tells how many acts of the last minute were not told, if it is over.
+    fn begin_minute(&mut self, sender: &ObservationSender) {
+        if self.told.0.elapsed() >= Duration::from_secs(60) {
+            self.told = (Instant::now(), 0);
+            self.tell_untold(sender);
+        }
+    }
+
+    fn tell_untold(&mut self, sender: &ObservationSender) {
+        if let Some(untold) = self.untold.take() {
+            sender.lost(untold);
+        }
     }
 
     /// Whoever ends the supervisor wants the agent not to come back.
@@ -172,20 +202,32 @@ impl Source for SelfWatch {
         }
         let mut buffer = [MaybeUninit::uninit(); 16 << 10];
         while !stopped(stop, &inotify) {
+            self.begin_minute(sender);
             self.check_pins(sender);
             self.check_supervisor(sender);
             let mut reader = Reader::new(&inotify, &mut buffer);
             while let Ok(event) = reader.next() {
+                if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
+                    // Nobody knows what was done meanwhile, so that is told.
+                    sender.lost(lost(self.read_to_ns, boot_ns()));
+                    continue;
+                }
                 let of_dir = dirs.get(&event.wd()).cloned().unwrap_or_default();
                 let name = event.file_name().map(os_string);
                 for (dir, names, what) in of_dir {
                     if let Some(operation) = counts(&names, name.as_ref(), event.events()) {
                         let path = name.as_ref().map_or_else(|| dir.clone(), |name| dir.join(name));
+                        let came = event.events().contains(ReadFlags::MOVED_TO);
+                        if matches!(names, Names::Kept) && came && !state_file::is_anothers(&path) {
+                            continue;
+                        }
                         self.tell(sender, what, &path, operation);
                     }
                 }
             }
+            self.read_to_ns = boot_ns();
         }
+        self.tell_untold(sender);
     }
 }
 
@@ -197,6 +239,12 @@ fn stopped(stop: &StopSignal, inotify: &OwnedFd) -> bool {
         Ok(_) => !fds[0].revents().is_empty(),
         Err(error) => error != rustix::io::Errno::INTR,
     }
+}
+
+/// Acts that can't be told.
+fn lost(from_ns: u64, until_ns: u64) -> ObservedLoss {
+    let what = EventType::AgentTamper.as_str();
+    ObservedLoss { reason: GapReason::QueueFull, what, count: None, from_ns, until_ns }
 }
 
 fn os_string(name: &CStr) -> OsString {
@@ -223,11 +271,12 @@ fn counts(names: &Names, name: Option<&OsString>, events: ReadFlags) -> Option<&
     let name = name?;
     let counts = match names {
         Names::One(one) => name == one,
-        Names::Rules => Path::new(name).extension().is_some_and(|extension| extension == "json"),
+        Names::Rules => is_rule_file(Path::new(name)),
         Names::Kept => {
             let kept = KEPT.iter().any(|kept| name == kept);
+            let came = events.contains(ReadFlags::MOVED_TO);
             // `dropped` is written in place by the agent.
-            kept && (removed || (written && name != "dropped"))
+            kept && (removed || came || (written && name != "dropped"))
         }
     };
     counts.then_some(operation)
@@ -280,9 +329,11 @@ mod tests {
         };
         wait_for("configuration", &mut || std::fs::write(&configuration, "y").unwrap());
         wait_for("rules", &mut || std::fs::write(rules.join("new.json"), "{}").unwrap());
+        std::fs::write(rules.join("new.yml"), "title: x").unwrap();
         // As the agent itself keeps its state.
-        crate::state_file::write(&state.join("run.json"), b"{}").unwrap();
-        crate::state_file::write(&state.join("identity.json"), b"{}").unwrap();
+        state_file::write(&state.join("run.json"), b"{}").unwrap();
+        state_file::write(&state.join("identity.json"), b"{}").unwrap();
+        state_file::write(&state.join("policy.bin"), b"1").unwrap();
         wait_for("bpf_link", &mut || {
             let _ = std::fs::remove_file(pins.join("link"));
         });
@@ -292,6 +343,40 @@ mod tests {
         threads.stop();
         let of_state: Vec<_> = told.iter().filter(|(kind, _)| kind == "state").collect();
         assert_eq!(of_state.len(), 1, "only the removal: {of_state:?}");
+        let sigma = told.iter().any(|(_, path)| path.ends_with("new.yml"));
+        assert!(sigma, "Sigma rules are rules: {told:?}");
         assert_eq!(told.iter().filter(|(kind, _)| kind == "bpf_link").count(), 1, "once");
+    }
+
+    #[test]
+    fn a_file_that_another_put_in_place_of_the_agents_own_is_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("identity.json");
+        assert!(!state_file::is_anothers(&path), "there is none");
+        state_file::write(&path, b"own").unwrap();
+        assert!(!state_file::is_anothers(&path));
+        let beside = dir.path().join("other");
+        std::fs::write(&beside, "other").unwrap();
+        std::fs::rename(&beside, &path).unwrap();
+        assert!(state_file::is_anothers(&path));
+        let name = OsString::from("identity.json");
+        let told = counts(&Names::Kept, Some(&name), ReadFlags::MOVED_TO);
+        assert_eq!(told, Some("replaced"));
+    }
+
+    #[test]
+    fn acts_too_many_to_tell_are_counted() {
+        let (sender, queue) = observation_queue(1_000);
+        let mut watch = SelfWatch::new(Watched::default());
+        (0..MOST_TOLD + 7).for_each(|_| watch.tell(&sender, "binary", Path::new("/x"), "written"));
+        watch.tell_untold(&sender);
+        watch.tell_untold(&sender);
+        let mut lost = Vec::new();
+        queue.take(1_000, &mut |observed| {
+            if let Observation::Lost(loss) = observed.what {
+                lost.push((loss.what, loss.count));
+            }
+        });
+        assert_eq!(lost, [(EventType::AgentTamper.as_str(), Some(7))]);
     }
 }

@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+/// A start that waits for the server says so this often.
+const START_SAID_EVERY: Duration = Duration::from_secs(30);
+
 /// The way to the service manager.
 #[derive(Debug)]
 pub struct ServiceNotice {
@@ -38,6 +41,14 @@ impl ServiceNotice {
     pub fn say(&self, what: &str) {
         if let Err(error) = self.socket.send_to_addr(what.as_bytes(), &self.manager) {
             tracing::debug!(%error, what, "the service manager does not listen");
+        }
+    }
+
+    /// Says that the start takes longer, for as long as it does. Never ends.
+    pub async fn keep_starting(&self) {
+        loop {
+            self.say(&format!("EXTEND_TIMEOUT_USEC={}", (START_SAID_EVERY * 3).as_micros()));
+            tokio::time::sleep(START_SAID_EVERY).await;
         }
     }
 

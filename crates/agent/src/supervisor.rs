@@ -3,10 +3,13 @@
 //! For hosts without systemd. It forwards signals, waits longer between starts that
 //! fail soon, kills an agent that no longer says that it is well, and leaves word of
 //! how the agent ended for the agent's next start.
+//!
+//! It ends only when it was itself asked to, or when the agent's settings can't be used:
+//! an agent that somebody else asked to stop ends well, and comes back.
 
 use std::ffi::OsString;
 use std::os::unix::net::UnixDatagram;
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
@@ -27,7 +30,52 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 const HANGS_AFTER: Duration = Duration::from_secs(30);
 /// An agent that was asked to stop may take so long.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
+/// An agent has so long to say that it runs, or that its start takes longer.
+const START_LIMIT: Duration = Duration::from_secs(90);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Where this process's program is, as it was when the process began: after an upgrade the
+/// new program is there, while the kernel calls the running one deleted.
+#[derive(Debug)]
+pub struct Program(PathBuf);
+
+/// The running program itself, whatever became of its path.
+const RUNNING: &str = "/proc/self/exe";
+
+impl Program {
+    /// The program of this process. To be called when the process begins.
+    pub fn of_this_process() -> Self {
+        Self(std::env::current_exe().unwrap_or_else(|_| RUNNING.into()))
+    }
+
+    /// Starts it; where nothing is at its path any more, the running program.
+    ///
+    /// # Errors
+    /// What `start` says.
+    pub fn with<T>(&self, start: impl Fn(&Path) -> std::io::Result<T>) -> std::io::Result<T> {
+        start(&self.0).or_else(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => start(Path::new(RUNNING)),
+            _ => Err(error),
+        })
+    }
+
+    /// Puts it in this process's place. Comes back only with the error of the last try,
+    /// after about a minute of tries.
+    #[allow(clippy::disallowed_methods, reason = "the pause between two tries; the tries are counted")]
+    pub fn begin_anew(&self, arguments: &[OsString]) -> std::io::Error {
+        let mut wait = FIRST_WAIT;
+        loop {
+            let tried = self.with(|path| Err::<(), _>(Command::new(path).args(arguments).exec()));
+            let error = tried.err().unwrap_or_else(|| std::io::ErrorKind::Other.into());
+            if wait > LONGEST_WAIT / 2 {
+                return error;
+            }
+            eprintln!("edr-agent: can't begin anew ({error}), trying again");
+            std::thread::sleep(wait);
+            wait *= 2;
+        }
+    }
+}
 
 /// Whether this process's parent is a supervisor.
 pub fn is_supervised() -> bool {
@@ -47,12 +95,12 @@ fn word_file(state_dir: &Path) -> PathBuf {
     state_dir.join("last-end")
 }
 
-/// Runs the agent with these arguments until it ends by itself well or is asked to stop;
-/// gives its exit code. Signals must be [blocked](signals::block).
+/// Runs the agent with these arguments until this process is asked to stop; gives the
+/// agent's exit code. Signals must be [blocked](signals::block).
 ///
 /// # Errors
-/// If the agent can't be started at all.
-pub fn run(arguments: &[OsString], state_dir: &Path) -> std::io::Result<u8> {
+/// If the supervisor itself can't work. A start of the agent that fails is tried again.
+pub fn run(program: &Program, arguments: &[OsString], state_dir: &Path) -> std::io::Result<u8> {
     state_file::make_dir(state_dir)?;
     let socket_path = state_dir.join("supervisor.sock");
     let _ = std::fs::remove_file(&socket_path);
@@ -64,25 +112,33 @@ pub fn run(arguments: &[OsString], state_dir: &Path) -> std::io::Result<u8> {
     let mut wait = FIRST_WAIT;
     loop {
         let begun = Instant::now();
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(arguments)
-            .env(MARK, "1")
-            .env("NOTIFY_SOCKET", &socket_path)
-            .env("WATCHDOG_USEC", HANGS_AFTER.as_micros().to_string())
-            .spawn()?;
-        pid.store(child.id().cast_signed(), Ordering::SeqCst);
-        if asked.load(Ordering::SeqCst) {
-            // The signal came before there was anyone to forward it to.
-            let _ = kill_process(Pid::from_child(&child), Signal::TERM);
-        }
-        let (status, hung) = watch(&mut child, &socket, &asked)?;
-        pid.store(0, Ordering::SeqCst);
-        if asked.load(Ordering::SeqCst) || status.success() || status.code() == Some(2) {
-            // Code 2: settings that can't be used; they do not get better.
-            let _ = std::fs::remove_file(&socket_path);
-            return Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1));
-        }
-        let cause = describe(status, hung);
+        let started = program.with(|path| {
+            Command::new(path)
+                .args(arguments)
+                .env(MARK, "1")
+                .env("NOTIFY_SOCKET", &socket_path)
+                .env("WATCHDOG_USEC", HANGS_AFTER.as_micros().to_string())
+                .spawn()
+        });
+        let cause = match started {
+            Ok(mut child) => {
+                pid.store(child.id().cast_signed(), Ordering::SeqCst);
+                if asked.load(Ordering::SeqCst) {
+                    // The signal came before there was anyone to forward it to.
+                    let _ = kill_process(Pid::from_child(&child), Signal::TERM);
+                }
+                let (status, hung) = watch(&mut child, &socket, &asked)?;
+                pid.store(0, Ordering::SeqCst);
+                if asked.load(Ordering::SeqCst) || status.code() == Some(2) {
+                    // Code 2: settings that can't be used; they do not get better.
+                    let _ = std::fs::remove_file(&socket_path);
+                    return Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1));
+                }
+                describe(status, hung)
+            }
+            // A process too many, memory too short, a program that is being replaced: it passes.
+            Err(error) => format!("it could not be started: {error}"),
+        };
         eprintln!("edr-agent ended ({cause}), it is started again");
         if let Err(error) = state_file::write(&word_file(state_dir), cause.as_bytes()) {
             eprintln!("edr-agent: no word could be left of that: {error}");
@@ -106,19 +162,26 @@ fn watch(
     asked: &AtomicBool,
 ) -> std::io::Result<(ExitStatus, bool)> {
     let (mut heard, mut stopping): (Option<Instant>, Option<Instant>) = (None, None);
+    let mut runs_by = Instant::now() + START_LIMIT;
     let mut message = [0; 256];
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok((status, false));
         }
-        if let Ok(length) = socket.recv(&mut message)
-            && message[..length]
-                .split(|byte| *byte == b'\n')
-                .any(|line| line == b"WATCHDOG=1" || line == b"READY=1")
-        {
-            heard = Some(Instant::now());
+        if let Ok(length) = socket.recv(&mut message) {
+            for line in message[..length].split(|byte| *byte == b'\n') {
+                if line == b"WATCHDOG=1" || line == b"READY=1" {
+                    heard = Some(Instant::now());
+                } else if line.starts_with(b"EXTEND_TIMEOUT_USEC=") {
+                    // However long it says: it says so again if it takes longer still.
+                    runs_by = Instant::now() + START_LIMIT;
+                }
+            }
         }
-        let hangs = heard.is_some_and(|heard| heard.elapsed() >= HANGS_AFTER);
+        let hangs = match heard {
+            Some(heard) => heard.elapsed() >= HANGS_AFTER,
+            None => Instant::now() >= runs_by,
+        };
         if asked.load(Ordering::SeqCst) {
             stopping.get_or_insert_with(Instant::now);
         }
@@ -152,6 +215,7 @@ fn describe(status: ExitStatus, hung: bool) -> String {
     match (hung, status.signal(), status.code()) {
         (true, ..) => "it hung and was killed by its supervisor".to_owned(),
         (_, Some(signal), _) => format!("signal {signal}"),
+        (_, _, Some(0)) => "asked to stop, but not by its supervisor".to_owned(),
         (_, _, Some(code)) => format!("exit code {code}"),
         _ => "unknown".to_owned(),
     }

@@ -6,9 +6,12 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use event_model::{EventClass, EventType, GapReason};
+use event_model::{EventClass, EventType, GapReason, Value};
 
 use crate::{Observation, Observed, ObservedActivity, ObservedLoss};
+
+/// Bytes of text that may wait. A content of a script alone can have 64 KiB.
+const MOST_TEXT: usize = 32 << 20;
 
 /// The end into which sources put what they saw. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -33,6 +36,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Inner {
     waiting: VecDeque<Observed>,
+    /// Bytes of text in what waits.
+    text: usize,
     dropped: Vec<Dropped>,
 }
 
@@ -45,7 +50,7 @@ struct Dropped {
     until_ns: u64,
 }
 
-/// A queue for at most `bound` observations.
+/// A queue for at most `bound` observations, with at most 32 MiB of text in them.
 pub fn observation_queue(bound: usize) -> (ObservationSender, ObservationQueue) {
     let shared = Arc::new(Shared { bound, shed: AtomicU8::new(0), inner: Mutex::default() });
     (ObservationSender { shared: Arc::clone(&shared) }, ObservationQueue { shared })
@@ -63,8 +68,11 @@ impl ObservationSender {
     pub fn send(&self, at_ns: u64, activity: ObservedActivity) -> bool {
         let class = activity.event_type.spec().class;
         let unwanted = self.shared.shed.load(Ordering::Relaxed) & bit(class) != 0;
+        let text = text_of(&activity);
         let mut inner = self.shared.lock();
-        if !unwanted && inner.waiting.len() < self.shared.bound {
+        let has_room = inner.waiting.len() < self.shared.bound && inner.text + text <= MOST_TEXT;
+        if !unwanted && has_room {
+            inner.text += text;
             let what = Observation::Activity(Box::new(activity));
             inner.waiting.push_back(Observed { at_ns, position: None, what });
             return true;
@@ -93,6 +101,16 @@ impl ObservationSender {
     }
 }
 
+/// Bytes of text in its fields.
+fn text_of(activity: &ObservedActivity) -> usize {
+    let lengths = activity.fields.iter().map(|(_, value)| match value {
+        Value::Text(text) => text.len(),
+        Value::TextList(texts) => texts.iter().map(String::len).sum(),
+        Value::Integer(_) | Value::Boolean(_) | Value::Time(_) => 0,
+    });
+    lengths.sum()
+}
+
 /// The bit of a class.
 fn bit(class: EventClass) -> u8 {
     1 << class as u8
@@ -113,6 +131,11 @@ impl ObservationQueue {
             let mut inner = self.shared.lock();
             let count = inner.waiting.len().min(most);
             let taken: Vec<Observed> = inner.waiting.drain(..count).collect();
+            let texts = taken.iter().map(|observed| match &observed.what {
+                Observation::Activity(activity) => text_of(activity),
+                _ => 0,
+            });
+            inner.text -= texts.sum::<usize>();
             (taken, std::mem::take(&mut inner.dropped))
         };
         taken.into_iter().for_each(&mut *sink);
@@ -163,6 +186,26 @@ mod tests {
         taken.clear();
         queue.take(100, &mut |observed| taken.push(observed));
         assert_eq!(taken.len(), 1, "a loss is told once");
+    }
+
+    #[test]
+    fn texts_take_room_until_they_are_taken_out() {
+        let (sender, queue) = observation_queue(1_000);
+        let large = || {
+            let mut activity = activity(EventType::ScriptContent);
+            activity.fields.push((event_model::Field::FilePath, Value::Text("x".repeat(1 << 20))));
+            activity
+        };
+        let sent = (0..40).filter(|at| sender.send(*at, large())).count();
+        assert_eq!(sent, MOST_TEXT >> 20);
+        let mut lost = None;
+        queue.take(1_000, &mut |observed| {
+            if let Observation::Lost(loss) = observed.what {
+                lost = loss.count;
+            }
+        });
+        assert_eq!(lost, Some(40 - (MOST_TEXT as u64 >> 20)));
+        assert!(sender.send(50, large()), "there is room again");
     }
 
     #[test]

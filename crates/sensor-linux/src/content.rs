@@ -434,7 +434,9 @@ fn read_of(
     let own = ["/proc/self/fd/", "/dev/fd/"].into_iter().find_map(|prefix| path.strip_prefix(prefix));
     let own: Option<u32> = own.and_then(|descriptor| descriptor.parse().ok());
     let is_it = || procfs::Stat::read(process.pid).is_ok_and(|stat| stat.is_of(process.start_ns));
-    if is_it() && let Ok(root) = root(&format!("/proc/{}/root", process.pid)) {
+    if is_it()
+        && let Ok(root) = root(&format!("/proc/{}/root", process.pid))
+    {
         let reader = place.reader.clone().with_groups_of(process.pid);
         let file = match own {
             Some(descriptor) => open_descriptor(process.pid, descriptor, &reader),

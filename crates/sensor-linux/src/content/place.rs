@@ -45,9 +45,9 @@ impl Reader {
     pub(super) fn with_groups_of(mut self, pid: u32) -> Self {
         let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
         let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Groups:"));
-        self.groups = line.and_then(|line| std::str::from_utf8(line).ok()).map(|line| {
-            line.split_ascii_whitespace().filter_map(|group| group.parse().ok()).collect()
-        });
+        self.groups = line
+            .and_then(|line| std::str::from_utf8(line).ok())
+            .map(|line| line.split_ascii_whitespace().filter_map(|group| group.parse().ok()).collect());
         self
     }
 

@@ -240,7 +240,8 @@ fn what_the_user_could_not_read_is_not_read_for_him() {
 
 #[test]
 fn files_of_the_kernel_are_refused_and_links_stay_below_the_root() {
-    for path in ["/proc/self/environ", "/proc/kmsg", "/proc/self/root/etc/passwd", "/sys/kernel/uevent_seqnum"]
+    for path in
+        ["/proc/self/environ", "/proc/kmsg", "/proc/self/root/etc/passwd", "/sys/kernel/uevent_seqnum"]
     {
         assert_eq!(read_for(&Reader::ROOT, Path::new("/"), path), Err("kernel_file_system"), "{path}");
     }
