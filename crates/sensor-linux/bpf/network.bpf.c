@@ -77,9 +77,16 @@ struct flow {
 	u32 id; /* of a DNS query; 0 for a flow */
 };
 
+/* It is a key, so it must not have bytes that nobody sets. */
+_Static_assert(sizeof(struct flow) == 40, "struct flow");
+
 struct asker {
 	u64 start_ns;
 	u64 pid;
+	/* Of a query: a packet passes each device of a stack (a bond, then its port), and
+	 * only the first one's is told. */
+	u64 packet;
+	u64 device;
 };
 
 struct {
@@ -139,17 +146,10 @@ static __always_inline void read_addresses(struct act_record *act, struct sock *
 /* The socket behind a descriptor of the current process; 0 where it is none. */
 static __always_inline struct sock *socket_of(s64 fd)
 {
-	struct task_struct *task = (void *)bpf_get_current_task_btf();
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-	struct file **open = BPF_CORE_READ(table, fd);
+	struct file *file = file_of((u32)fd);
 	struct socket *socket;
-	struct file *file = 0;
 
-	if (fd < 0 || (u64)fd >= BPF_CORE_READ(table, max_fds))
-		return 0;
-	if (bpf_probe_read_kernel(&file, sizeof(file), open + fd) || !file)
-		return 0;
-	if ((BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
+	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
 		return 0;
 	socket = BPF_CORE_READ(file, private_data);
 	return socket ? BPF_CORE_READ(socket, sk) : 0;
@@ -160,23 +160,29 @@ static __always_inline bool is_internet(u16 family)
 	return family == AF_INET || family == AF_INET6;
 }
 
+/* Keeps a connection until its end, which the states of TCP alone tell. Returns its id. */
 static __always_inline u64 remember(struct sock *sk, struct act_record *act, bool accepted)
 {
 	struct connection connection = {
 		.start_ns = act->head.start_ns,
 		.opened_ns = act->head.at_ns,
 		.pid = act->head.pid,
-		.established = accepted,
+		.established = accepted || BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_ESTABLISHED,
 		.accepted = accepted,
 	};
 	u64 key = (u64)sk;
-	struct connection *known = bpf_map_lookup_elem(&connections, &key);
+	struct connection *known;
 
+	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
+		return connection.opened_ns;
+	known = bpf_map_lookup_elem(&connections, &key);
 	if (known && known->pid)
 		connection.opened_ns = known->opened_ns;
 	if (known && known->established)
 		connection.established = 1;
-	bpf_map_update_elem(&connections, &key, &connection, BPF_ANY);
+	/* Its end will find nothing to tell. */
+	if (bpf_map_update_elem(&connections, &key, &connection, BPF_ANY))
+		count_lost(COUNT_NETWORK_CLOSE, 1);
 	return connection.opened_ns;
 }
 
@@ -210,9 +216,10 @@ int exit_connect(struct exit_args *ctx)
 
 	if (!given)
 		return 0;
-	s = begin_act(ACT_CONNECT, COUNT_NETWORK_CONNECT);
 	sk = socket_of(given->fd);
-	if (!s || !sk) {
+	/* Datagrams are told with the first that is sent: connecting sends none. */
+	s = sk && BPF_CORE_READ(sk, sk_protocol) != IPPROTO_UDP ? begin_act(ACT_CONNECT, COUNT_NETWORK_CONNECT) : 0;
+	if (!s) {
 		bpf_map_delete_elem(&connecting, &thread);
 		return 0;
 	}
@@ -459,7 +466,7 @@ static __always_inline bool put_message(struct record_space *s, struct sk_buff *
 static __always_inline void tell_query(struct sk_buff *skb, struct packet *packet)
 {
 	struct record_space *s = begin_act(ACT_DNS_QUERY, COUNT_DNS_QUERY);
-	struct asker asker;
+	struct asker asker = { .packet = (u64)skb, .device = (u64)skb->dev }, *known;
 	u16 id;
 
 	if (!s || !put_message(s, skb, packet))
@@ -469,8 +476,13 @@ static __always_inline void tell_query(struct sk_buff *skb, struct packet *packe
 	asker.start_ns = s->act.head.start_ns;
 	__builtin_memcpy(&id, s->data, sizeof(id));
 	packet->flow.id = id | 1u << 16;
-	bpf_map_update_elem(&queries, &packet->flow, &asker, BPF_ANY);
-	end_act(s, COUNT_DNS_QUERY, false);
+	known = bpf_map_lookup_elem(&queries, &packet->flow);
+	if (!known || known->packet != asker.packet || known->device == asker.device) {
+		bpf_map_update_elem(&queries, &packet->flow, &asker, BPF_ANY);
+		end_act(s, COUNT_DNS_QUERY, false);
+	}
+	/* The flow is that of all queries of the socket. */
+	packet->flow.id = 0;
 }
 
 static __always_inline void tell_flow(struct packet *packet)
@@ -499,7 +511,8 @@ int on_packet_out(u64 *ctx)
 	struct sk_buff *skb = (void *)ctx[0];
 	struct packet packet = {};
 
-	if (!read_packet(skb, &packet, true))
+	/* What is only passed on is nobody's here. */
+	if (!skb->sk || !read_packet(skb, &packet, true))
 		return 0;
 	if (packet.flow.remote_port == DNS_PORT)
 		tell_query(skb, &packet);
