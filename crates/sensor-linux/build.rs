@@ -12,6 +12,7 @@ const FAMILIES: &[&str] = &[
     "file",
     "path",
     "network",
+    "dns",
     "memory",
     "mapping",
     "signal",

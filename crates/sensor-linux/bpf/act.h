@@ -192,14 +192,14 @@ static __always_inline bool is_agent(struct task_struct *leader)
 
 /* Begins the record of an act of the current process; 0 where none is to be made:
  * it is the agent's own, the class is left out, or a thread of the kernel. */
-static __always_inline struct record_space *begin_act(u16 type, u32 count_as)
+static __always_inline struct record_space *begin_acts(u16 type, u32 count_as, u64 acts)
 {
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
 	struct task_struct *leader = task->group_leader;
 	struct record_space *s;
 	u32 zero = 0;
 
-	if ((task->flags & PF_KTHREAD) || is_agent(leader) || !is_wanted(count_as))
+	if ((task->flags & PF_KTHREAD) || is_agent(leader) || !are_wanted(count_as, acts))
 		return 0;
 	s = bpf_map_lookup_elem(&scratch, &zero);
 	if (!s)
@@ -208,6 +208,11 @@ static __always_inline struct record_space *begin_act(u16 type, u32 count_as)
 	fill_head(&s->act.head, type, 0, leader);
 	s->used = 0;
 	return s;
+}
+
+static __always_inline struct record_space *begin_act(u16 type, u32 count_as)
+{
+	return begin_acts(type, count_as, 1);
 }
 
 /* Whom it was done to: the process that has this PID in the initial namespace. */
@@ -220,7 +225,7 @@ static __always_inline void set_target(struct act_record *act, u32 pid)
 		act->target_start_ns = *start_ns;
 }
 
-static __always_inline void end_act(struct record_space *s, u32 count_as, bool at_once)
+static __always_inline void end_acts(struct record_space *s, u32 count_as, u64 acts, bool at_once)
 {
 	u32 size = s->used;
 
@@ -228,7 +233,30 @@ static __always_inline void end_act(struct record_space *s, u32 count_as, bool a
 		return;
 	size += sizeof(struct act_record);
 	s->act.head.size = size;
-	send(&s->act, size, count_as, at_once);
+	send_acts(&s->act, size, count_as, acts, at_once);
+}
+
+static __always_inline void end_act(struct record_space *s, u32 count_as, bool at_once)
+{
+	end_acts(s, count_as, 1, at_once);
+}
+
+/* The file behind a descriptor of the current process, as it is now. Each opening of
+ * a file comes along here, so what can be loaded without a helper is. */
+static __always_inline struct file *file_of(u32 descriptor)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	struct files_struct *files = task->files;
+	struct fdtable *table;
+	struct file *file = 0;
+
+	if (!files)
+		return 0;
+	table = files->fdt;
+	if (!table || descriptor >= table->max_fds)
+		return 0;
+	bpf_probe_read_kernel(&file, sizeof(file), table->fd + descriptor);
+	return file;
 }
 
 #endif

@@ -47,24 +47,6 @@ static __always_inline u64 call_argument(u32 index)
 	return index ? arm->regs[index] : arm->orig_x0;
 }
 
-/* The file behind a descriptor of the current process, as it is now. Each opening of
- * a file comes along here, so what can be loaded without a helper is. */
-static __always_inline struct file *file_of(u32 descriptor)
-{
-	struct task_struct *task = (void *)bpf_get_current_task_btf();
-	struct files_struct *files = task->files;
-	struct fdtable *table;
-	struct file *file = 0;
-
-	if (!files)
-		return 0;
-	table = files->fdt;
-	if (!table || descriptor >= table->max_fds)
-		return 0;
-	bpf_probe_read_kernel(&file, sizeof(file), table->fd + descriptor);
-	return file;
-}
-
 /* What a descriptor of the current process stands for, where that is not a file. */
 static __always_inline void *object_of(u32 descriptor)
 {
@@ -150,14 +132,38 @@ struct fold_key {
 struct fold {
 	u64 told_ns;
 	u64 untold;
+	u64 span_ns;
+	u64 count_as;
 };
 
+/* No LRU map: that one drops entries, and with them what they counted. */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
 	__type(key, struct fold_key);
 	__type(value, struct fold);
 } folds SEC(".maps");
+
+/* When room was last made there. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u64);
+} folds_swept SEC(".maps");
+
+/* Gives up a fold whose span is over. What it counted and no record told is lost. */
+static long sweep_fold(void *map, struct fold_key *key, struct fold *fold, u64 *now)
+{
+	struct fold_key own = *key;
+
+	if (*now - fold->told_ns < fold->span_ns)
+		return 0;
+	if (fold->untold)
+		count_lost((u32)fold->count_as, fold->untold);
+	bpf_map_delete_elem(map, &own);
+	return 0;
+}
 
 /* How many acts the record of this one stands for: itself and those since the last
  * record of its kind. 0: there was such a record less than `span_ns` ago, so this act
@@ -166,19 +172,27 @@ static __always_inline u64 fold(struct fold_key *key, u64 span_ns, u32 count_as)
 {
 	u64 now = bpf_ktime_get_boot_ns();
 	struct fold *seen = bpf_map_lookup_elem(&folds, key);
-	struct fold first = { .told_ns = now };
+	struct fold first = { .told_ns = now, .span_ns = span_ns, .count_as = count_as };
 	struct counter *counter;
-	u64 count;
+	u64 count, *swept;
+	u32 zero = 0;
 
 	if (!seen) {
-		bpf_map_update_elem(&folds, key, &first, BPF_ANY);
+		/* Where there is no room the act is told for itself, and once a second room is made. */
+		if (!bpf_map_update_elem(&folds, key, &first, BPF_NOEXIST))
+			return 1;
+		swept = bpf_map_lookup_elem(&folds_swept, &zero);
+		if (swept && now - *swept > SECOND) {
+			*swept = now;
+			bpf_for_each_map_elem(&folds, sweep_fold, &now, 0);
+		}
 		return 1;
 	}
 	if (now - seen->told_ns < span_ns) {
 		__sync_fetch_and_add(&seen->untold, 1);
 		counter = bpf_map_lookup_elem(&counters, &count_as);
 		if (counter)
-			counter->folded++;
+			__sync_fetch_and_add(&counter->folded, 1);
 		return 0;
 	}
 	count = seen->untold;

@@ -63,19 +63,6 @@ static __always_inline struct pt_regs *call_regs(void)
 	return (void *)bpf_task_pt_regs((void *)bpf_get_current_task_btf());
 }
 
-/* The file behind a descriptor of the current process. */
-static __always_inline struct file *file_of(u64 fd)
-{
-	struct task_struct *task = (void *)bpf_get_current_task_btf();
-	struct fdtable *table = task->files->fdt;
-	struct file *file = 0;
-
-	if (fd >= table->max_fds)
-		return 0;
-	bpf_probe_read_kernel(&file, sizeof(file), table->fd + fd);
-	return file;
-}
-
 /* File systems that are interfaces of the kernel, not places for files. */
 static __always_inline bool holds_files(struct inode *inode)
 {

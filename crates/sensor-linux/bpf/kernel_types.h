@@ -164,6 +164,7 @@ struct in6_addr {
 };
 
 struct sock_common {
+	volatile unsigned char skc_state;
 	u16 skc_family;
 	u16 skc_num;
 	u16 skc_dport; /* network order */
@@ -191,6 +192,8 @@ struct socket {
 };
 
 struct sk_buff {
+	struct net_device *dev;
+	struct sock *sk;
 	unsigned int len;
 	unsigned int data_len;
 	u16 protocol; /* network order */

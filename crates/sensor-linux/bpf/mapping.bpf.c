@@ -32,7 +32,7 @@ static __always_inline int tell_executable(u32 call, u64 address, u64 bytes, u64
 
 	if (!count)
 		return 0;
-	s = begin_act(ACT_EXECUTABLE_MEMORY, COUNT_PROCESS_TAMPER);
+	s = begin_acts(ACT_EXECUTABLE_MEMORY, COUNT_PROCESS_TAMPER, count);
 	if (!s)
 		return 0;
 	set_target_process(&s->act, leader);
@@ -44,7 +44,7 @@ static __always_inline int tell_executable(u32 call, u64 address, u64 bytes, u64
 	s->act.numbers[COUNT_AT] = count;
 	if (file)
 		put_file_text(s, 0, file, EXECUTABLE_END);
-	end_act(s, COUNT_PROCESS_TAMPER, false);
+	end_acts(s, COUNT_PROCESS_TAMPER, count, false);
 	return 0;
 }
 
@@ -79,7 +79,7 @@ static __always_inline int tell_library(struct file *file)
 	count = fold(&key, LIBRARY_SPAN, COUNT_IMAGE_LOAD);
 	if (!count)
 		return 0;
-	s = begin_act(ACT_IMAGE_LOAD, COUNT_IMAGE_LOAD);
+	s = begin_acts(ACT_IMAGE_LOAD, COUNT_IMAGE_LOAD, count);
 	if (!s)
 		return 0;
 	s->act.numbers[0] = key.whom;
@@ -87,7 +87,7 @@ static __always_inline int tell_library(struct file *file)
 	s->act.numbers[2] = odd;
 	s->act.numbers[COUNT_AT] = count;
 	put_file_text(s, 0, file, EXECUTABLE_END);
-	end_act(s, COUNT_IMAGE_LOAD, false);
+	end_acts(s, COUNT_IMAGE_LOAD, count, false);
 	return 0;
 }
 

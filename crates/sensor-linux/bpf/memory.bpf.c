@@ -41,7 +41,7 @@ static __always_inline struct record_space *begin_access(u16 type, u32 count_as,
 	count = fold(&key, span, count_as);
 	if (!count)
 		return 0;
-	s = begin_act(type, count_as);
+	s = begin_acts(type, count_as, count);
 	if (!s)
 		return 0;
 	s->act.numbers[COUNT_AT] = count;
@@ -88,7 +88,7 @@ int exit_ptrace(struct exit_args *ctx)
 		s->act.target_pid = number;
 	s->act.numbers[0] = request;
 	s->act.result = result_of(ctx->result);
-	end_act(s, count_as, false);
+	end_acts(s, count_as, s->act.numbers[COUNT_AT], false);
 	return 0;
 }
 
@@ -113,7 +113,7 @@ static __always_inline int process_vm(struct exit_args *ctx, u32 count_as)
 	s->act.numbers[1] = ctx->result < 0 ? 0 : ctx->result;
 	s->act.numbers[2] = count_as == COUNT_PROCESS_TAMPER;
 	s->act.result = result_of(ctx->result);
-	end_act(s, count_as, false);
+	end_acts(s, count_as, s->act.numbers[COUNT_AT], false);
 	return 0;
 }
 
@@ -143,7 +143,7 @@ int exit_pidfd_getfd(struct exit_args *ctx)
 		return 0;
 	s->act.numbers[0] = (u32)call_argument(1);
 	s->act.result = result_of(ctx->result);
-	end_act(s, COUNT_PROCESS_ACCESS, false);
+	end_acts(s, COUNT_PROCESS_ACCESS, s->act.numbers[COUNT_AT], false);
 	return 0;
 }
 
@@ -196,7 +196,7 @@ static __always_inline int opened(struct exit_args *ctx)
 		return 0;
 	s->act.numbers[0] = BPF_CORE_READ(file, f_mode);
 	put_kernel_text(s, 0, BPF_CORE_READ(file, f_path.dentry, d_name.name), SHORT_SPACE);
-	end_act(s, count_as, false);
+	end_acts(s, count_as, s->act.numbers[COUNT_AT], false);
 	return 0;
 }
 
@@ -237,7 +237,7 @@ int exit_prctl(struct exit_args *ctx)
 	s->act.numbers[1] = call_argument(1);
 	s->act.result = result_of(ctx->result);
 	put_kernel_text(s, 0, task->comm, SHORT_SPACE);
-	end_act(s, COUNT_PROCESS_TAMPER, false);
+	end_acts(s, COUNT_PROCESS_TAMPER, s->act.numbers[COUNT_AT], false);
 	return 0;
 }
 

@@ -89,7 +89,7 @@ static __always_inline int call_ends(struct exit_args *ctx, u32 call)
 			    ctx->result);
 	if (!count)
 		return 0;
-	s = begin_act(ACT_IDS, COUNT_PRIVILEGE_CHANGE);
+	s = begin_acts(ACT_IDS, COUNT_PRIVILEGE_CHANGE, count);
 	if (!s)
 		return 0;
 	s->act.numbers[0] = call;
@@ -98,7 +98,7 @@ static __always_inline int call_ends(struct exit_args *ctx, u32 call)
 	s->act.numbers[7] = call_argument(0);
 	s->act.numbers[COUNT_AT] = count;
 	s->act.result = result_of(ctx->result);
-	end_act(s, COUNT_PRIVILEGE_CHANGE, false);
+	end_acts(s, COUNT_PRIVILEGE_CHANGE, count, false);
 	return 0;
 }
 
@@ -145,7 +145,7 @@ int exit_capset(struct exit_args *ctx)
 	count = count_alike(now.effective ^ (now.inheritable << 21), (u64)ACT_CAPSET << 40, ctx->result);
 	if (!count)
 		return 0;
-	s = begin_act(ACT_CAPSET, COUNT_PRIVILEGE_CHANGE);
+	s = begin_acts(ACT_CAPSET, COUNT_PRIVILEGE_CHANGE, count);
 	if (!s)
 		return 0;
 	s->act.numbers[1] = was->effective;
@@ -156,7 +156,7 @@ int exit_capset(struct exit_args *ctx)
 	s->act.numbers[6] = now.inheritable;
 	s->act.numbers[COUNT_AT] = count;
 	s->act.result = result_of(ctx->result);
-	end_act(s, COUNT_PRIVILEGE_CHANGE, false);
+	end_acts(s, COUNT_PRIVILEGE_CHANGE, count, false);
 	return 0;
 }
 

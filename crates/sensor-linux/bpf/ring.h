@@ -117,8 +117,18 @@ struct {
 		bpf_ksym_exists(bpf_rdonly_cast) ? bpf_core_cast(at_, typeof(*at_))->field : BPF_CORE_READ(at_, field); \
 	})
 
-/* Whether records of this kind are to be made now. Those that are not are counted. */
-static __always_inline bool is_wanted(u32 count_as)
+/* Programs in interrupts count beside the one that they interrupted. */
+static __always_inline void count_lost(u32 count_as, u64 acts)
+{
+	struct counter *counter = bpf_map_lookup_elem(&counters, &count_as);
+
+	if (counter)
+		__sync_fetch_and_add(&counter->lost, acts);
+}
+
+/* Whether a record of this kind, standing for so many acts, is to be made now. Those
+ * that are not are counted. */
+static __always_inline bool are_wanted(u32 count_as, u64 acts)
 {
 	u32 zero = 0;
 	struct control *settings = bpf_map_lookup_elem(&control, &zero);
@@ -128,11 +138,17 @@ static __always_inline bool is_wanted(u32 count_as)
 		return true;
 	counter = bpf_map_lookup_elem(&counters, &count_as);
 	if (counter)
-		counter->left_out++;
+		__sync_fetch_and_add(&counter->left_out, acts);
 	return false;
 }
 
-static __always_inline void send(void *record, u64 size, u32 count_as, bool at_once)
+static __always_inline bool is_wanted(u32 count_as)
+{
+	return are_wanted(count_as, 1);
+}
+
+/* Sends a record that stands for so many acts. */
+static __always_inline void send_acts(void *record, u64 size, u32 count_as, u64 acts, bool at_once)
 {
 	u64 produced = bpf_ringbuf_query(&ring, BPF_RB_PROD_POS);
 	u64 flags = BPF_RB_NO_WAKEUP;
@@ -150,9 +166,14 @@ static __always_inline void send(void *record, u64 size, u32 count_as, bool at_o
 	if (!counter)
 		return;
 	if (bpf_ringbuf_output(&ring, record, size, flags))
-		counter->lost++;
+		__sync_fetch_and_add(&counter->lost, acts);
 	else
-		counter->produced++;
+		__sync_fetch_and_add(&counter->produced, acts);
+}
+
+static __always_inline void send(void *record, u64 size, u32 count_as, bool at_once)
+{
+	send_acts(record, size, count_as, 1, at_once);
 }
 
 static __always_inline void fill_head(struct record_head *head, u16 type, u32 size, struct task_struct *leader)

@@ -38,7 +38,7 @@ static __always_inline int tell_signal(u32 signal, u32 pid, u64 start_ns, s32 re
 	count = fold(&key, SECOND, COUNT_SIGNAL);
 	if (!count)
 		return 0;
-	s = begin_act(ACT_SIGNAL, COUNT_SIGNAL);
+	s = begin_acts(ACT_SIGNAL, COUNT_SIGNAL, count);
 	if (!s)
 		return 0;
 	s->act.target_pid = pid;
@@ -46,7 +46,7 @@ static __always_inline int tell_signal(u32 signal, u32 pid, u64 start_ns, s32 re
 	s->act.numbers[0] = signal;
 	s->act.numbers[COUNT_AT] = count;
 	s->act.result = result;
-	end_act(s, COUNT_SIGNAL, to_agent);
+	end_acts(s, COUNT_SIGNAL, count, to_agent);
 	return 0;
 }
 

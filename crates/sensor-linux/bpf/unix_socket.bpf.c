@@ -55,7 +55,7 @@ int exit_connect_unix(struct exit_args *ctx)
 	count = fold(&key, CONNECT_SPAN, COUNT_UNIX_CONNECT);
 	if (!count)
 		return 0;
-	s = begin_act(ACT_UNIX_CONNECT, COUNT_UNIX_CONNECT);
+	s = begin_acts(ACT_UNIX_CONNECT, COUNT_UNIX_CONNECT, count);
 	if (!s)
 		return 0;
 	s->act.numbers[0] = !bound;
@@ -68,7 +68,7 @@ int exit_connect_unix(struct exit_args *ctx)
 	s->used = length;
 	if (dentry)
 		put_path_text(s, 1, dentry, BPF_CORE_READ(peer, path.mnt), EXECUTABLE_END);
-	end_act(s, COUNT_UNIX_CONNECT, false);
+	end_acts(s, COUNT_UNIX_CONNECT, count, false);
 	return 0;
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use event_model::{EventType, GapReason};
+use event_model::{EventClass, EventType, GapReason};
 use libbpf_rs::Link;
 use sensor_api::{
     Block, Observation, Observed, ObservedLoss, ProcessClock, Provision, Sensor, SensorError, SensorPosition,
@@ -17,8 +17,8 @@ use sensor_api::{
 use crate::LinuxSensorOptions;
 use crate::block;
 use crate::families;
-use crate::losses::{KernelCount, Losses};
-use crate::pins::{Control, Maps, remove_pins};
+use crate::losses::{KernelCount, Losses, left_out_bits};
+use crate::pins::{Control, Maps, Pinned, remove_pins};
 use crate::record;
 use crate::ring::{Next, RingReader};
 
@@ -69,6 +69,10 @@ pub struct EbpfSensor {
     /// What keeps the programs attached, unless pins do.
     links: Vec<(String, Link)>,
     missing: Missing,
+    /// What stood in the pin directory when the sensor opened it.
+    pinned: Option<Pinned>,
+    /// Links that were gone when the sensor opened; told by the next check.
+    vanished: Vec<String>,
 }
 
 /// Programs that are not attached, by name, with the reason.
@@ -224,6 +228,24 @@ impl Sensor for EbpfSensor {
             self.control.write(&self.maps.control).map_err(|error| failed("beginning to block", error))?;
         }
         result.map_err(|source| SensorError::System { sensor: SENSOR, doing: "blocking", source })
+    }
+
+    fn shed(&mut self, classes: &[EventClass]) {
+        let left_out = left_out_bits(classes);
+        if self.control.left_out == left_out {
+            return;
+        }
+        self.control.left_out = left_out;
+        if let Err(error) = self.control.write(&self.maps.control) {
+            // The agent leaves them out itself, at a higher price.
+            tracing::warn!(%error, "could not tell the kernel side what to leave out");
+        }
+    }
+
+    fn check(&mut self) -> Vec<String> {
+        let mut missing = std::mem::take(&mut self.vanished);
+        missing.extend(self.pinned.iter().flat_map(Pinned::changed));
+        missing
     }
 
     fn provisions(&self) -> Vec<Provision> {

@@ -143,10 +143,19 @@ fn all_optional() -> Vec<Family> {
             name: "network",
             object: object!("network"),
             makes: &[
-                (EventType::NetworkConnect, &["enter_connect", "exit_connect", "on_packet_out"]),
+                (EventType::NetworkConnect, &["enter_connect", "exit_connect"]),
                 (EventType::NetworkAccept, &["exit_accept4", "exit_accept"]),
                 (EventType::NetworkClose, &["on_tcp_state"]),
                 (EventType::NetworkListen, &["on_tcp_state", "enter_bind", "exit_bind"]),
+            ],
+            only_without: None,
+        },
+        Family {
+            name: "dns",
+            object: object!("dns"),
+            makes: &[
+                // Of datagrams the first packet says that there is a flow.
+                (EventType::NetworkConnect, &["on_packet_out", "on_packet_in"]),
                 (EventType::DnsQuery, &["on_packet_out", "on_packet_in", "on_tcp_query"]),
             ],
             only_without: None,

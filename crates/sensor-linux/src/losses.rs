@@ -10,7 +10,7 @@
 //! Ring positions are multiples of 8; losses take the places between: two reports
 //! of three accounts each fit behind one record. Further accounts wait for the next.
 
-use event_model::GapReason;
+use event_model::{EventClass, EventType, GapReason};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use sensor_api::{Observation, Observed, ObservedLoss, SensorPosition};
 
@@ -48,6 +48,17 @@ pub(crate) const WHAT: [&str; 29] = [
     "unix_connect",
     "agent_tamper",
 ];
+/// The bits of `struct control`'s `left_out` for all types of these classes. Starts, ends
+/// and forks carry the process table, so no class takes them.
+pub(crate) fn left_out_bits(classes: &[EventClass]) -> u64 {
+    let is_shed = |what: &str| {
+        let class = EventType::from_word(what).map(|event_type| event_type.spec().class);
+        class.is_some_and(|class| class != EventClass::Protected && classes.contains(&class))
+    };
+    let bits = (0_u32..).zip(WHAT).filter(|(_, what)| is_shed(what));
+    bits.fold(0, |bits, (bit, _)| bits | 1 << bit)
+}
+
 /// Places for counters; more than are used so far.
 const TYPES: usize = 32;
 /// One account for what was lost of each type, one for what was left out.
@@ -61,11 +72,11 @@ const KEY: [u8; 4] = [0; 4];
 pub struct KernelCount {
     /// What: the word of an event type, or `process_fork`.
     pub what: &'static str,
-    /// Records that went into the ring since the programs were loaded.
+    /// Acts whose records went into the ring since the programs were loaded.
     pub produced: u64,
-    /// Records that found no room.
+    /// Acts whose records found no room, or that no record tells any more.
     pub lost: u64,
-    /// Records that were not made because the agent asked for it.
+    /// Acts of which no record was made because the agent asked for it.
     pub left_out: u64,
     /// Acts that have no record of their own: they came in masses, and the next record
     /// of their kind has them in its count.
@@ -351,6 +362,19 @@ mod tests {
         assert_eq!(ledger.bytes().len(), (ACCOUNTS + 2 + 2 * REPORT_MAX) * 8);
         assert_eq!(Ledger::read(&ledger.bytes()), Some(ledger));
         assert_eq!(Ledger::read(&[0; 63]), None);
+    }
+
+    #[test]
+    fn classes_become_the_bits_of_their_types() {
+        let bit = |what: &str| 1_u64 << WHAT.iter().position(|known| *known == what).unwrap();
+        assert_eq!(left_out_bits(&[]), 0);
+        let network = left_out_bits(&[EventClass::Network]);
+        assert_ne!(network & bit("network_connect"), 0);
+        assert_eq!(network & bit("file_create"), 0);
+        let all =
+            left_out_bits(&[EventClass::Protected, EventClass::Network, EventClass::File, EventClass::Bulk]);
+        assert_eq!(all & (bit("process_fork") | bit("process_start") | bit("process_exit")), 0);
+        assert_eq!(all & network, network);
     }
 
     #[test]

@@ -9,10 +9,11 @@
 use std::ffi::CStr;
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use libbpf_rs::{Link, MapCore, MapFlags, MapHandle};
+use libbpf_rs::query::LinkTypeInfo;
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, MapType, libbpf_sys};
 
 use crate::record::{RECORD_MAGIC, u32_at, u64_at};
 use sensor_api::ProcessKey;
@@ -26,8 +27,15 @@ const CONTROL_KEY: [u8; 4] = [0; 4];
 pub(crate) const LINKS: [&str; 3] = ["on_exec", "on_fork", "on_exit"];
 /// The iterator over all tasks.
 pub(crate) const ITERATOR: &str = "each_task";
+/// The programs that are attached to a cgroup.
+const AT_CGROUP: [&str; 1] = ["on_tcp_query"];
 const MAPS: [&str; 6] = ["ring", "counters", "ledger", "clock", "blocked_texts", "blocked_images"];
 const CONTROL: &str = "control";
+/// Which links there were when all was pinned: a list of names, so that one which is
+/// removed later is not taken for one that never was.
+const ATTACHED: &str = "attached";
+/// Some hundred names of at most 30 bytes.
+const ATTACHED_BYTES: usize = 8_192;
 
 /// The maps that both sides use.
 pub(crate) struct Maps {
@@ -164,10 +172,89 @@ pub(crate) fn pin(dir: &Path, maps: &mut Maps, links: &mut [(String, Link)]) -> 
     maps.counters.pin(dir.join(counters))?;
     maps.ledger.pin(dir.join(ledger))?;
     maps.clock.pin(dir.join(clock))?;
+    let mut names = String::new();
     for (name, link) in links {
         link.pin(dir.join(&*name))?;
+        names.push_str(name);
+        names.push('\n');
     }
+    pin_names(&dir.join(ATTACHED), &names)?;
     maps.control.pin(dir.join(CONTROL))
+}
+
+fn pin_names(path: &Path, names: &str) -> Result<(), libbpf_rs::Error> {
+    if names.len() > ATTACHED_BYTES {
+        return Err(io::Error::other("the names of all links are too long").into());
+    }
+    let mut bytes = names.as_bytes().to_vec();
+    bytes.resize(ATTACHED_BYTES, 0);
+    let options = libbpf_sys::bpf_map_create_opts {
+        sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
+        ..Default::default()
+    };
+    let size = ATTACHED_BYTES as u32;
+    let mut map = MapHandle::create(MapType::Array, Some(ATTACHED), 4, size, 1, &options)?;
+    map.update(&CONTROL_KEY, &bytes, MapFlags::ANY)?;
+    map.pin(path)
+}
+
+/// The links that were pinned in `dir`; `None` where nothing says so.
+pub(crate) fn attached(dir: &Path) -> Option<Vec<String>> {
+    let map = MapHandle::from_pinned_path(dir.join(ATTACHED)).ok()?;
+    let bytes = map.lookup(&CONTROL_KEY, MapFlags::ANY).ok()??;
+    let names = bytes.split(|byte| *byte == 0).next()?;
+    let names = std::str::from_utf8(names).ok()?;
+    Some(names.lines().map(str::to_owned).collect())
+}
+
+/// What is pinned in a directory, each by its name and inode.
+pub(crate) struct Pinned {
+    dir: PathBuf,
+    entries: Vec<(String, u64)>,
+}
+
+impl Pinned {
+    /// Takes down what stands in `dir` now.
+    pub(crate) fn of(dir: &Path) -> io::Result<Self> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let inode = entry.metadata()?.ino();
+            entries.push((entry.file_name().to_string_lossy().into_owned(), inode));
+        }
+        entries.sort();
+        Ok(Self { dir: dir.to_owned(), entries })
+    }
+
+    /// What is no longer as it was, in words.
+    pub(crate) fn changed(&self) -> Vec<String> {
+        let mut changed = Vec::new();
+        for (name, inode) in &self.entries {
+            let path = self.dir.join(name);
+            match fs::symlink_metadata(&path) {
+                Ok(found) if found.ino() == *inode => {
+                    if is_detached(&path, name) {
+                        changed.push(format!("{} was detached from what it watches", path.display()));
+                    }
+                }
+                Ok(_) => changed.push(format!("{} was replaced", path.display())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    changed.push(format!("{} was removed", path.display()));
+                }
+                Err(error) => changed.push(format!("{} can't be looked at: {error}", path.display())),
+            }
+        }
+        changed
+    }
+}
+
+/// Of the links that are made here the kernel detaches only a cgroup's while they exist.
+fn is_detached(path: &Path, name: &str) -> bool {
+    if !AT_CGROUP.contains(&name) {
+        return false;
+    }
+    let info = Link::open(path).and_then(|link| link.info());
+    info.is_ok_and(|info| matches!(info.info, LinkTypeInfo::Cgroup(cgroup) if cgroup.cgroup_id == 0))
 }
 
 /// The maps of a directory that is whole.

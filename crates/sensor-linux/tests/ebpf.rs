@@ -327,6 +327,41 @@ fn losses_are_told_once_over_restarts() {
     Box::new(sensor).shut_down().unwrap();
 }
 
+#[test]
+fn a_link_that_somebody_removes_is_missed_and_loaded_anew() {
+    let Some(_) = ebpf(LinuxSensorOptions::default()) else { return };
+    let pins = PinDir::new("removed");
+    let mut sensor = open_ebpf(pins.options()).unwrap();
+    assert_eq!(sensor.check(), [] as [String; 0]);
+    let names = ["exit_accept4", "exit_connect"];
+    let [first, second] = names.map(|name| pins.path().join(name));
+    fs::remove_file(&first).unwrap();
+    let missing = sensor.check();
+    assert_eq!(missing, [format!("{} was removed", first.display())]);
+    // One that goes on without a change resumes; this one must not.
+    let stream = sensor.stream();
+    drop(sensor);
+    fs::remove_file(&second).unwrap();
+    let mut sensor = open_ebpf(pins.options()).unwrap();
+    assert!(!sensor.resumed && sensor.stream() != stream);
+    assert!(first.exists() && second.exists());
+    let missing = sensor.check();
+    assert_eq!(missing.len(), 2, "{missing:?}");
+    assert!(missing.iter().any(|what| what.contains("exit_connect")), "{missing:?}");
+    assert_eq!(sensor.check(), [] as [String; 0], "whole again");
+    let notes = sensor.take_notes();
+    assert!(notes.iter().any(|note| note.contains("exit_accept4")), "{notes:?}");
+    let mut seen = Vec::new();
+    sensor.poll(Duration::ZERO, &mut |observed| seen.push(observed)).unwrap();
+    let gap =
+        |observed: &Observed| matches!(observed.what, Observation::Lost(loss) if loss.what == "observations");
+    assert!(seen.iter().any(gap));
+    drop(sensor);
+    let sensor = open_ebpf(pins.options()).unwrap();
+    assert!(sensor.resumed);
+    Box::new(sensor).shut_down().unwrap();
+}
+
 fn starts_lost(seen: &[Observed]) -> u64 {
     let lost = |observed: &Observed| match observed.what {
         Observation::Lost(loss) if loss.what == "process_start" => loss.count.unwrap(),

@@ -8,11 +8,11 @@
 mod rights;
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use event_model::{EventType, Field, Value};
+use event_model::{EventClass, EventType, Field, GapReason, Value};
 use sensor_api::contract::read_until;
 use sensor_api::{Actor, Observation, Observed, ObservedActivity, Sensor};
 use sensor_linux::LinuxSensorOptions;
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[test]
 fn role() {
     let Ok(role) = std::env::var("RAMPART_TEST_ROLE") else { return };
-    match role.split_once(' ').unwrap_or((&role, "")) {
+    match role.split_once(": ").unwrap_or((&role, "")) {
         ("talk", _) => {
             let listener = TcpListener::bind((HERE, 0)).unwrap();
             let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -63,6 +63,27 @@ fn role() {
             let mut stream = TcpStream::connect(server).unwrap();
             stream.write_all(&query).unwrap();
             stream.read_exact(&mut [0; 2]).unwrap();
+        }
+        ("ask twice", server) => {
+            let socket = UdpSocket::bind((HERE, 0)).unwrap();
+            for id in [b"\0\x01", b"\0\x02"] {
+                let rest = b"\x01\0\0\x01\0\0\0\0\0\0\x03two\x04test\0\0\x01\0\x01";
+                socket.send_to(&[id.as_slice(), rest].concat(), server).unwrap();
+            }
+        }
+        ("connected", _) => {
+            let server = UdpSocket::bind((HERE, 0)).unwrap();
+            let client = UdpSocket::bind((HERE, 0)).unwrap();
+            client.connect(server.local_addr().unwrap()).unwrap();
+            for _ in 0..3 {
+                client.send(b"x").unwrap();
+            }
+        }
+        ("six", _) => {
+            let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (server, _) = listener.accept().unwrap();
+            drop((client, server));
         }
         other => panic!("{other:?}"),
     }
@@ -161,7 +182,7 @@ fn a_connection_that_is_refused_says_so_and_to_where() {
     let Some(mut sensor) = ebpf(LinuxSensorOptions::default()) else { return };
     // Nobody listens on a port that was just let go.
     let port = TcpListener::bind((HERE, 0)).unwrap().local_addr().unwrap().port();
-    let pid = act(&format!("refused {port}"));
+    let pid = act(&format!("refused: {port}"));
     let mut seen = Vec::new();
     read_until(&mut sensor, &mut seen, "the try", |seen| {
         !of(pid, EventType::NetworkConnect, seen).is_empty()
@@ -214,18 +235,10 @@ fn a_name_that_is_asked_for_and_its_answer_belong_to_who_asked() {
         stream.read_exact(&mut [0; 8]).unwrap();
         stream.write_all(&[0, 0]).unwrap();
     });
-    let pid = act(&format!("ask {HERE}:53"));
+    let pid = act(&format!("ask: {HERE}:53"));
     server.join().unwrap();
     let mut seen = Vec::new();
     read_until(&mut sensor, &mut seen, "two queries and an answer", |seen| {
-        for o in seen {
-            if let Observation::Activity(a) = &o.what {
-                println!("DBG {a:?}");
-            }
-            if let Observation::Lost(l) = &o.what {
-                println!("LOST {l:?}");
-            }
-        }
         of(pid, EventType::DnsQuery, seen).len() >= 3
     });
     let told = of(pid, EventType::DnsQuery, &seen);
@@ -243,10 +256,86 @@ fn a_name_that_is_asked_for_and_its_answer_belong_to_who_asked() {
     assert_eq!(value(&told[1], Field::DnsAnswers), Some(&Value::TextList(vec!["A 192.0.2.9".into()])));
 }
 
+/// Reads until the process has ended.
+fn read_to_end(sensor: &mut dyn Sensor, pid: u32) -> Vec<Observed> {
+    let mut seen = Vec::new();
+    read_until(sensor, &mut seen, "the end", |seen| {
+        seen.iter().any(
+            |observed| matches!(observed.what, Observation::ProcessExited(exit) if exit.process.pid == pid),
+        )
+    });
+    seen
+}
+
+#[test]
+fn queries_of_one_socket_are_one_flow() {
+    let Some(mut sensor) = ebpf(LinuxSensorOptions::default()) else { return };
+    // Nobody has to answer.
+    let pid = act("ask twice: 127.83.61.8:53");
+    let seen = read_to_end(&mut sensor, pid);
+    let queries = of(pid, EventType::DnsQuery, &seen);
+    assert_eq!(queries.len(), 2, "{queries:#?}");
+    assert!(queries.iter().all(|one| text(one, Field::DnsName) == "two.test"));
+    let connects = of(pid, EventType::NetworkConnect, &seen);
+    assert_eq!(connects.len(), 1, "{connects:#?}");
+}
+
+#[test]
+fn a_connected_datagram_socket_is_told_once() {
+    let Some(mut sensor) = ebpf(LinuxSensorOptions::default()) else { return };
+    let pid = act("connected");
+    let seen = read_to_end(&mut sensor, pid);
+    let connects = of(pid, EventType::NetworkConnect, &seen);
+    assert_eq!(connects.len(), 1, "{connects:#?}");
+    is_complete(&connects[0]);
+}
+
+#[test]
+fn a_connection_over_ipv6_is_told_like_any() {
+    if let Err(error) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) {
+        return println!("skipped: no IPv6 here: {error}");
+    }
+    let Some(mut sensor) = ebpf(LinuxSensorOptions::default()) else { return };
+    let pid = act("six");
+    let mut seen = Vec::new();
+    read_until(&mut sensor, &mut seen, "both ends closed", |seen| {
+        of(pid, EventType::NetworkClose, seen).len() >= 2
+    });
+    let connects = of(pid, EventType::NetworkConnect, &seen);
+    assert_eq!(connects.len(), 1, "{connects:#?}");
+    is_complete(&connects[0]);
+    assert_eq!(text(&connects[0], Field::DestinationAddress), "::1");
+    assert_eq!(text(&connects[0], Field::SourceAddress), "::1");
+}
+
+#[test]
+fn what_is_shed_is_left_out_at_its_source_and_counted() {
+    let Some(mut sensor) = ebpf(LinuxSensorOptions::default()) else { return };
+    sensor.shed(&[EventClass::Network]);
+    let port = TcpListener::bind((HERE, 0)).unwrap().local_addr().unwrap().port();
+    let pid = act(&format!("refused: {port}"));
+    let mut seen = Vec::new();
+    read_until(&mut sensor, &mut seen, "the loss", |seen| {
+        seen.iter().any(|observed| {
+            matches!(&observed.what, Observation::Lost(loss)
+                if loss.reason == GapReason::Budget && loss.what == "network_connect")
+        })
+    });
+    assert_eq!(of(pid, EventType::NetworkConnect, &seen), []);
+    sensor.shed(&[]);
+    let pid = act(&format!("refused: {port}"));
+    let seen = read_to_end(&mut sensor, pid);
+    assert_eq!(of(pid, EventType::NetworkConnect, &seen).len(), 1, "wanted again");
+}
+
 #[test]
 fn every_type_of_this_family_has_a_source() {
     let Some(sensor) = ebpf(LinuxSensorOptions::default()) else { return };
-    for provision in sensor.provisions().iter().filter(|one| one.source.contains("network")) {
+    for provision in sensor
+        .provisions()
+        .iter()
+        .filter(|one| ["network", "dns"].iter().any(|family| one.source.contains(family)))
+    {
         assert_eq!(provision.missing, None, "{}", provision.describe());
         assert!(!provision.source.contains("in part"), "{}", provision.describe());
     }

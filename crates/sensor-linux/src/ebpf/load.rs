@@ -21,7 +21,7 @@ use crate::block;
 use crate::clock::{KernelClock, ProcClock};
 use crate::families::{self, Family};
 use crate::losses::{self, Losses};
-use crate::pins::{self, Control, Maps};
+use crate::pins::{self, Control, Maps, Pinned};
 use crate::ring::RingReader;
 use crate::{LinuxSensorOptions, chain};
 
@@ -29,6 +29,7 @@ pub(super) fn open(options: LinuxSensorOptions) -> Result<EbpfSensor, SensorErro
     let ring_bytes = ring_size(options.ring_bytes);
     let mut notes = Vec::new();
     let mut before = Vec::new();
+    let mut vanished = Vec::new();
 
     if let Some(dir) = &options.pin_dir {
         match pins::open(dir) {
@@ -37,7 +38,15 @@ pub(super) fn open(options: LinuxSensorOptions) -> Result<EbpfSensor, SensorErro
                     if control.object_hash == families::object_hash()
                         && maps.ring.max_entries() == ring_bytes =>
                 {
-                    return resume(maps, control, dir, options.resume_after);
+                    vanished = vanished_from(dir);
+                    if vanished.is_empty() {
+                        return resume(maps, control, dir, options.resume_after);
+                    }
+                    notes.push(format!(
+                        "somebody took the programs apart, so they were loaded anew ({}); see the gap for what was in them",
+                        vanished.join("; ")
+                    ));
+                    before = given_up(&maps);
                 }
                 _ => {
                     notes.push(
@@ -50,7 +59,18 @@ pub(super) fn open(options: LinuxSensorOptions) -> Result<EbpfSensor, SensorErro
             None => tracing::debug!(dir = %dir.display(), "no pinned programs"),
         }
     }
-    fresh(options, ring_bytes, notes, before)
+    let mut sensor = fresh(options, ring_bytes, notes, before)?;
+    sensor.vanished = vanished;
+    Ok(sensor)
+}
+
+/// Which links were attached once and are not pinned now, in words.
+fn vanished_from(dir: &Path) -> Vec<String> {
+    let Some(attached) = pins::attached(dir) else {
+        return vec![format!("the list of links in {} was removed", dir.display())];
+    };
+    let gone = attached.into_iter().filter(|name| !dir.join(name).exists());
+    gone.map(|name| format!("{} was removed while no agent ran", dir.join(name).display())).collect()
 }
 
 /// The kernel wants a power of two of whole pages.
@@ -429,6 +449,8 @@ fn finish(mut parts: Parts) -> Result<EbpfSensor, SensorError> {
     let pid = std::process::id();
     // What an agent before this one blocked is forgotten: its list may be another.
     parts.control.block_until_ns = 0;
+    // So is what it left out: this one begins with everything.
+    parts.control.left_out = 0;
     block::clear(&parts.maps).map_err(|error| failed("emptying the block list", error))?;
     parts.control.own = ProcessKey { pid, start_ns: clock.start_ns(pid).unwrap_or(0) };
     parts.control.write(&parts.maps.control).map_err(|error| failed("writing the control map", error))?;
@@ -436,7 +458,13 @@ fn finish(mut parts: Parts) -> Result<EbpfSensor, SensorError> {
     let to_come = snapshot::forks_to_come(&mut parts.ring);
     let mut first = parts.before;
     first.extend(snapshot::existing(parts.tasks.as_deref(), &to_come));
+    let pinned = parts.pin_dir.as_deref().and_then(|dir| {
+        let unseen = |error: &io::Error| tracing::warn!(%error, dir = %dir.display(), "can't watch the pins");
+        Pinned::of(dir).inspect_err(unseen).ok()
+    });
     Ok(EbpfSensor {
+        vanished: Vec::new(),
+        pinned,
         resumed: parts.resumed,
         notes: parts.notes,
         ring: parts.ring,
