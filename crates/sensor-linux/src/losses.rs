@@ -386,7 +386,7 @@ mod tests {
                 "process_start" => "EXEC".to_owned(),
                 "process_exit" => "EXIT".to_owned(),
                 other => {
-                    assert!(event_model::EventType::from_word(other).is_some(), "{other}");
+                    assert!(EventType::from_word(other).is_some(), "{other}");
                     other.to_uppercase()
                 }
             };
