@@ -36,7 +36,11 @@
 struct record_space {
 	union {
 		struct exec_record exec;
-		struct act_record act;
+		/* What follows a record in the ring must follow it here. */
+		struct {
+			u8 before_act[sizeof(struct exec_record) - sizeof(struct act_record)];
+			struct act_record act;
+		};
 	};
 	u8 data[DATA_SPACE];
 	/* Behind what is sent: how much of `data` is used. In memory and not in a
@@ -44,6 +48,10 @@ struct record_space {
 	u32 used;
 	u32 cut;
 };
+
+_Static_assert(__builtin_offsetof(struct record_space, data) == sizeof(struct exec_record), "data follows an exec");
+_Static_assert(__builtin_offsetof(struct record_space, act) + sizeof(struct act_record) ==
+		       __builtin_offsetof(struct record_space, data), "data follows an act");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
