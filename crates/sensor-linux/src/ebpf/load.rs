@@ -263,8 +263,8 @@ fn fresh(
         }
     });
     if pin_dir.is_some() {
-        // Dropped as it is, a link switches off its tracepoint's event, pinned or not. The
-        // descriptors that stay open end with this process.
+        // Dropped as it is, a link switches its tracepoint's event off, pinned or not, and
+        // waits for that. The descriptors that stay open end with this process.
         links.iter_mut().for_each(|(_, link)| link.disconnect());
     }
     finish(Parts {
