@@ -53,6 +53,11 @@ impl BlockList {
     }
 
     fn parse(text: &str, guards: &Guards) -> anyhow::Result<(Self, Vec<String>)> {
+        // What is derived would also take a list of lists.
+        ensure!(
+            text.trim_start().starts_with('{'),
+            "it must be an object with `names`, `paths` and `sha256`"
+        );
         let file: ListFile = serde_json::from_str(text).context(
             "it must be like {\"names\": [\"xmrig\"], \"paths\": [\"/tmp/x\"], \"sha256\": [\"64 hex digits\"]}",
         )?;

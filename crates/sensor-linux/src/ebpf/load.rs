@@ -303,6 +303,11 @@ fn fresh(
             false
         }
     });
+    if pin_dir.is_some() {
+        // Dropped as it is, a link switches its tracepoint's event off, pinned or not, and
+        // waits for that. The descriptors that stay open end with this process.
+        links.iter_mut().for_each(|(_, link)| link.disconnect());
+    }
     finish(Parts {
         resumed: false,
         ring: open_ring(&maps)?,

@@ -72,7 +72,11 @@ impl Scene {
         let curtain = self.path(CURTAIN);
         let is_curtain = |one: &ObservedActivity| path_of(one).is_some_and(|path| path == curtain);
         while !seen.iter().any(is_curtain) {
-            assert!(Instant::now() < deadline, "the last act was not told; told: {seen:#?}");
+            assert!(
+                Instant::now() < deadline,
+                "the last act was not told; {:#?}; told: {seen:#?}",
+                sensor.provisions()
+            );
             read(sensor, at, &mut seen);
         }
         seen.retain(|one| !is_curtain(one));
