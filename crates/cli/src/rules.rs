@@ -16,8 +16,8 @@ use rule_engine::{
 use crate::arguments::{Usage, parser};
 use crate::{Outcome, print};
 
-/// What the sensors of this version collect.
-const COLLECTED: &[EventType] = &[EventType::ProcessStart, EventType::ProcessExit];
+/// What the sensors of this version collect: all that there is a type for.
+const COLLECTED: &[EventType] = EventType::ALL;
 /// How deep folders may stand in each other; a link that leads up ends here too.
 const FOLDER_DEPTH_LIMIT: usize = 32;
 

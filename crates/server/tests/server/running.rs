@@ -46,6 +46,7 @@ pub(crate) struct Running {
 
 /// Ends the whole suite if the test that holds the sender never lets go of it: on a thread
 /// of its own, as whatever hangs may have taken the runtime's.
+#[allow(clippy::disallowed_methods, reason = "a test that hangs can't be ended any other way")]
 fn watch_over_this_test() -> std::sync::mpsc::Sender<()> {
     let (sender, held) = std::sync::mpsc::channel();
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
