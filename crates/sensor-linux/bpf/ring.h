@@ -36,7 +36,11 @@
 struct record_space {
 	union {
 		struct exec_record exec;
-		struct act_record act;
+		struct {
+			/* An act ends where its texts begin, as an exec does. */
+			u8 unused[sizeof(struct exec_record) - sizeof(struct act_record)];
+			struct act_record act;
+		};
 	};
 	u8 data[DATA_SPACE];
 	/* Behind what is sent: how much of `data` is used. In memory and not in a
