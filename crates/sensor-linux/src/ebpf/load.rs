@@ -56,6 +56,12 @@ pub(super) fn open(options: LinuxSensorOptions) -> Result<EbpfSensor, SensorErro
                     before = given_up(&maps);
                 }
             },
+            None if std::fs::read_dir(dir).is_ok_and(|mut pins| pins.next().is_some()) => {
+                vanished.push(format!(
+                    "{} is not whole: pins were removed, or an agent was ended while it made them",
+                    dir.display()
+                ));
+            }
             None => tracing::debug!(dir = %dir.display(), "no pinned programs"),
         }
     }
