@@ -214,7 +214,7 @@ mod tests {
         queue.shed(&[EventClass::Network, EventClass::Protected]);
         assert!(!sender.send(1, activity(EventType::DnsQuery)));
         let mut many = activity(EventType::DnsQuery);
-        many.fields.push((Field::EventCount, Value::Integer(6)));
+        many.fields.push((event_model::Field::EventCount, Value::Integer(6)));
         assert!(!sender.send(2, many));
         assert!(sender.send(3, activity(EventType::Mount)), "protected");
         queue.shed(&[]);
