@@ -67,13 +67,13 @@ fn errors_are_shown_with_their_place_and_the_rest_is_counted() {
 #[test]
 fn a_rule_without_source_is_a_warning_and_no_failure() {
     let folder = tempfile::tempdir().unwrap();
-    let network = rule(1, "remote_port = 4444").replace("process", "network");
-    fs::write(folder.path().join("n.json"), network).unwrap();
-    let output = edr(folder.path(), &["rules", "check", "n.json"]);
+    let registry = rule(1, "key contains 'Run'").replace("process", "registry");
+    fs::write(folder.path().join("r.json"), registry).unwrap();
+    let output = edr(folder.path(), &["rules", "check", "r.json"]);
     assert_eq!(output.status.code(), Some(0));
     assert!(
         err(&output)
-            .contains("warning[no-source]: rule `1` can never fire here: no source of network events")
+            .contains("warning[no-source]: rule `1` can never fire here: no source of registry events")
     );
 }
 

@@ -180,10 +180,15 @@ impl Finished {
         let path = format!("/events?type=process_start&field=process.executable:{image}&limit=500");
         // Everything is there once start number `started` is stored or counted as
         // lost; nothing may come after, so the figures are read again then.
+        // Every search also shows the gaps that overlap it.
+        let starts = || -> Vec<Value> {
+            let all = api.all(&path).into_iter();
+            all.filter(|event| event["rampart"]["event"]["type"] == "process_start").collect()
+        };
         wait_for(&format!("{} starts of {image} are stored or counted", self.started), limit, || {
-            (api.all(&path).len() as u64 + lost_starts(api) >= self.started).then_some(())
+            (starts().len() as u64 + lost_starts(api) >= self.started).then_some(())
         });
-        let stored = api.all(&path);
+        let stored = starts();
         let lost = lost_starts(api);
         let lives: HashSet<_> = stored
             .iter()
