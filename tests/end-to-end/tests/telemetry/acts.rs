@@ -53,7 +53,7 @@ pub(crate) fn perform(act: Act) {
             sh("echo wrong | setpriv --reuid=65534 --regid=65534 --clear-groups su root -c true || true")
         }
         Act::Script => {
-            sh("d=$(mktemp -d); printf '#!/bin/sh\\n# telemetry\\nexit 0\\n' > $d/telemetry-script; \
+            sh("d=$(mktemp -d); printf '#!/bin/sh\\n# telemetry\\nsleep 0.3\\n' > $d/telemetry-script; \
             chmod 755 $d/telemetry-script; $d/telemetry-script; rm -r $d")
         }
         Act::Connect | Act::AskName | Act::LoadModule | Act::LoadBpf | Act::RunMemfd => as_child(act),
