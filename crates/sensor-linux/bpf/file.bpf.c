@@ -369,13 +369,33 @@ int files_at_exec(u64 *ctx)
 	return closing_many(0, ~0u, true);
 }
 
+/* Processes whose files were told at their end, where two threads may both be the last. */
+struct ended_process {
+	u64 start_ns;
+	u64 pid;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct ended_process);
+	__type(value, u8);
+} files_told SEC(".maps");
+
 SEC("tp_btf/sched_process_exit")
 int files_at_exit(u64 *ctx)
 {
 	struct task_struct *task = (void *)ctx[0];
+	struct task_struct *leader = task->group_leader;
 	struct signal_struct *signal = task->signal;
+	struct ended_process key = { .start_ns = leader->start_boottime, .pid = leader->tgid };
+	u8 mark = 1;
 
 	if (signal->live.counter != 0 || (task->flags & PF_KTHREAD))
+		return 0;
+	/* `live` fell to 0 with one thread, but a second that ended at the same moment may
+	 * also see the 0 here. The first of them leaves its mark. */
+	if (signal->nr_threads > 1 && bpf_map_update_elem(&files_told, &key, &mark, BPF_NOEXIST))
 		return 0;
 	return closing_many(0, ~0u, false);
 }
