@@ -484,7 +484,6 @@ fn a_storm_of_files_is_all_seen_and_each_once() {
 }
 
 #[test]
-#[ignore = "fails on an idle machine, where the directory is taken up but its files are not told: see docs/limitations.md"]
 fn directories_that_are_not_there_yet_are_taken_up_later() {
     let place = Place::new();
     let missing = place.path("later");

@@ -397,6 +397,8 @@ impl Watch {
             self.begin_scan();
         }
         if !self.scan.is_active() {
+            // Where no directory is there yet, a scan ends as it begins.
+            self.end_scan();
             return None;
         }
         if let Some(rest) = self.scan.rest() {
