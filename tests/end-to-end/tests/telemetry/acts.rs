@@ -77,7 +77,7 @@ pub(crate) fn perform(act: Act) {
         ),
         Act::DeleteService => sh("rm /etc/systemd/system/telemetry.service"),
         Act::NewExecutable => {
-            sh("d=$(mktemp -d); cp /bin/true $d/telemetry-program; $d/telemetry-program; rm -r $d")
+            sh("d=$(mktemp -d); cp /bin/sleep $d/telemetry-program; $d/telemetry-program 0.3; rm -r $d")
         }
     }
 }
