@@ -80,7 +80,13 @@ pub fn read_until(
 ) {
     let deadline = Instant::now() + PATIENCE;
     while !done(seen) {
-        assert!(Instant::now() < deadline, "{}: no {what} within {PATIENCE:?}", sensor.name());
+        assert!(
+            Instant::now() < deadline,
+            "{}: no {what} within {PATIENCE:?} among {} observations; lost: {:?}",
+            sensor.name(),
+            seen.len(),
+            seen.iter().filter(|observed| matches!(observed.what, Observation::Lost(_))).collect::<Vec<_>>(),
+        );
         sensor
             .poll(Duration::from_millis(5), &mut |observed| seen.push(observed))
             .expect("a sensor must go on");
