@@ -2,6 +2,8 @@
 //! others that can be had here. `make bench-sensor` runs it; the machine should be
 //! idle otherwise.
 //!
+//! `RAMPART_BENCH_WORKS` and `RAMPART_BENCH_SENSORS` choose by name, as in `execs,files` and `rampart`.
+//!
 //! For each pair: wall time as a ratio (median, least, most), the sensor's CPU and
 //! largest resident memory, and how many of the acts it told and lost. Figures are
 //! printed and never judged.
@@ -44,7 +46,11 @@ fn main() {
             Err(reason) => println!("left out: {reason}"),
         }
     }
-    for work in Work::ALL {
+    let wanted = |variable: &str, name: &str| {
+        std::env::var(variable).map_or(true, |names| names.split(',').any(|wanted| wanted == name))
+    };
+    sensors.retain(|sensor| wanted("RAMPART_BENCH_SENSORS", sensor.name()));
+    for work in Work::ALL.iter().filter(|work| wanted("RAMPART_BENCH_WORKS", work.word())) {
         println!();
         println!("{}", work.describe());
         println!(

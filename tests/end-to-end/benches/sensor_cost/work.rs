@@ -1,7 +1,7 @@
 //! The workloads, each run by a process of its own.
 
 use std::io::Write as _;
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -23,7 +23,7 @@ pub(crate) struct Run {
 impl Work {
     pub(crate) const ALL: &[Self] = &[Self::Execs, Self::Files, Self::Connects, Self::Compile];
 
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Execs => "execs",
             Self::Files => "files",
@@ -132,15 +132,17 @@ pub(crate) fn play(arguments: &[String]) {
             std::fs::remove_file(&second).unwrap();
         }),
         "connects" => {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let address = listener.local_addr().unwrap();
+            let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+            let port = listener.local_addr().unwrap().port();
             let accepting = std::thread::spawn(move || {
                 for _ in 0..20_000 {
                     listener.accept().unwrap();
                 }
             });
-            for _ in 0..20_000 {
-                TcpStream::connect(address).unwrap();
+            // Ended connections keep their ports for a minute: every hundred go to another address.
+            for number in 0..20_000_u32 {
+                let address = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + number / 100);
+                TcpStream::connect((address, port)).unwrap();
             }
             accepting.join().unwrap();
         }
