@@ -24,8 +24,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use event_model::{
-    Activity, AgentStop, BootId, DetectionId, EventBody, EventRecord, Field, Gap, GapReason, ProcessEntityId,
-    ProcessSummary, RecordBody, ResponseReceipt, SignalSender, StartKind, Value, Who,
+    Activity, AgentStop, BootId, DetectionId, EventBody, EventHeader, EventRecord, Field, Gap, GapReason,
+    ProcessEntityId, ProcessSummary, RecordBody, ResponseReceipt, SignalSender, StartKind, Value, Who,
 };
 use response::Target;
 use rule_engine::Phase;
@@ -286,10 +286,7 @@ impl Work {
                     None => self.unfinished.push_back(one),
                 }
             }
-            (body, _) => {
-                let event = EventRecord::from_body(header, &body);
-                self.record(event, verdicts, ancestry, key.pid);
-            }
+            (body, _) => self.record(header, &body, verdicts, ancestry, key.pid),
         }
     }
 
@@ -328,8 +325,7 @@ impl Work {
             }
             body => (header, body),
         };
-        let event = EventRecord::from_body(header, &body);
-        self.record(event, verdicts, ancestry, actor.map_or(0, |key| key.pid));
+        self.record(header, &body, verdicts, ancestry, actor.map_or(0, |key| key.pid));
     }
 
     fn key_of(&self, actor: Actor, at_ns: u64) -> Option<ProcessKey> {
@@ -367,24 +363,24 @@ impl Work {
         // The process is gone: there is nothing to act on.
         let verdicts = self.judge.judge(&Numbered { header: &header, body: &body }, Phase::All, None);
         let ancestry = if verdicts.is_empty() { Vec::new() } else { self.ancestry(key) };
-        let event = EventRecord::from_body(header, &body);
-        self.record(event, verdicts, ancestry, key.pid);
+        self.record(header, &body, verdicts, ancestry, key.pid);
     }
 
     /// The event, then its detections.
     fn record(
         &mut self,
-        event: EventRecord,
+        header: EventHeader,
+        body: &EventBody,
         verdicts: Vec<Verdict>,
         ancestry: Vec<ProcessSummary>,
         pid: u32,
     ) {
-        let header = event.header.clone();
+        self.recorder.push_event(&header, body);
         if verdicts.is_empty() {
-            self.recorder.push(header, RecordBody::Event(event));
             return;
         }
-        self.recorder.push(header.clone(), RecordBody::Event(event.clone()));
+        let at_ns = header.monotonic_ns;
+        let event = EventRecord::from_body(header, body);
         for verdict in verdicts {
             let detection = verdict.detection(&event, ancestry.clone());
             if self.may_log() {
@@ -393,7 +389,7 @@ impl Work {
                     mode = %detection.rule.mode, "detection"
                 );
             }
-            let header = self.recorder.number(header.monotonic_ns);
+            let header = self.recorder.number(at_ns);
             self.recorder.push(header, RecordBody::Detection(Box::new(detection)));
         }
     }

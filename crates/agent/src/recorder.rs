@@ -4,16 +4,17 @@
 //! be spooled are dropped, counted, and told by a gap record in the next batch
 //! that can.
 
+mod batch;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_model::{
-    BootId, EventBody, EventHeader, EventRecord, EventType, Field, Gap, GapReason, HostId, Record,
-    RecordBody, RecordKind, Timestamp, Value,
+    BootId, EventBody, EventHeader, Gap, GapReason, HostId, Record, RecordBody, RecordKind, Timestamp,
 };
 use protocol::envelope::Sealer;
-use protocol::wire::{Ledger, encode_batch};
+use protocol::wire::Ledger;
 use sensor_api::SensorPosition;
 use spool::{Amount, BatchHeader, Loss, LossReason, Position, Spool, Tally};
 
@@ -23,6 +24,8 @@ use crate::drop_account::{DropAccount, Lost, Untold};
 use crate::note::{Counters, Note};
 use crate::output::Output;
 use crate::process_table::ProcessTable;
+
+use self::batch::Batch;
 
 /// A batch is closed when it is this old, has this many records, or about this many bytes.
 pub const MAX_AGE: Duration = Duration::from_millis(200);
@@ -63,8 +66,7 @@ pub struct Recorder {
     next_sequence: u64,
     counters: Counters,
     account: Account,
-    batch: Vec<Record>,
-    batch_bytes: usize,
+    batch: Batch,
     begun: Instant,
     max_age: Duration,
     position: Option<SensorPosition>,
@@ -112,8 +114,7 @@ impl Recorder {
             next_sequence: resume.next_sequence.max(1),
             counters: resume.counters,
             account: resume.account,
-            batch: Vec::new(),
-            batch_bytes: 0,
+            batch: Batch::new(output.is_some()),
             begun: Instant::now(),
             max_age: MAX_AGE,
             position: resume.position,
@@ -138,12 +139,16 @@ impl Recorder {
         }
     }
 
-    /// Takes a record whose header [`number`](Self::number) made.
+    /// Takes an event whose header [`number`](Self::number) made.
+    pub fn push_event(&mut self, header: &EventHeader, body: &EventBody) {
+        self.begin();
+        self.account.produce(RecordKind::Event(body.event_type()), body.acts());
+        self.batch.push_event(header, body);
+    }
+
+    /// The same for what is no event.
     pub fn push(&mut self, header: EventHeader, body: RecordBody) {
-        if self.batch.is_empty() {
-            self.begun = Instant::now();
-        }
-        self.batch_bytes += weight(&body);
+        self.begin();
         self.account.produce(RecordKind::of(&body), body.acts());
         self.batch.push(Record { header, body });
     }
@@ -151,8 +156,13 @@ impl Recorder {
     /// Numbers and takes an event that the agent itself tells.
     pub fn tell(&mut self, at_ns: u64, body: &EventBody) {
         let header = self.number(at_ns);
-        let event = EventRecord::from_body(header.clone(), body);
-        self.push(header, RecordBody::Event(event));
+        self.push_event(&header, body);
+    }
+
+    fn begin(&mut self) {
+        if self.batch.is_empty() {
+            self.begun = Instant::now();
+        }
     }
 
     /// Everything up to this position has been told.
@@ -168,24 +178,22 @@ impl Recorder {
     /// Whether the batch is to be closed now.
     pub fn is_due(&self) -> bool {
         let old = !self.batch.is_empty() && self.begun.elapsed() >= self.max_age;
-        old || self.batch.len() >= MAX_RECORDS || self.batch_bytes >= MAX_BYTES
+        old || self.batch.len() >= MAX_RECORDS || self.batch.size() >= MAX_BYTES
     }
 
     /// Whether the batch should have been closed long ago.
     pub fn is_overdue(&self) -> bool {
         let old = !self.batch.is_empty() && self.begun.elapsed() >= 4 * self.max_age;
-        old || self.batch.len() >= 4 * MAX_RECORDS || self.batch_bytes >= 4 * MAX_BYTES
+        old || self.batch.len() >= 4 * MAX_RECORDS || self.batch.size() >= 4 * MAX_BYTES
     }
 
     /// Closes the batch. Every number that was given must have been pushed by now.
     /// `table` has what goes into the note for whoever goes on after a crash.
     pub fn flush(&mut self, table: &ProcessTable) {
-        // A start whose image took long to hash was pushed after what followed it.
-        self.batch.sort_by_key(|record| record.header.sequence);
+        self.batch.sort();
         let Some(spooling) = &self.spooling else {
             self.stored_position = self.position;
-            let records = std::mem::take(&mut self.batch);
-            self.batch_bytes = 0;
+            let records = self.batch.take();
             if let Some(output) = &self.output {
                 output.write(records);
             }
@@ -197,16 +205,14 @@ impl Recorder {
         let own = self.batch.len();
         telling.losses.iter().for_each(|loss| self.tell_lost_records(loss));
         self.tell_untold();
-        let Some((first, last)) = self.batch.first().zip(self.batch.last()) else { return };
-        let (first_sequence, last_sequence) = (first.header.sequence, last.header.sequence);
+        let Some((first_sequence, last_sequence)) = self.batch.numbers() else { return };
         let ledger = Ledger {
             produced: last_sequence,
             dropped: self.counters.dropped,
             kernel_lost: self.counters.kernel_lost,
             kinds: self.account.figures(),
         };
-        let times = || self.batch.iter().map(|record| record.header.observed_at);
-        let (from, until) = (times().min().unwrap_or_default(), times().max().unwrap_or_default());
+        let (from, until) = self.batch.span();
         let header = BatchHeader {
             boot_id: *self.boot_id.as_bytes(),
             first_sequence,
@@ -215,9 +221,9 @@ impl Recorder {
             position: self
                 .position
                 .map(|position| Position { stream: position.stream, offset: position.offset }),
-            counts: tally(&self.batch),
+            counts: self.batch.tally(),
         };
-        let plain = encode_batch(self.boot_id, first_sequence, last_sequence, &self.batch, &ledger);
+        let plain = self.batch.encode(self.boot_id, (first_sequence, last_sequence), &ledger);
         let Some(spooling) = &mut self.spooling else { return };
         let sealed = spooling.sealer.seal(&plain);
         let note = Note {
@@ -252,8 +258,7 @@ impl Recorder {
         }
         // Dropped or stored: either way it is accounted for, and need not come again.
         self.stored_position = self.position;
-        let records = std::mem::take(&mut self.batch);
-        self.batch_bytes = 0;
+        let records = self.batch.take();
         if let Some(output) = &self.output {
             output.write(records);
         }
@@ -390,49 +395,11 @@ impl Recorder {
             self.account.lose(kind, GapReason::SpoolWriteFailed, amount.acts);
             untold.add(Lost { kind, reason: GapReason::SpoolWriteFailed, counted: true }, amount);
         }
-        for record in self.batch.iter().take(own) {
-            let RecordBody::Event(event) = &record.body else { continue };
-            let reason = event.text(Field::GapReason).and_then(GapReason::from_word);
-            if let (EventType::Gap, Some(reason)) = (event.event_type, reason) {
-                let kind = RecordKind::from_word(event.text(Field::GapWhat).unwrap_or_default());
-                let count = event.integer(Field::GapCount).map(i64::unsigned_abs);
-                let amount = Amount { records: 0, acts: count.unwrap_or(0) };
-                untold.add(Lost { kind, reason, counted: count.is_some() }, amount);
-            }
+        for told in self.batch.told(own) {
+            let amount = Amount { records: 0, acts: told.count.unwrap_or(0) };
+            let lost = Lost { kind: told.kind, reason: told.reason, counted: told.count.is_some() };
+            untold.add(lost, amount);
         }
         untold
     }
-}
-
-/// What a batch holds by kind.
-fn tally(batch: &[Record]) -> Tally {
-    let mut tally = Tally::default();
-    for record in batch {
-        let amount = Amount { records: 1, acts: record.body.acts() };
-        tally.add(RecordKind::of(&record.body).number(), amount);
-    }
-    tally
-}
-
-/// About how many bytes a record takes on the wire before compression.
-fn weight(body: &RecordBody) -> usize {
-    match body {
-        RecordBody::Event(event) => weight_of_event(event),
-        RecordBody::Detection(detection) => {
-            let ancestors = detection.ancestry.iter();
-            let ancestry: usize =
-                ancestors.map(|process| 64 + process.executable.len() + process.command_line.len()).sum();
-            256 + weight_of_event(&detection.event) + ancestry
-        }
-        RecordBody::Receipt(_) => 512,
-    }
-}
-
-fn weight_of_event(event: &EventRecord) -> usize {
-    let fields = event.fields().map(|(_, value)| match value {
-        Value::Text(text) => 8 + text.len(),
-        Value::TextList(items) => items.iter().map(|item| 4 + item.len()).sum(),
-        _ => 12,
-    });
-    32 + fields.sum::<usize>()
 }

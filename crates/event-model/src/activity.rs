@@ -20,6 +20,36 @@ pub struct Who {
     pub container_id: Option<String>,
 }
 
+/// What an event takes of who did it.
+pub(crate) const WHO: [Field; 16] = [
+    Field::ProcessEntityId,
+    Field::ProcessPid,
+    Field::ProcessName,
+    Field::ProcessExecutable,
+    Field::ProcessCommandLine,
+    Field::ProcessStart,
+    Field::ParentEntityId,
+    Field::ParentPid,
+    Field::ParentName,
+    Field::ParentExecutable,
+    Field::ParentCommandLine,
+    Field::UserName,
+    Field::UserId,
+    Field::UserLoginId,
+    Field::UserLoginName,
+    Field::ContainerId,
+];
+
+/// What an event takes of whom it was done to.
+pub(crate) const TARGET: [Field; 6] = [
+    Field::TargetEntityId,
+    Field::TargetPid,
+    Field::TargetName,
+    Field::TargetExecutable,
+    Field::TargetCommandLine,
+    Field::TargetUserId,
+];
+
 /// Something that was done or found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Activity {
@@ -43,7 +73,7 @@ impl Activity {
         self.of_who(field).or_else(|| self.of_target(field))
     }
 
-    fn of_who(&self, field: Field) -> Option<ValueRef<'_>> {
+    pub(crate) fn of_who(&self, field: Field) -> Option<ValueRef<'_>> {
         let one = self.who.as_deref()?;
         match field {
             Field::ContainerId => Some(text(one.container_id.as_deref()?)),
@@ -53,7 +83,7 @@ impl Activity {
         }
     }
 
-    fn of_target(&self, field: Field) -> Option<ValueRef<'_>> {
+    pub(crate) fn of_target(&self, field: Field) -> Option<ValueRef<'_>> {
         let one = self.target.as_deref()?;
         Some(match field {
             Field::TargetEntityId => string(one.process.entity_id),
@@ -64,41 +94,5 @@ impl Activity {
             Field::TargetUserId => string(one.user.id),
             _ => return None,
         })
-    }
-
-    /// All fields, in no order. Much shorter than asking for every field of the table.
-    pub(crate) fn all_fields(&self) -> Vec<(Field, Value)> {
-        const WHO: [Field; 16] = [
-            Field::ProcessEntityId,
-            Field::ProcessPid,
-            Field::ProcessName,
-            Field::ProcessExecutable,
-            Field::ProcessCommandLine,
-            Field::ProcessStart,
-            Field::ParentEntityId,
-            Field::ParentPid,
-            Field::ParentName,
-            Field::ParentExecutable,
-            Field::ParentCommandLine,
-            Field::UserName,
-            Field::UserId,
-            Field::UserLoginId,
-            Field::UserLoginName,
-            Field::ContainerId,
-        ];
-        const TARGET: [Field; 6] = [
-            Field::TargetEntityId,
-            Field::TargetPid,
-            Field::TargetName,
-            Field::TargetExecutable,
-            Field::TargetCommandLine,
-            Field::TargetUserId,
-        ];
-        let mut all = Vec::with_capacity(self.fields.len() + WHO.len());
-        // Of a field that stands twice the last one stays (`EventRecord::from_fields`).
-        all.extend(WHO.iter().filter_map(|&field| Some((field, self.of_who(field)?.to_owned()))));
-        all.extend(TARGET.iter().filter_map(|&field| Some((field, self.of_target(field)?.to_owned()))));
-        all.extend(self.fields.iter().cloned());
-        all
     }
 }

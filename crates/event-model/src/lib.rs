@@ -25,6 +25,7 @@ mod record;
 mod response;
 mod timestamp;
 mod value;
+mod visit;
 mod words;
 
 pub use account::{KindFigures, RecordKind};

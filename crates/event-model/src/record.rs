@@ -54,11 +54,10 @@ pub struct EventRecord {
 impl EventRecord {
     /// From a typed event.
     pub fn from_body(header: EventHeader, body: &EventBody) -> Self {
-        if let EventBody::Activity(activity) = body {
-            return Self::from_fields(header, activity.event_type, activity.all_fields());
-        }
-        let present = Field::ALL.iter().filter_map(|&field| Some((field, body.value(field)?.to_owned())));
-        Self { header, event_type: body.event_type(), fields: present.collect() }
+        let mut fields = Vec::new();
+        body.each_field(&mut |field, value| fields.push((field, value.to_owned())));
+        fields.sort_unstable_by_key(|(field, _)| *field);
+        Self { header, event_type: body.event_type(), fields }
     }
 
     /// From fields in any order; of a field that stands twice the last one stays.

@@ -15,6 +15,10 @@ use uuid::Uuid;
 
 use crate::link::{self, field_value};
 
+mod encode;
+
+pub use encode::{RecordEncoder, encode_batch, encode_batch_of};
+
 /// Longest text that a field may hold, in bytes; an agent cuts before.
 pub const MAX_TEXT_BYTES: usize = 64 * 1024;
 /// Most items in a list.
@@ -82,24 +86,6 @@ pub enum WireError {
     },
 }
 
-/// Encodes a batch. The records must be of one boot and in order.
-pub fn encode_batch(
-    boot_id: BootId,
-    first_sequence: u64,
-    last_sequence: u64,
-    records: &[Record],
-    ledger: &Ledger,
-) -> Vec<u8> {
-    let message = link::Batch {
-        boot_id: boot_id.as_bytes().to_vec(),
-        first_sequence,
-        last_sequence,
-        records: records.iter().map(record_to_wire).collect(),
-        ledger: Some(ledger_to_wire(ledger)),
-    };
-    message.encode_to_vec()
-}
-
 /// Decodes and checks a batch of that host.
 pub fn decode_batch(host_id: HostId, bytes: &[u8]) -> Result<Batch, WireError> {
     let message = link::Batch::decode(bytes).map_err(|_| WireError::Undecodable)?;
@@ -136,24 +122,6 @@ pub fn decode_batch(host_id: HostId, bytes: &[u8]) -> Result<Batch, WireError> {
     Ok(batch)
 }
 
-fn ledger_to_wire(ledger: &Ledger) -> link::Ledger {
-    let kinds = ledger.kinds.iter().map(|figures| link::KindFigures {
-        kind: figures.kind.number().into(),
-        produced: figures.produced,
-        dropped: figures
-            .dropped
-            .iter()
-            .map(|(reason, count)| link::Dropped { reason: reason.as_str().to_owned(), count: *count })
-            .collect(),
-    });
-    link::Ledger {
-        produced: ledger.produced,
-        dropped: ledger.dropped,
-        kernel_lost: ledger.kernel_lost,
-        kinds: kinds.collect(),
-    }
-}
-
 fn ledger_from_wire(ledger: link::Ledger, unknown: &mut u64) -> Result<Ledger, WireError> {
     check_count("kinds", ledger.kinds.len(), MAX_KINDS)?;
     let mut kinds: Vec<KindFigures> = Vec::with_capacity(ledger.kinds.len());
@@ -182,85 +150,6 @@ fn ledger_from_wire(ledger: link::Ledger, unknown: &mut u64) -> Result<Ledger, W
     }
     let link::Ledger { produced, dropped, kernel_lost, .. } = ledger;
     Ok(Ledger { produced, dropped, kernel_lost, kinds })
-}
-
-fn record_to_wire(record: &Record) -> link::Record {
-    let body = match &record.body {
-        RecordBody::Event(event) => link::record::Body::Event(event_to_wire(event)),
-        RecordBody::Detection(detection) => link::record::Body::Detection(detection_to_wire(detection)),
-        RecordBody::Receipt(receipt) => link::record::Body::Receipt(receipt_to_wire(receipt)),
-    };
-    link::Record {
-        sequence: record.header.sequence,
-        observed_at_ns: record.header.observed_at.as_nanos(),
-        monotonic_ns: record.header.monotonic_ns,
-        body: Some(body),
-    }
-}
-
-fn event_to_wire(event: &EventRecord) -> link::Event {
-    let fields = event.fields().map(|(field, value)| {
-        let value = match value {
-            Value::Text(text) => field_value::Value::Text(cut(text).to_owned()),
-            Value::Integer(number) => field_value::Value::Integer(*number),
-            Value::Boolean(truth) => field_value::Value::Boolean(*truth),
-            Value::TextList(items) => field_value::Value::List(link::TextList {
-                items: items.iter().take(MAX_LIST_ITEMS).map(|item| cut(item).to_owned()).collect(),
-            }),
-            Value::Time(time) => field_value::Value::TimeNs(time.as_nanos()),
-        };
-        link::FieldValue { field: field.spec().number, value: Some(value) }
-    });
-    link::Event { event_type: event.event_type.number(), fields: fields.collect() }
-}
-
-fn detection_to_wire(detection: &Detection) -> link::Detection {
-    let ancestry = detection.ancestry.iter().take(MAX_ANCESTRY).map(|process| link::ProcessSummary {
-        entity_id: process.entity_id.to_string(),
-        executable: cut(&process.executable).to_owned(),
-        command_line: cut(&process.command_line).to_owned(),
-        user: cut(&process.user).to_owned(),
-        start_ns: process.start.as_nanos(),
-    });
-    let header = &detection.event.header;
-    link::Detection {
-        id: detection.id.as_bytes().to_vec(),
-        rule_id: detection.rule.id.as_str().to_owned(),
-        rule_name: detection.rule.name.clone(),
-        rule_description: detection.rule.description.clone(),
-        severity: detection.rule.severity.as_str().to_owned(),
-        attack: detection.rule.attack.clone(),
-        mode: detection.rule.mode.as_str().to_owned(),
-        event_sequence: header.sequence,
-        event_observed_at_ns: header.observed_at.as_nanos(),
-        event_monotonic_ns: header.monotonic_ns,
-        event: Some(event_to_wire(&detection.event)),
-        ancestry: ancestry.collect(),
-        matched: detection.matched.clone(),
-        actions: detection.actions.iter().map(|action| action.as_str().to_owned()).collect(),
-    }
-}
-
-fn receipt_to_wire(receipt: &ResponseReceipt) -> link::Receipt {
-    let steps = receipt
-        .steps
-        .iter()
-        .map(|step| link::ReceiptStep { at_ns: step.at.as_nanos(), what: step.what.clone() });
-    link::Receipt {
-        id: receipt.id.as_bytes().to_vec(),
-        detection_id: receipt.detection_id.as_bytes().to_vec(),
-        action: receipt.action.as_str().to_owned(),
-        entity_id: receipt.target.entity_id.to_string(),
-        executable: cut(&receipt.target.executable).to_owned(),
-        state: receipt.state.as_str().to_owned(),
-        reason: receipt.reason.clone(),
-        steps: steps.collect(),
-    }
-}
-
-/// Cuts at a character, so that the server takes the text.
-fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(MAX_TEXT_BYTES)]
 }
 
 struct RecordDecoder {

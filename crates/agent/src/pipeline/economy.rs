@@ -6,10 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use event_model::{
-    Activity, EventBody, EventClass, EventHeader, EventRecord, EventType, Field, Gap, GapReason, RecordBody,
-    Value,
-};
+use event_model::{Activity, EventBody, EventClass, EventHeader, EventType, Field, Gap, GapReason, Value};
 use sensor_api::{ObservedActivity, Sensor};
 
 use super::Work;
@@ -230,8 +227,7 @@ impl Work {
                 body.fields.push((Field::EventCount, Value::Integer(acts)));
                 body.fields.push((Field::EventUntil, Value::Time(self.clock.at(held.until_ns))));
             }
-            let event = EventRecord::from_body(held.header.clone(), &EventBody::Activity(body));
-            self.recorder.push(held.header, RecordBody::Event(event));
+            self.recorder.push_event(&held.header, &EventBody::Activity(body));
         }
         for one in std::mem::take(&mut economy.left_out) {
             self.recorder.tell_gap(Gap {

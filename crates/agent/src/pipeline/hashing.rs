@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use event_model::{EventBody, EventHeader, EventRecord, EventType, ProcessStart, ProcessSummary};
+use event_model::{EventBody, EventHeader, EventType, ProcessStart, ProcessSummary};
 use response::Target;
 use rule_engine::Phase;
 use sensor_api::{ImageFile, ProcessKey, SensorError};
@@ -95,8 +95,7 @@ impl Work {
             }
             verdicts.extend(by_hash);
         }
-        let event = EventRecord::from_body(header, &body);
-        self.record(event, verdicts, ancestry, key.pid);
+        self.record(header, &body, verdicts, ancestry, key.pid);
     }
 
     /// Whether a new image may go without a hash, because the budget is short and no rule needs it.

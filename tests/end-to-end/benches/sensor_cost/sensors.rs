@@ -101,14 +101,18 @@ impl Watching for RampartWatching {
         let mark = mark?;
         self.installation.start_server(self.server.clone());
         let api = &self.installation.api;
-        // Its last word: what comes after it was not there before the server came back.
+        // The server's ledger is as old as the last batch it has: it is whole once it stands still.
+        let mut latest = (0, Instant::now());
         wait_for("everything is sent", Duration::from_secs(300), || {
             let hosts = api.get("/hosts").ok()?;
-            let ledger = &hosts["items"][0]["ledger"];
-            let figure = |name: &str| ledger[name].as_u64();
-            (hosts["items"][0]["online"] == true
-                && figure("produced")? <= figure("stored")? + figure("dropped")?)
-            .then_some(())
+            let host = &hosts["items"][0];
+            let figure = |name: &str| host["ledger"][name].as_u64();
+            let (produced, stored) = (figure("produced")?, figure("stored")?);
+            if stored != latest.0 {
+                latest = (stored, Instant::now());
+            }
+            let still = latest.1.elapsed() > Duration::from_secs(3);
+            (host["online"] == true && still && produced <= stored + figure("dropped")?).then_some(())
         });
         let program = work.program(mark);
         let told = work.event_types().iter().map(|event_type| {

@@ -1,0 +1,254 @@
+//! Records to messages.
+//!
+//! An event goes from its typed form straight into bytes: nothing of it is copied
+//! twice, for there are hundreds of thousands in a second when a host is busy.
+
+use event_model::{
+    BootId, Detection, EventBody, EventHeader, EventRecord, Field, Record, RecordBody, ResponseReceipt,
+    ValueRef,
+};
+use prost::Message as _;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+
+use super::{Ledger, MAX_ANCESTRY, MAX_LIST_ITEMS, MAX_TEXT_BYTES};
+use crate::link;
+
+/// Bytes of a key and a length, at most.
+const MAX_FRAME: usize = 1 + 10;
+
+/// Numbers of the fields of the messages in `link.proto` that are written here by hand.
+mod tag {
+    pub(super) const BATCH_RECORDS: u32 = 4;
+    pub(super) const RECORD_SEQUENCE: u32 = 1;
+    pub(super) const RECORD_OBSERVED_AT: u32 = 2;
+    pub(super) const RECORD_MONOTONIC: u32 = 3;
+    pub(super) const RECORD_EVENT: u32 = 4;
+    pub(super) const RECORD_DETECTION: u32 = 5;
+    pub(super) const RECORD_RECEIPT: u32 = 6;
+    pub(super) const DETECTION_EVENT: u32 = 11;
+    pub(super) const EVENT_TYPE: u32 = 1;
+    pub(super) const EVENT_FIELDS: u32 = 2;
+    pub(super) const FIELD_NUMBER: u32 = 1;
+    pub(super) const FIELD_TEXT: u32 = 2;
+    pub(super) const FIELD_INTEGER: u32 = 3;
+    pub(super) const FIELD_BOOLEAN: u32 = 4;
+    pub(super) const FIELD_LIST: u32 = 5;
+    pub(super) const FIELD_TIME: u32 = 6;
+    pub(super) const LIST_ITEMS: u32 = 1;
+}
+
+/// Encodes a batch. The records must be of one boot and in order.
+pub fn encode_batch(
+    boot_id: BootId,
+    first_sequence: u64,
+    last_sequence: u64,
+    records: &[Record],
+    ledger: &Ledger,
+) -> Vec<u8> {
+    let mut encoder = RecordEncoder::default();
+    let encode = |record| {
+        let mut bytes = Vec::new();
+        encoder.record(record, &mut bytes);
+        bytes
+    };
+    let encoded: Vec<Vec<u8>> = records.iter().map(encode).collect();
+    encode_batch_of(boot_id, first_sequence, last_sequence, encoded.iter().map(Vec::as_slice), ledger)
+}
+
+/// Encodes a batch of records that a [`RecordEncoder`] wrote; they must be in order.
+pub fn encode_batch_of<'a>(
+    boot_id: BootId,
+    first_sequence: u64,
+    last_sequence: u64,
+    records: impl Iterator<Item = &'a [u8]> + Clone,
+    ledger: &Ledger,
+) -> Vec<u8> {
+    let frame = link::Batch {
+        boot_id: boot_id.as_bytes().to_vec(),
+        first_sequence,
+        last_sequence,
+        records: Vec::new(),
+        ledger: Some(ledger_to_wire(ledger)),
+    };
+    let size: usize = records.clone().map(|record| MAX_FRAME + record.len()).sum();
+    let mut bytes = Vec::with_capacity(size + frame.encoded_len());
+    // Parts of a message may come in any order.
+    frame.encode_raw(&mut bytes);
+    records.for_each(|record| put_bytes(tag::BATCH_RECORDS, record, &mut bytes));
+    bytes
+}
+
+/// Writes records as messages, each without the frame that it has in a batch.
+#[derive(Debug, Default)]
+pub struct RecordEncoder {
+    /// Messages within the record: their lengths stand before them.
+    event: Vec<u8>,
+}
+
+impl RecordEncoder {
+    /// Appends an event.
+    pub fn event(&mut self, header: &EventHeader, body: &EventBody, into: &mut Vec<u8>) {
+        self.event.clear();
+        put_varint(tag::EVENT_TYPE, body.event_type().number().into(), &mut self.event);
+        body.each_field(&mut |field, value| put_field(field, &value, &mut self.event));
+        put_header(header, into);
+        put_bytes(tag::RECORD_EVENT, &self.event, into);
+    }
+
+    /// Appends a record of any kind.
+    pub fn record(&mut self, record: &Record, into: &mut Vec<u8>) {
+        put_header(&record.header, into);
+        match &record.body {
+            RecordBody::Event(event) => {
+                self.fields_of(event);
+                put_bytes(tag::RECORD_EVENT, &self.event, into);
+            }
+            RecordBody::Detection(detection) => {
+                self.fields_of(&detection.event);
+                let mut message = detection_to_wire(detection).encode_to_vec();
+                put_bytes(tag::DETECTION_EVENT, &self.event, &mut message);
+                put_bytes(tag::RECORD_DETECTION, &message, into);
+            }
+            RecordBody::Receipt(receipt) => {
+                put_bytes(tag::RECORD_RECEIPT, &receipt_to_wire(receipt).encode_to_vec(), into);
+            }
+        }
+    }
+
+    fn fields_of(&mut self, event: &EventRecord) {
+        self.event.clear();
+        put_varint(tag::EVENT_TYPE, event.event_type.number().into(), &mut self.event);
+        event.fields().for_each(|(field, value)| put_field(field, &value.as_ref(), &mut self.event));
+    }
+}
+
+fn put_header(header: &EventHeader, into: &mut Vec<u8>) {
+    put_varint(tag::RECORD_SEQUENCE, header.sequence, into);
+    put_fixed64(tag::RECORD_OBSERVED_AT, header.observed_at.as_nanos().cast_unsigned(), into);
+    put_fixed64(tag::RECORD_MONOTONIC, header.monotonic_ns, into);
+}
+
+fn put_field(field: Field, value: &ValueRef<'_>, into: &mut Vec<u8>) {
+    let number = u64::from(field.spec().number);
+    // All keys here are below 16 and take one byte.
+    let number_size = 1 + encoded_len_varint(number);
+    let begin = |value_size: usize, into: &mut Vec<u8>| {
+        encode_key(tag::EVENT_FIELDS, WireType::LengthDelimited, into);
+        encode_varint((number_size + 1 + value_size) as u64, into);
+        put_varint(tag::FIELD_NUMBER, number, into);
+    };
+    match value {
+        ValueRef::Text(text) => {
+            let text = cut(text);
+            begin(encoded_len_varint(text.len() as u64) + text.len(), into);
+            put_bytes(tag::FIELD_TEXT, text.as_bytes(), into);
+        }
+        ValueRef::Integer(number) => {
+            // `sint64`: the sign goes into the lowest bit.
+            let number = ((number << 1) ^ (number >> 63)).cast_unsigned();
+            begin(encoded_len_varint(number), into);
+            put_varint(tag::FIELD_INTEGER, number, into);
+        }
+        ValueRef::Boolean(truth) => {
+            begin(1, into);
+            put_varint(tag::FIELD_BOOLEAN, u64::from(*truth), into);
+        }
+        ValueRef::TextList(items) => {
+            let items = || items.iter().take(MAX_LIST_ITEMS).map(|item| cut(item));
+            let size = |item: &str| 1 + encoded_len_varint(item.len() as u64) + item.len();
+            let size: usize = items().map(size).sum();
+            begin(encoded_len_varint(size as u64) + size, into);
+            encode_key(tag::FIELD_LIST, WireType::LengthDelimited, into);
+            encode_varint(size as u64, into);
+            items().for_each(|item| put_bytes(tag::LIST_ITEMS, item.as_bytes(), into));
+        }
+        ValueRef::Time(time) => {
+            begin(8, into);
+            put_fixed64(tag::FIELD_TIME, time.as_nanos().cast_unsigned(), into);
+        }
+    }
+}
+
+fn put_varint(tag: u32, number: u64, into: &mut Vec<u8>) {
+    encode_key(tag, WireType::Varint, into);
+    encode_varint(number, into);
+}
+
+fn put_fixed64(tag: u32, number: u64, into: &mut Vec<u8>) {
+    encode_key(tag, WireType::SixtyFourBit, into);
+    into.extend_from_slice(&number.to_le_bytes());
+}
+
+fn put_bytes(tag: u32, bytes: &[u8], into: &mut Vec<u8>) {
+    encode_key(tag, WireType::LengthDelimited, into);
+    encode_varint(bytes.len() as u64, into);
+    into.extend_from_slice(bytes);
+}
+
+/// A detection without its event, which is appended.
+fn detection_to_wire(detection: &Detection) -> link::Detection {
+    let ancestry = detection.ancestry.iter().take(MAX_ANCESTRY).map(|process| link::ProcessSummary {
+        entity_id: process.entity_id.to_string(),
+        executable: cut(&process.executable).to_owned(),
+        command_line: cut(&process.command_line).to_owned(),
+        user: cut(&process.user).to_owned(),
+        start_ns: process.start.as_nanos(),
+    });
+    let header = &detection.event.header;
+    link::Detection {
+        id: detection.id.as_bytes().to_vec(),
+        rule_id: detection.rule.id.as_str().to_owned(),
+        rule_name: detection.rule.name.clone(),
+        rule_description: detection.rule.description.clone(),
+        severity: detection.rule.severity.as_str().to_owned(),
+        attack: detection.rule.attack.clone(),
+        mode: detection.rule.mode.as_str().to_owned(),
+        event_sequence: header.sequence,
+        event_observed_at_ns: header.observed_at.as_nanos(),
+        event_monotonic_ns: header.monotonic_ns,
+        event: None,
+        ancestry: ancestry.collect(),
+        matched: detection.matched.clone(),
+        actions: detection.actions.iter().map(|action| action.as_str().to_owned()).collect(),
+    }
+}
+
+fn receipt_to_wire(receipt: &ResponseReceipt) -> link::Receipt {
+    let steps = receipt
+        .steps
+        .iter()
+        .map(|step| link::ReceiptStep { at_ns: step.at.as_nanos(), what: step.what.clone() });
+    link::Receipt {
+        id: receipt.id.as_bytes().to_vec(),
+        detection_id: receipt.detection_id.as_bytes().to_vec(),
+        action: receipt.action.as_str().to_owned(),
+        entity_id: receipt.target.entity_id.to_string(),
+        executable: cut(&receipt.target.executable).to_owned(),
+        state: receipt.state.as_str().to_owned(),
+        reason: receipt.reason.clone(),
+        steps: steps.collect(),
+    }
+}
+
+/// Cuts at a character, so that the server takes the text.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_TEXT_BYTES)]
+}
+
+fn ledger_to_wire(ledger: &Ledger) -> link::Ledger {
+    let kinds = ledger.kinds.iter().map(|figures| link::KindFigures {
+        kind: figures.kind.number().into(),
+        produced: figures.produced,
+        dropped: figures
+            .dropped
+            .iter()
+            .map(|(reason, count)| link::Dropped { reason: reason.as_str().to_owned(), count: *count })
+            .collect(),
+    });
+    link::Ledger {
+        produced: ledger.produced,
+        dropped: ledger.dropped,
+        kernel_lost: ledger.kernel_lost,
+        kinds: kinds.collect(),
+    }
+}
