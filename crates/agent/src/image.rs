@@ -85,7 +85,7 @@ impl Default for Images {
 
 impl Images {
     /// The observed image with the names that this host gives to its numbers.
-    pub fn take(&mut self, observed: &ObservedImage) -> Arc<Image> {
+    pub fn take(&mut self, observed: ObservedImage) -> Arc<Image> {
         let mut name = |id: u32| self.users.name(id).map(str::to_owned);
         let user = User {
             id: observed.uid,
@@ -102,32 +102,32 @@ impl Images {
             command_line.truncate(command_line.floor_char_boundary(MAX_TEXT_BYTES));
             args_truncated = true;
         }
-        let mut args = observed.args.clone();
+        let mut args = observed.args;
         if args.len() > MAX_LIST_ITEMS {
             args.truncate(MAX_LIST_ITEMS);
             args_truncated = true;
         }
         let named = observed.cgroup_path.as_deref().and_then(named);
         Arc::new(Image {
-            executable: observed.executable.clone(),
+            executable: observed.executable,
             command_line,
             args,
             args_bytes: observed.args_bytes,
             args_truncated,
-            working_directory: observed.working_directory.clone(),
+            working_directory: observed.working_directory,
             user,
-            tty: observed.tty.clone(),
+            tty: observed.tty,
             session_id: observed.session_id,
             file: observed.image,
             image_deleted: observed.image_deleted,
             container: named.as_ref().map(|named| self.containers.facts(named)),
             container_id: named.map(|named| named.id),
-            cgroup_path: observed.cgroup_path.clone(),
+            cgroup_path: observed.cgroup_path,
             kernel_thread: observed.kernel_thread,
-            capabilities: observed.capabilities.clone(),
-            environment: observed.environment.clone(),
+            capabilities: observed.capabilities,
+            environment: observed.environment,
             memfd: observed.memfd,
-            namespaces: observed.namespaces.clone(),
+            namespaces: observed.namespaces,
             blocked: observed.blocked,
         })
     }

@@ -194,7 +194,7 @@ impl Work {
         let mut latest = None;
         let result = sensor.poll(timeout, &mut |observed| {
             latest = Some(observed.at_ns);
-            self.observe(&observed);
+            self.observe(observed);
         });
         // Only as far as the stream has come: the exec of a waiting fork may stand
         // in the ring unread. An empty ring has come as far as the question was.
@@ -204,7 +204,7 @@ impl Work {
         self.take_queue(FROM_QUEUE);
         self.tell_receipts();
         result.and_then(|()| {
-            self.finish_starts(|work| sensor.poll(Duration::ZERO, &mut |observed| work.observe(&observed)))
+            self.finish_starts(|work| sensor.poll(Duration::ZERO, &mut |observed| work.observe(observed)))
         })
     }
 
@@ -212,7 +212,7 @@ impl Work {
     fn take_queue(&mut self, most: usize) {
         let mut taken = Vec::new();
         self.queue.take(most, &mut |observed| taken.push(observed));
-        taken.iter().for_each(|observed| self.observe(observed));
+        taken.into_iter().for_each(|observed| self.observe(observed));
         self.content.take_losses().iter().for_each(|loss| self.tell_loss(loss));
     }
 
@@ -220,29 +220,30 @@ impl Work {
         Enricher { boot_id: self.boot_id, clock: &self.clock, table: &self.table }.ancestry(key)
     }
 
-    fn observe(&mut self, observed: &Observed) {
-        self.content.offer(observed);
+    fn observe(&mut self, observed: Observed) {
+        self.content.offer(&observed);
         self.economy.saw();
-        if let Observation::Lost(loss) = &observed.what {
-            self.tell_loss(loss);
+        let Observed { at_ns, position, what } = observed;
+        if position.is_some() && !matches!(what, Observation::ProcessExisting(_) | Observation::Lost(_)) {
+            self.tell_absence(position);
         }
-        let from_stream = observed.position.is_some();
-        if from_stream && !matches!(observed.what, Observation::ProcessExisting(_) | Observation::Lost(_)) {
-            self.tell_absence(observed.position);
+        match what {
+            Observation::Lost(loss) => self.tell_loss(&loss),
+            Observation::Activity(activity) => {
+                if !self.economy.leaves_out(at_ns, &activity) && !self.economy.merges(at_ns, &activity) {
+                    self.tell_activity(at_ns, *activity);
+                }
+            }
+            what => {
+                if let Observation::ProcessExisting(image) = &what {
+                    self.met_before(image);
+                }
+                let mut steps = std::mem::take(&mut self.steps);
+                self.table.observe(at_ns, what, &mut self.images, &mut steps);
+                self.tell_steps(steps);
+            }
         }
-        if let Observation::ProcessExisting(image) = &observed.what {
-            self.met_before(image);
-        }
-        if let Observation::Activity(activity) = &observed.what
-            && !self.economy.leaves_out(observed.at_ns, activity)
-            && !self.economy.merges(observed.at_ns, activity)
-        {
-            self.tell_activity(observed.at_ns, activity);
-        }
-        let mut steps = std::mem::take(&mut self.steps);
-        self.table.observe(observed.at_ns, &observed.what, &mut self.images, &mut steps);
-        self.tell_steps(steps);
-        if let Some(position) = observed.position {
+        if let Some(position) = position {
             self.recorder.reached(position);
         }
         self.flush_if_due();
@@ -290,14 +291,16 @@ impl Work {
         }
     }
 
-    fn tell_activity(&mut self, at_ns: u64, observed: &ObservedActivity) {
+    fn tell_activity(&mut self, at_ns: u64, observed: ObservedActivity) {
+        // What is merged is compared as it was observed.
+        let merges = self.economy.saves_work().then(|| observed.clone());
         let actor = observed.actor.and_then(|actor| self.key_of(actor, at_ns));
         let target = observed.target.and_then(|target| self.key_of(target, at_ns));
         let mut activity = Activity {
             event_type: observed.event_type,
             who: actor.and_then(|key| self.who(key)),
             target: target.and_then(|key| self.who(key)),
-            fields: observed.fields.clone(),
+            fields: observed.fields,
         };
         // Who is not in the table was at least a PID.
         if let (Some(actor), None) = (observed.actor, &activity.who) {
@@ -320,7 +323,7 @@ impl Work {
         };
         let (header, body) = match body {
             EventBody::Activity(activity) if verdicts.is_empty() => {
-                let Some((header, activity)) = self.economy.hold(header, activity, observed) else { return };
+                let Some((header, activity)) = self.economy.hold(header, activity, merges) else { return };
                 (header, EventBody::Activity(activity))
             }
             body => (header, body),
@@ -488,7 +491,7 @@ impl Work {
             let mut last = None;
             let polled = sensor.poll(Duration::ZERO, &mut |observed| {
                 last = Some(observed.at_ns);
-                self.observe(&observed);
+                self.observe(observed);
             });
             reached = polled.is_err() || last.is_none_or(|at_ns| at_ns > asked_ns);
         }

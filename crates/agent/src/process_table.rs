@@ -126,13 +126,13 @@ pub struct ProcessTable {
 
 impl ProcessTable {
     /// Takes an observation in; the steps that it makes are appended to `steps`.
-    pub fn observe(&mut self, at_ns: u64, what: &Observation, images: &mut Images, steps: &mut Vec<Life>) {
+    pub fn observe(&mut self, at_ns: u64, what: Observation, images: &mut Images, steps: &mut Vec<Life>) {
         match what {
-            Observation::ProcessExisting(observed) => self.existing(observed, images),
-            Observation::ProcessForked(fork) => self.forked(at_ns, *fork, steps),
+            Observation::ProcessExisting(observed) => self.existing(*observed, images),
+            Observation::ProcessForked(fork) => self.forked(at_ns, fork, steps),
             Observation::ProcessExecuted(observed) => {
                 let key = observed.key();
-                self.executed(observed, images);
+                self.executed(*observed, images);
                 steps.push(Life::Started { key, kind: StartKind::Exec, at_ns });
             }
             Observation::ProcessExited(exit) => self.exited(at_ns, exit.process, exit.wait_status, steps),
@@ -257,8 +257,8 @@ impl ProcessTable {
         }
     }
 
-    fn existing(&mut self, observed: &ObservedImage, images: &mut Images) {
-        let key = observed.key();
+    fn existing(&mut self, observed: ObservedImage, images: &mut Images) {
+        let (key, parent) = (observed.key(), observed.parent_key());
         // The stream may have told of it before the snapshot did; a later exec says more.
         let told = self
             .entries
@@ -273,10 +273,10 @@ impl ProcessTable {
                 entry.image = image;
                 entry.who = None;
                 entry.provisional = false;
-                entry.parent = entry.parent.or(observed.parent_key());
+                entry.parent = entry.parent.or(parent);
             }
             None => {
-                self.insert(key, Entry::new(observed.parent_key(), image));
+                self.insert(key, Entry::new(parent, image));
             }
         }
     }
@@ -309,8 +309,8 @@ impl ProcessTable {
         }
     }
 
-    fn executed(&mut self, observed: &ObservedImage, images: &mut Images) {
-        let key = observed.key();
+    fn executed(&mut self, observed: ObservedImage, images: &mut Images) {
+        let (key, parent) = (observed.key(), observed.parent_key());
         let image = images.take(observed);
         match self.entries.get_mut(&key) {
             Some(entry) => {
@@ -320,10 +320,10 @@ impl ProcessTable {
                 entry.waiting = None;
                 // Another image is judged by itself.
                 entry.condemned_by = None;
-                entry.parent = entry.parent.or(observed.parent_key());
+                entry.parent = entry.parent.or(parent);
             }
             None => {
-                self.insert(key, Entry::new(observed.parent_key(), image));
+                self.insert(key, Entry::new(parent, image));
             }
         }
     }

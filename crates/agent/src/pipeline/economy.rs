@@ -127,11 +127,9 @@ impl Economy {
         &mut self,
         header: EventHeader,
         body: Box<Activity>,
-        observed: &ObservedActivity,
+        observed: Option<ObservedActivity>,
     ) -> Option<(EventHeader, Box<Activity>)> {
-        if !self.saves_work() {
-            return Some((header, body));
-        }
+        let Some(observed) = observed else { return Some((header, body)) };
         self.merger.hold(header, body, observed);
         self.owe();
         None

@@ -45,10 +45,10 @@ impl Merger {
     }
 
     /// Holds an act.
-    pub(super) fn hold(&mut self, header: EventHeader, body: Box<Activity>, observed: &ObservedActivity) {
-        self.by_hash.insert(self.hash(observed), self.held.len());
+    pub(super) fn hold(&mut self, header: EventHeader, body: Box<Activity>, observed: ObservedActivity) {
+        self.by_hash.insert(self.hash(&observed), self.held.len());
         let (acts, until_ns) = (observed.acts(), header.monotonic_ns);
-        self.held.push(Held { header, body, observed: observed.clone(), acts, merged: false, until_ns });
+        self.held.push(Held { header, body, observed, acts, merged: false, until_ns });
     }
 
     pub(super) fn len(&self) -> usize {

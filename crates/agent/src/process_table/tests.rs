@@ -36,7 +36,7 @@ impl Fixture {
 
     fn see(&mut self, at_ns: u64, what: Observation) -> Vec<Life> {
         let mut steps = Vec::new();
-        self.table.observe(at_ns, &what, &mut self.images, &mut steps);
+        self.table.observe(at_ns, what, &mut self.images, &mut steps);
         steps
     }
 
