@@ -150,6 +150,7 @@ impl GapReason {
             Self::Budget => 9,
             Self::AgentDown => 10,
             Self::MalformedRecord => 11,
+            Self::KernelSkipped => 12,
         }
     }
 
@@ -168,7 +169,8 @@ impl GapReason {
             | Self::QueueFull
             | Self::Budget
             | Self::AgentDown
-            | Self::MalformedRecord => false,
+            | Self::MalformedRecord
+            | Self::KernelSkipped => false,
         }
     }
 }

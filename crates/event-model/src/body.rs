@@ -56,6 +56,8 @@ words! {
         AgentDown = "agent_down",
         /// The kernel handed over a record that can't be read.
         MalformedRecord = "malformed_record",
+        /// The kernel did not run a program that was running already on that processor.
+        KernelSkipped = "kernel_skipped",
     }
 }
 

@@ -32,6 +32,7 @@ mod pins;
 mod procfs;
 mod record;
 mod ring;
+mod skipped;
 mod standing;
 mod state_file;
 mod usb;

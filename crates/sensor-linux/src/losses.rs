@@ -15,6 +15,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use sensor_api::{Observation, Observed, ObservedLoss, SensorPosition};
 
 use crate::record::u64_at;
+use crate::skipped::SkippedRuns;
 
 /// What is counted, in the order of the `COUNT_` numbers of `bpf/record.h`.
 pub(crate) const WHAT: [&str; 29] = [
@@ -63,6 +64,10 @@ pub(crate) fn left_out_bits(classes: &[EventClass]) -> u64 {
 const TYPES: usize = 32;
 /// One account for what was lost of each type, one for what was left out.
 const ACCOUNTS: usize = 2 * TYPES;
+/// The account of runs that the kernel skipped; no type of event has it.
+const SKIPPED: usize = TYPES - 1;
+/// The kernel is asked for them this often: it goes through all programs of the host.
+const ASK_FOR_SKIPPED_NS: u64 = 5_000_000_000;
 /// Reports behind one record at most.
 const REPORT_MAX: usize = 3;
 const KEY: [u8; 4] = [0; 4];
@@ -164,6 +169,9 @@ impl Ledger {
 pub(crate) struct Losses {
     counters: MapHandle,
     ledger_map: MapHandle,
+    skipped_runs: SkippedRuns,
+    /// How many there were, and when that was asked.
+    skipped: (u64, u64),
     stream: u64,
     ledger: Ledger,
     /// A report is on its way in this run.
@@ -176,6 +184,7 @@ impl Losses {
     pub(crate) fn open(
         counters: MapHandle,
         ledger_map: MapHandle,
+        skipped_runs: SkippedRuns,
         stream: u64,
         stored_to: Option<u64>,
         now_ns: u64,
@@ -193,8 +202,16 @@ impl Losses {
         if ledger.checked_ns == 0 {
             ledger.checked_ns = now_ns;
         }
-        let mut losses =
-            Self { counters, ledger_map, stream, ledger, waiting: false, ledger_written_ns: now_ns };
+        let mut losses = Self {
+            counters,
+            ledger_map,
+            skipped_runs,
+            skipped: (ledger.reported[SKIPPED], now_ns),
+            stream,
+            ledger,
+            waiting: false,
+            ledger_written_ns: now_ns,
+        };
         losses.write_ledger(now_ns)?;
         Ok(losses)
     }
@@ -209,7 +226,11 @@ impl Losses {
         if self.waiting {
             return Ok(());
         }
-        let counts = accounts(&self.counts()?);
+        if now_ns.saturating_sub(self.skipped.1) >= ASK_FOR_SKIPPED_NS {
+            self.skipped = (self.skipped_runs.count().max(self.skipped.0), now_ns);
+        }
+        let mut counts = accounts(&self.counts()?);
+        counts[SKIPPED] = self.skipped.0;
         // What was left out comes in masses; the order says that what was lost is told first.
         let news =
             counts.iter().enumerate().filter(|(account, count)| **count != self.ledger.reported[*account]);
@@ -295,7 +316,9 @@ pub(crate) fn untold(counters: &MapHandle, ledger_map: &MapHandle, now_ns: u64) 
     let Ok(counts) = read_counts(counters) else {
         return Vec::new();
     };
-    let counts = accounts(&counts);
+    let mut counts = accounts(&counts);
+    // Its programs can't be asked any more; what was told of them stays told.
+    counts[SKIPPED] = ledger.reported[SKIPPED];
     let untold = counts.iter().zip(ledger.reported).enumerate();
     untold
         .map(|(account, (count, reported))| (account, count.saturating_sub(reported)))
@@ -315,7 +338,11 @@ fn accounts(counts: &[KernelCount]) -> [u64; ACCOUNTS] {
 }
 
 fn loss_of(account: usize, count: u64, from_ns: u64, until_ns: u64) -> ObservedLoss {
-    let reason = if account < TYPES { GapReason::KernelRingFull } else { GapReason::Budget };
+    let reason = match account {
+        SKIPPED => GapReason::KernelSkipped,
+        account if account < TYPES => GapReason::KernelRingFull,
+        _ => GapReason::Budget,
+    };
     let what = WHAT.get(account % TYPES).copied().unwrap_or("observations");
     ObservedLoss { reason, what, count: Some(count), from_ns, until_ns }
 }

@@ -192,6 +192,7 @@ export const gapReason = {
   spool_corrupt: 'a spooled batch was damaged',
   server_refused: 'the server refused a batch for good',
   agent_down: 'the agent was not running',
+  kernel_skipped: 'the kernel skipped a program that was running already',
   malformed_record: 'the kernel handed over an unreadable record',
   queue_full: 'a queue inside the agent was full',
   budget: "left out to stay within the agent's CPU or memory budget",

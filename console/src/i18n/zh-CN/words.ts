@@ -190,6 +190,7 @@ export const gapReason = {
   spool_corrupt: '本地队列中的批次已损坏',
   server_refused: '服务器永久拒绝了该批次',
   agent_down: '代理未运行',
+  kernel_skipped: '内核跳过了正在运行的探针程序',
   malformed_record: '内核记录无法解析',
   queue_full: '代理内部队列已满',
   budget: '为保持在代理的 CPU 或内存预算内而略去',

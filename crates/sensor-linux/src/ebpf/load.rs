@@ -23,6 +23,7 @@ use crate::families::{self, Family};
 use crate::losses::{self, Losses};
 use crate::pins::{self, Control, Maps, Pinned};
 use crate::ring::RingReader;
+use crate::skipped::SkippedRuns;
 use crate::{LinuxSensorOptions, chain};
 
 pub(super) fn open(options: LinuxSensorOptions) -> Result<EbpfSensor, SensorError> {
@@ -170,9 +171,9 @@ impl Attached {
 
     /// Loads and attaches a family that may be missing. What the kernel does not take
     /// is noted with its reason.
-    fn add(&mut self, family: &Family, ring_bytes: u32, shared: &Object) {
+    fn add(&mut self, family: &Family, ring_bytes: u32, shared: &Object, kernel: &KernelTypes) {
         let programs = || family.makes.iter().flat_map(|(_, programs)| *programs);
-        let object = match load(family, ring_bytes, Some(shared)) {
+        let object = match load(family, ring_bytes, Some(shared), kernel) {
             Ok(object) => object,
             Err(error) => {
                 let reason = format!("loading the programs of {}: {}", family.name, chain(&error));
@@ -251,9 +252,10 @@ fn fresh(
     if let Err(error) = pins::provide_tracefs() {
         notes.push(format!("{error}: most events besides starts and ends of processes can't be seen"));
     }
+    let kernel = KernelTypes::read();
     let process = families::process();
-    let object =
-        load(&process, ring_bytes, None).map_err(|error| unavailable("loading the BPF programs", &error))?;
+    let object = load(&process, ring_bytes, None, &kernel)
+        .map_err(|error| unavailable("loading the BPF programs", &error))?;
     let mut maps = maps_of(&object)?;
     let control = Control {
         wake_on_exec: false,
@@ -284,7 +286,7 @@ fn fresh(
         if family.only_without.is_some() && !options.module_attempts {
             attached.leave_out(&family);
         } else {
-            attached.add(&family, ring_bytes, &object);
+            attached.add(&family, ring_bytes, &object, &kernel);
         }
     }
     let Attached { mut links, missing } = attached;
@@ -337,18 +339,28 @@ const SHARED: [&str; 6] = ["ring", "counters", "control", "ledger", "clock", "wo
 const LOAD_TRIES: usize = 20;
 
 /// Loads an object; `shared` is the first one, whose maps it is to use.
-fn load(family: &Family, ring_bytes: u32, shared: Option<&Object>) -> Result<Object, libbpf_rs::Error> {
+fn load(
+    family: &Family,
+    ring_bytes: u32,
+    shared: Option<&Object>,
+    kernel: &KernelTypes,
+) -> Result<Object, libbpf_rs::Error> {
     let mut tries = LOAD_TRIES;
     loop {
         tries -= 1;
-        match load_once(family, ring_bytes, shared) {
+        match load_once(family, ring_bytes, shared, kernel) {
             Err(error) if error.kind() == libbpf_rs::ErrorKind::WouldBlock && tries > 0 => {}
             result => return result,
         }
     }
 }
 
-fn load_once(family: &Family, ring_bytes: u32, shared: Option<&Object>) -> Result<Object, libbpf_rs::Error> {
+fn load_once(
+    family: &Family,
+    ring_bytes: u32,
+    shared: Option<&Object>,
+    kernel: &KernelTypes,
+) -> Result<Object, libbpf_rs::Error> {
     let mut open =
         ObjectBuilder::default().name(format!("rampart_{}", family.name))?.open_memory(family.object)?;
     for mut map in open.maps_mut() {
@@ -367,16 +379,24 @@ fn load_once(family: &Family, ring_bytes: u32, shared: Option<&Object>) -> Resul
         let section = program.section().to_string_lossy().into_owned();
         // An object whose program asks for a tracepoint that does not exist fails as a whole.
         if let Some(tracepoint) = section.strip_prefix("tp_btf/") {
-            program.set_autoload(has_tracepoint(tracepoint));
+            program.set_autoload(kernel.has_tracepoint(tracepoint));
         }
     }
     open.load()
 }
 
-/// Whether this kernel describes the tracepoint in its BTF.
-fn has_tracepoint(name: &str) -> bool {
-    let Ok(btf) = Btf::from_vmlinux() else { return false };
-    btf.type_by_name::<Typedef<'_>>(&format!("btf_trace_{name}")).is_some()
+/// The types that this kernel describes: some megabytes, read once for all families.
+struct KernelTypes(Option<Btf<'static>>);
+
+impl KernelTypes {
+    fn read() -> Self {
+        Self(Btf::from_vmlinux().ok())
+    }
+
+    fn has_tracepoint(&self, name: &str) -> bool {
+        let typedef = format!("btf_trace_{name}");
+        self.0.as_ref().is_some_and(|types| types.type_by_name::<Typedef<'_>>(&typedef).is_some())
+    }
 }
 
 fn pin(dir: &Path, maps: &mut Maps, links: &mut [(String, Link)]) -> Result<(), String> {
@@ -447,6 +467,8 @@ fn finish(mut parts: Parts) -> Result<EbpfSensor, SensorError> {
     let losses = Losses::open(
         copy(&parts.maps.counters)?,
         copy(&parts.maps.ledger)?,
+        SkippedRuns::of_ring(&parts.maps.ring)
+            .map_err(|error| failed("asking for the ring's number", error))?,
         parts.control.stream,
         parts.stored_to,
         now_ns(),
@@ -533,7 +555,7 @@ mod tests {
 
     #[test]
     fn the_clock_has_room_for_every_process_and_takes_memory_only_for_live_ones() {
-        let object = match load(&families::process(), 4_096, None) {
+        let object = match load(&families::process(), 4_096, None, &KernelTypes::read()) {
             Ok(object) => object,
             Err(error) => return eprintln!("skipped: BPF programs can't be loaded here: {error}"),
         };
