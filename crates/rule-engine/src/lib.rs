@@ -13,6 +13,7 @@
 
 #![deny(missing_docs)]
 
+mod behaviour;
 mod condition;
 mod correlation;
 mod diagnostic;
@@ -34,6 +35,10 @@ mod source;
 mod telemetry;
 mod yaml;
 
+pub use behaviour::{
+    BehaviourCounters, BehaviourEngine, BehaviourFile, BehaviourFinding, BehaviourSet, BehaviourSetOutcome,
+    is_behaviour_file, parse_behaviours,
+};
 pub use diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
 pub use edit::{EditError, set_key};
 pub use event::{EVENT_TEXT_LIMIT, EVENT_VALUE_LIMIT, EventBuffer, FieldId, FieldNames};

@@ -167,7 +167,7 @@ fn rule_nodes<'n>(source: &Source<'_>, root: &'n Node) -> Result<Vec<&'n Node>, 
     }
 }
 
-fn fault_diagnostic(source: &Source<'_>, fault: &Fault) -> Diagnostic {
+pub(crate) fn fault_diagnostic(source: &Source<'_>, fault: &Fault) -> Diagnostic {
     let mut reason = fault.reason.clone();
     if let Some(first) = fault.first {
         let first = source.place(first);

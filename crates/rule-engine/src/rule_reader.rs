@@ -50,9 +50,9 @@ const FOREIGN_KEYS: &[(&str, &str)] = &[
 ];
 
 /// Longest list in a rule.
-const LIST_LIMIT: usize = 10_000;
+pub(crate) const LIST_LIMIT: usize = 10_000;
 /// Longest id, name and tag in characters.
-const WORD_LIMIT: usize = 256;
+pub(crate) const WORD_LIMIT: usize = 256;
 /// Longest description, reason and reference in characters.
 const PROSE_LIMIT: usize = 16_384;
 /// A process that gets longer than this to end is not being stopped.
@@ -61,34 +61,49 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(1);
 
 /// Reads a rule. `None` where a diagnostic is an error.
 pub(crate) fn read_rule(source: &Source<'_>, node: &Node) -> (Option<ParsedRule>, Vec<Diagnostic>) {
-    let mut reader = Reader { source, diagnostics: Vec::new(), slots: Vec::new() };
+    let mut reader = Reader::new(source);
     let rule = reader.rule(node);
     let refused = reader.diagnostics.iter().any(Diagnostic::is_error);
     (rule.filter(|_| !refused), reader.diagnostics)
 }
 
-struct Reader<'s> {
-    source: &'s Source<'s>,
-    diagnostics: Vec<Diagnostic>,
+/// Reads the values of keys and keeps what is wrong with them.
+pub(crate) struct Reader<'s> {
+    pub(crate) source: &'s Source<'s>,
+    pub(crate) diagnostics: Vec<Diagnostic>,
     /// The fields that the conditions name, by slot.
-    slots: Vec<FieldRef>,
+    pub(crate) slots: Vec<FieldRef>,
 }
 
 /// A field with its place in the source.
-struct PlacedField {
+pub(crate) struct PlacedField {
     field: Field,
     span: Span,
 }
 
+/// Conditions as they were read.
 #[derive(Default)]
-struct ReadConditions {
+pub(crate) struct ReadConditions {
     texts: Vec<String>,
     expressions: Vec<Expression>,
     fields: Vec<PlacedField>,
 }
 
+/// An exception as it was read.
+pub(crate) type ReadException = (ExceptionHead, Exception, Vec<PlacedField>);
+
 impl<'s> Reader<'s> {
-    fn error(&mut self, code: DiagnosticCode, span: Span, reason: impl Into<String>, hint: Option<String>) {
+    pub(crate) fn new(source: &'s Source<'s>) -> Self {
+        Self { source, diagnostics: Vec::new(), slots: Vec::new() }
+    }
+
+    pub(crate) fn error(
+        &mut self,
+        code: DiagnosticCode,
+        span: Span,
+        reason: impl Into<String>,
+        hint: Option<String>,
+    ) {
         let place = self.source.place(span);
         self.diagnostics.push(Diagnostic::new(DiagnosticSeverity::Error, code, &place, reason.into(), hint));
     }
@@ -141,19 +156,11 @@ impl<'s> Reader<'s> {
         let conditions = key("conditions").map(|node| self.conditions(node, "conditions", scope));
         let exceptions = key("exceptions").map(|node| self.exceptions(node, scope)).unwrap_or_default();
 
-        let (scope, mut conditions) = (scope?, conditions?);
-        let mut fields = std::mem::take(&mut conditions.fields);
-        fields.extend(exceptions.iter().flat_map(|(_, _, fields)| {
-            fields.iter().map(|placed| PlacedField { field: placed.field, span: placed.span })
-        }));
-        let telemetry = self.telemetry(scope, &fields)?;
-        let (exception_heads, exceptions) =
-            exceptions.into_iter().map(|(head, exception, _)| (head, exception)).unzip();
         let head = RuleHead {
             id: id?,
             name: name?,
             description: description.unwrap_or_default(),
-            scope,
+            scope: scope?,
             severity: severity?,
             enabled: enabled.unwrap_or(true),
             mode: mode.unwrap_or(ResponseMode::Detect),
@@ -163,13 +170,34 @@ impl<'s> Reader<'s> {
             tags,
             references,
             terminate_grace: terminate_grace.unwrap_or(DEFAULT_GRACE),
-            conditions: conditions.texts,
-            exceptions: exception_heads,
+            conditions: Vec::new(),
+            exceptions: Vec::new(),
         };
         let id_span = key("id").map_or(rule_start, |node| node.span);
+        self.assemble(head, conditions?, exceptions, node.span, id_span)
+    }
+
+    /// Puts a rule together from its head, whose conditions and exceptions are still empty.
+    pub(crate) fn assemble(
+        &mut self,
+        mut head: RuleHead,
+        mut conditions: ReadConditions,
+        exceptions: Vec<ReadException>,
+        span: Span,
+        id_span: Span,
+    ) -> Option<ParsedRule> {
+        let mut fields = std::mem::take(&mut conditions.fields);
+        fields.extend(exceptions.iter().flat_map(|(_, _, fields)| {
+            fields.iter().map(|placed| PlacedField { field: placed.field, span: placed.span })
+        }));
+        let telemetry = self.telemetry(head.scope, &fields)?;
+        let (exception_heads, exceptions) =
+            exceptions.into_iter().map(|(head, exception, _)| (head, exception)).unzip();
+        head.conditions = conditions.texts;
+        head.exceptions = exception_heads;
         Some(ParsedRule {
             head: Arc::new(head),
-            text: self.source.text.get(node.span.start..node.span.end)?.into(),
+            text: self.source.text.get(span.start..span.end)?.into(),
             place: self.source.place(id_span),
             telemetry,
             log_source: None,
@@ -183,7 +211,12 @@ impl<'s> Reader<'s> {
         })
     }
 
-    fn refuse_unknown_keys(&mut self, members: &[Member], known: &'static [&'static str], of: &str) {
+    pub(crate) fn refuse_unknown_keys(
+        &mut self,
+        members: &[Member],
+        known: &'static [&'static str],
+        of: &str,
+    ) {
         for member in members {
             let key = member.key.decoded.as_str();
             if known.contains(&key) {
@@ -203,12 +236,12 @@ impl<'s> Reader<'s> {
         }
     }
 
-    fn wrong_type(&mut self, node: &Node, key: &str, wanted: &str, hint: Option<&str>) {
+    pub(crate) fn wrong_type(&mut self, node: &Node, key: &str, wanted: &str, hint: Option<&str>) {
         let reason = format!("`{key}` is {}; it should be {wanted}", node.value.type_name());
         self.error(DiagnosticCode::WrongType, node.span, reason, hint.map(str::to_owned));
     }
 
-    fn text<'n>(&mut self, node: &'n Node, key: &str, limit: usize) -> Option<&'n Text> {
+    pub(crate) fn text<'n>(&mut self, node: &'n Node, key: &str, limit: usize) -> Option<&'n Text> {
         let Json::Text(text) = &node.value else {
             self.wrong_type(node, key, "a string", None);
             return None;
@@ -223,7 +256,7 @@ impl<'s> Reader<'s> {
     }
 
     /// A text that stands in lists and logs: one line, not empty.
-    fn short_text(&mut self, node: &Node, key: &str) -> Option<String> {
+    pub(crate) fn short_text(&mut self, node: &Node, key: &str) -> Option<String> {
         let text = &self.text(node, key, WORD_LIMIT)?.decoded;
         if text.trim().is_empty() {
             self.error(DiagnosticCode::BadValue, node.span, format!("`{key}` is empty"), None);
@@ -237,11 +270,11 @@ impl<'s> Reader<'s> {
         Some(text.clone())
     }
 
-    fn prose(&mut self, node: &Node, key: &str) -> Option<String> {
+    pub(crate) fn prose(&mut self, node: &Node, key: &str) -> Option<String> {
         self.text(node, key, PROSE_LIMIT).map(|text| text.decoded.clone())
     }
 
-    fn boolean(&mut self, node: &Node, key: &str) -> Option<bool> {
+    pub(crate) fn boolean(&mut self, node: &Node, key: &str) -> Option<bool> {
         if let Json::Boolean(truth) = node.value {
             return Some(truth);
         }
@@ -250,7 +283,7 @@ impl<'s> Reader<'s> {
     }
 
     /// One of a closed set of words.
-    fn word<T: Copy>(
+    pub(crate) fn word<T: Copy>(
         &mut self,
         node: &Node,
         key: &str,
@@ -270,7 +303,7 @@ impl<'s> Reader<'s> {
         None
     }
 
-    fn id(&mut self, node: &Node) -> Option<RuleId> {
+    pub(crate) fn id(&mut self, node: &Node) -> Option<RuleId> {
         match &node.value {
             Json::Number => {
                 let digits = self.source.text.get(node.span.start..node.span.end)?;
@@ -303,7 +336,7 @@ impl<'s> Reader<'s> {
         }
     }
 
-    fn list<'n>(&mut self, node: &'n Node, key: &str) -> Option<&'n [Node]> {
+    pub(crate) fn list<'n>(&mut self, node: &'n Node, key: &str) -> Option<&'n [Node]> {
         let Json::List(items) = &node.value else {
             self.wrong_type(node, key, "a list", Some("put it in [ ]"));
             return None;
@@ -338,7 +371,7 @@ impl<'s> Reader<'s> {
         Some(actions)
     }
 
-    fn attack(&mut self, node: &Node) -> Vec<String> {
+    pub(crate) fn attack(&mut self, node: &Node) -> Vec<String> {
         let ids = self.list(node, "attack").unwrap_or_default();
         let mut techniques = Vec::new();
         for item in ids {
@@ -376,17 +409,28 @@ impl<'s> Reader<'s> {
         }
     }
 
-    fn conditions(&mut self, node: &Node, key: &str, scope: Option<RuleScope>) -> ReadConditions {
+    pub(crate) fn conditions(&mut self, node: &Node, key: &str, scope: Option<RuleScope>) -> ReadConditions {
         let mut read = ReadConditions::default();
-        let Some(items) = self.list(node, key) else { return read };
+        self.more_conditions(node, key, scope, &mut read);
+        read
+    }
+
+    /// Adds a list of conditions to those that were read before.
+    pub(crate) fn more_conditions(
+        &mut self,
+        node: &Node,
+        key: &str,
+        scope: Option<RuleScope>,
+        read: &mut ReadConditions,
+    ) {
+        let Some(items) = self.list(node, key) else { return };
         if items.is_empty() {
             let hint = Some("for example [\"name contains 'trojan'\"]".to_owned());
             self.error(DiagnosticCode::BadValue, node.span, format!("`{key}` is empty"), hint);
         }
         for item in items {
-            self.condition(item, key, scope, &mut read);
+            self.condition(item, key, scope, read);
         }
-        read
     }
 
     fn condition(&mut self, node: &Node, key: &str, scope: Option<RuleScope>, read: &mut ReadConditions) {
@@ -411,20 +455,31 @@ impl<'s> Reader<'s> {
         }
     }
 
-    fn exceptions(
+    /// Adds a condition that stands nowhere in the source; what is wrong with it is told at `span`.
+    pub(crate) fn made_condition(
         &mut self,
-        node: &Node,
-        scope: Option<RuleScope>,
-    ) -> Vec<(ExceptionHead, Exception, Vec<PlacedField>)> {
+        text: String,
+        span: Span,
+        scope: RuleScope,
+        read: &mut ReadConditions,
+    ) {
+        let (bound, findings) = condition::read(&text, scope, &mut self.slots);
+        for Finding { severity, code, reason, hint, .. } in findings {
+            self.diagnostics.push(Diagnostic::new(severity, code, &self.source.place(span), reason, hint));
+        }
+        if let Some(bound) = bound {
+            read.fields.extend(bound.fields.into_iter().map(|used| PlacedField { field: used.field, span }));
+            read.expressions.push(bound.expression);
+            read.texts.push(text);
+        }
+    }
+
+    pub(crate) fn exceptions(&mut self, node: &Node, scope: Option<RuleScope>) -> Vec<ReadException> {
         let items = self.list(node, "exceptions").unwrap_or_default();
         items.iter().filter_map(|item| self.exception(item, scope)).collect()
     }
 
-    fn exception(
-        &mut self,
-        node: &Node,
-        scope: Option<RuleScope>,
-    ) -> Option<(ExceptionHead, Exception, Vec<PlacedField>)> {
+    fn exception(&mut self, node: &Node, scope: Option<RuleScope>) -> Option<ReadException> {
         let Json::Object(members) = &node.value else {
             self.wrong_type(
                 node,

@@ -1,0 +1,224 @@
+//! Behaviours of all files, compiled.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_model::{EventType, RuleId, Severity};
+
+use super::read::{
+    BehaviourFile, BehaviourSpec, SeenBy, SequenceSpec, SettingsSpec, parse_behaviours, warning,
+};
+use crate::diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
+use crate::rule_set::{CompileOptions, RuleSet};
+
+/// What every set begins with.
+const BUILT_IN: &[(&str, &str)] = &[
+    ("linux.behaviour.json", include_str!("../../data/behaviour/linux.behaviour.json")),
+    ("windows.behaviour.json", include_str!("../../data/behaviour/windows.behaviour.json")),
+];
+
+const DEFAULT_HALF_LIFE: Duration = Duration::from_secs(600);
+const DEFAULT_LEVELS: u32 = 6;
+const DEFAULT_THRESHOLDS: [(Severity, f64); 3] =
+    [(Severity::Medium, 50.0), (Severity::High, 80.0), (Severity::Critical, 130.0)];
+
+/// A behaviour of the set.
+#[derive(Debug)]
+pub(super) struct Behaviour {
+    pub(super) id: Arc<str>,
+    pub(super) name: Arc<str>,
+    pub(super) weight: f64,
+    pub(super) attack: Vec<String>,
+    /// The sequences it is part of, and as which step.
+    pub(super) steps: Vec<(u32, usize)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Sequence {
+    pub(super) spec: SequenceSpec,
+    pub(super) within_ns: i64,
+    /// What it counts for itself.
+    pub(super) behaviour: Option<u32>,
+}
+
+/// How scores are made and judged.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) half_life: Duration,
+    pub(super) half_life_ns: i64,
+    pub(super) ancestor_levels: u32,
+    thresholds: Vec<(Severity, f64)>,
+    boundaries: HashSet<String>,
+    /// Beginnings of names.
+    boundary_stems: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            half_life: DEFAULT_HALF_LIFE,
+            half_life_ns: nanos(DEFAULT_HALF_LIFE),
+            ancestor_levels: DEFAULT_LEVELS,
+            thresholds: DEFAULT_THRESHOLDS.to_vec(),
+            boundaries: HashSet::new(),
+            boundary_stems: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    fn add(&mut self, spec: &SettingsSpec) {
+        self.half_life = spec.half_life.unwrap_or(self.half_life);
+        self.half_life_ns = nanos(self.half_life);
+        self.ancestor_levels = spec.ancestor_levels.unwrap_or(self.ancestor_levels);
+        // A threshold alone would leave it open how the others were meant.
+        if !spec.thresholds.is_empty() {
+            self.thresholds.clone_from(&spec.thresholds);
+        }
+        for name in &spec.boundaries {
+            match name.strip_suffix('*') {
+                Some(stem) => self.boundary_stems.push(stem.to_owned()),
+                None => {
+                    self.boundaries.insert(name.clone());
+                }
+            }
+        }
+    }
+
+    pub(super) fn threshold(&self, severity: Severity) -> Option<f64> {
+        self.thresholds.iter().find(|(own, _)| *own == severity).map(|(_, threshold)| *threshold)
+    }
+
+    pub(super) fn is_boundary(&self, executable: &str) -> bool {
+        let name = executable.rsplit(['/', '\\']).next().unwrap_or(executable);
+        let name = name.to_lowercase();
+        self.boundaries.contains(&name) || self.boundary_stems.iter().any(|stem| name.starts_with(stem))
+    }
+}
+
+fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Behaviours and sequences, compiled. Shared between threads; what was seen is kept by
+/// [`BehaviourEngine`](super::BehaviourEngine).
+#[derive(Debug, Default)]
+pub struct BehaviourSet {
+    pub(super) rules: RuleSet,
+    pub(super) behaviours: Vec<Behaviour>,
+    pub(super) sequences: Vec<Sequence>,
+    pub(super) settings: Settings,
+    pub(super) by_id: HashMap<Arc<str>, u32>,
+    pub(super) by_rule: HashMap<RuleId, Vec<u32>>,
+}
+
+/// A set, and what was wrong with it as a whole.
+#[derive(Debug)]
+pub struct BehaviourSetOutcome {
+    /// What loaded.
+    pub set: BehaviourSet,
+    /// What was left out, each with the reason.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl BehaviourSet {
+    /// The files that come with the product.
+    pub fn built_in() -> Vec<BehaviourFile> {
+        BUILT_IN.iter().map(|(name, text)| parse_behaviours(name, text).0).collect()
+    }
+
+    /// Puts files together. What a later one has replaces what an earlier one has under the same id, and an entry that
+    /// is not `enabled` takes it away. `live_product` is as in [`CompileOptions`].
+    pub fn compile(
+        files: impl IntoIterator<Item = BehaviourFile>,
+        live_product: Option<String>,
+    ) -> BehaviourSetOutcome {
+        let mut diagnostics = Vec::new();
+        let mut settings = Settings::default();
+        let (mut specs, mut sequences): (Vec<BehaviourSpec>, Vec<SequenceSpec>) = (Vec::new(), Vec::new());
+        for file in files {
+            settings.add(&file.settings);
+            let mut of_file: HashSet<Arc<str>> = HashSet::new();
+            for spec in file.behaviours {
+                if !of_file.insert(Arc::clone(&spec.id)) {
+                    let reason = format!("behaviour id `{}` stands twice in one file", spec.id);
+                    let (severity, code) = (DiagnosticSeverity::Error, DiagnosticCode::DuplicateId);
+                    let hint = Some("give each behaviour and sequence its own id".to_owned());
+                    diagnostics.push(Diagnostic::new(severity, code, &spec.place, reason, hint));
+                    continue;
+                }
+                let own_steps = format!("{}#", spec.id);
+                // The steps of a sequence stand before it, under ids of its own.
+                specs.retain(|known| {
+                    known.id != spec.id && (of_file.contains(&known.id) || !known.id.starts_with(&own_steps))
+                });
+                specs.push(spec);
+            }
+            for sequence in file.sequences {
+                sequences.retain(|known| known.id != sequence.id);
+                sequences.push(sequence);
+            }
+        }
+        // What replaced a sequence by a plain behaviour took the sequence away too.
+        let is_sequence = |spec: &&BehaviourSpec| matches!(spec.seen_by, SeenBy::Sequence);
+        let of_sequences: HashSet<Arc<str>> =
+            specs.iter().filter(is_sequence).map(|spec| Arc::clone(&spec.id)).collect();
+        sequences.retain(|sequence| sequence.enabled && of_sequences.contains(&sequence.id));
+        specs.retain(|spec| spec.enabled);
+
+        let mut set = Self { settings, ..Self::default() };
+        let mut rules = Vec::new();
+        for spec in specs {
+            let place = u32::try_from(set.behaviours.len()).unwrap_or(u32::MAX);
+            match spec.seen_by {
+                SeenBy::Conditions(rule) => rules.push(*rule),
+                SeenBy::Rule(id) => set.by_rule.entry(id).or_default().push(place),
+                SeenBy::Sequence => {}
+            }
+            set.by_id.insert(Arc::clone(&spec.id), place);
+            let BehaviourSpec { id, name, weight, attack, .. } = spec;
+            set.behaviours.push(Behaviour { id, name, weight, attack, steps: Vec::new() });
+        }
+        for spec in sequences {
+            if let Some(missing) = spec.steps.iter().flatten().find(|step| !set.by_id.contains_key(*step)) {
+                let reason =
+                    format!("sequence `{}` is left out: no behaviour has the id `{missing}`", spec.id);
+                let hint =
+                    "a step names a behaviour that is loaded and enabled, or has conditions of its own";
+                diagnostics.push(warning(&spec.place, DiagnosticCode::BadReference, reason, hint));
+                continue;
+            }
+            let number = u32::try_from(set.sequences.len()).unwrap_or(u32::MAX);
+            let steps = spec.steps.iter().enumerate();
+            for (step, id) in steps.flat_map(|(step, ids)| ids.iter().map(move |id| (step, id))) {
+                if let Some(behaviour) = set.by_id.get(id).and_then(|at| set.behaviours.get_mut(*at as usize))
+                {
+                    behaviour.steps.push((number, step));
+                }
+            }
+            let behaviour = set.by_id.get(&spec.id).copied();
+            set.sequences.push(Sequence { within_ns: nanos(spec.within), behaviour, spec });
+        }
+        let outcome =
+            RuleSet::compile_with(rules, CompileOptions { live_product, ..CompileOptions::default() });
+        diagnostics.extend(outcome.diagnostics);
+        set.rules = outcome.rules;
+        BehaviourSetOutcome { set, diagnostics }
+    }
+
+    /// How many behaviours and sequences it has.
+    pub fn len(&self) -> usize {
+        self.behaviours.len()
+    }
+
+    /// True where nothing loaded.
+    pub fn is_empty(&self) -> bool {
+        self.behaviours.is_empty()
+    }
+
+    /// Whether a behaviour needs the image's hash on events of this type.
+    pub fn needs_hash(&self, event_type: EventType) -> bool {
+        self.rules.needs_hash(event_type)
+    }
+}

@@ -1,0 +1,187 @@
+//! Who started whom, as far as it matters for scores. Bounded: what was seen of longest ago goes first, and is counted.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use event_model::{Field, FieldSource, ProcessEntityId, ValueRef};
+
+use super::score::Score;
+use super::sequence::Progress;
+use super::set::Settings;
+
+/// Processes that are known at a time; some 150 bytes each.
+pub(super) const PROCESS_LIMIT: usize = 16_384;
+/// Processes that have a score or stand in a sequence; up to some 4 KiB each.
+pub(super) const SCORE_LIMIT: usize = 2_048;
+/// Bytes that are kept of an executable's path.
+const PATH_LIMIT: usize = 256;
+
+/// What a process and its descendants did.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    pub(super) score: Score,
+    /// By place of the sequence in the set.
+    pub(super) progress: HashMap<u32, Progress>,
+    pub(super) last_ns: i64,
+}
+
+#[derive(Debug)]
+struct Node {
+    parent: Option<ProcessEntityId>,
+    executable: Arc<str>,
+    /// Counts from 0 with each new process, for the order of eviction.
+    number: u64,
+    has_ended: bool,
+    work: Option<Box<Work>>,
+}
+
+/// The processes that are known.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    nodes: HashMap<ProcessEntityId, Node>,
+    working: usize,
+    born: u64,
+    pub(super) evicted_processes: u64,
+    pub(super) evicted_scores: u64,
+}
+
+/// The id in a field of an event.
+pub(super) fn entity(event: &dyn FieldSource, field: Field) -> Option<ProcessEntityId> {
+    match event.value(field)? {
+        ValueRef::Text(text) => text.parse().ok(),
+        _ => None,
+    }
+}
+
+fn path(event: &dyn FieldSource, field: Field) -> Option<String> {
+    let Some(ValueRef::Text(text)) = event.value(field) else { return None };
+    let mut end = text.len().min(PATH_LIMIT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    Some(text[..end].to_owned())
+}
+
+impl Tree {
+    /// Takes in what an event tells of its process and the parent.
+    pub(super) fn learn(&mut self, id: ProcessEntityId, event: &dyn FieldSource) {
+        let parent = entity(event, Field::ParentEntityId).filter(|parent| *parent != id);
+        if let Some(parent) = parent
+            && !self.nodes.contains_key(&parent)
+        {
+            let executable = path(event, Field::ParentExecutable).unwrap_or_default();
+            self.insert(parent, None, executable);
+        }
+        let executable = path(event, Field::ProcessExecutable);
+        match self.nodes.get_mut(&id) {
+            Some(node) => {
+                // After an exec it is another program, but still the same process.
+                if let Some(executable) = executable.filter(|executable| **executable != *node.executable) {
+                    node.executable = executable.into();
+                }
+                node.parent = node.parent.or(parent);
+            }
+            None => self.insert(id, parent, executable.unwrap_or_default()),
+        }
+    }
+
+    pub(super) fn knows(&self, id: ProcessEntityId) -> bool {
+        self.nodes.contains_key(&id)
+    }
+
+    pub(super) fn end(&mut self, id: ProcessEntityId) {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.has_ended = true;
+        }
+    }
+
+    fn insert(&mut self, id: ProcessEntityId, parent: Option<ProcessEntityId>, executable: String) {
+        if self.nodes.len() >= PROCESS_LIMIT {
+            self.evict_processes();
+        }
+        let (number, executable) = (self.born, executable.into());
+        self.born += 1;
+        self.nodes.insert(id, Node { parent, executable, number, has_ended: false, work: None });
+    }
+
+    /// The process and the ancestors that what it does counts for, nearest first. A boundary (the system's own
+    /// services and the like) ends it: everything descends from those, so a score would say nothing.
+    pub(super) fn lineage(&self, id: ProcessEntityId, settings: &Settings) -> Vec<ProcessEntityId> {
+        let mut lineage = vec![id];
+        let mut at = id;
+        for _ in 0..settings.ancestor_levels {
+            let Some(parent) = self.nodes.get(&at).and_then(|node| node.parent) else { break };
+            let Some(node) = self.nodes.get(&parent) else { break };
+            if settings.is_boundary(&node.executable) || lineage.contains(&parent) {
+                break;
+            }
+            lineage.push(parent);
+            at = parent;
+        }
+        lineage
+    }
+
+    pub(super) fn executable(&self, id: ProcessEntityId) -> Arc<str> {
+        self.nodes.get(&id).map_or_else(|| Arc::from(""), |node| Arc::clone(&node.executable))
+    }
+
+    pub(super) fn work(&self, id: ProcessEntityId) -> Option<&Work> {
+        self.nodes.get(&id)?.work.as_deref()
+    }
+
+    /// The process's work, begun where there is none yet. `None` for a process that is not known.
+    pub(super) fn work_mut(&mut self, id: ProcessEntityId, at_ns: i64) -> Option<&mut Work> {
+        if self.nodes.get(&id)?.work.is_none() {
+            if self.working >= SCORE_LIMIT {
+                self.evict_scores();
+            }
+            self.working += 1;
+        }
+        let work = self.nodes.get_mut(&id)?.work.get_or_insert_default();
+        work.last_ns = work.last_ns.max(at_ns);
+        Some(work)
+    }
+
+    pub(super) fn works_mut(&mut self) -> impl Iterator<Item = &mut Work> {
+        self.nodes.values_mut().filter_map(|node| node.work.as_deref_mut())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub(super) fn scores(&self) -> usize {
+        self.working
+    }
+
+    /// Makes room for an eighth: those that ended without doing anything, then the living that did nothing (they
+    /// are met again by their next child), then those whose last behaviour is longest ago.
+    fn evict_processes(&mut self) {
+        let order = |node: &Node| match &node.work {
+            None if node.has_ended => (0, 0, node.number),
+            None => (1, 0, node.number),
+            Some(work) => (2, work.last_ns, node.number),
+        };
+        let mut all: Vec<_> = self.nodes.iter().map(|(id, node)| (order(node), *id)).collect();
+        all.sort_unstable();
+        for (_, id) in all.into_iter().take(PROCESS_LIMIT / 8) {
+            if self.nodes.remove(&id).is_some_and(|node| node.work.is_some()) {
+                self.working -= 1;
+                self.evicted_scores += 1;
+            }
+            self.evicted_processes += 1;
+        }
+    }
+
+    fn evict_scores(&mut self) {
+        let last = |(id, node): (&ProcessEntityId, &Node)| node.work.as_ref().map(|work| (work.last_ns, *id));
+        let mut all: Vec<_> = self.nodes.iter().filter_map(last).collect();
+        all.sort_unstable();
+        for (_, id) in all.into_iter().take(SCORE_LIMIT / 8) {
+            if self.nodes.get_mut(&id).is_some_and(|node| node.work.take().is_some()) {
+                self.working -= 1;
+                self.evicted_scores += 1;
+            }
+        }
+    }
+}
