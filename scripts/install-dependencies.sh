@@ -41,6 +41,8 @@ for purpose in "$@"; do
         # The log daemon through which logons become lines of a log.
         have rsyslogd || want rsyslog
         have ip || want iproute2
+        # Blocks and isolation are tested in network namespaces of their own.
+        have nft || want nftables
         # Without a font for it, Chinese text in screenshots is empty boxes.
         have fc-list && fc-list :lang=zh family | grep -q . || want fonts-wqy-microhei
         ;;

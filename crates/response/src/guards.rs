@@ -192,6 +192,42 @@ impl Guards {
         self.services.contains(&(device, inode))
     }
 
+    /// Counts an action of a rule, or says which limit forbids it.
+    pub(crate) fn admit(
+        &mut self,
+        rule: &event_model::RuleId,
+        image: Option<(u64, u64)>,
+    ) -> Result<(), Limit> {
+        self.breaker.admit(rule, image, Instant::now())
+    }
+
+    /// These files are protected too, from now on. Configuration adds, it never removes.
+    pub fn protect(&mut self, paths: impl IntoIterator<Item = PathBuf>) {
+        let files = paths.into_iter().filter_map(|path| fs::metadata(path).ok());
+        self.services.extend(files.map(|file| (file.dev(), file.ino())));
+    }
+
+    /// Why this file is protected, if it is.
+    pub(crate) fn protected_file(&self, path: &str, (device, inode): (u64, u64)) -> Option<&'static str> {
+        if self.protects_image(device, inode) {
+            return Some("it is the program of a system service, or protected by configuration");
+        }
+        let is = |prefix: &str| {
+            path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if ["/boot", "/proc", "/sys", "/dev"].into_iter().any(is) {
+            return Some("the system needs it to start or to run");
+        }
+        let name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let in_libraries = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"].into_iter().any(is);
+        let is_loader = ["ld-linux", "libc.so", "libc-", "libpthread", "libdl.so", "libm.so"].iter();
+        if in_libraries && (is_loader.clone().any(|start| name.starts_with(start)) || is("/usr/lib/modules"))
+        {
+            return Some("every program needs it");
+        }
+        None
+    }
+
     fn refusal(&mut self, plan: &Plan, mode: ResponseMode) -> Option<Refusal> {
         if let Some(reason) = self.protected(&plan.target) {
             let (pid, executable) = (plan.target.entity_id.pid(), plan.target.executable.clone());
@@ -203,7 +239,8 @@ impl Guards {
         self.breaker.admit(&plan.rule_id, plan.target.image, Instant::now()).err().map(Refusal::Breaker)
     }
 
-    fn protected(&self, target: &Target) -> Option<&'static str> {
+    /// Why this process is protected, if it is.
+    pub(crate) fn protected(&self, target: &Target) -> Option<&'static str> {
         let pid = target.entity_id.pid();
         if pid <= 1 {
             return Some("it is the first process");

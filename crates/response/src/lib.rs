@@ -1,26 +1,49 @@
-//! Local response: ending a process, in four steps that the types keep apart.
+//! Response: what is done to a host, in steps that the types keep apart.
 //!
-//! 1. A [`Plan`] says what is to be done to whom. It can be shown; it does nothing.
-//! 2. [`Guards::authorise`] turns it into an [`Authorised`], or refuses. Only it
-//!    can: acting takes an `Authorised`, so no code acts without having asked.
-//! 3. [`Terminator::act`] checks the target's identity at that moment, sends the
-//!    first signal in the caller's thread, and hands the rest to its own.
-//! 4. That thread waits on the pidfd, uses force after the grace, reads the end
-//!    state back and sends a [`ResponseReceipt`](event_model::ResponseReceipt).
+//! There are two ways to act, with the same guard rails.
+//!
+//! **At once**: ending a single process for a rule, in the pipeline's own thread.
+//! [`Guards::authorise`] turns a [`Plan`] into an [`Authorised`], or refuses;
+//! [`Terminator::act`] takes only that, checks the target's identity at that moment,
+//! sends the first signal, and leaves the waiting and the proof to a thread.
+//!
+//! **In order**: everything else. A [`Responder`] takes an [`Order`], lets the
+//! [`Platform`] survey it (which only looks), asks the guard rails for a [`Permit`],
+//! writes to disk what is about to be done and what undoes it, lets the platform
+//! apply it, and reads the end state back.
 //!
 //! Nothing reports a success that was not read back: `verified` means that the
-//! process is gone.
+//! process is gone, the file is out of its folder, the kernel's rule is there.
 
 #![deny(missing_docs)]
 
+mod action;
+mod address;
 mod breaker;
 mod guards;
+mod identity;
+mod journal;
+mod linux;
+mod order;
 mod plan;
+mod platform;
 mod proc;
 mod prove;
+mod rails;
+mod responder;
 mod terminate;
 
+pub use action::{
+    Action, AddressTarget, BadParameter, EvidenceRequest, FileTarget, Isolation, Item, MAX_EVIDENCE_FILES,
+    MAX_TTL_SECONDS, ProcessTarget, ServiceTarget,
+};
+pub use address::{Network, NotANetwork};
 pub use breaker::{Limit, MAX_AUTOMATIC_PER_MINUTE, MAX_IMAGES_ON_HOST_PER_MINUTE};
 pub use guards::{Authorised, Guards, Refusal, Refused};
+pub use linux::Linux;
+pub use order::{Order, OrderState, Origin, Receipt};
 pub use plan::{Plan, Target};
+pub use platform::{Checkpoint, Failure, Platform, Progress, Subject, Survey};
+pub use rails::{MAX_HEAVY_PER_HOUR, MAX_OF_HOST_PER_HOUR, MAX_OF_RULE_PER_HOUR, Permit, Switch};
+pub use responder::{Found, Responder, ResponderParts, order_id};
 pub use terminate::{Clock, Terminator};

@@ -57,6 +57,13 @@ fn is_of_root(status: &str) -> bool {
     ids.is_some_and(|ids| ids.split_ascii_whitespace().take(2).eq(["0", "0"]))
 }
 
+/// Real user; `None` if there is no such process.
+pub(crate) fn user_of(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    ids.split_ascii_whitespace().next()?.parse().ok()
+}
+
 /// Device and inode of the image that the process runs; `None` for kernel threads and ended processes.
 pub(crate) fn image_of(pid: u32) -> Option<(u64, u64)> {
     let file = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
@@ -66,6 +73,29 @@ pub(crate) fn image_of(pid: u32) -> Option<(u64, u64)> {
 /// Path of the image that the process runs.
 pub(crate) fn executable_of(pid: u32) -> Option<String> {
     Some(fs::read_link(format!("/proc/{pid}/exe")).ok()?.to_string_lossy().into_owned())
+}
+
+/// Every process with its parent; those that end meanwhile are left out.
+pub(crate) fn parents() -> Vec<(u32, u32)> {
+    pids().into_iter().filter_map(|pid| Some((pid, stat(pid)?.parent))).collect()
+}
+
+/// Every PID there is.
+pub(crate) fn pids() -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Whether no thread of the process can run on: each is stopped or ended. One that waits for its
+/// child after vfork(2) stops only after the child; `waits_for_child` says that this may be so.
+pub(crate) fn stands_still(pid: u32, waits_for_child: bool) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    threads.flatten().all(|thread| {
+        let text = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        parse(&text).is_none_or(|stat| {
+            matches!(stat.state, b'T' | b't' | b'Z' | b'X' | b'x') || (waits_for_child && stat.state == b'D')
+        })
+    })
 }
 
 #[cfg(test)]

@@ -11,9 +11,10 @@ use event_model::{ReceiptState, ReceiptStep, ResponseReceipt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 
+use crate::identity::has_ended;
 use crate::plan::Plan;
 use crate::proc;
-use crate::terminate::{Clock, has_ended};
+use crate::terminate::Clock;
 
 /// After SIGKILL a process is gone at once, unless it sleeps in the kernel
 /// uninterruptibly; that long it is waited for.

@@ -1,0 +1,307 @@
+//! The host cut off from all but the server, in one transaction.
+//!
+//! Two tables: `inet` for what goes through the IP stack, and `netdev` for each
+//! device's way out, since frames of raw sockets pass by the first. Nothing is
+//! dropped unless an element of a set of the kernel says so, and that element has a
+//! timeout: when its time is over the host is free, also with the agent dead.
+//! What is in force is kept on disk, so that an agent that starts (after a reboot
+//! too) puts it back for the time that is left.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::action::Isolation;
+use crate::journal::write_whole;
+use crate::platform::{Failure, Progress, Subject, Survey};
+
+use super::{Linux, nft};
+
+/// How long the server may take to answer, before and after.
+const REACH: Duration = Duration::from_secs(2);
+
+const RELEASE: &str = "\
+add table inet rampart_isolation
+delete table inet rampart_isolation
+add table netdev rampart_isolation
+delete table netdev rampart_isolation
+";
+
+/// What is in force, as on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct InForce {
+    /// Seconds since 1970 at which it ends.
+    until: u64,
+    keep: Vec<SocketAddr>,
+    devices: Vec<String>,
+    /// Both tables as the kernel listed them right after the commit.
+    listing: String,
+}
+
+/// The isolation of this host.
+pub(super) struct Isolated {
+    file: PathBuf,
+    in_force: Option<InForce>,
+}
+
+impl Isolated {
+    pub(super) fn load(dir: &Path) -> Self {
+        let file = dir.join("isolation.json");
+        let in_force = fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        Self { file, in_force }
+    }
+
+    fn keep(&mut self, in_force: InForce) -> Result<(), Failure> {
+        let text = serde_json::to_vec(&in_force).map_err(|error| Failure::system("isolation", error))?;
+        write_whole(&self.file, &text).map_err(|error| Failure::system("noting the isolation", error))?;
+        self.in_force = Some(in_force);
+        Ok(())
+    }
+
+    fn forget(&mut self) {
+        let _ = fs::remove_file(&self.file);
+        self.in_force = None;
+    }
+}
+
+impl Linux {
+    pub(super) fn survey_isolate(&self, isolation: &Isolation) -> Result<Survey, Failure> {
+        nft::is_there()?;
+        let seconds = isolation.ttl_seconds;
+        let steps = vec![
+            "nft: drop all traffic but loopback, the server's addresses, ARP, neighbour discovery and DHCP, \
+             in inet rampart_isolation and, for raw frames, in netdev rampart_isolation"
+                .to_owned(),
+            format!("the kernel releases the host after {seconds} s"),
+            format!("kept besides the server: {}", join(&isolation.keep)),
+        ];
+        Ok(Survey { steps, subject: Subject::Host })
+    }
+
+    pub(super) fn survey_release(&self) -> Result<Survey, Failure> {
+        nft::is_there()?;
+        let steps = vec!["nft: delete the tables rampart_isolation (inet and netdev)".to_owned()];
+        Ok(Survey { steps, subject: Subject::Host })
+    }
+
+    pub(super) fn isolate(
+        &mut self,
+        isolation: &Isolation,
+        server: &[SocketAddr],
+        progress: &mut Progress<'_>,
+    ) -> Result<Value, Failure> {
+        let keep: Vec<SocketAddr> = server.iter().chain(&isolation.keep).copied().collect();
+        let devices = devices();
+        let script = script(&keep, &devices, isolation.ttl_seconds);
+        progress.step("the kernel checked the rules", || nft::check(&script))?;
+        let reached_before = reachable(server);
+        let until = now_seconds().saturating_add(isolation.ttl_seconds.into());
+        // Before the commit: an agent that ends right after it must know what is in force.
+        let planned = InForce { until, keep, devices, listing: String::new() };
+        progress.step("noted the isolation", || self.isolation.keep(planned.clone()))?;
+        let committed = progress.step("committed the rules", || nft::commit(&script)).and_then(|()| {
+            progress.step("reached the server through them", || match (reached_before, reachable(server)) {
+                (Some(address), None) => {
+                    Err(Failure::NotProved(format!("the server ({address}) is not reached any more")))
+                }
+                _ => Ok(()),
+            })
+        });
+        let noted = committed.and_then(|()| {
+            let listing = listing()?;
+            progress.step("noted the rules", || self.isolation.keep(InForce { listing, ..planned.clone() }))
+        });
+        if let Err(failure) = noted {
+            let released = nft::commit(RELEASE);
+            self.isolation.forget();
+            return Err(match released {
+                Ok(()) => failure,
+                Err(release) => Failure::system(
+                    format!("{failure}; taking the rules back"),
+                    format!("{release}; the kernel releases the host after {} s", isolation.ttl_seconds),
+                ),
+            });
+        }
+        Ok(json!({
+            "until": planned.until,
+            "kept": planned.keep,
+            "server_reached": reached_before.is_some(),
+        }))
+    }
+
+    pub(super) fn release(&mut self, progress: &mut Progress<'_>) -> Result<Value, Failure> {
+        progress.step("deleted the rules", || nft::commit(RELEASE))?;
+        self.isolation.forget();
+        Ok(Value::Null)
+    }
+
+    pub(super) fn is_isolated(&self) -> Result<String, Failure> {
+        let not_proved = |what: &str| Failure::NotProved(format!("isolation: {what}"));
+        for family in ["ipv4", "ipv6"] {
+            nft::ask(&["get", "element", "inet", "rampart_isolation", "held", &format!("{{ {family} }}")])
+                .map_err(|_| not_proved("the kernel does not hold it"))?;
+        }
+        let rules = nft::ask(&["list", "table", "inet", "rampart_isolation"])?;
+        if rules.matches("@held drop").count() != 3 {
+            return Err(not_proved("a rule is missing"));
+        }
+        let devices = devices();
+        let raw = nft::ask(&["list", "table", "netdev", "rampart_isolation"]).unwrap_or_default();
+        if raw.matches("@held drop").count() < devices.len() {
+            return Err(not_proved("a device's rule against raw frames is missing"));
+        }
+        Ok(format!("the kernel drops all but what is kept, on {} devices", devices.len()))
+    }
+
+    pub(super) fn is_released(&self) -> Result<String, Failure> {
+        for family in ["inet", "netdev"] {
+            if nft::ask(&["list", "table", family, "rampart_isolation"]).is_ok() {
+                return Err(Failure::NotProved(format!("table {family} rampart_isolation is still there")));
+            }
+        }
+        Ok("no rule of the isolation is there".to_owned())
+    }
+
+    /// Puts back what others took away, for the time that is left, and takes in new devices.
+    pub(super) fn watch_isolation(&mut self) -> Vec<String> {
+        let Some(in_force) = self.isolation.in_force.clone() else { return Vec::new() };
+        let left = in_force.until.saturating_sub(now_seconds());
+        if left == 0 {
+            let _ = nft::commit(RELEASE);
+            self.isolation.forget();
+            return vec!["the isolation's time is over, the host is released".to_owned()];
+        }
+        let devices = devices();
+        let same = listing().is_ok_and(|listing| listing == in_force.listing) && self.is_isolated().is_ok();
+        if same && devices == in_force.devices {
+            return Vec::new();
+        }
+        let seconds = u32::try_from(left).unwrap_or(u32::MAX);
+        let again = nft::commit(&script(&in_force.keep, &devices, seconds)).and_then(|()| {
+            let listing = listing()?;
+            self.isolation.keep(InForce { devices, listing, ..in_force })
+        });
+        vec![match again {
+            Ok(()) => format!("the isolation's rules were not as committed; put back for {left} s"),
+            Err(failure) => {
+                format!("the isolation's rules are not as committed, and can't be put back: {failure}")
+            }
+        }]
+    }
+}
+
+fn script(keep: &[SocketAddr], devices: &[String], seconds: u32) -> String {
+    let mut script = RELEASE.to_owned();
+    let mut line = |text: std::fmt::Arguments<'_>| {
+        let _ = writeln!(script, "{text}");
+    };
+    line(format_args!("add table inet rampart_isolation"));
+    line(format_args!("add set inet rampart_isolation held {{ typeof meta nfproto; flags timeout; }}"));
+    line(format_args!(
+        "add element inet rampart_isolation held {{ ipv4 timeout {seconds}s, ipv6 timeout {seconds}s }}"
+    ));
+    for (chain, hook, out, loopback) in [
+        ("incoming", "input", false, "iif"),
+        ("outgoing", "output", true, "oif"),
+        ("passing", "forward", true, "oif"),
+    ] {
+        line(format_args!(
+            "add chain inet rampart_isolation {chain} {{ type filter hook {hook} priority -300; policy accept; }}"
+        ));
+        let rule = format!("add rule inet rampart_isolation {chain}");
+        if hook != "forward" {
+            line(format_args!("{rule} {loopback} \"lo\" accept"));
+            kept(&rule, keep, out).into_iter().for_each(|one| line(format_args!("{one}")));
+        }
+        line(format_args!("{rule} meta nfproto @held drop"));
+    }
+    line(format_args!("add table netdev rampart_isolation"));
+    line(format_args!("add set netdev rampart_isolation held {{ type iface_index; flags timeout; }}"));
+    for (number, device) in devices.iter().enumerate() {
+        line(format_args!("add element netdev rampart_isolation held {{ \"{device}\" timeout {seconds}s }}"));
+        line(format_args!(
+            "add chain netdev rampart_isolation out_{number} \
+             {{ type filter hook egress device \"{device}\" priority -500; policy accept; }}"
+        ));
+        let rule = format!("add rule netdev rampart_isolation out_{number}");
+        line(format_args!("{rule} ether type arp accept"));
+        kept(&rule, keep, true).into_iter().for_each(|one| line(format_args!("{one}")));
+        line(format_args!("{rule} meta oif @held drop"));
+    }
+    script
+}
+
+/// Rules that accept what is kept: the server, and what an address needs to stay one.
+fn kept(rule: &str, keep: &[SocketAddr], out: bool) -> Vec<String> {
+    let mut rules = Vec::new();
+    for address in keep {
+        let (ip, port) = (address.ip().to_canonical(), address.port());
+        let family = if ip.is_ipv4() { "ip" } else { "ip6" };
+        rules.push(match out {
+            true => format!("{rule} {family} daddr {ip} tcp dport {port} accept"),
+            // Answers only: nothing new comes in from there.
+            false => {
+                format!("{rule} {family} saddr {ip} tcp sport {port} tcp flags & (syn|ack) != syn accept")
+            }
+        });
+    }
+    rules.push(format!(
+        "{rule} icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, nd-router-advert, \
+         packet-too-big }} accept"
+    ));
+    let (from, to) = if out { ("68", "67") } else { ("67", "68") };
+    rules.push(format!("{rule} meta nfproto ipv4 udp sport {from} udp dport {to} accept"));
+    let (from, to) = if out { ("546", "547") } else { ("547", "546") };
+    rules.push(format!("{rule} meta nfproto ipv6 udp sport {from} udp dport {to} accept"));
+    if rule.contains("netdev") {
+        // There, the protocol is the frame's.
+        return rules
+            .into_iter()
+            .map(|one| {
+                one.replace("meta nfproto ipv4", "meta protocol ip")
+                    .replace("meta nfproto ipv6", "meta protocol ip6")
+            })
+            .collect();
+    }
+    rules
+}
+
+/// Every device but loopback, with a name that can stand in a script.
+fn devices() -> Vec<String> {
+    let Ok(entries) = fs::read_dir("/sys/class/net") else { return Vec::new() };
+    let mut names: Vec<String> =
+        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let plain = |name: &String| {
+        name != "lo" && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.:@".contains(&byte))
+    };
+    names.retain(plain);
+    names.sort_unstable();
+    names
+}
+
+fn listing() -> Result<String, Failure> {
+    let inet = nft::ask(&["-s", "list", "table", "inet", "rampart_isolation"])?;
+    let raw = nft::ask(&["-s", "list", "table", "netdev", "rampart_isolation"])?;
+    Ok(inet + &raw)
+}
+
+/// The first of these that takes a connection.
+fn reachable(server: &[SocketAddr]) -> Option<SocketAddr> {
+    server.iter().copied().find(|address| TcpStream::connect_timeout(address, REACH).is_ok())
+}
+
+fn now_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn join(addresses: &[SocketAddr]) -> String {
+    match addresses {
+        [] => "nothing".to_owned(),
+        some => some.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    }
+}

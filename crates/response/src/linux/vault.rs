@@ -1,0 +1,245 @@
+//! The vault: files that were taken away, sealed, with all that is needed to put them back.
+//!
+//! Each file is sealed with a key of its own (HKDF-SHA256 of the vault's key and a random
+//! salt) by AES-256-GCM in pieces, so that memory stays bounded; the number of a
+//! piece and whether it is the last are bound in, so that pieces can't be swapped or
+//! cut off. Sealing keeps the content from being run, scanned or read by chance; it
+//! does not keep root of this host from it, who can read the key as well.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
+use aws_lc_rs::rand;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::journal::write_whole;
+
+/// Largest file that is taken.
+pub(super) const MAX_FILE: u64 = 1 << 30;
+
+/// Bytes that all sealed files of a host may take.
+pub(super) const QUOTA: u64 = 4 << 30;
+
+const MAGIC: &[u8; 8] = b"RVAULT1\0";
+const PIECE: usize = 1 << 20;
+const TAG: usize = 16;
+
+/// What a file was, besides its content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Metadata {
+    pub(super) path: String,
+    /// Device and inode of the file, and of its folder.
+    pub(super) file: (u64, u64),
+    pub(super) folder: (u64, u64),
+    pub(super) size: u64,
+    pub(super) sha256: String,
+    pub(super) mode: u32,
+    pub(super) owner: (u32, u32),
+    /// Seconds and nanoseconds of the last access and the last change of the content.
+    pub(super) accessed: (i64, i64),
+    pub(super) modified: (i64, i64),
+    /// Extended attributes (ACLs and security labels are among them): name and value.
+    pub(super) attributes: Vec<(String, Vec<u8>)>,
+    /// It was put back; its content is no longer here.
+    #[serde(default)]
+    pub(super) restored: bool,
+}
+
+/// The folder of sealed files.
+pub(super) struct Vault {
+    dir: PathBuf,
+    key: [u8; 32],
+}
+
+impl Vault {
+    pub(super) fn open(dir: &Path) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        let path = dir.join("key");
+        let mut key = [0; 32];
+        match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&path) {
+            Ok(mut file) => file.read_exact(&mut key)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                rand::fill(&mut key).map_err(|_| io::Error::other("no random numbers"))?;
+                write_whole(&path, &key)?;
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(Self { dir: dir.to_owned(), key })
+    }
+
+    /// Bytes that the sealed files take.
+    pub(super) fn used(&self) -> u64 {
+        let Ok(entries) = fs::read_dir(&self.dir) else { return 0 };
+        entries.flatten().filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()
+    }
+
+    /// Seals all that can be read from `from`, synced. Gives the SHA-256 and the count of its bytes.
+    pub(super) fn seal(&self, id: Uuid, from: impl Read) -> io::Result<(String, u64)> {
+        let mut salt = [0; 16];
+        rand::fill(&mut salt).map_err(|_| io::Error::other("no random numbers"))?;
+        let mut to =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.content_path(id))?;
+        to.write_all(MAGIC)?;
+        to.write_all(&salt)?;
+        let key = self.key_of(&salt)?;
+        let (mut from, mut hash, mut size) = (from.take(MAX_FILE + 1), Context::new(&SHA256), 0);
+        let mut number = 0;
+        loop {
+            let mut piece = read_piece(&mut from, PIECE)?;
+            let last = piece.len() < PIECE;
+            size += piece.len() as u64;
+            if size > MAX_FILE {
+                return Err(io::Error::other("the file grew past 1 GiB"));
+            }
+            hash.update(&piece);
+            key.seal_in_place_append_tag(nonce(number, last), Aad::from(MAGIC), &mut piece)
+                .map_err(|_| io::Error::other("sealing failed"))?;
+            to.write_all(&piece)?;
+            number += 1;
+            if last {
+                break;
+            }
+        }
+        to.sync_all()?;
+        File::open(&self.dir)?.sync_all()?;
+        Ok((hex(hash.finish().as_ref()), size))
+    }
+
+    /// Opens the seal and writes the content to `to`. Gives its SHA-256.
+    pub(super) fn unseal(&self, id: Uuid, mut to: impl Write) -> io::Result<String> {
+        let mut from =
+            OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(self.content_path(id))?;
+        let (mut magic, mut salt) = ([0; 8], [0; 16]);
+        from.read_exact(&mut magic)?;
+        from.read_exact(&mut salt)?;
+        if &magic != MAGIC {
+            return Err(io::Error::other("it is no sealed file"));
+        }
+        let key = self.key_of(&salt)?;
+        let mut hash = Context::new(&SHA256);
+        let mut number = 0;
+        loop {
+            let mut piece = read_piece(&mut from, PIECE + TAG)?;
+            let last = piece.len() < PIECE + TAG;
+            let plain = key
+                .open_in_place(nonce(number, last), Aad::from(MAGIC), &mut piece)
+                .map_err(|_| io::Error::other("the sealed file was changed or cut off"))?;
+            hash.update(plain);
+            to.write_all(plain)?;
+            number += 1;
+            if last {
+                return Ok(hex(hash.finish().as_ref()));
+            }
+        }
+    }
+
+    pub(super) fn write_metadata(&self, id: Uuid, metadata: &Metadata) -> io::Result<()> {
+        write_whole(&self.metadata_path(id), &serde_json::to_vec(metadata)?)
+    }
+
+    pub(super) fn metadata(&self, id: Uuid) -> io::Result<Metadata> {
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(self.metadata_path(id))?;
+        let mut text = Vec::new();
+        file.take(4 << 20).read_to_end(&mut text)?;
+        Ok(serde_json::from_slice(&text)?)
+    }
+
+    /// Forgets the content of an item, and all of it if nothing was taken.
+    pub(super) fn forget(&self, id: Uuid, metadata_too: bool) {
+        // What can't be removed only takes space, and is tried again by nobody but a person.
+        let _ = fs::remove_file(self.content_path(id));
+        if metadata_too {
+            let _ = fs::remove_file(self.metadata_path(id));
+        }
+    }
+
+    fn key_of(&self, salt: &[u8; 16]) -> io::Result<LessSafeKey> {
+        let unusable = |_| io::Error::other("the vault's key can't be used");
+        let extracted = Salt::new(HKDF_SHA256, salt).extract(&self.key);
+        let expanded = extracted.expand(&[b"rampart vault v1"], &AES_256_GCM).map_err(unusable)?;
+        Ok(LessSafeKey::new(UnboundKey::from(expanded)))
+    }
+
+    fn content_path(&self, id: Uuid) -> PathBuf {
+        self.dir.join(format!("{id}.sealed"))
+    }
+
+    fn metadata_path(&self, id: Uuid) -> PathBuf {
+        self.dir.join(format!("{id}.json"))
+    }
+}
+
+/// Number of the piece, and whether it is the last.
+fn nonce(number: u64, last: bool) -> Nonce {
+    let mut bytes = [0; 12];
+    bytes[..8].copy_from_slice(&number.to_be_bytes());
+    bytes[8] = u8::from(last);
+    Nonce::assume_unique_for_key(bytes)
+}
+
+/// As many bytes as asked for, fewer only at the end.
+fn read_piece(from: &mut impl Read, most: usize) -> io::Result<Vec<u8>> {
+    let mut piece = Vec::with_capacity(most + TAG);
+    from.by_ref().take(most as u64).read_to_end(&mut piece)?;
+    Ok(piece)
+}
+
+/// SHA-256 of all that can be read, in hexadecimal digits.
+pub(super) fn sha256_of(mut from: impl Read) -> io::Result<(String, u64)> {
+    let (mut hash, mut buffer, mut size) = (Context::new(&SHA256), vec![0; 64 << 10], 0);
+    loop {
+        match from.read(&mut buffer)? {
+            0 => return Ok((hex(hash.finish().as_ref()), size)),
+            count => {
+                hash.update(&buffer[..count]);
+                size += count as u64;
+            }
+        }
+    }
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_comes_back_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let vault = Vault::open(dir.path()).unwrap();
+        for size in [0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE] {
+            let id = Uuid::new_v4();
+            let content: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
+            let (hash, count) = vault.seal(id, content.as_slice()).unwrap();
+            assert_eq!(count, size as u64);
+            let mut back = Vec::new();
+            // By another opening, as after a restart: the key is kept.
+            assert_eq!(Vault::open(dir.path()).unwrap().unseal(id, &mut back).unwrap(), hash);
+            assert_eq!(back, content);
+
+            let path = vault.content_path(id);
+            let sealed = fs::read(&path).unwrap();
+            assert!(size < 16 || !sealed.windows(16).any(|window| window == &content[..16]));
+            for cut in [sealed.len() - 1, 24, sealed.len().min(24 + PIECE + TAG)] {
+                if cut < sealed.len() {
+                    fs::write(&path, &sealed[..cut]).unwrap();
+                    assert!(vault.unseal(id, io::sink()).is_err(), "cut at {cut} of {}", sealed.len());
+                }
+            }
+            let mut changed = sealed.clone();
+            *changed.last_mut().unwrap() ^= 1;
+            fs::write(&path, &changed).unwrap();
+            assert!(vault.unseal(id, io::sink()).is_err());
+        }
+    }
+}

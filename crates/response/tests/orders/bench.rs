@@ -1,0 +1,132 @@
+//! A responder on this host, with a folder of its own.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use event_model::{BootId, DetectionId, ProcessEntityId, ResponseMode, RuleId, Timestamp};
+use response::{
+    Action, Checkpoint, Found, Guards, Linux, Order, Origin, ProcessTarget, Receipt, Responder,
+    ResponderParts, Switch,
+};
+use sensor_api::ProcessClock;
+use uuid::Uuid;
+
+pub fn boot() -> BootId {
+    BootId::from_uuid(Uuid::from_u128(0x1234_5678 << 96))
+}
+
+/// The sensor's clock, stood in for by what /proc can tell.
+pub struct ProcClock;
+
+impl ProcessClock for ProcClock {
+    fn start_ns(&self, pid: u32) -> Option<u64> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (_, rest) = stat.rsplit_once(") ")?;
+        let ticks: u64 = rest.split_ascii_whitespace().nth(19)?.parse().ok()?;
+        Some(ticks * 10_000_000)
+    }
+
+    fn precision_ns(&self) -> u64 {
+        10_000_000
+    }
+}
+
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    Timestamp::from_nanos(i64::try_from(since.as_nanos()).unwrap())
+}
+
+fn in_a_minute() -> Timestamp {
+    Timestamp::from_nanos(now().as_nanos() + 60_000_000_000)
+}
+
+pub struct Bench {
+    pub dir: tempfile::TempDir,
+    pub responder: Responder,
+    pub found: Found,
+}
+
+pub fn open(dir: &Path, checkpoint: Option<Checkpoint>) -> (Responder, Found) {
+    open_with(dir, checkpoint, Arc::new(ProcClock))
+}
+
+pub fn open_with(
+    dir: &Path,
+    checkpoint: Option<Checkpoint>,
+    processes: Arc<dyn ProcessClock>,
+) -> (Responder, Found) {
+    let folder = dir.join("responses");
+    Responder::open(ResponderParts {
+        platform: Box::new(Linux::new(processes, boot(), folder.clone()).unwrap()),
+        dir: folder,
+        guards: Guards::of_this_host(),
+        switch: Switch::default(),
+        clock: Arc::new(now),
+        checkpoint,
+    })
+    .unwrap()
+}
+
+pub fn bench() -> Bench {
+    let dir = tempfile::tempdir().unwrap();
+    let (responder, found) = open(dir.path(), None);
+    Bench { dir, responder, found }
+}
+
+impl Bench {
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().canonicalize().unwrap().join(name)
+    }
+
+    pub fn run(&mut self, action: Action) -> Receipt {
+        self.responder.run(command(action))
+    }
+}
+
+/// An order of a person.
+pub fn command(action: Action) -> Order {
+    let origin = Origin::Command { user: "admin".to_owned() };
+    Order { id: Uuid::new_v4(), action, origin, dry_run: false, expires_at: in_a_minute() }
+}
+
+/// An order of a rule.
+pub fn of_rule(action: Action, mode: ResponseMode) -> Order {
+    let detection_id = DetectionId::from_uuid(Uuid::new_v4());
+    let origin = Origin::Rule { rule_id: RuleId::new("1"), detection_id, mode };
+    Order { origin, ..command(action) }
+}
+
+pub fn target(pid: u32) -> ProcessTarget {
+    let exe = format!("/proc/{pid}/exe");
+    ProcessTarget {
+        entity_id: ProcessEntityId::new(boot(), pid, ProcClock.start_ns(pid).unwrap_or(1)),
+        executable: std::fs::read_link(&exe).ok().map(|path| path.display().to_string()),
+        image: std::fs::metadata(&exe).ok().map(|file| (file.dev(), file.ino())),
+    }
+}
+
+/// A child that is ended with the test, whatever becomes of it.
+pub struct Owned(pub Child);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !reached() {
+        assert!(began.elapsed() < Duration::from_secs(20), "waited 20 s for: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// How many rounds a race is run: thousands only when asked for.
+pub fn rounds(normal: usize, long: usize) -> usize {
+    if std::env::var_os("RAMPART_LONG_TESTS").is_some() { long } else { normal }
+}

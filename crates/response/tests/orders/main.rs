@@ -1,0 +1,12 @@
+//! Orders carried out on this very host: real processes, files, firewalls, and proofs read back.
+
+#![allow(clippy::unwrap_used, reason = "a failed expectation is the report")]
+
+mod bench;
+mod faults;
+mod files;
+mod looks;
+mod network;
+mod pid_reuse;
+mod processes;
+mod rails;

@@ -1,0 +1,105 @@
+//! Ending a tree, and making a process stand still.
+
+use std::process::{Command, Stdio};
+
+use event_model::ResponseMode;
+use response::{Action, OrderState};
+
+use crate::bench::{Owned, bench, command, of_rule, target, wait_until};
+
+fn state_of(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+fn lives(pid: u32) -> bool {
+    state_of(pid).is_some_and(|state| state != 'Z' && state != 'X')
+}
+
+#[test]
+fn a_tree_ends_with_all_its_branches_and_nobody_else() {
+    let mut bench = bench();
+    let script = "sleep 611 & (sleep 612 & sleep 613 & wait) & wait";
+    let root = Owned(Command::new("bash").args(["-c", script]).spawn().unwrap());
+    let bystander = Owned(Command::new("sleep").arg("614").spawn().unwrap());
+    let pid = root.0.id();
+    let below = || crate::processes::below(pid);
+    wait_until("the tree of five", || below().len() == 4);
+    let branches = below();
+
+    let dry = response::Order { dry_run: true, ..command(Action::KillTree(target(pid))) };
+    let planned = bench.responder.run(dry);
+    assert_eq!(planned.state, OrderState::Planned, "{}", planned.reason);
+    assert_eq!(planned.plan.len(), 6, "{:?}", planned.plan);
+    assert!(lives(pid), "a dry run does nothing");
+
+    let receipt = bench.run(Action::KillTree(target(pid)));
+    assert_eq!(receipt.state, OrderState::Verified, "{}", receipt.reason);
+    assert_eq!(receipt.result["ended"].as_array().unwrap().len(), 5);
+    assert!(!branches.iter().any(|pid| lives(*pid)) && !lives(pid));
+    assert!(lives(bystander.0.id()));
+    assert_eq!(receipt.undo, None);
+}
+
+#[test]
+fn what_forks_on_and_on_does_not_flee() {
+    let mut bench = bench();
+    // Each generation starts the next and ends; a marker file keeps it bounded in time.
+    let marker = bench.path("run");
+    std::fs::write(&marker, "").unwrap();
+    let script = format!(
+        "f() {{ while [ -e {0} ]; do sleep 0.01 & (sleep 0.02; true) & wait -n; done; }}; f & f & f & wait",
+        marker.display()
+    );
+    let root = Owned(Command::new("bash").args(["-c", &script]).spawn().unwrap());
+    wait_until("some branches", || below(root.0.id()).len() >= 6);
+    let receipt = bench.responder.run(of_rule(Action::KillTree(target(root.0.id())), ResponseMode::Auto));
+    assert_eq!(receipt.state, OrderState::Verified, "{}", receipt.reason);
+    // Whoever fled would be told by the marker in its command line.
+    let marker_text = marker.display().to_string();
+    let fled = all_pids().into_iter().filter(|pid| {
+        lives(*pid)
+            && std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|line| line.contains(&marker_text))
+    });
+    assert_eq!(fled.count(), 0);
+    std::fs::remove_file(marker).unwrap();
+}
+
+#[test]
+fn a_suspended_process_stands_still_until_it_is_resumed() {
+    let mut bench = bench();
+    let child = Owned(Command::new("sleep").arg("615").stdout(Stdio::null()).spawn().unwrap());
+    let pid = child.0.id();
+    let receipt = bench.run(Action::SuspendProcess(target(pid)));
+    assert_eq!(receipt.state, OrderState::Verified, "{}", receipt.reason);
+    assert_eq!(state_of(pid), Some('T'));
+    let receipt = bench.run(receipt.undo.unwrap());
+    assert_eq!(receipt.state, OrderState::Verified, "{}", receipt.reason);
+    assert_eq!(state_of(pid), Some('S'));
+    let receipt = bench.run(Action::TerminateProcess(target(pid)));
+    assert_eq!(receipt.state, OrderState::Verified, "{}", receipt.reason);
+    assert!(!lives(pid));
+}
+
+pub fn all_pids() -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+pub fn below(root: u32) -> Vec<u32> {
+    let parent = |pid: u32| -> Option<u32> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(") ")?.1.split_ascii_whitespace().nth(1)?.parse().ok()
+    };
+    let all: Vec<(u32, u32)> = all_pids().into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    let mut found = Vec::new();
+    let mut next = vec![root];
+    while let Some(one) = next.pop() {
+        for (pid, _) in all.iter().filter(|(_, parent)| *parent == one) {
+            found.push(*pid);
+            next.push(*pid);
+        }
+    }
+    found
+}

@@ -1,0 +1,128 @@
+//! What stands between an order and the act.
+
+use std::process::Command;
+
+use event_model::{ProcessEntityId, ResponseMode, Timestamp};
+use response::{Action, AddressTarget, FileTarget, Order, OrderState, ProcessTarget};
+use sensor_api::ProcessClock as _;
+
+use crate::bench::{Bench, Owned, ProcClock, bench, boot, command, of_rule, open, target};
+
+fn file(path: impl AsRef<std::path::Path>) -> FileTarget {
+    FileTarget { path: path.as_ref().display().to_string(), sha256: None, file: None }
+}
+
+fn refused(bench: &mut Bench, order: Order, because: &str) {
+    let receipt = bench.responder.run(order);
+    assert_eq!(receipt.state, OrderState::Refused, "{}", receipt.reason);
+    assert!(receipt.reason.contains(because), "{} does not say `{because}`", receipt.reason);
+    assert!(receipt.steps.is_empty() && receipt.undo.is_none());
+}
+
+#[test]
+fn protected_targets_are_refused_whoever_asks() {
+    let mut bench = bench();
+    let of = |pid: u32| Action::KillTree(target(pid));
+    refused(&mut bench, command(of(1)), "first process");
+    refused(&mut bench, command(of(std::process::id())), "the agent or one of its ancestors");
+    if std::fs::read_link("/proc/2/exe").is_err() {
+        let start = ProcClock.start_ns(2).unwrap();
+        let thread = ProcessTarget {
+            entity_id: ProcessEntityId::new(boot(), 2, start),
+            executable: None,
+            image: None,
+        };
+        refused(&mut bench, command(Action::SuspendProcess(thread)), "thread of the kernel");
+    }
+    let of_another_boot = ProcessTarget {
+        entity_id: ProcessEntityId::new(event_model::BootId::from_uuid(uuid::Uuid::new_v4()), 7, 1),
+        ..target(std::process::id())
+    };
+    refused(&mut bench, command(Action::KillTree(of_another_boot)), "another boot");
+    let own = std::env::current_exe().unwrap();
+    refused(&mut bench, command(Action::QuarantineFile(file(own))), "protected");
+    refused(&mut bench, command(Action::QuarantineFile(file("/proc/version"))), "protected");
+    if std::path::Path::new("/var/lib/dpkg/info/coreutils.md5sums").exists() {
+        let ls = std::fs::canonicalize("/bin/ls").unwrap();
+        refused(&mut bench, command(Action::QuarantineFile(file(ls))), "`coreutils`");
+    }
+    for (address, because) in [
+        ("127.0.0.1", "loopback"),
+        ("0.0.0.0/0", "too wide"),
+        ("224.0.0.1", "no address of a single peer"),
+        ("192.0.2.0/24", "the server is in it"),
+    ] {
+        bench.responder.keep_server(vec!["192.0.2.9:443".parse().unwrap()]);
+        let block = AddressTarget { address: address.parse().unwrap(), ttl_seconds: 60 };
+        // What nft would say to it must not matter.
+        let receipt = bench.run(Action::BlockAddress(block));
+        assert_eq!(receipt.state, OrderState::Refused);
+        assert!(receipt.reason.contains(because), "{}", receipt.reason);
+    }
+}
+
+#[test]
+fn only_auto_acts_and_the_others_say_what_they_would_do() {
+    let mut bench = bench();
+    let path = bench.path("x");
+    std::fs::write(&path, "x").unwrap();
+    for (mode, state) in [
+        (ResponseMode::Off, OrderState::Refused),
+        (ResponseMode::Detect, OrderState::Refused),
+        (ResponseMode::Shadow, OrderState::Planned),
+        (ResponseMode::Ask, OrderState::ApprovalNeeded),
+        (ResponseMode::Auto, OrderState::Verified),
+    ] {
+        let receipt = bench.responder.run(of_rule(Action::QuarantineFile(file(&path)), mode));
+        assert_eq!(receipt.state, state, "{mode}: {}", receipt.reason);
+        assert!(receipt.plan[0].contains("sealed into the vault"), "{:?}", receipt.plan);
+        assert_eq!(path.exists(), mode != ResponseMode::Auto, "{mode}");
+    }
+}
+
+#[test]
+fn an_order_is_done_once_and_not_after_its_time() {
+    let mut bench = bench();
+    let child = Owned(Command::new("sleep").arg("616").spawn().unwrap());
+    let order = command(Action::SuspendProcess(target(child.0.id())));
+    let first = bench.responder.run(order.clone());
+    assert_eq!(first.state, OrderState::Verified, "{}", first.reason);
+    let resumed = bench.run(first.undo.clone().unwrap());
+    assert_eq!(resumed.state, OrderState::Verified, "{}", resumed.reason);
+    // The same order again, to the same responder and to the next one: the same answer, nothing done.
+    assert_eq!(bench.responder.run(order.clone()), first);
+    let (mut next, _) = open(bench.dir.path(), None);
+    assert_eq!(next.run(order.clone()), first);
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.0.id())).unwrap();
+    assert!(!stat.contains(") T"), "{stat}");
+    let another = Order { action: Action::KillTree(target(child.0.id())), ..order };
+    refused(&mut bench, another, "another order came under this id");
+
+    let late = Order {
+        expires_at: Timestamp::from_nanos(1),
+        ..command(Action::KillTree(target(child.0.id())))
+    };
+    refused(&mut bench, late, "expired");
+    let bad = Action::QuarantineFile(file("/tmp/../etc/passwd"));
+    refused(&mut bench, command(bad), "allowed: an absolute path");
+}
+
+#[test]
+fn one_switch_stops_all_and_outlives_the_agent() {
+    let mut bench = bench();
+    let path = bench.path("x");
+    std::fs::write(&path, "x").unwrap();
+    let stopped = bench.run(Action::StopResponses {});
+    assert_eq!(stopped.state, OrderState::Verified, "{}", stopped.reason);
+    let (mut next, found) = open(bench.dir.path(), None);
+    assert!(found.notes[0].contains("all response is stopped"), "{:?}", found.notes);
+    let receipt = next.run(command(Action::QuarantineFile(file(&path))));
+    assert_eq!(receipt.state, OrderState::Refused);
+    assert!(receipt.reason.contains("allow_responses") && path.exists());
+    let listed = next.run(command(Action::ListProcesses {}));
+    assert_eq!(listed.state, OrderState::Verified, "looking is no response");
+    let allowed = next.run(stopped.undo.unwrap());
+    assert_eq!(allowed.state, OrderState::Verified);
+    let receipt = next.run(command(Action::QuarantineFile(file(&path))));
+    assert_eq!(receipt.state, OrderState::Verified, "{}", receipt.reason);
+}
