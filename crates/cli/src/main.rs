@@ -6,6 +6,7 @@
 
 mod api_token;
 mod arguments;
+mod playbook;
 mod replay;
 mod rules;
 mod state;
@@ -49,6 +50,24 @@ const COMMANDS: &[Command] = &[
         arguments: "--rules PATH… [--mapping FILE…] [--placeholders FILE…] [--stats] [--json-errors] [--threads N] INPUT…",
         summary: "judge recorded logs (EVTX, event XML, NDJSON, JSON, auditd) with rules; one NDJSON line for each detection",
         run: replay::run,
+    },
+    Command {
+        words: &["playbook", "check"],
+        arguments: "PATH… [--json]",
+        summary: "check playbooks, or every *.yml and *.yaml in folders",
+        run: playbook::check,
+    },
+    Command {
+        words: &["playbook", "test"],
+        arguments: "PATH…",
+        summary: "run the tests beside playbooks (NAME.test.json)",
+        run: playbook::test,
+    },
+    Command {
+        words: &["playbook", "dry-run"],
+        arguments: "ALERT.json PATH… [--json]",
+        summary: "show what playbooks would do for an alert, and do nothing",
+        run: playbook::dry_run,
     },
     Command {
         words: &["token", "create"],

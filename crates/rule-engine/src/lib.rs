@@ -26,6 +26,7 @@ mod json;
 mod log_source;
 mod matcher;
 mod nearest;
+mod record_condition;
 mod rule;
 mod rule_file;
 mod rule_reader;
@@ -33,7 +34,7 @@ mod rule_set;
 mod sigma;
 mod source;
 mod telemetry;
-mod yaml;
+pub mod yaml;
 
 pub use behaviour::{
     BehaviourCounters, BehaviourEngine, BehaviourFile, BehaviourFinding, BehaviourSet, BehaviourSetOutcome,
@@ -44,6 +45,8 @@ pub use edit::{EditError, set_key};
 pub use event::{EVENT_TEXT_LIMIT, EVENT_VALUE_LIMIT, EventBuffer, FieldId, FieldNames};
 pub use log_source::{LogSource, LogSources, SourceId};
 pub use matcher::Desk;
+pub use nearest::nearest;
+pub use record_condition::{ConditionProblem, RecordCondition};
 pub use rule::{ExceptionHead, MatchMode, ParsedRule, RuleHead};
 pub use rule_file::{
     ParseOutcome, RULE_FILE_LIMIT, is_sigma_file, parse_rules, parse_rules_bytes, parse_rules_bytes_with,

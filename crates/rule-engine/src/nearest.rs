@@ -1,7 +1,7 @@
 //! The known word that a misspelt one most likely means.
 
 /// The nearest of `known`, if it is near enough to be help and not a guess.
-pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     // Bounded, because the comparison costs the product of both lengths.
     if word.chars().count() > 64 {

@@ -440,7 +440,8 @@ impl<'s> Reader<'s> {
         };
         // Without a type the fields are unknown; what is wrong with the type is told elsewhere.
         let Some(scope) = scope else { return };
-        let (bound, findings) = condition::read(&text.decoded, scope, &mut self.slots);
+        let (bound, findings) =
+            condition::read(&text.decoded, condition::Vocabulary::Rule(scope), &mut self.slots);
         for Finding { severity, code, range, reason, hint } in findings {
             let place = self.source.place(text.source_span(range));
             self.diagnostics.push(Diagnostic::new(severity, code, &place, reason, hint));

@@ -17,53 +17,69 @@ const DEPTH_LIMIT: usize = 64;
 
 /// A value with its place.
 #[derive(Debug, Clone)]
-pub(crate) struct Node {
+pub struct Node {
     at: At,
     /// Where the text of a scalar begins on its line, if each of its characters is one of the source.
     text_column: Option<u32>,
-    pub(crate) value: Yaml,
+    /// The value itself.
+    pub value: Yaml,
 }
 
 /// Line and columns, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct At {
-    pub(crate) line: u32,
-    pub(crate) column: u32,
-    pub(crate) end_column: u32,
+pub struct At {
+    /// Line.
+    pub line: u32,
+    /// Column of the first character.
+    pub column: u32,
+    /// The column behind the last character.
+    pub end_column: u32,
 }
 
+/// What a value is.
 #[derive(Debug, Clone)]
-pub(crate) enum Yaml {
+pub enum Yaml {
+    /// Nothing.
     Null,
+    /// True or false.
     Boolean(bool),
     /// A number as it is written.
     Integer(i64),
+    /// A number with a fraction.
     Float(f64),
+    /// A text.
     Text(Box<str>),
+    /// Several values.
     List(Vec<Node>),
+    /// Keys and values in their order.
     Map(Vec<(Node, Node)>),
 }
 
 /// One document, and its bytes in the text.
 #[derive(Debug)]
-pub(crate) struct Document {
-    pub(crate) root: Node,
+pub struct Document {
+    /// Its value.
+    pub root: Node,
     /// Of the values that stand twice as keys of one map, the second.
-    pub(crate) duplicates: Vec<(At, String)>,
+    pub duplicates: Vec<(At, String)>,
     /// Its first line, from 1.
-    pub(crate) first_line: u32,
+    pub first_line: u32,
 }
 
 /// Why reading stopped; documents before it are read.
 #[derive(Debug)]
-pub(crate) struct YamlError {
-    pub(crate) at: At,
-    pub(crate) reason: String,
-    pub(crate) too_large: bool,
+pub struct YamlError {
+    /// Where.
+    pub at: At,
+    /// Why.
+    pub reason: String,
+    /// Whether it was a limit.
+    pub too_large: bool,
 }
 
 impl At {
-    pub(crate) fn place(self, file: &Arc<str>) -> Place {
+    /// The place in a file.
+    pub fn place(self, file: &Arc<str>) -> Place {
         Place { file: Arc::clone(file), line: self.line, column: self.column, end_column: self.end_column }
     }
 
@@ -77,12 +93,13 @@ impl At {
 }
 
 impl Node {
-    pub(crate) fn at(&self) -> At {
+    /// Its place.
+    pub fn at(&self) -> At {
         self.at
     }
 
     /// The place of a part of its text, given in bytes; of all of it where that can't be told.
-    pub(crate) fn part_at(&self, text: &str, part: std::ops::Range<usize>) -> At {
+    pub fn part_at(&self, text: &str, part: std::ops::Range<usize>) -> At {
         let characters = |to: usize| {
             let count = text.get(..to).map_or(0, |before| before.chars().count());
             u32::try_from(count).unwrap_or(u32::MAX)
@@ -111,7 +128,7 @@ impl Node {
     }
 
     /// The text of a text, number or truth, as a rule's author would compare it.
-    pub(crate) fn scalar_text(&self) -> Option<String> {
+    pub fn scalar_text(&self) -> Option<String> {
         match &self.value {
             Yaml::Text(text) => Some(text.to_string()),
             Yaml::Integer(number) => Some(number.to_string()),
@@ -121,14 +138,16 @@ impl Node {
         }
     }
 
-    pub(crate) fn text(&self) -> Option<&str> {
+    /// The text, if it is one.
+    pub fn text(&self) -> Option<&str> {
         match &self.value {
             Yaml::Text(text) => Some(text),
             _ => None,
         }
     }
 
-    pub(crate) fn map(&self) -> Option<&[(Node, Node)]> {
+    /// Keys and values, if it is a map.
+    pub fn map(&self) -> Option<&[(Node, Node)]> {
         match &self.value {
             Yaml::Map(entries) => Some(entries),
             _ => None,
@@ -136,23 +155,25 @@ impl Node {
     }
 
     /// The value of a key of a map.
-    pub(crate) fn get(&self, key: &str) -> Option<&Node> {
+    pub fn get(&self, key: &str) -> Option<&Node> {
         self.entry(key).map(|(_, value)| value)
     }
 
-    pub(crate) fn entry(&self, key: &str) -> Option<&(Node, Node)> {
+    /// A key of a map with its value.
+    pub fn entry(&self, key: &str) -> Option<&(Node, Node)> {
         self.map()?.iter().find(|(own, _)| own.text() == Some(key))
     }
 
     /// The items of a list; anything else is a list of itself.
-    pub(crate) fn items(&self) -> &[Node] {
+    pub fn items(&self) -> &[Node] {
         match &self.value {
             Yaml::List(items) => items,
             _ => std::slice::from_ref(self),
         }
     }
 
-    pub(crate) fn type_name(&self) -> &'static str {
+    /// What it is, in words for messages.
+    pub fn type_name(&self) -> &'static str {
         match &self.value {
             Yaml::Null => "null",
             Yaml::Boolean(_) => "true or false",
@@ -175,7 +196,7 @@ impl Node {
 }
 
 /// Reads the documents of a text.
-pub(crate) fn read(text: &str) -> (Vec<Document>, Option<YamlError>) {
+pub fn read(text: &str) -> (Vec<Document>, Option<YamlError>) {
     let lines = Lines(text.split('\n').collect());
     let mut reader =
         Reader { lines, anchors: HashMap::new(), nodes: 0, open: Vec::new(), duplicates: Vec::new() };

@@ -5,24 +5,39 @@ use event_model::{Field, RuleScope, Timestamp, ValueKind, resolve_field, spellin
 use super::syntax::{Comparison, Literal, Operator, Tree};
 use super::{BoundCondition, FieldUse, Finding, regex_guard};
 use crate::diagnostic::DiagnosticCode;
-use crate::expression::{Check, Expression, FieldRef, Order, Pattern, Slot, Test, TextPart, TextTest};
+use crate::expression::{Check, Expression, FieldRef, Order, Pattern, Test, TextPart, TextTest};
 use crate::fold::fold;
 use crate::nearest::nearest;
 
 /// Resolves every name and literal of the tree; all findings are reported, not only the first.
 pub(super) fn bind(
     tree: &Tree,
-    scope: RuleScope,
+    vocabulary: Vocabulary<'_>,
     slots: &mut Vec<FieldRef>,
 ) -> (Option<BoundCondition>, Vec<Finding>) {
-    let mut binder = Binder { scope, slots, fields: Vec::new(), findings: Vec::new() };
+    let mut binder = Binder { vocabulary, slots, fields: Vec::new(), findings: Vec::new() };
     let expression = binder.tree(tree);
     let fields = binder.fields;
     (expression.map(|expression| BoundCondition { expression, fields }), binder.findings)
 }
 
+/// Which names a condition may use.
+#[derive(Clone, Copy)]
+pub(crate) enum Vocabulary<'a> {
+    /// The fields of rules of this type, in every spelling.
+    Rule(RuleScope),
+    /// Names of a record with their kinds, and besides them the ECS names of all fields.
+    Record(&'a dyn Fn(&str) -> Option<ValueKind>),
+}
+
+/// What a name means.
+enum Meant {
+    Field(Field),
+    Own(ValueKind),
+}
+
 struct Binder<'s> {
-    scope: RuleScope,
+    vocabulary: Vocabulary<'s>,
     /// The fields of the rule, by slot.
     slots: &'s mut Vec<FieldRef>,
     fields: Vec<FieldUse>,
@@ -54,38 +69,31 @@ impl Binder<'_> {
     }
 
     fn comparison(&mut self, comparison: &Comparison) -> Result<Test, Finding> {
-        let field = self.field(comparison)?;
-        self.fields.push(FieldUse { field, range: comparison.field_range.clone() });
-        let (check, negated) = match field.spec().kind {
+        let (kind, reference) = match self.meant(comparison)? {
+            Meant::Field(field) => {
+                self.fields.push(FieldUse { field, range: comparison.field_range.clone() });
+                (field.spec().kind, FieldRef::Typed(field))
+            }
+            Meant::Own(kind) => (kind, FieldRef::Named(comparison.field.as_str().into())),
+        };
+        let (check, negated) = match kind {
             ValueKind::Text | ValueKind::TextList => self.text_check(comparison)?,
             ValueKind::Integer => self.integer_check(comparison)?,
             ValueKind::Boolean => boolean_check(comparison)?,
             ValueKind::Time => time_check(comparison)?,
         };
-        let slot = self.slot_of(field);
+        let slot = reference.slot_in(self.slots);
         Ok(Test { slot, check, negated })
     }
 
-    fn slot_of(&mut self, field: Field) -> Slot {
-        FieldRef::Typed(field).slot_in(self.slots)
-    }
-
-    fn field(&self, comparison: &Comparison) -> Result<Field, Finding> {
-        resolve_field(self.scope, &comparison.field).map_err(|error| {
-            let known = || spellings_in_scope(self.scope).into_iter().map(|(name, _)| name);
-            let hint = match error.nearest.or_else(|| nearest(&comparison.field, known())) {
-                Some(nearest) => format!("did you mean `{nearest}`?"),
-                None => match RuleScope::ALL
-                    .into_iter()
-                    .find(|other| resolve_field(*other, &comparison.field).is_ok())
-                {
-                    Some(other) => format!("{other} rules have it; is the rule's `type` right?"),
-                    None => "docs/reference/fields.md lists every field".to_owned(),
-                },
-            };
-            let range = comparison.field_range.clone();
-            Finding::error(DiagnosticCode::UnknownField, range, error.to_string(), Some(hint))
-        })
+    fn meant(&self, comparison: &Comparison) -> Result<Meant, Finding> {
+        match self.vocabulary {
+            Vocabulary::Rule(scope) => field_of_scope(scope, comparison).map(Meant::Field),
+            Vocabulary::Record(kind_of) => match kind_of(&comparison.field) {
+                Some(kind) => Ok(Meant::Own(kind)),
+                None => field_by_ecs_name(comparison).map(Meant::Field),
+            },
+        }
     }
 
     fn text_check(&mut self, comparison: &Comparison) -> Result<(Check, bool), Finding> {
@@ -155,6 +163,44 @@ impl Binder<'_> {
         let reason = format!("true for every event that has `{}`: {why}", comparison.field);
         self.findings.push(Finding::warning(DiagnosticCode::AlwaysTrue, range, reason, None));
     }
+}
+
+fn field_of_scope(scope: RuleScope, comparison: &Comparison) -> Result<Field, Finding> {
+    resolve_field(scope, &comparison.field).map_err(|error| {
+        let known = || spellings_in_scope(scope).into_iter().map(|(name, _)| name);
+        let hint = match error.nearest.or_else(|| nearest(&comparison.field, known())) {
+            Some(nearest) => format!("did you mean `{nearest}`?"),
+            None => match RuleScope::ALL
+                .into_iter()
+                .find(|other| resolve_field(*other, &comparison.field).is_ok())
+            {
+                Some(other) => format!("{other} rules have it; is the rule's `type` right?"),
+                None => "docs/reference/fields.md lists every field".to_owned(),
+            },
+        };
+        let range = comparison.field_range.clone();
+        Finding::error(DiagnosticCode::UnknownField, range, error.to_string(), Some(hint))
+    })
+}
+
+fn field_by_ecs_name(comparison: &Comparison) -> Result<Field, Finding> {
+    let name = &comparison.field;
+    let names = || Field::ALL.iter().map(|field| field.spec().ecs);
+    if let Some(field) = Field::ALL.iter().find(|field| field.spec().ecs.eq_ignore_ascii_case(name)) {
+        return Ok(*field);
+    }
+    let hint = match nearest(name, names()) {
+        Some(nearest) => format!("did you mean `{nearest}`?"),
+        None => "the ECS names of docs/reference/fields.md can be used, for example `process.executable`"
+            .to_owned(),
+    };
+    let range = comparison.field_range.clone();
+    Err(Finding::error(
+        DiagnosticCode::UnknownField,
+        range,
+        format!("there is no field `{name}`"),
+        Some(hint),
+    ))
 }
 
 fn text(part: TextPart) -> Check {

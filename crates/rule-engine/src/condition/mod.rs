@@ -12,10 +12,10 @@ mod syntax;
 
 use std::ops::Range;
 
-use event_model::RuleScope;
-
 use crate::diagnostic::{DiagnosticCode, DiagnosticSeverity};
 use crate::expression::{Expression, FieldRef};
+
+pub(crate) use bind::Vocabulary;
 
 /// Longest condition in bytes.
 pub(crate) const CONDITION_LIMIT: usize = 64 * 1024;
@@ -66,10 +66,10 @@ pub(crate) struct BoundCondition {
     pub(crate) fields: Vec<FieldUse>,
 }
 
-/// Reads a condition of a rule of this type, whose fields so far are `slots`. `None` where a finding is an error.
+/// Reads a condition with these names, whose fields so far are `slots`. `None` where a finding is an error.
 pub(crate) fn read(
     text: &str,
-    scope: RuleScope,
+    vocabulary: Vocabulary<'_>,
     slots: &mut Vec<FieldRef>,
 ) -> (Option<BoundCondition>, Vec<Finding>) {
     if text.len() > CONDITION_LIMIT {
@@ -78,7 +78,7 @@ pub(crate) fn read(
         return (None, vec![Finding::error(DiagnosticCode::TooLarge, 0..text.len(), reason, hint)]);
     }
     match syntax::parse(text) {
-        Ok(tree) => bind::bind(&tree, scope, slots),
+        Ok(tree) => bind::bind(&tree, vocabulary, slots),
         Err(finding) => (None, vec![finding]),
     }
 }
