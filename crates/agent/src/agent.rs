@@ -18,9 +18,11 @@ use spool::{Recovery, Spool, SpoolError, SpoolOptions};
 
 use crate::block_list::BlockList;
 use crate::clock::{self, WallClock};
+use crate::content_reload::ContentReload;
 use crate::drop_account::DropAccount;
 use crate::governor::Governor;
 use crate::host::{self, HostFacts};
+use crate::indicator_book::IndicatorBook;
 use crate::judge::Judge;
 use crate::note::Note;
 use crate::options::{Options, OutputTarget};
@@ -30,6 +32,7 @@ use crate::process_table::ProcessTable;
 use crate::recorder::{Recorder, Resume, Spooling};
 use crate::rules::RuleBook;
 use crate::run_state::{Caution, HEALTHY_AFTER, RunState};
+use crate::scanner::{ScannerOptions, scanner};
 use crate::self_watch::{SelfWatch, Watched};
 use crate::service_notice::ServiceNotice;
 use crate::signals::{self, Received};
@@ -38,6 +41,7 @@ use crate::supervisor;
 use crate::uplink::channel::ServerAddress;
 use crate::uplink::identity::{Identity, read_certificates, read_public_key};
 use crate::uplink::{Uplink, enroll};
+use crate::yara_book::YaraBook;
 
 /// After a stop, what is spooled may still be sent for so long.
 const LAST_SENDING: Duration = Duration::from_secs(2);
@@ -438,6 +442,24 @@ impl Running {
         let (content, reader) = sensor_linux::content().context("starting to read what is run")?;
         others.push(reader);
         others.push(Box::new(SelfWatch::new(start.watched)));
+        let indicators = Arc::new(IndicatorBook::open(options.rules_dir.as_deref(), &options.state_dir));
+        let yara = Arc::new(YaraBook::open(options.rules_dir.as_deref()));
+        let reload = ContentReload {
+            rules: Arc::clone(&rules),
+            indicators: Arc::clone(&indicators),
+            yara: Arc::clone(&yara),
+        };
+        reload.take_up();
+        others.push(Box::new(reload));
+        let (scans, scanner) = scanner(ScannerOptions {
+            yara: Arc::clone(&yara),
+            indicators: Arc::clone(&indicators),
+            watched: options.dirs.clone(),
+            own: vec![options.state_dir.clone()],
+            cpu_permille: options.budget.cpu_permille,
+        })
+        .context("starting to scan files")?;
+        others.push(scanner);
         let provisions =
             sensor.provisions().into_iter().chain(others.iter().flat_map(|one| one.provisions()));
         let provided: Vec<String> = provisions.map(|provision| provision.describe()).collect();
@@ -450,12 +472,14 @@ impl Running {
             sensor,
             queue,
             content,
+            scans,
             boot_id,
             clock,
             table: start.table,
             judge,
             recorder,
             rules,
+            indicators: Arc::clone(&indicators),
             blocked_hashes,
             before: start.before,
             governor: Governor::new(options.budget),
@@ -477,6 +501,12 @@ impl Running {
                 result
             })
             .context("starting the pipeline's thread")?;
+        if !indicators.active().is_empty() {
+            eprintln!("note: {} indicators are looked for", indicators.active().len());
+        }
+        if yara.active().count > 0 {
+            eprintln!("note: files are scanned with {} YARA rules", yara.active().count);
+        }
         eprintln!("agent is running: host {host_name}, sensor {sensor_name}, {rule_count} rules");
         Ok(Self { sender, rounds, sources, stop, thread, ended })
     }

@@ -103,7 +103,8 @@ impl ImageReading {
     }
 }
 
-fn as_event_carries(facts: ContentFacts) -> FileFacts {
+/// As events carry them.
+pub(crate) fn as_event_carries(facts: ContentFacts) -> FileFacts {
     FileFacts {
         md5: facts.md5_hex(),
         sha1: facts.sha1_hex(),
@@ -116,7 +117,8 @@ fn as_event_carries(facts: ContentFacts) -> FileFacts {
     }
 }
 
-fn identity(image: &ImageFile) -> FileIdentity {
+/// As the scan of files names it.
+pub(crate) fn identity(image: &ImageFile) -> FileIdentity {
     let ImageFile { device, inode, modified_ns, changed_ns, size } = *image;
     FileIdentity { device, inode, modified_ns, changed_ns, size }
 }

@@ -8,10 +8,14 @@ use event_model::{
     Field, FieldSource, ProcessSummary, ReceiptState, ReceiptStep, ResponseMode, ResponseReceipt,
     ResponseTarget, RuleId, RuleReference, Severity, Timestamp, ValueRef,
 };
+use file_scan::YaraMatch;
 use response::{Guards, Plan, Target, Terminator};
 use rule_engine::{Phase, RuleHead};
 use uuid::Uuid;
 
+use crate::indicator_book::ActiveIndicators;
+use crate::indicator_match::IndicatorHit;
+use crate::pipeline::describe_string;
 use crate::rules::ActiveRules;
 use crate::run_state::Caution;
 
@@ -96,6 +100,23 @@ fn tamper_verdict(event_id: EventId) -> Verdict {
     Verdict { id, rule, matched: vec!["built in".to_owned()], actions, condemns: false }
 }
 
+/// An indicator is told of; what is to be done about it, a person or a playbook decides.
+fn indicator_verdict(event_id: EventId, hit: &IndicatorHit) -> Verdict {
+    let rule = RuleReference {
+        id: RuleId::new(hit.rule_id()),
+        name: hit.name(),
+        description: hit.description(),
+        severity: hit.severity(),
+        attack: Vec::new(),
+        mode: ResponseMode::Detect,
+    };
+    let id = DetectionId::of_match(event_id, &rule.id);
+    Verdict { id, rule, matched: hit.matched(), actions: vec![ActionKind::Alert], condemns: false }
+}
+
+/// How bad a match is whose YARA rule does not say: such rules describe malware.
+const YARA_SEVERITY: Severity = Severity::High;
+
 /// Judges events, and acts where a rule says so.
 pub struct Judge {
     guards: Guards,
@@ -104,6 +125,7 @@ pub struct Judge {
     own_receipts: mpsc::Sender<ResponseReceipt>,
     caution: Caution,
     rules: Arc<ActiveRules>,
+    indicators: Arc<ActiveIndicators>,
 }
 
 impl Judge {
@@ -118,8 +140,8 @@ impl Judge {
     ) -> std::io::Result<Self> {
         let (own_receipts, receipts) = mpsc::channel();
         let terminator = Terminator::new(processes, clock, own_receipts.clone())?;
-        let (guards, rules) = (Guards::of_this_host(), Arc::default());
-        Ok(Self { guards, terminator, receipts, own_receipts, caution, rules })
+        let (guards, rules, indicators) = (Guards::of_this_host(), Arc::default(), Arc::default());
+        Ok(Self { guards, terminator, receipts, own_receipts, caution, rules, indicators })
     }
 
     /// Judges by these rules from now on.
@@ -132,17 +154,29 @@ impl Judge {
         &self.rules
     }
 
+    /// Looks things up in these indicators from now on.
+    pub fn use_indicators(&mut self, indicators: Arc<ActiveIndicators>) {
+        self.indicators = indicators;
+    }
+
+    /// Whether a start can't be judged to the end without its image's hash.
+    pub fn needs_hash(&self) -> bool {
+        self.rules.set.needs_hash(EventType::ProcessStart) || self.indicators.has_hashes()
+    }
+
     /// Judges one event in one phase. Where a rule acts, the first signal is sent before this returns.
     pub fn judge(&mut self, event: &Numbered<'_>, phase: Phase, target: Option<&Target>) -> Vec<Verdict> {
         let rules = Arc::clone(&self.rules);
         let matches = rules.set.evaluate(event, phase);
         let tampered = event.body.event_type() == EventType::AgentTamper && phase != Phase::HashOnly;
-        if matches.is_empty() && !tampered {
+        let hits = self.indicators.look_up(event, phase);
+        if matches.is_empty() && !tampered && hits.is_empty() {
             return Vec::new();
         }
         let event_id = event.header.event_id();
-        let mut verdicts = Vec::with_capacity(matches.len() + usize::from(tampered));
+        let mut verdicts = Vec::with_capacity(matches.len() + hits.len() + usize::from(tampered));
         verdicts.extend(tampered.then(|| tamper_verdict(event_id)));
+        verdicts.extend(hits.iter().map(|hit| indicator_verdict(event_id, hit)));
         for one in matches {
             let id = DetectionId::of_match(event_id, &one.rule.id);
             let condemns = target.is_some_and(|target| self.respond(id, one.rule, target));
@@ -151,6 +185,27 @@ impl Judge {
             verdicts.push(Verdict { id, rule: one.rule.reference(), matched, actions, condemns });
         }
         verdicts
+    }
+
+    /// The verdict of a YARA rule on a file. It is told of; rules on the event may do more.
+    pub fn yara_verdict(&self, header: &EventHeader, found: &YaraMatch) -> Verdict {
+        let place = format!("{}/{}", found.namespace, found.rule);
+        let description = found.description().unwrap_or("The file matches this YARA rule.");
+        let reference = found.reference().map(|reference| format!(" ({reference})")).unwrap_or_default();
+        let rule = RuleReference {
+            id: RuleId::new(format!("yara.{place}")),
+            name: format!("YARA: {}", found.rule),
+            description: format!("{description}{reference}"),
+            severity: found.severity().unwrap_or(YARA_SEVERITY),
+            attack: found.attack(),
+            mode: ResponseMode::Detect,
+        };
+        let mut matched: Vec<String> = found.strings.iter().map(describe_string).collect();
+        if matched.is_empty() {
+            matched.push("the rule's condition, which needs no string".to_owned());
+        }
+        let id = DetectionId::of_match(header.event_id(), &rule.id);
+        Verdict { id, rule, matched, actions: vec![ActionKind::Alert], condemns: false }
     }
 
     /// Ends a process that a condemned one forked, by force: forking on is how a program

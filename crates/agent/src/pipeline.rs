@@ -11,6 +11,7 @@
 mod blocking;
 mod containers;
 mod economy;
+mod findings;
 mod hashing;
 mod merger;
 mod own_events;
@@ -40,13 +41,16 @@ use crate::clock::{WallClock, boot_ns};
 use crate::enrich::Enricher;
 use crate::image::Images;
 use crate::image_facts::KnownImages;
+use crate::indicator_book::{ActiveIndicators, IndicatorBook};
 use crate::judge::{Judge, Numbered, Verdict};
 use crate::process_table::{Life, ProcessTable};
 use crate::recorder::Recorder;
 use crate::rules::RuleBook;
+use crate::scanner::ScanFeed;
 use crate::signals::Sender;
 
 use self::economy::Economy;
+pub(crate) use self::findings::describe_string;
 use self::hashing::Unfinished;
 pub use self::parts::{Before, End, Parts, Stop};
 
@@ -73,12 +77,25 @@ const LIVES: [&str; 4] = ["process_fork", "process_start", "process_exit", "obse
 /// The sensor's error; what was observed before is recorded all the same.
 pub fn run(parts: Parts, stop: &Stop) -> Result<End, SensorError> {
     prefer_this_thread();
-    let Parts { mut sensor, queue, content, recorder, boot_id, clock, table, judge, rules, before, .. } =
-        parts;
+    let Parts {
+        mut sensor,
+        queue,
+        content,
+        scans,
+        recorder,
+        boot_id,
+        clock,
+        table,
+        judge,
+        rules,
+        before,
+        ..
+    } = parts;
     let mut work = Work {
         sensor_name: sensor.name(),
         queue,
         content,
+        scans,
         boot_id,
         clock,
         table,
@@ -87,6 +104,8 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<End, SensorError> {
         judge,
         recorder,
         rules,
+        indicators: parts.indicators,
+        indicators_in_use: Arc::default(),
         before,
         steps: Vec::new(),
         // What the agent before this one left may be gone.
@@ -159,6 +178,7 @@ struct Work {
     sensor_name: &'static str,
     queue: ObservationQueue,
     content: ContentFeed,
+    scans: ScanFeed,
     boot_id: BootId,
     clock: Arc<WallClock>,
     table: ProcessTable,
@@ -167,6 +187,8 @@ struct Work {
     judge: Judge,
     recorder: Recorder,
     rules: Arc<RuleBook>,
+    indicators: Arc<IndicatorBook>,
+    indicators_in_use: Arc<ActiveIndicators>,
     before: Option<Before>,
     steps: Vec<Life>,
     /// An exit may have been lost, so that the table holds processes that are gone.
@@ -214,6 +236,7 @@ impl Work {
         self.queue.take(most, &mut |observed| taken.push(observed));
         taken.into_iter().for_each(|observed| self.observe(observed));
         self.content.take_losses().iter().for_each(|loss| self.tell_loss(loss));
+        self.tell_scans();
     }
 
     fn ancestry(&self, key: ProcessKey) -> Vec<ProcessSummary> {
@@ -222,6 +245,7 @@ impl Work {
 
     fn observe(&mut self, observed: Observed) {
         self.content.offer(&observed);
+        self.scans.offer(&observed, self.economy.saves_work());
         self.economy.saw();
         let Observed { at_ns, position, what } = observed;
         if position.is_some() && !matches!(what, Observation::ProcessExisting(_) | Observation::Lost(_)) {
@@ -451,8 +475,13 @@ impl Work {
         }
     }
 
-    /// Takes up changed rules; `Some` says whether process starts must come at once.
+    /// Takes up changed indicators and rules; `Some` says whether process starts must come at once.
     fn use_new_rules(&mut self) -> Option<bool> {
+        let indicators = self.indicators.active();
+        if !Arc::ptr_eq(&indicators, &self.indicators_in_use) {
+            self.judge.use_indicators(Arc::clone(&indicators));
+            self.indicators_in_use = indicators;
+        }
         let active = self.rules.active();
         if Arc::ptr_eq(&active, self.judge.rules()) {
             return None;
@@ -497,6 +526,7 @@ impl Work {
         }
         self.take_queue(usize::MAX);
         self.content.end().iter().for_each(|loss| self.tell_loss(loss));
+        self.scans.end().iter().for_each(|loss| self.tell_loss(loss));
         if !matches!(result, Ok(End::Memory)) {
             // Nobody will see whether these exec yet.
             let mut steps = std::mem::take(&mut self.steps);

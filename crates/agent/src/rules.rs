@@ -56,6 +56,8 @@ pub enum BundleError {
 /// Where rules come from, and what of them is in force.
 pub struct RuleBook {
     active: ArcSwap<ActiveRules>,
+    /// What is wrong with indicators and YARA files, to be told to the server with the rest.
+    content_errors: ArcSwap<Vec<String>>,
     sources: Mutex<Sources>,
 }
 
@@ -63,7 +65,7 @@ pub struct RuleBook {
 struct Sources {
     dir: Option<PathBuf>,
     dir_stamp: Vec<(PathBuf, Option<SystemTime>, u64)>,
-    bundle: Option<PolicyBundle>,
+    bundle: Option<Arc<PolicyBundle>>,
     /// Not taken again, see [`BundleError::SetAside`].
     set_aside: u64,
     kept: Option<Kept>,
@@ -79,7 +81,8 @@ impl RuleBook {
     /// With the rules of that directory, if there is one. What is wrong with them goes to standard error.
     pub fn open(dir: Option<PathBuf>) -> Self {
         let sources = Sources { dir_stamp: stamp(dir.as_deref()), dir, ..Sources::default() };
-        let book = Self { active: ArcSwap::default(), sources: Mutex::new(sources) };
+        let (active, content_errors) = (ArcSwap::default(), ArcSwap::default());
+        let book = Self { active, content_errors, sources: Mutex::new(sources) };
         book.compile();
         book
     }
@@ -91,16 +94,16 @@ impl RuleBook {
         let version = current.as_ref().map_or(0, |bundle| bundle.version);
         let mut sources = self.lock();
         if caution == Caution::Normal || version <= good_version {
-            sources.bundle = current;
+            sources.bundle = current.map(Arc::new);
         } else {
             let previous = read_bundle(&state_dir.join("policy.previous.bin"), &command_key);
             match (previous, caution) {
                 // Nothing is known to be good. Crashes have many causes; rules that
                 // are not the cause should go on detecting, but not for ever.
-                (None, Caution::LastKnownGood) => sources.bundle = current,
+                (None, Caution::LastKnownGood) => sources.bundle = current.map(Arc::new),
                 (previous, _) => {
                     sources.set_aside = version;
-                    sources.bundle = previous;
+                    sources.bundle = previous.map(Arc::new);
                 }
             }
         }
@@ -112,6 +115,21 @@ impl RuleBook {
     /// The rules in force.
     pub fn active(&self) -> Arc<ActiveRules> {
         self.active.load_full()
+    }
+
+    /// What is wrong with indicators and YARA files.
+    pub fn content_errors(&self) -> Arc<Vec<String>> {
+        self.content_errors.load_full()
+    }
+
+    /// Tells what is wrong with indicators and YARA files, in the place of what was told before.
+    pub fn set_content_errors(&self, errors: Vec<String>) {
+        self.content_errors.store(Arc::new(errors));
+    }
+
+    /// The server's bundle in force, for what is no rule of the engine: indicators and YARA.
+    pub fn bundle(&self) -> Option<Arc<PolicyBundle>> {
+        self.lock().bundle.clone()
     }
 
     /// Verifies a bundle and puts it into force.
@@ -140,7 +158,7 @@ impl RuleBook {
         if let Err(error) = state_file::write(&path, &signed.encode_to_vec()) {
             tracing::warn!(%error, "the rules could not be kept on disk, the next start begins without them");
         }
-        sources.bundle = Some(bundle);
+        sources.bundle = Some(Arc::new(bundle));
         drop(sources);
         self.compile();
         Ok(())
@@ -284,8 +302,12 @@ mod tests {
     fn bundle(version: u64, rules: &[String], key: &Ed25519KeyPair) -> SignedBundle {
         let rules =
             rules.iter().enumerate().map(|(id, json)| RuleText { id: id.to_string(), json: json.clone() });
-        let bundle =
-            PolicyBundle { version, created_at_ns: 0, expires_at_ns: i64::MAX, rules: rules.collect() };
+        let bundle = PolicyBundle {
+            version,
+            expires_at_ns: i64::MAX,
+            rules: rules.collect(),
+            ..PolicyBundle::default()
+        };
         sign_bundle(&bundle, key)
     }
 

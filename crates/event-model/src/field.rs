@@ -541,6 +541,18 @@ fields! {
         sigma [] scopes ATTACK, "USB product id, four hex digits.";
     341 DeviceSerial Text "rampart.device.serial" seed ["serial"] home [Attack]
         sigma [] scopes ATTACK, "Serial number of a device.";
+
+    // Scans of files: 400 to 409.
+    400 ScanTrigger Text "rampart.scan.trigger" seed ["scan_trigger"] home [Attack]
+        sigma [] scopes ATTACK, "Why a file was scanned: `execution`, `write`, `rename`.";
+    401 YaraRules TextList "rampart.yara.rules" seed ["yara_rule"] home [Attack]
+        sigma [] scopes ATTACK, "The YARA rules that matched, as `namespace/rule`.";
+    402 YaraStrings TextList "rampart.yara.strings" seed ["yara_string"] home [Attack]
+        sigma [] scopes ATTACK, "Some of the strings that matched: rule, identifier, offset in the file, length, first bytes.";
+    403 ScanIncomplete Text "rampart.scan.incomplete" seed ["scan_incomplete"] home [Attack]
+        sigma [] scopes ATTACK, "Why other YARA rules may have been missed: `timed_out`, `too_many_matches`, `scanner_failed`, `slow_rules_skipped`.";
+    404 AgentScans TextList "rampart.agent.scans" seed [] home [] sigma [] scopes NOT_IN_RULES,
+        "What became of files since the agent's start, as `what=count`: `scanned`, `found`, `of_no_interest`, `too_large`, `unreadable`, `incomplete`.";
 }
 
 impl Field {

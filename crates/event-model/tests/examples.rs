@@ -129,6 +129,7 @@ fn sample(field: Field) -> Value {
         Field::FileOldPath => "/etc/cron.d/.backup.new",
         Field::FileTargetPath => "/etc/shadow",
         Field::FileOperation | Field::EventAction => "create",
+        Field::ScanTrigger => "write",
         Field::SourceAddress => "192.0.2.17",
         Field::DestinationAddress => "198.51.100.9",
         Field::NetworkTransport => "tcp",
@@ -150,7 +151,7 @@ fn sample(field: Field) -> Value {
         Field::LibraryPath => "/usr/lib/x86_64-linux-gnu/libc.so.6",
         Field::ScriptInterpreter => "/usr/bin/dash",
         Field::ScriptText => "#!/bin/sh\nid\n",
-        Field::ScriptSha256 => "3f0c0b4d0ef24f5a5f3a3c7e2d4b8a0b3ef3c4f0c9d5a1b2c3d4e5f60718293a",
+        Field::FileSha256 | Field::ScriptSha256 => "3f0c0b4d0ef24f5a5f3a3c7e2d4b8a0b3ef3c4f0c9d5a1b2c3d4e5f60718293a",
         _ => "example",
     };
     match field.spec().kind {
@@ -223,6 +224,7 @@ fn body(event_type: EventType) -> EventBody {
             cpu_permille: 52,
             budget_step: "shedding",
             shed: vec!["bulk".into()],
+            scans: vec!["scanned=812".into(), "too_large=3".into()],
         }),
         EventType::Gap => EventBody::Gap(Gap {
             sensor: "ebpf",

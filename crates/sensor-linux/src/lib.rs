@@ -51,6 +51,7 @@ pub use logon::LogonSource;
 pub use losses::KernelCount;
 pub use pins::remove_pins;
 pub use usb::UsbSource;
+pub use watch::mounts::RemoteMounts;
 
 /// What a sensor is to be opened with.
 #[derive(Debug, Clone)]

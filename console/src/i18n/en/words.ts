@@ -180,6 +180,7 @@ export const eventType = {
   agent_health: 'Agent health',
   agent_tamper: 'Agent tampered with',
   host_silent: 'Silent host',
+  file_scan: 'File scan',
   gap: 'Gap',
 };
 

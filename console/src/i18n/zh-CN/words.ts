@@ -178,6 +178,7 @@ export const eventType = {
   agent_health: '代理状态',
   agent_tamper: '代理被篡改',
   host_silent: '主机失联',
+  file_scan: '文件扫描命中',
   gap: '数据缺口',
 };
 

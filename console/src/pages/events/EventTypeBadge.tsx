@@ -67,6 +67,7 @@ export const EVENT_TYPES = [
   'agent_stop',
   'agent_health',
   'agent_tamper',
+  'file_scan',
 ] as const;
 
 const LOOKS: Record<string, { tone: Tone; icon: ReactNode }> = {
@@ -78,6 +79,7 @@ const LOOKS: Record<string, { tone: Tone; icon: ReactNode }> = {
   agent_stop: { tone: 'warn', icon: <CircleStop aria-hidden="true" /> },
   agent_health: { tone: 'neutral', icon: <Activity aria-hidden="true" /> },
   agent_tamper: { tone: 'bad', icon: <ShieldAlert aria-hidden="true" /> },
+  file_scan: { tone: 'bad', icon: <ShieldAlert aria-hidden="true" /> },
   gap: { tone: 'warn', icon: <TriangleAlert aria-hidden="true" /> },
 };
 

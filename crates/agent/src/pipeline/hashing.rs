@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use event_model::{EventBody, EventHeader, EventType, ProcessStart, ProcessSummary};
+use event_model::{EventBody, EventHeader, ProcessStart, ProcessSummary};
 use response::Target;
 use rule_engine::Phase;
 use sensor_api::{ImageFile, ProcessKey, SensorError};
@@ -84,7 +84,7 @@ impl Work {
             Err(reason) => start.hash_skipped = Some(reason),
         }
         let body = EventBody::ProcessStart(start);
-        if self.judge.rules().set.needs_hash(EventType::ProcessStart) {
+        if self.judge.needs_hash() {
             let event = Numbered { header: &header, body: &body };
             let by_hash = self.judge.judge(&event, Phase::HashOnly, target.as_ref());
             if let Some(verdict) = by_hash.iter().find(|verdict| verdict.condemns()) {
@@ -100,8 +100,6 @@ impl Work {
 
     /// Whether a new image may go without a hash, because the budget is short and no rule needs it.
     pub(super) fn may_skip_hash(&self) -> bool {
-        self.economy.saves_work()
-            && self.blocked_hashes.is_empty()
-            && !self.judge.rules().set.needs_hash(EventType::ProcessStart)
+        self.economy.saves_work() && self.blocked_hashes.is_empty() && !self.judge.needs_hash()
     }
 }

@@ -67,6 +67,7 @@ impl Work {
             cpu_permille: governor.cpu_permille().into(),
             budget_step: governor.rung().step.as_str(),
             shed: governor.rung().described(),
+            scans: self.scans.counts().lines(),
         };
         self.recorder.tell(boot_ns(), &EventBody::AgentHealth(health));
     }

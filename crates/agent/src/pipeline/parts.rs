@@ -10,10 +10,12 @@ use sensor_linux::ContentFeed;
 
 use crate::clock::WallClock;
 use crate::governor::Governor;
+use crate::indicator_book::IndicatorBook;
 use crate::judge::Judge;
 use crate::process_table::ProcessTable;
 use crate::recorder::Recorder;
 use crate::rules::RuleBook;
+use crate::scanner::ScanFeed;
 use crate::signals;
 
 /// Asks the pipeline to stop.
@@ -65,6 +67,8 @@ pub struct Parts {
     pub queue: ObservationQueue,
     /// Where what is observed goes whose content is to be read.
     pub content: ContentFeed,
+    /// Where what is observed goes whose file is to be scanned.
+    pub scans: ScanFeed,
     /// The boot.
     pub boot_id: BootId,
     /// Its clock.
@@ -77,6 +81,8 @@ pub struct Parts {
     pub recorder: Recorder,
     /// Rules that may change.
     pub rules: Arc<RuleBook>,
+    /// Indicators that may change.
+    pub indicators: Arc<IndicatorBook>,
     /// SHA-256 of programs that may not run. Names and paths are the sensor's alone.
     pub blocked_hashes: HashSet<String>,
     /// What was before, if anything was.

@@ -54,6 +54,7 @@ struct Link {
     reader: Reader,
     under_way: VecDeque<BatchHeader>,
     told_rules: Arc<ActiveRules>,
+    told_errors: Arc<Vec<String>>,
     heard: Instant,
 }
 
@@ -70,7 +71,8 @@ impl Session<'_> {
             policy_version: rules.version,
         };
         send(&to_server, ToServer::Hello(hello)).await?;
-        send(&to_server, status_of(&rules)).await?;
+        let told_errors = uplink.rules.content_errors();
+        send(&to_server, status_of(&rules, &told_errors)).await?;
         let mut client = client.max_decoding_message_size(MAX_MESSAGE);
         let incoming = client.connect(ReceiverStream::new(outgoing)).await;
         let incoming = incoming.map_err(|status| said(&status))?.into_inner();
@@ -81,6 +83,7 @@ impl Session<'_> {
             reader: uplink.spool.reader(),
             under_way: VecDeque::new(),
             told_rules: rules,
+            told_errors,
             heard: Instant::now(),
         };
         link.serve(uplink, incoming, refused_once).await
@@ -111,8 +114,9 @@ impl Link {
                 }
                 _ = look.tick() => {
                     let rules = uplink.rules.active();
-                    if !Arc::ptr_eq(&rules, &self.told_rules) {
-                        self.tell_rules(rules).await?;
+                    let errors = uplink.rules.content_errors();
+                    if !Arc::ptr_eq(&rules, &self.told_rules) || !Arc::ptr_eq(&errors, &self.told_errors) {
+                        self.tell_rules(rules, errors).await?;
                     }
                     if uplink.renewal_is_due() && self.under_way.is_empty() {
                         return Ok(());
@@ -194,11 +198,12 @@ impl Link {
                     rules = rules.set.len(),
                     "rules of the server are in force"
                 );
-                self.tell_rules(rules).await
+                self.tell_rules(rules, uplink.rules.content_errors()).await
             }
             Err(error) => {
                 tracing::error!(%error, "rules of the server were not taken");
-                let ToServer::PolicyStatus(mut status) = status_of(&uplink.rules.active()) else {
+                let ToServer::PolicyStatus(mut status) = status_of(&uplink.rules.active(), &self.told_errors)
+                else {
                     return Ok(());
                 };
                 status.errors.push(format!("bundle not taken: {error}"));
@@ -207,18 +212,18 @@ impl Link {
         }
     }
 
-    async fn tell_rules(&mut self, rules: Arc<ActiveRules>) -> anyhow::Result<()> {
-        let status = status_of(&rules);
-        self.told_rules = rules;
+    async fn tell_rules(&mut self, rules: Arc<ActiveRules>, errors: Arc<Vec<String>>) -> anyhow::Result<()> {
+        let status = status_of(&rules, &errors);
+        (self.told_rules, self.told_errors) = (rules, errors);
         send(&self.to_server, status).await
     }
 }
 
-fn status_of(rules: &ActiveRules) -> ToServer {
+fn status_of(rules: &ActiveRules, content_errors: &[String]) -> ToServer {
     ToServer::PolicyStatus(PolicyStatus {
         policy_version: rules.version,
         rules_loaded: u32::try_from(rules.set.len()).unwrap_or(u32::MAX),
-        errors: rules.errors.iter().take(100).cloned().collect(),
+        errors: rules.errors.iter().chain(content_errors).take(100).cloned().collect(),
     })
 }
 

@@ -91,13 +91,13 @@ impl FileSystem {
 
 /// Mount points of such file systems.
 #[derive(Debug, Default)]
-pub(crate) struct RemoteMounts {
+pub struct RemoteMounts {
     points: Vec<Vec<u8>>,
 }
 
 impl RemoteMounts {
     /// As they are now. Where the kernel does not tell, none.
-    pub(crate) fn read() -> Self {
+    pub fn read() -> Self {
         Self::parse(&std::fs::read("/proc/self/mountinfo").unwrap_or_default())
     }
 
@@ -120,7 +120,7 @@ impl RemoteMounts {
     }
 
     /// Whether a path (without `..` and links) lies on one.
-    pub(crate) fn hold(&self, path: &[u8]) -> bool {
+    pub fn hold(&self, path: &[u8]) -> bool {
         self.points.iter().any(|point| {
             path.strip_prefix(point.as_slice()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
         })
