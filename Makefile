@@ -23,7 +23,7 @@ export CARGO_TERM_PROGRESS_WHEN := never
 CONSOLE_SOURCES := $(shell find console -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null) \
 	schema/openapi.json
 
-.PHONY: help deps deps-test deps-bench console build run demo test test-long telemetry lint fmt bench bench-kill bench-sensor screenshots openapi clean
+.PHONY: help deps deps-test deps-bench console build run demo test test-long telemetry lint fmt bench bench-kill bench-sensor bench-engine screenshots openapi clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,10 +68,13 @@ lint: deps console ## formatting and lints
 fmt: ## format the code
 	cargo fmt --all
 
-bench: bench-kill bench-sensor ## run the benchmarks
+bench: bench-kill bench-sensor bench-engine ## run the benchmarks
 
 bench-sensor: deps-bench build ## what watching costs, beside other sensors
 	cargo bench --locked -p end-to-end --bench sensor_cost
+
+bench-engine: deps ## what the detection engine does per second and core, beside two others
+	@scripts/bench-engine.sh
 
 bench-kill: build ## time from exec to the agent's signal
 	cargo bench --locked -p agent --bench kill_latency

@@ -5,4 +5,8 @@
 use libfuzzer_sys::fuzz_target;
 use log_reader::LogFormat;
 
-fuzz_target!(|data: &[u8]| fuzz::read(b"<Event><System><EventID>1</EventID></System></Event>\n", data, LogFormat::EventXml));
+fuzz_target!(|data: &[u8]| fuzz::read(
+    b"<Event><System><EventID>1</EventID></System></Event>\n",
+    data,
+    LogFormat::EventXml
+));

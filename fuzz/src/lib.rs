@@ -1,5 +1,7 @@
 //! What the targets that read logs share: a consumer that takes every value and keeps none.
 
+pub mod rules;
+
 use std::cell::RefCell;
 use std::io::Cursor;
 use std::ops::ControlFlow;

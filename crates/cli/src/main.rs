@@ -41,9 +41,27 @@ pub(crate) enum Outcome {
 const COMMANDS: &[Command] = &[
     Command {
         words: &["rules", "check"],
-        arguments: "PATH… [--json-errors] [--placeholders FILE]…",
+        arguments: "PATH… [--json-errors] [--placeholders FILE]… [--sources FILE [--product linux|windows]]",
         summary: "check rule files, or every *.json (native), *.yml and *.yaml (Sigma) in folders",
         run: rules::check,
+    },
+    Command {
+        words: &["rules", "test"],
+        arguments: "PATH… [--quiet] [--mapping FILE]… [--placeholders FILE]…",
+        summary: "run the tests beside rules: events that each must match, and events that it must not",
+        run: rules::test::run,
+    },
+    Command {
+        words: &["rules", "stats"],
+        arguments: "PATH… [--events FILE_OR_FOLDER]… [--top N] [--json] [--mapping FILE]… [--placeholders FILE]…",
+        summary: "count rules by kind, level, log source and ATT&CK; how well they are prefiltered, what they cost",
+        run: rules::stats::run,
+    },
+    Command {
+        words: &["rules", "explain"],
+        arguments: "PATH… [--rule ID] --event FILE [--record N] [--json] [--mapping FILE]… [--placeholders FILE]…",
+        summary: "which parts of a rule's conditions were true for an event, and why",
+        run: rules::explain::run,
     },
     Command {
         words: &["replay"],

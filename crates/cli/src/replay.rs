@@ -31,6 +31,7 @@ use inputs::{Input, collect_inputs};
 use judge::{Counts, Judge};
 use output::OrderedOutput;
 use progress::Progress;
+pub(crate) use sensor_event::SensorEvent;
 
 /// More threads than any machine has use of here.
 const THREADS_LIMIT: usize = 256;
@@ -61,7 +62,9 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<Outcome> {
     let threads =
         options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
     let reading = Instant::now();
-    let counts = replay(&rules.set, &Arc::new(mapping.layout), &inputs, threads, options.json_errors)?;
+    let output = OrderedOutput::new();
+    let counts =
+        replay(&rules.set, &Arc::new(mapping.layout), &inputs, threads, options.json_errors, output)?;
     let seconds = reading.elapsed().as_secs_f64();
     let cpu_seconds = cpu_time().zip(load_cpu).map(|(now, before)| now.saturating_sub(before).as_secs_f64());
     if options.stats {
@@ -150,8 +153,8 @@ fn replay(
     inputs: &[Input],
     threads: usize,
     json_errors: bool,
+    output: OrderedOutput,
 ) -> anyhow::Result<Counts> {
-    let output = OrderedOutput::new();
     let progress = Progress::new(inputs);
     let next = AtomicUsize::new(0);
     let work = || {
@@ -195,6 +198,35 @@ fn read_file(path: &Path, decoder: &mut LogDecoder<Judge<'_>>) {
             hint,
         });
     }
+}
+
+/// What rules did with logs whose detections nobody wants to read.
+pub(crate) struct Replayed {
+    pub(crate) events: u64,
+    pub(crate) without_log_source: u64,
+    pub(crate) detections: u64,
+    /// By the clock, one thread.
+    pub(crate) seconds: f64,
+}
+
+/// Judges logs for what the rules count. Problems of the logs go to stderr.
+pub(crate) fn replay_silently(
+    rules: &RuleSet,
+    inputs: &[PathBuf],
+    mappings: &[PathBuf],
+) -> anyhow::Result<Replayed> {
+    let layouts: Vec<PathBuf> =
+        mappings.iter().filter(|path| path.extension().is_some_and(|it| it == "toml")).cloned().collect();
+    let layout = Arc::new(Mapping::load(&layouts)?.layout);
+    let inputs = collect_inputs(inputs)?;
+    let begin = Instant::now();
+    let counts = replay(rules, &layout, &inputs, 1, false, OrderedOutput::without_detections())?;
+    Ok(Replayed {
+        events: counts.events,
+        without_log_source: counts.without_source,
+        detections: counts.detections,
+        seconds: begin.elapsed().as_secs_f64(),
+    })
 }
 
 /// How long it took.

@@ -1,4 +1,13 @@
-//! `edr rules check`: whether rule files load, and if not, why.
+//! `edr rules check`: whether rule files load, and if not, why. Its siblings are modules of their own.
+
+mod event;
+pub(crate) mod explain;
+mod load;
+mod options;
+mod pack;
+mod recorded;
+pub(crate) mod stats;
+pub(crate) mod test;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -9,25 +18,30 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use event_model::EventType;
 use rule_engine::{
-    Diagnostic, ParseOutcome, ParsedRule, RULE_FILE_LIMIT, RuleSet, SigmaOptions, is_sigma_file,
-    parse_rules_bytes_with, rules_without_source,
+    CompileOptions, Diagnostic, DiagnosticCode, DiagnosticSeverity, ParseOutcome, ParsedRule,
+    RULE_FILE_LIMIT, RuleSet, SigmaOptions, is_sigma_file, parse_rules_bytes_with, rules_without_source,
 };
 
-use crate::arguments::{Usage, parser};
+use crate::arguments::{Usage, nearest, parser};
 use crate::{Outcome, print};
 
 /// What the sensors of this version collect: all that there is a type for.
 const COLLECTED: &[EventType] = EventType::ALL;
+/// Systems that live events come from, in Sigma's words.
+const PRODUCTS: &[&str] = &["linux", "windows"];
 /// How deep folders may stand in each other; a link that leads up ends here too.
 const FOLDER_DEPTH_LIMIT: usize = 32;
 
-const FLAGS: &[&str] = &["json-errors", "placeholders", "help"];
+const FLAGS: &[&str] = &["json-errors", "placeholders", "sources", "product", "help"];
 
 struct CheckOptions {
     paths: Vec<PathBuf>,
     json_errors: bool,
     /// Files of values for Sigma's placeholders.
     placeholders: Vec<PathBuf>,
+    /// Files that say what a host collects.
+    sources: Vec<PathBuf>,
+    product: String,
 }
 
 /// Checks files, and folders with all that is in them. Diagnostics go to stderr
@@ -52,12 +66,18 @@ pub(crate) fn check(arguments: Vec<OsString>) -> anyhow::Result<Outcome> {
     for file in &files {
         rules.extend(report.file(file)?);
     }
-    report.whole_set(rules)?;
+    report.whole_set(rules, &options)?;
     report.finish(files.len())
 }
 
 fn check_options(arguments: Vec<OsString>) -> anyhow::Result<CheckOptions> {
-    let mut options = CheckOptions { paths: Vec::new(), json_errors: false, placeholders: Vec::new() };
+    let mut options = CheckOptions {
+        paths: Vec::new(),
+        json_errors: false,
+        placeholders: Vec::new(),
+        sources: Vec::new(),
+        product: "linux".to_owned(),
+    };
     let mut parser = parser(arguments);
     while let Some(argument) = parser
         .next()
@@ -71,6 +91,22 @@ fn check_options(arguments: Vec<OsString>) -> anyhow::Result<CheckOptions> {
                 let value =
                     value.map_err(|error| Usage::new(error.to_string(), "write `--placeholders FILE`"))?;
                 options.placeholders.push(value.into());
+            }
+            lexopt::Arg::Long("sources") => {
+                let value = parser.value();
+                let value = value.map_err(|error| Usage::new(error.to_string(), "write `--sources FILE`"))?;
+                options.sources.push(value.into());
+            }
+            lexopt::Arg::Long("product") => {
+                let value = parser.value();
+                let value =
+                    value.map_err(|error| Usage::new(error.to_string(), "write `--product linux`"))?;
+                let word = value.to_string_lossy().into_owned();
+                if !PRODUCTS.contains(&word.as_str()) {
+                    let hint = format!("allowed are {}", PRODUCTS.join(" and "));
+                    return Err(Usage::new(format!("`--product {word}` is no system"), hint).into());
+                }
+                options.product = word;
             }
             lexopt::Arg::Long(other) => return Err(Usage::unknown_flag(other, FLAGS).into()),
             lexopt::Arg::Short(other) => {
@@ -154,14 +190,22 @@ impl Report {
     }
 
     /// What only shows in all files together.
-    fn whole_set(&mut self, rules: Vec<ParsedRule>) -> anyhow::Result<()> {
-        let compiled = RuleSet::compile(rules);
+    fn whole_set(&mut self, rules: Vec<ParsedRule>, options: &CheckOptions) -> anyhow::Result<()> {
+        let live_product = (!options.sources.is_empty()).then(|| options.product.clone());
+        let compiled =
+            RuleSet::compile_with(rules, CompileOptions { live_product, ..CompileOptions::default() });
         self.refused += compiled.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
         self.loaded = compiled.rules.len() + compiled.rules.filters();
         // Collections of Sigma rules are for every system there is; which of them can fire where is
         // a question to a host, not to the file.
-        let native = compiled.rules.rules().filter(|rule| rule.log_source().is_none());
-        let starved = rules_without_source(native, COLLECTED);
+        let starved = if options.sources.is_empty() {
+            let native = compiled.rules.rules().filter(|rule| rule.log_source().is_none());
+            rules_without_source(native, COLLECTED)
+        } else {
+            let collected = read_sources(&options.sources)?;
+            let starved = compiled.rules.without_source(&collected).into_iter();
+            starved.map(|(rule, reason)| never_fires(rule, &reason)).collect()
+        };
         for diagnostic in compiled.diagnostics.iter().chain(&starved) {
             let text = fs::read_to_string(&diagnostic.file).unwrap_or_default();
             self.show(diagnostic, &text)?;
@@ -198,6 +242,42 @@ impl Report {
         }
         Ok(if self.errors == 0 { Outcome::Success } else { Outcome::Findings })
     }
+}
+
+fn never_fires(rule: &ParsedRule, reason: &str) -> Diagnostic {
+    let reason = format!("rule `{}` can never fire there: {reason}", rule.head().id);
+    let hint = Some("it stays loaded and works once they are collected".to_owned());
+    Diagnostic::new(DiagnosticSeverity::Warning, DiagnosticCode::NoSource, rule.place(), reason, hint)
+}
+
+/// The types of events that a host collects: lines of `type`, `type=source` or `type=none: reason`, as an
+/// agent prints them with `-debug`.
+fn read_sources(paths: &[PathBuf]) -> anyhow::Result<Vec<EventType>> {
+    let mut collected = Vec::new();
+    for path in paths {
+        let text = fs::read_to_string(path).with_context(|| format!("reading `{}`", path.display()))?;
+        for (number, line) in (1..).zip(text.lines()) {
+            let line = line.trim().trim_start_matches("source:").trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let (word, source) = line.split_once('=').unwrap_or((line, ""));
+            let word = word.trim();
+            let event_type = EventType::from_word(word).ok_or_else(|| {
+                let near = nearest(word, EventType::ALL.iter().map(|it| it.as_str()));
+                let hint = near.map_or_else(
+                    || "write `process_start=ebpf`, one in each line".to_owned(),
+                    |near| format!("did you mean `{near}`?"),
+                );
+                Usage::new(format!("{}:{number}: there are no events of type `{word}`", path.display()), hint)
+            })?;
+            let source = source.trim();
+            if source != "none" && !source.starts_with("none:") {
+                collected.push(event_type);
+            }
+        }
+    }
+    Ok(collected)
 }
 
 fn counted(number: usize, thing: &str) -> String {

@@ -18,6 +18,9 @@ use std::{env, fs};
 use rule_engine::{EventBuffer, FieldId, ParsedRule, RuleSet, SourceId, is_sigma_file, parse_rules_bytes};
 use serde_json::Value;
 
+/// Passes over all events that each thread makes, so that starting it does not count.
+const PASSES_BY_THREAD: usize = 20;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args().skip(1);
     let (Some(folder), Some(events)) = (arguments.next(), arguments.next()) else {
@@ -47,6 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     drop(texts);
     let compiled = thread_cpu();
     println!("{} rules: read in {:.0} ms", set.len(), millis(parsed - start));
+    let with_rules = resident_kib("VmRSS:");
 
     let text = fs::read_to_string(events)?;
     let before_events = resident_kib("VmRSS:");
@@ -78,6 +82,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     let indexed = thread_cpu();
+    let index_memory = resident_kib("VmRSS:") - with_events;
     let load = (compiled - start) + (indexed - indexing);
     println!(
         "compiled in {:.0} ms, {} log sources indexed in {:.0} ms: load {:.0} ms of CPU",
@@ -118,6 +123,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         rates[rates.len() / 2],
         rates.len()
     );
+    let (alone, together) = (rate_of_threads(&set, &buffers, 1), rate_of_threads(&set, &buffers, 2));
+    println!(
+        "two threads: {together:.0} events/s by the clock, one: {alone:.0}; {:.2} times",
+        together / alone
+    );
+    println!("memory: {} KiB with rules and their index", with_rules + index_memory);
     println!(
         "memory: {} KiB in all, {} KiB at most, of it {} KiB events",
         resident_kib("VmRSS:"),
@@ -145,6 +156,27 @@ fn main() -> Result<(), Box<dyn Error>> {
         fs::write(path, pairs.into_iter().map(|pair| pair + "\n").collect::<String>())?;
     }
     Ok(())
+}
+
+/// Events for each second of the clock, judged by so many threads, the best of three passes.
+fn rate_of_threads(set: &RuleSet, buffers: &[(EventBuffer, SourceId, String)], threads: usize) -> f64 {
+    let pass = || {
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    let mut desk = set.desk();
+                    for _ in 0..PASSES_BY_THREAD {
+                        for (event, source, _) in buffers {
+                            black_box(set.judge(black_box(event), *source, &mut desk));
+                        }
+                    }
+                });
+            }
+        });
+        (threads * PASSES_BY_THREAD * buffers.len()) as f64 / start.elapsed().as_secs_f64()
+    };
+    (0..3).map(|_| pass()).fold(0.0, f64::max)
 }
 
 fn sigma_files(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {

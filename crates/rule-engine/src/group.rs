@@ -177,6 +177,11 @@ impl Groups {
         self.live.iter().find(|(own, _)| *own == event_type).map(|(_, group)| group)
     }
 
+    /// Every group of live events that has a rule.
+    pub(crate) fn all_live(&self) -> impl Iterator<Item = (EventType, &Group)> {
+        self.live.iter().map(|(event_type, group)| (*event_type, group))
+    }
+
     /// The group of a log source.
     pub(crate) fn of_source<'r, R: Iterator<Item = &'r ParsedRule>>(
         &self,

@@ -19,6 +19,7 @@ mod correlation;
 mod diagnostic;
 mod edit;
 mod event;
+mod explain;
 mod expression;
 mod fold;
 mod group;
@@ -43,13 +44,16 @@ pub use behaviour::{
 pub use diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
 pub use edit::{EditError, set_key};
 pub use event::{EVENT_TEXT_LIMIT, EVENT_VALUE_LIMIT, EventBuffer, FieldId, FieldNames};
+pub use explain::{Explanation, NotJudged};
+pub use expression::ExplainedPart;
 pub use log_source::{LogSource, LogSources, SourceId};
-pub use matcher::Desk;
+pub use matcher::{Desk, LookedFor, PrefilterQuality};
 pub use nearest::nearest;
 pub use record_condition::{ConditionProblem, RecordCondition};
 pub use rule::{ExceptionHead, MatchMode, ParsedRule, RuleHead};
 pub use rule_file::{
-    ParseOutcome, RULE_FILE_LIMIT, is_sigma_file, parse_rules, parse_rules_bytes, parse_rules_bytes_with,
+    ParseOutcome, RULE_FILE_LIMIT, is_sigma_file, parse_rule_text, parse_rules, parse_rules_bytes,
+    parse_rules_bytes_with,
 };
 pub use rule_set::{CompileOptions, CompileOutcome, Phase, RuleCounters, RuleMatch, RuleSet};
 pub use sigma::{Placeholders, SigmaOptions, parse_sigma};

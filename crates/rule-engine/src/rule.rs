@@ -8,6 +8,7 @@ use event_model::{ActionKind, Field, ResponseMode, RuleId, RuleReference, RuleSc
 use crate::correlation::Correlation;
 use crate::expression::{Expression, FieldRef, View};
 use crate::log_source::LogSource;
+use crate::matcher::LookedFor;
 use crate::source::Place;
 use crate::telemetry::Telemetry;
 
@@ -164,6 +165,12 @@ impl ParsedRule {
     /// True for a Sigma correlation: it judges matches of other rules.
     pub fn is_correlation(&self) -> bool {
         matches!(self.role, Role::Correlation(_))
+    }
+
+    /// What is looked for in events before its conditions are computed. A rule that judges no events itself
+    /// has no prefilter.
+    pub fn looked_for(&self) -> LookedFor {
+        LookedFor::of(self)
     }
 
     /// The log source of a Sigma rule; `None` for a native one.

@@ -52,6 +52,20 @@ pub fn is_sigma_file(source_name: &str) -> bool {
     name.ends_with(".yml") || name.ends_with(".yaml")
 }
 
+/// Whether a text without a name is native JSON: it begins with `{` or `[`. Otherwise it is Sigma, in YAML.
+pub(crate) fn is_json_text(text: &str) -> bool {
+    text.trim_start_matches('\u{feff}').trim_start().starts_with(['{', '['])
+}
+
+/// As [`parse_rules`], of a text that is not from a file: what it begins with says in which language it is.
+pub fn parse_rule_text(source_name: &str, text: &str) -> ParseOutcome {
+    if is_json_text(text) || text.trim().is_empty() {
+        parse_native(source_name, text)
+    } else {
+        parse_sigma(source_name, text, &SigmaOptions::default())
+    }
+}
+
 /// Reads the rules of one text: Sigma where its name says so (see [`is_sigma_file`]), else native JSON.
 /// `source_name` is what diagnostics call it.
 pub fn parse_rules(source_name: &str, text: &str) -> ParseOutcome {
@@ -62,6 +76,10 @@ fn parse_rules_with(source_name: &str, text: &str, options: &SigmaOptions) -> Pa
     if is_sigma_file(source_name) {
         return parse_sigma(source_name, text, options);
     }
+    parse_native(source_name, text)
+}
+
+fn parse_native(source_name: &str, text: &str) -> ParseOutcome {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let source = Source::new(source_name, text);
     if text.len() > RULE_FILE_LIMIT {

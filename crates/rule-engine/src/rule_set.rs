@@ -186,15 +186,29 @@ impl RuleSet {
         Router::named(&self.log_sources, log_source)
     }
 
+    /// A log source whose records a rule with this log source judges: for events that don't say what they are,
+    /// and whose fields are called as the rule calls them.
+    pub fn source_judged_by(&self, log_source: &LogSource) -> Option<SourceId> {
+        Router::judged_by(&self.log_sources, log_source)
+    }
+
     /// The rules that match a record of that log source, in the order they were given. Allocates
     /// nothing where none does. The first record of a source has its rules compiled.
     pub fn judge<'a>(&'a self, event: &EventBuffer, source: SourceId, desk: &mut Desk) -> Vec<RuleMatch<'a>> {
         let mut matches = Vec::new();
-        let rules = || self.rules.iter().map(|loaded| &loaded.rule);
-        if let Some(group) = self.groups.of_source(source, rules, &self.log_sources, &self.names) {
+        if let Some(group) = self.group_of(source) {
             self.judge_group(group, Phase::All, event, desk, &mut matches);
         }
         matches
+    }
+
+    pub(crate) fn group_of(&self, source: SourceId) -> Option<&Group> {
+        let rules = || self.rules.iter().map(|loaded| &loaded.rule);
+        self.groups.of_source(source, rules, &self.log_sources, &self.names)
+    }
+
+    pub(crate) fn live_group(&self, event_type: EventType) -> Option<&Group> {
+        self.groups.live(event_type)
     }
 
     fn judge_group<'a>(
@@ -313,6 +327,37 @@ impl RuleSet {
                 head.mode == ResponseMode::Auto && head.actions.iter().any(ends_process)
             })
         })
+    }
+
+    /// The active rules that no live event can reach where only these types are collected, each with the
+    /// reason. Correlations are left out: what they count are matches of other rules.
+    pub fn without_source(&self, collected: &[EventType]) -> Vec<(&ParsedRule, String)> {
+        let mut types_of: Vec<Vec<EventType>> = vec![Vec::new(); self.rules.len()];
+        for (event_type, group) in self.groups.all_live() {
+            for place in group.without_hash.rules().chain(group.with_hash.rules()) {
+                if let Some(types) = types_of.get_mut(place) {
+                    types.push(event_type);
+                }
+            }
+        }
+        let judging = self
+            .rules()
+            .zip(types_of)
+            .filter(|(rule, _)| matches!(rule.role, Role::Events) && rule.head.is_active());
+        let starved = judging.filter(|(_, types)| !types.iter().any(|own| collected.contains(own)));
+        let with_reason = |(rule, types): (_, Vec<EventType>)| {
+            let rule: &ParsedRule = rule;
+            let what = match (types.as_slice(), rule.log_source()) {
+                ([], Some(log_source)) => format!("events of {log_source}"),
+                ([], None) => rule.telemetry.describe().to_owned(),
+                (types, _) => {
+                    let words: Vec<&str> = types.iter().map(|it| it.as_str()).collect();
+                    format!("{} events", words.join(" or "))
+                }
+            };
+            (rule, format!("no source of {what}"))
+        };
+        starved.map(with_reason).collect()
     }
 
     /// The work of each active rule since the set was compiled.

@@ -1,6 +1,6 @@
 //! What the scanner found in files, as events and detections.
 
-use event_model::{Activity, EventBody, EventRecord, EventType, Field, Value};
+use event_model::{Activity, EventBody, EventType, Field, Value};
 use file_scan::MatchedString;
 use rule_engine::Phase;
 
@@ -39,8 +39,7 @@ impl Work {
         }
         verdicts.extend(finding.found.matches.iter().map(|one| self.judge.yara_verdict(&header, one)));
         let ancestry = actor.map(|key| self.ancestry(key)).unwrap_or_default();
-        let event = EventRecord::from_body(header, &body);
-        self.record(event, verdicts, ancestry, actor.map_or(0, |key| key.pid));
+        self.record(header, &body, verdicts, ancestry, actor.map_or(0, |key| key.pid));
     }
 }
 

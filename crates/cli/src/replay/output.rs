@@ -47,11 +47,18 @@ pub(super) struct OrderedOutput {
     state: Mutex<State>,
     turn_came: Condvar,
     is_closed: AtomicBool,
+    is_silent: bool,
 }
 
 impl OrderedOutput {
     pub(super) fn new() -> Self {
-        Self { state: Mutex::default(), turn_came: Condvar::new(), is_closed: AtomicBool::new(false) }
+        let is_closed = AtomicBool::new(false);
+        Self { state: Mutex::default(), turn_came: Condvar::new(), is_closed, is_silent: false }
+    }
+
+    /// Writes problems only.
+    pub(super) fn without_detections() -> Self {
+        Self { is_silent: true, ..Self::new() }
     }
 
     /// True when nobody reads any more (`edr replay … | head`).
@@ -109,7 +116,7 @@ impl OrderedOutput {
     }
 
     fn write(&self, state: &mut State, text: &mut Text) {
-        if state.error.is_some() {
+        if self.is_silent || state.error.is_some() {
             text.out.clear();
         }
         if let Err(error) = text.write() {

@@ -6,7 +6,7 @@ use event_model::{EventType, Field, FieldSource, Timestamp, ValueKind, ValueRef}
 use rule_engine::{EventBuffer, FieldId};
 
 /// An event of a sensor whose fields stand in a buffer under their ECS names.
-pub(super) struct SensorEvent<'a> {
+pub(crate) struct SensorEvent<'a> {
     event_type: EventType,
     observed_at: Timestamp,
     buffer: &'a EventBuffer,
@@ -15,7 +15,7 @@ pub(super) struct SensorEvent<'a> {
 }
 
 impl<'a> SensorEvent<'a> {
-    pub(super) fn new(event_type: EventType, observed_at: Timestamp, buffer: &'a EventBuffer) -> Self {
+    pub(crate) fn new(event_type: EventType, observed_at: Timestamp, buffer: &'a EventBuffer) -> Self {
         let lists = Field::ALL.iter().filter(|field| field.spec().kind == ValueKind::TextList);
         let lists = lists.filter_map(|field| {
             let texts: Vec<String> = buffer.texts(FieldId::of(*field)).map(str::to_owned).collect();

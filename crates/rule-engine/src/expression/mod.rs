@@ -5,12 +5,15 @@
 //! `user != 'root'` asks for a user that is another, and `not user = 'root'` is also true
 //! where nobody knows the user. A field with several values passes a test if one of them does.
 
+mod describe;
 mod glob;
 mod text;
 mod value;
 
 use event_model::{Field, Timestamp};
 
+pub use describe::ExplainedPart;
+pub(crate) use describe::{name_of, quoted};
 pub(crate) use glob::{Element, Glob};
 pub(crate) use text::{Pattern, TextPart, TextTest};
 pub(crate) use value::{AddressRange, TimeUnit};

@@ -102,6 +102,17 @@ impl AddressRange {
         (prefix <= width).then(|| Self { network: masked(bits, prefix, width), prefix, is_v4 })
     }
 
+    /// As it is written: `10.0.0.0/8`.
+    pub(super) fn describe(&self) -> String {
+        let width = if self.is_v4 { 32 } else { 128 };
+        let bits = self.network.checked_shl(width - self.prefix).unwrap_or(0);
+        let address = match u32::try_from(bits) {
+            Ok(bits) if self.is_v4 => IpAddr::V4(bits.into()),
+            _ => IpAddr::V6(bits.into()),
+        };
+        format!("{address}/{}", self.prefix)
+    }
+
     pub(super) fn contains(&self, text: &str) -> bool {
         let Ok(address) = text.trim().parse::<IpAddr>() else { return false };
         // An IPv4 address in IPv6 form is that IPv4 address.
@@ -139,6 +150,13 @@ mod tests {
         }
         let leap: Timestamp = "2024-02-29T23:59:59Z".parse().expect("a time");
         assert_eq!([TimeUnit::Day, TimeUnit::Month].map(|unit| unit.of(leap)), [29, 2]);
+    }
+
+    #[test]
+    fn ranges_are_told_as_they_are_written() {
+        for range in ["10.0.0.0/8", "0.0.0.0/0", "192.0.2.7/32", "fe80::/10", "::/0", "::1/128"] {
+            assert_eq!(AddressRange::parse(range).map(|it| it.describe()).as_deref(), Some(range));
+        }
     }
 
     #[test]

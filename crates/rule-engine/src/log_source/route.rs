@@ -68,6 +68,15 @@ impl Router {
         entries.unwrap_or(&self.rest).iter().find(fits).map(|entry| SourceId(*entry))
     }
 
+    /// The first entry of records that a rule asks for; one that has the rule's names of fields before others.
+    pub(crate) fn judged_by(sources: &LogSources, asked: &LogSource) -> Option<SourceId> {
+        let entries = || (0_u32..).zip(sources.entries());
+        let is_asked =
+            |(_, entry): &(u32, &super::SourceEntry)| entry.live.is_none() && entry.is_asked_for(asked, None);
+        let as_named = entries().find(|entry| is_asked(entry) && entry.1.fields.is_empty());
+        as_named.or_else(|| entries().find(is_asked)).map(|(number, _)| SourceId(number))
+    }
+
     /// The first entry with exactly these parts.
     pub(crate) fn named(sources: &LogSources, wanted: &LogSource) -> Option<SourceId> {
         let is_wanted = |(_, entry): &(u32, &super::SourceEntry)| {

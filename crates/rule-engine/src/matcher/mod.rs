@@ -18,7 +18,7 @@ use needed::{Need, Needed, Watch};
 use pieces::PieceFilter;
 
 use crate::event::{EventBuffer, FieldId, Prepared};
-use crate::expression::{Anchor, Slot, View};
+use crate::expression::{Anchor, Slot, View, name_of, quoted};
 use crate::rule::ParsedRule;
 
 /// Scratch memory of judging, one for each thread.
@@ -172,6 +172,21 @@ impl RuleIndex {
         self.rules.iter().flat_map(|indexed| indexed.fields.iter().copied())
     }
 
+    /// Calls `look` with one rule and whether it may match the event, be that so or not. `desk` has taken the event.
+    pub(crate) fn look_at(
+        &self,
+        rule: usize,
+        event: &EventBuffer,
+        desk: &mut Desk,
+        look: impl FnOnce(bool, View<'_>),
+    ) {
+        let mut is_candidate = false;
+        self.candidates(event, desk, |candidate, _| is_candidate |= candidate == rule);
+        if let Some(indexed) = self.rules.iter().find(|indexed| indexed.rule == rule) {
+            look(is_candidate, View { event, prepared: &desk.prepared, fields: &indexed.fields });
+        }
+    }
+
     /// Calls `judged` for each rule that may match, in the order of the set. `desk` has taken the event.
     pub(crate) fn candidates(
         &self,
@@ -249,6 +264,70 @@ impl FieldIndex {
                 self.parts.find(text, |literal| add(self.part_rules.of(literal)));
             }
             next = prepared.place_behind(place);
+        }
+    }
+}
+
+/// What is looked for in events before a rule's conditions are computed.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct LookedFor {
+    /// How sharply it separates.
+    pub quality: PrefilterQuality,
+    /// How many texts are looked for; one of them must be there.
+    pub texts: usize,
+    /// The first of them in words, for example `CommandLine contains 'whoami'`.
+    pub examples: Vec<String>,
+    /// The share of events in which one is likely to be found, by ordinary values; 1 without a prefilter.
+    pub likely_share: f32,
+}
+
+/// How well the events that a rule can't match are told without computing its conditions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PrefilterQuality {
+    /// By texts of which one must be in the event.
+    Texts,
+    /// By a field that must be there.
+    Field,
+    /// Not at all: its conditions are computed on every event of its log source.
+    None,
+}
+
+impl LookedFor {
+    /// Examples that are kept.
+    const EXAMPLES: usize = 5;
+
+    pub(crate) fn of(rule: &ParsedRule) -> Self {
+        let Some(needed) = needed_of(rule) else {
+            return Self {
+                quality: PrefilterQuality::None,
+                texts: 0,
+                examples: Vec::new(),
+                likely_share: 1.0,
+            };
+        };
+        let in_words = |need: &Need| {
+            let field = name_of(need.slot, &rule.fields);
+            match &need.watch {
+                Watch::Present => format!("{field} is there"),
+                Watch::Part(anchor, text) => {
+                    let relation = match anchor {
+                        Anchor::Whole => "=",
+                        Anchor::Start => "starts with",
+                        Anchor::End => "ends with",
+                        Anchor::Anywhere => "contains",
+                    };
+                    format!("{field} {relation} {}", quoted(text))
+                }
+            }
+        };
+        let texts = needed.needs.iter().filter(|need| need.watch != Watch::Present).count();
+        let has_field = texts < needed.needs.len();
+        Self {
+            quality: if has_field { PrefilterQuality::Field } else { PrefilterQuality::Texts },
+            texts,
+            examples: needed.needs.iter().take(Self::EXAMPLES).map(in_words).collect(),
+            likely_share: needed.rate().min(1.0),
         }
     }
 }

@@ -32,6 +32,12 @@ pub(super) struct Needed {
     rate: f32,
 }
 
+impl Needed {
+    pub(super) fn rate(&self) -> f32 {
+        self.rate
+    }
+}
+
 /// A set of needs with more than this is no better than another.
 const NEEDS_LIMIT: usize = 20_000;
 

@@ -72,7 +72,7 @@ impl DocumentReader<'_> {
             let hint = Some("give its values in a file of placeholders");
             self.warning(*at, DiagnosticCode::NoPlaceholder, reason, hint);
         }
-        head.enabled = detections.unresolved.is_empty();
+        head.enabled &= detections.unresolved.is_empty();
         head.conditions = detections.texts;
         Some(ParsedRule {
             head: Arc::new(head),
@@ -100,6 +100,7 @@ impl DocumentReader<'_> {
         let title = self.title(root);
         let severity = self.level(root);
         let id = self.id(root, title.as_deref());
+        let (enabled, mode, actions) = self.switches(root);
         let texts = |key: &str| {
             let items = root.get(key).map(Node::items).unwrap_or_default();
             items.iter().filter_map(Node::scalar_text).collect::<Vec<String>>()
@@ -113,9 +114,9 @@ impl DocumentReader<'_> {
             description: description.chars().take(PROSE_LIMIT).collect(),
             scope: scope_of(log_source.and_then(|source| source.category.as_deref())),
             severity: severity?,
-            enabled: true,
-            mode: ResponseMode::Detect,
-            actions: vec![ActionKind::Alert],
+            enabled,
+            mode,
+            actions,
             match_mode: MatchMode::Any,
             attack,
             tags,
@@ -124,6 +125,50 @@ impl DocumentReader<'_> {
             conditions: Vec::new(),
             exceptions: Vec::new(),
         })
+    }
+
+    /// What Sigma has no words for, with the keys and words of native rules: `enabled`, `mode`, `actions`.
+    fn switches(&mut self, root: &Node) -> (bool, ResponseMode, Vec<ActionKind>) {
+        let enabled = self.word(root.get("enabled"), &["true", "false"], |word| match word {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => None,
+        });
+        let modes: Vec<&str> = ResponseMode::ALL.iter().map(|mode| mode.as_str()).collect();
+        let mode = self.word(root.get("mode"), &modes, ResponseMode::from_word);
+        let words: Vec<&str> = ActionKind::ALL.iter().map(|action| action.as_str()).collect();
+        let items = root.get("actions").map(Node::items).unwrap_or_default();
+        let mut actions: Vec<ActionKind> =
+            items.iter().filter_map(|item| self.word(Some(item), &words, ActionKind::from_word)).collect();
+        if actions.is_empty() {
+            actions.push(ActionKind::Alert);
+        }
+        (enabled.unwrap_or(true), mode.unwrap_or(ResponseMode::Detect), actions)
+    }
+
+    /// The value of a node that is one of some words; `None` where there is no node.
+    fn word<T>(
+        &mut self,
+        node: Option<&Node>,
+        words: &[&str],
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        let node = node?;
+        let word = node.scalar_text().unwrap_or_default();
+        let found = read(&word);
+        if found.is_none() {
+            let hint = match nearest(&word, words.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("allowed are {}", listed(words.iter().copied())),
+            };
+            let reason = if word.is_empty() {
+                format!("{} where one word should stand", node.type_name())
+            } else {
+                format!("`{word}` is not known here")
+            };
+            self.error(node.at(), DiagnosticCode::BadValue, reason, Some(&hint));
+        }
+        found
     }
 
     fn title(&mut self, root: &Node) -> Option<String> {
