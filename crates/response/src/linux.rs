@@ -15,7 +15,7 @@ mod tree;
 mod vault;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use event_model::{BootId, ProcessEntityId};
@@ -42,13 +42,18 @@ pub struct Linux {
 }
 
 impl Linux {
-    /// The host that this process runs on. `dir` is the responder's folder: the vault, the
-    /// backups and the archives are in it.
+    /// The host that this process runs on. `dir` is the responder's folder, for archives and what
+    /// is in force; `vault` is where files go that are taken away.
     ///
     /// # Errors
     /// The folders or the vault's key can't be made or read.
-    pub fn new(processes: Arc<dyn ProcessClock>, boot: BootId, dir: PathBuf) -> io::Result<Self> {
-        let vault = Vault::open(&dir.join("vault"))?;
+    pub fn new(
+        processes: Arc<dyn ProcessClock>,
+        boot: BootId,
+        dir: PathBuf,
+        vault: &Path,
+    ) -> io::Result<Self> {
+        let vault = Vault::open(vault)?;
         let isolation = isolate::Isolated::load(&dir);
         Ok(Self { processes, boot, dir, vault, isolation })
     }
@@ -73,7 +78,8 @@ impl Linux {
             image: wanted.image,
             kernel_thread: stat.kernel_thread,
         };
-        if !stat.kernel_thread {
+        // The first process and the kernel's are refused by the guard rails, whatever is said of them.
+        if !stat.kernel_thread && pid > 1 {
             let only_executable = wanted.executable.is_some() || wanted.image.is_some();
             if self.processes.precision_ns() > 1 && !only_executable {
                 return Err(Failure::NotAllowed {

@@ -271,15 +271,15 @@ fn kept(rule: &str, keep: &[SocketAddr], out: bool) -> Vec<String> {
     rules
 }
 
-/// Every device but loopback, with a name that can stand in a script.
+/// Every device of this network namespace but loopback, with a name that can stand in a script.
 fn devices() -> Vec<String> {
-    let Ok(entries) = fs::read_dir("/sys/class/net") else { return Vec::new() };
-    let mut names: Vec<String> =
-        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let table = fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
+    // Two lines of headings, then a name and a colon in each.
+    let names = table.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()));
     let plain = |name: &String| {
-        name != "lo" && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.:@".contains(&byte))
+        name != "lo" && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.@".contains(&byte))
     };
-    names.retain(plain);
+    let mut names: Vec<String> = names.filter(plain).collect();
     names.sort_unstable();
     names
 }

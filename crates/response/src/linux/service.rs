@@ -121,7 +121,7 @@ impl Linux {
     }
 
     fn was_path(&self, id: Uuid) -> PathBuf {
-        self.dir.join("vault").join(format!("{id}.service"))
+        self.dir.join(format!("service-{id}.json"))
     }
 }
 

@@ -14,12 +14,12 @@ use response::{
 use sensor_api::ProcessClock;
 use uuid::Uuid;
 
-pub fn boot() -> BootId {
+pub(crate) fn boot() -> BootId {
     BootId::from_uuid(Uuid::from_u128(0x1234_5678 << 96))
 }
 
 /// The sensor's clock, stood in for by what /proc can tell.
-pub struct ProcClock;
+pub(crate) struct ProcClock;
 
 impl ProcessClock for ProcClock {
     fn start_ns(&self, pid: u32) -> Option<u64> {
@@ -34,7 +34,7 @@ impl ProcessClock for ProcClock {
     }
 }
 
-pub fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     Timestamp::from_nanos(i64::try_from(since.as_nanos()).unwrap())
 }
@@ -43,24 +43,23 @@ fn in_a_minute() -> Timestamp {
     Timestamp::from_nanos(now().as_nanos() + 60_000_000_000)
 }
 
-pub struct Bench {
-    pub dir: tempfile::TempDir,
-    pub responder: Responder,
-    pub found: Found,
+pub(crate) struct Bench {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) responder: Responder,
 }
 
-pub fn open(dir: &Path, checkpoint: Option<Checkpoint>) -> (Responder, Found) {
+pub(crate) fn open(dir: &Path, checkpoint: Option<Checkpoint>) -> (Responder, Found) {
     open_with(dir, checkpoint, Arc::new(ProcClock))
 }
 
-pub fn open_with(
+pub(crate) fn open_with(
     dir: &Path,
     checkpoint: Option<Checkpoint>,
     processes: Arc<dyn ProcessClock>,
 ) -> (Responder, Found) {
     let folder = dir.join("responses");
     Responder::open(ResponderParts {
-        platform: Box::new(Linux::new(processes, boot(), folder.clone()).unwrap()),
+        platform: Box::new(Linux::new(processes, boot(), folder.clone(), &folder.join("vault")).unwrap()),
         dir: folder,
         guards: Guards::of_this_host(),
         switch: Switch::default(),
@@ -70,36 +69,36 @@ pub fn open_with(
     .unwrap()
 }
 
-pub fn bench() -> Bench {
+pub(crate) fn bench() -> Bench {
     let dir = tempfile::tempdir().unwrap();
-    let (responder, found) = open(dir.path(), None);
-    Bench { dir, responder, found }
+    let (responder, _) = open(dir.path(), None);
+    Bench { dir, responder }
 }
 
 impl Bench {
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().canonicalize().unwrap().join(name)
     }
 
-    pub fn run(&mut self, action: Action) -> Receipt {
+    pub(crate) fn run(&mut self, action: Action) -> Receipt {
         self.responder.run(command(action))
     }
 }
 
 /// An order of a person.
-pub fn command(action: Action) -> Order {
+pub(crate) fn command(action: Action) -> Order {
     let origin = Origin::Command { user: "admin".to_owned() };
     Order { id: Uuid::new_v4(), action, origin, dry_run: false, expires_at: in_a_minute() }
 }
 
 /// An order of a rule.
-pub fn of_rule(action: Action, mode: ResponseMode) -> Order {
+pub(crate) fn of_rule(action: Action, mode: ResponseMode) -> Order {
     let detection_id = DetectionId::from_uuid(Uuid::new_v4());
     let origin = Origin::Rule { rule_id: RuleId::new("1"), detection_id, mode };
     Order { origin, ..command(action) }
 }
 
-pub fn target(pid: u32) -> ProcessTarget {
+pub(crate) fn target(pid: u32) -> ProcessTarget {
     let exe = format!("/proc/{pid}/exe");
     ProcessTarget {
         entity_id: ProcessEntityId::new(boot(), pid, ProcClock.start_ns(pid).unwrap_or(1)),
@@ -109,7 +108,7 @@ pub fn target(pid: u32) -> ProcessTarget {
 }
 
 /// A child that is ended with the test, whatever becomes of it.
-pub struct Owned(pub Child);
+pub(crate) struct Owned(pub(crate) Child);
 
 impl Drop for Owned {
     fn drop(&mut self) {
@@ -118,7 +117,7 @@ impl Drop for Owned {
     }
 }
 
-pub fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
     let began = Instant::now();
     while !reached() {
         assert!(began.elapsed() < Duration::from_secs(20), "waited 20 s for: {what}");
@@ -127,6 +126,6 @@ pub fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
 }
 
 /// How many rounds a race is run: thousands only when asked for.
-pub fn rounds(normal: usize, long: usize) -> usize {
+pub(crate) fn rounds(normal: usize, long: usize) -> usize {
     if std::env::var_os("RAMPART_LONG_TESTS").is_some() { long } else { normal }
 }

@@ -1,0 +1,224 @@
+//! Every action fails, and the agent ends, at each of its steps: no receipt says success
+//! without it, and nothing is left half done.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use response::{Action, AddressTarget, Checkpoint, EvidenceRequest, Failure, Isolation, Order, OrderState};
+
+use crate::bench::{Owned, command, open, target};
+use crate::files::file;
+use crate::network::in_namespace;
+
+/// A fault at the step of that number, counted from 0; none if there are fewer.
+fn fault_at(number: usize) -> (Checkpoint, Arc<Mutex<Vec<String>>>) {
+    let (passed, told) = (AtomicUsize::new(0), Arc::new(Mutex::new(Vec::new())));
+    let seen = Arc::clone(&told);
+    let checkpoint: Checkpoint = Box::new(move |step: &str| {
+        seen.lock().unwrap().push(step.to_owned());
+        if passed.fetch_add(1, Ordering::Relaxed) == number {
+            return Err(Failure::System { doing: step.to_owned(), error: "injected".to_owned() });
+        }
+        Ok(())
+    });
+    (checkpoint, told)
+}
+
+/// What an action is tried on, and whether its end state is there.
+struct Case {
+    action: Action,
+    reached: Box<dyn Fn() -> bool>,
+    /// Kept until the case is over.
+    _process: Option<Owned>,
+}
+
+fn process_case(make: impl FnOnce(response::ProcessTarget) -> Action, wanted: &'static str) -> Case {
+    let child = Owned(Command::new("sleep").arg("618").spawn().unwrap());
+    let pid = child.0.id();
+    let state = move || -> String {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit_once(") ").unwrap().1[..1].to_owned()
+    };
+    let reached = Box::new(move || wanted.contains(&state()));
+    Case { action: make(target(pid)), reached, _process: Some(child) }
+}
+
+fn quarantine_case(dir: &Path) -> Case {
+    let path = dir.join("evil");
+    fs::write(&path, "content").unwrap();
+    let action = Action::QuarantineFile(file(&path));
+    Case { action, reached: Box::new(move || !path.exists()), _process: None }
+}
+
+fn restore_case(dir: &Path) -> Case {
+    let path = dir.join("evil");
+    fs::write(&path, "content").unwrap();
+    let (mut responder, _) = open(dir, None);
+    let receipt = responder.run(command(Action::QuarantineFile(file(&path))));
+    let reached = Box::new(move || fs::read(&path).is_ok_and(|content| content == b"content"));
+    Case { action: receipt.undo.unwrap(), reached, _process: None }
+}
+
+fn nft_has(text: &str) -> bool {
+    let output = Command::new("nft").args(["list", "ruleset"]).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).contains(text)
+}
+
+fn block_case() -> Case {
+    let address = AddressTarget { address: "192.0.2.7".parse().unwrap(), ttl_seconds: 600 };
+    let _ = Command::new("nft").args(["flush", "ruleset"]).status();
+    Case { action: Action::BlockAddress(address), reached: Box::new(|| nft_has("192.0.2.7")), _process: None }
+}
+
+fn isolate_case() -> Case {
+    let isolation = Isolation { ttl_seconds: 600, keep: Vec::new() };
+    let _ = Command::new("nft").args(["flush", "ruleset"]).status();
+    Case {
+        action: Action::IsolateHost(isolation),
+        reached: Box::new(|| nft_has("rampart_isolation")),
+        _process: None,
+    }
+}
+
+fn evidence_case(dir: &Path) -> Case {
+    let folder = dir.join("responses/evidence");
+    let reached = Box::new(move || {
+        let has_tar = |entry: fs::DirEntry| entry.path().extension().is_some_and(|end| end == "tar");
+        fs::read_dir(&folder).is_ok_and(|entries| entries.flatten().any(has_tar))
+    });
+    Case { action: Action::CollectEvidence(EvidenceRequest::default()), reached, _process: None }
+}
+
+fn cases(name: &str, dir: &Path) -> Case {
+    match name {
+        "terminate" => process_case(Action::TerminateProcess, "ZX"),
+        "kill_tree" => process_case(Action::KillTree, "ZX"),
+        "suspend" => process_case(Action::SuspendProcess, "T"),
+        "quarantine" => quarantine_case(dir),
+        "restore" => restore_case(dir),
+        "block" => block_case(),
+        "isolate" => isolate_case(),
+        "evidence" => evidence_case(dir),
+        "switch" => {
+            let file = dir.join("responses/stopped");
+            let reached = Box::new(move || file.exists());
+            Case { action: Action::StopResponses {}, reached, _process: None }
+        }
+        other => panic!("no case {other}"),
+    }
+}
+
+const NAMES: &[&str] =
+    &["terminate", "kill_tree", "suspend", "quarantine", "restore", "block", "isolate", "evidence", "switch"];
+
+#[test]
+fn a_fault_at_any_step_is_never_told_as_success() {
+    in_namespace(|| {
+        let mut runs = 0;
+        for name in NAMES {
+            let mut without_fault = false;
+            for number in 0..40 {
+                let dir = tempfile::tempdir().unwrap();
+                let root = dir.path().canonicalize().unwrap();
+                let case = cases(name, &root);
+                let (checkpoint, told) = fault_at(number);
+                let (mut responder, _) = open(&root, Some(checkpoint));
+                let receipt = responder.run(command(case.action));
+                runs += 1;
+                let steps = told.lock().unwrap().clone();
+                let reached = (case.reached)();
+                let about = format!("{name}, fault {number} of {steps:?}: {}", receipt.reason);
+                if receipt.state == OrderState::Verified {
+                    assert!(reached, "success without it: {about}");
+                }
+                let only_noting = steps.get(number).is_some_and(|step| step == "journal: end");
+                if steps.len() > number && !only_noting && *name != "block" {
+                    assert_eq!(receipt.state, OrderState::Failed, "{about}");
+                }
+                if matches!(*name, "quarantine") && receipt.state == OrderState::Failed && !reached {
+                    assert_eq!(fs::read(root.join("evil")).unwrap(), b"content", "{about}");
+                }
+                if steps.len() <= number {
+                    assert_eq!(receipt.state, OrderState::Verified, "{about}");
+                    without_fault = true;
+                    break;
+                }
+            }
+            assert!(without_fault, "{name} has more steps than were tried");
+        }
+        println!("{runs} runs with a fault at each step, 0 false successes");
+    });
+}
+
+const CRASH: &str = "RAMPART_TEST_CRASH";
+
+/// Not a test by itself: the one below starts it, and it ends itself without a word.
+#[test]
+fn crashes_at_a_step() {
+    let Some(told) = std::env::var_os(CRASH) else { return };
+    let told = told.into_string().unwrap();
+    let (number, dir) = told.split_once(' ').unwrap();
+    let (number, dir): (usize, _) = (number.parse().unwrap(), Path::new(dir));
+    let order: Order = serde_json::from_slice(&fs::read(dir.join("order.json")).unwrap()).unwrap();
+    let passed = AtomicUsize::new(0);
+    let checkpoint: Checkpoint = Box::new(move |_: &str| {
+        if passed.fetch_add(1, Ordering::Relaxed) == number {
+            std::process::abort();
+        }
+        Ok(())
+    });
+    let (mut responder, _) = open(dir, Some(checkpoint));
+    let receipt = responder.run(order);
+    fs::write(dir.join("done"), receipt.state.as_str()).unwrap();
+}
+
+#[test]
+fn after_a_crash_at_any_step_the_next_agent_knows_what_is_so() {
+    in_namespace(|| {
+        let mut runs = 0;
+        for name in ["suspend", "quarantine", "restore", "block", "isolate"] {
+            for number in 0..40 {
+                let dir = tempfile::tempdir().unwrap();
+                let root = dir.path().canonicalize().unwrap();
+                let case = cases(name, &root);
+                let order = command(case.action);
+                fs::write(root.join("order.json"), serde_json::to_vec(&order).unwrap()).unwrap();
+                let status = Command::new(std::env::current_exe().unwrap())
+                    .args(["--exact", "faults::crashes_at_a_step", "--test-threads=1"])
+                    .env(CRASH, format!("{number} {}", root.display()))
+                    .output()
+                    .unwrap()
+                    .status;
+                if status.success() {
+                    assert_eq!(fs::read_to_string(root.join("done")).unwrap(), "verified", "{name}");
+                    assert!(number > 2, "{name} has no steps");
+                    break;
+                }
+                runs += 1;
+                let (mut next, found) = open(&root, None);
+                let reached = (case.reached)();
+                for receipt in &found.receipts {
+                    let verified = receipt.state == OrderState::Verified;
+                    assert_eq!(receipt.id, order.id);
+                    assert!(!verified || reached, "{name} {number}: {}", receipt.reason);
+                    assert!(receipt.reason.contains("the agent ended while acting"), "{}", receipt.reason);
+                }
+                if name == "quarantine" && !reached {
+                    assert_eq!(fs::read(root.join("evil")).unwrap(), b"content", "{name} {number}");
+                }
+                let beside = fs::read_dir(&root).unwrap().flatten();
+                let aside =
+                    beside.filter(|entry| entry.file_name().to_string_lossy().starts_with(".rampart"));
+                assert_eq!(aside.count(), 0, "{name} {number}: nothing is left aside");
+                // What was begun is not begun again.
+                if let Some(receipt) = found.receipts.first() {
+                    assert_eq!(next.run(order), *receipt);
+                }
+            }
+        }
+        println!("{runs} crashes, 0 false successes, nothing half done");
+    });
+}

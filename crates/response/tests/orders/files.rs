@@ -1,0 +1,237 @@
+//! Files into the vault and back, and the races against it.
+
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use response::{Action, FileTarget, Item, OrderState, ServiceTarget};
+
+use crate::bench::{bench, command, rounds};
+
+pub(crate) fn file(path: &Path) -> FileTarget {
+    FileTarget { path: path.display().to_string(), sha256: None, file: None }
+}
+
+#[test]
+fn a_file_goes_into_the_vault_and_comes_back_as_it_was() {
+    let mut bench = bench();
+    let path = bench.path("evil");
+    let content = b"rampart test file, harmless".repeat(100_000);
+    fs::write(&path, &content).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o4751)).unwrap();
+    std::os::unix::fs::chown(&path, Some(1234), Some(4321)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o4751)).unwrap();
+    rustix::fs::setxattr(&path, "user.rampart", b"kept", rustix::fs::XattrFlags::empty()).unwrap();
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::new(1_000_000_000, 123_456_789);
+    fs::File::open(&path).unwrap().set_modified(long_ago).unwrap();
+
+    let receipt = bench.run(Action::QuarantineFile(file(&path)));
+    assert_eq!(receipt.state, OrderState::Verified, "{}", receipt.reason);
+    assert!(!path.exists());
+    // Nothing of it can be read in the responder's folder.
+    for sealed in fs::read_dir(bench.path("responses/vault")).unwrap().flatten() {
+        let bytes = fs::read(sealed.path()).unwrap();
+        assert!(!bytes.windows(12).any(|window| window == b"rampart test"), "{}", sealed.path().display());
+        assert_eq!(sealed.metadata().unwrap().mode() & 0o077, 0);
+    }
+    assert_eq!(fs::read_dir(bench.dir.path()).unwrap().count(), 1, "nothing is left beside it");
+
+    let undo = receipt.undo.unwrap();
+    // In its place is another file: it is not written over.
+    fs::write(&path, "mine").unwrap();
+    let refused = bench.run(undo.clone());
+    assert_eq!(refused.state, OrderState::Refused, "{}", refused.reason);
+    assert!(refused.reason.contains("another file by now"), "{}", refused.reason);
+    assert_eq!(fs::read(&path).unwrap(), b"mine");
+    fs::remove_file(&path).unwrap();
+
+    let restored = bench.run(undo.clone());
+    assert_eq!(restored.state, OrderState::Verified, "{}", restored.reason);
+    assert_eq!(fs::read(&path).unwrap(), content);
+    let back = fs::metadata(&path).unwrap();
+    assert_eq!((back.mode() & 0o7777, back.uid(), back.gid()), (0o4751, 1234, 4321));
+    assert_eq!(back.modified().unwrap(), long_ago);
+    let mut value = [0; 16];
+    let length = rustix::fs::getxattr(&path, "user.rampart", &mut value).unwrap();
+    assert_eq!(&value[..length], b"kept");
+    let again = bench.run(undo);
+    assert_eq!(again.state, OrderState::Refused);
+    assert!(again.reason.contains("restored before"), "{}", again.reason);
+}
+
+#[test]
+fn what_is_no_plain_file_is_refused_and_left_alone() {
+    let mut bench = bench();
+    let at = |name: &str| bench.path(name);
+    let (real, link, hard, fifo, dir) = (at("real"), at("link"), at("hard"), at("fifo"), at("dir"));
+    fs::write(&real, "x").unwrap();
+    symlink(&real, &link).unwrap();
+    fs::create_dir(&dir).unwrap();
+    symlink(&dir, at("dirlink")).unwrap();
+    fs::write(dir.join("inner"), "x").unwrap();
+    fs::write(at("one"), "x").unwrap();
+    fs::hard_link(at("one"), &hard).unwrap();
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let (inner, missing) = (at("dirlink/inner"), at("missing"));
+    let changed = FileTarget { sha256: Some("0".repeat(64)), ..file(&real) };
+    let swapped = FileTarget { file: Some((1, 1)), ..file(&real) };
+    for (target, because) in [
+        (file(&link), "is a symbolic link"),
+        (file(&dir), "is a folder"),
+        (file(&hard), "hard links"),
+        (file(&fifo), "is a FIFO"),
+        (file(&inner), "a part of its path is a symbolic link"),
+        (file(&missing), "not there"),
+        (file(Path::new("/dev/null")), "is a device"),
+        (changed, "its content is another by now"),
+        (swapped, "another file has that name now"),
+    ] {
+        let receipt = bench.run(Action::QuarantineFile(target.clone()));
+        assert_eq!(receipt.state, OrderState::Refused, "{target:?}: {}", receipt.reason);
+        assert!(receipt.reason.contains(because), "{} does not say `{because}`", receipt.reason);
+    }
+    assert!(real.exists() && link.exists() && dir.join("inner").exists() && hard.exists());
+    let nothing = bench.run(Action::RestoreFile(Item { item: uuid::Uuid::new_v4() }));
+    assert!(nothing.reason.contains("no such item"), "{}", nothing.reason);
+    if Command::new("chattr").arg("+i").arg(&real).status().is_ok_and(|status| status.success()) {
+        let receipt = bench.run(Action::QuarantineFile(file(&real)));
+        assert!(Command::new("chattr").arg("-i").arg(&real).status().unwrap().success());
+        assert_eq!(receipt.state, OrderState::Refused);
+        assert!(receipt.reason.contains("chattr"), "{}", receipt.reason);
+    }
+}
+
+/// While files are taken away, somebody swaps a folder of the path for a link to another folder
+/// and back, and the file itself for another. The other folder's files must never move.
+#[test]
+fn races_for_the_path_never_move_another_file() {
+    let mut bench = bench();
+    let work = bench.path("work");
+    let innocent = bench.path("innocent");
+    fs::create_dir(&work).unwrap();
+    fs::create_dir(&innocent).unwrap();
+    fs::write(innocent.join("file"), "innocent").unwrap();
+    // The test itself goes by a descriptor: it must not write through the link that it races with.
+    let held = fs::File::open(&work).unwrap();
+    let real = PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd()));
+    let kept = fs::metadata(innocent.join("file")).unwrap().ino();
+    let stop = Arc::new(AtomicBool::new(false));
+    let swapper = std::thread::spawn({
+        let (work, real) = (work.clone(), real.clone());
+        let (innocent, stop) = (innocent.clone(), Arc::clone(&stop));
+        move || {
+            let aside = work.with_extension("aside");
+            let mut swaps = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                if fs::rename(&work, &aside).is_ok() {
+                    let _ = symlink(&innocent, &work);
+                    std::thread::yield_now();
+                    let _ = fs::remove_file(&work);
+                    let _ = fs::rename(&aside, &work);
+                }
+                // The name itself, too: another file takes it by a rename.
+                if swaps % 4 == 0 {
+                    fs::write(real.join("decoy"), "decoy").unwrap();
+                    fs::rename(real.join("decoy"), real.join("file")).unwrap();
+                }
+                swaps += 1;
+            }
+            swaps
+        }
+    });
+    let (mut moved, mut refused) = (0, 0);
+    for _ in 0..rounds(300, 10_000) {
+        let target = work.join("file");
+        fs::write(real.join("fresh"), "malware").unwrap();
+        fs::rename(real.join("fresh"), real.join("file")).unwrap();
+        // The decoy and the innocent file are not meant.
+        let wanted = FileTarget { sha256: Some(sha256_of_malware()), ..file(&target) };
+        let receipt = bench.responder.run(command(Action::QuarantineFile(wanted)));
+        match receipt.state {
+            OrderState::Verified => {
+                moved += 1;
+                assert_eq!(receipt.result["sha256"], sha256_of_malware());
+            }
+            _ => refused += 1,
+        }
+        let inode = fs::metadata(innocent.join("file")).unwrap().ino();
+        assert_eq!(inode, kept, "the innocent file was moved");
+    }
+    stop.store(true, Ordering::Relaxed);
+    let swaps = swapper.join().unwrap();
+    assert_eq!(fs::read_to_string(innocent.join("file")).unwrap(), "innocent");
+    println!("{moved} moved, {refused} refused, {swaps} swaps, 0 wrong");
+    assert!(moved > 0, "the race was never won");
+}
+
+fn sha256_of_malware() -> String {
+    use std::io::Write as _;
+    use std::sync::OnceLock;
+    static HASH: OnceLock<String> = OnceLock::new();
+    HASH.get_or_init(|| {
+        let mut child = Command::new("sha256sum")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(b"malware").unwrap();
+        let output = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+        output.split_whitespace().next().unwrap().to_owned()
+    })
+    .clone()
+}
+
+#[test]
+fn a_task_is_taken_from_cron_and_nothing_else_is_a_task() {
+    let mut bench = bench();
+    let elsewhere = bench.path("task");
+    fs::write(&elsewhere, "x").unwrap();
+    let receipt = bench.run(Action::DeleteScheduledTask(file(&elsewhere)));
+    assert_eq!(receipt.state, OrderState::Refused);
+    assert!(receipt.reason.contains("no scheduled task"), "{}", receipt.reason);
+    if !Path::new("/etc/cron.d").is_dir() {
+        eprintln!("skipped: there is no /etc/cron.d");
+        return;
+    }
+    // A comment only: it does nothing as long as it is there.
+    let task = format!("/etc/cron.d/rampart-test-{}", uuid::Uuid::new_v4());
+    let task = Path::new(&task);
+    fs::write(task, "# a test of rampart\n").unwrap();
+    let receipt = bench.run(Action::DeleteScheduledTask(file(task)));
+    let gone = !task.exists();
+    let restored = receipt.undo.clone().map(|undo| bench.run(undo));
+    let back = fs::read_to_string(task);
+    let _ = fs::remove_file(task);
+    assert_eq!(receipt.state, OrderState::Verified, "{}", receipt.reason);
+    assert!(gone);
+    assert_eq!(restored.unwrap().state, OrderState::Verified);
+    assert_eq!(back.unwrap(), "# a test of rampart\n");
+}
+
+#[test]
+fn a_service_is_taken_away_with_its_unit_and_put_back() {
+    let mut bench = bench();
+    let of_package = ServiceTarget { unit: "systemd-journald.service".to_owned() };
+    let receipt = bench.run(Action::DeleteService(of_package));
+    assert_eq!(receipt.state, OrderState::Refused, "{}", receipt.reason);
+    if !Path::new("/etc/systemd/system").is_dir() {
+        eprintln!("skipped: there is no /etc/systemd/system");
+        return;
+    }
+    let unit = format!("rampart-test-{}.service", uuid::Uuid::new_v4());
+    let path = Path::new("/etc/systemd/system").join(&unit);
+    fs::write(&path, "[Service]\nExecStart=/bin/true\n").unwrap();
+    let receipt = bench.run(Action::DeleteService(ServiceTarget { unit }));
+    let gone = !path.exists();
+    let restored = receipt.undo.clone().map(|undo| bench.run(undo));
+    let back = path.exists();
+    let _ = fs::remove_file(&path);
+    assert_eq!(receipt.state, OrderState::Verified, "{}", receipt.reason);
+    assert!(gone && back);
+    let restored = restored.unwrap();
+    assert_eq!(restored.state, OrderState::Verified, "{}", restored.reason);
+}

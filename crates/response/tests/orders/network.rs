@@ -1,0 +1,310 @@
+//! Blocks and isolation, in network namespaces that the test makes for itself.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use response::{Action, AddressTarget, Isolation, OrderState};
+
+use rustix::thread::LinkNameSpaceType;
+
+use crate::bench::{Bench, Owned, bench, wait_until};
+
+/// Runs it in a network namespace of its own. All that it starts is in there too.
+pub(crate) fn in_namespace<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let (_holder, pid) = unshared();
+            enter(pid);
+            ip("link set lo up");
+            run()
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn ip(arguments: &str) {
+    let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
+    assert!(status.success(), "ip {arguments}");
+}
+
+fn nft(arguments: &[&str]) -> String {
+    let output = Command::new("nft").args(arguments).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+fn block(address: &str, ttl_seconds: u32) -> AddressTarget {
+    AddressTarget { address: address.parse().unwrap(), ttl_seconds }
+}
+
+const SOON: Duration = Duration::from_millis(500);
+
+fn connects(address: &str) -> bool {
+    let address: SocketAddr = address.parse().unwrap();
+    TcpStream::connect_timeout(&address, SOON).is_ok()
+}
+
+#[test]
+fn a_block_cuts_what_is_there_refuses_what_comes_and_ends_by_itself() {
+    in_namespace(|| {
+        let mut bench = bench();
+        for (address, single) in [("192.0.2.7", "192.0.2.7:0"), ("2001:db8::7", "[2001:db8::7]:0")] {
+            let length = if address.contains(':') { "128 nodad" } else { "32" };
+            ip(&format!("addr add {address}/{length} dev lo"));
+            let listener = TcpListener::bind(single).unwrap();
+            let at = listener.local_addr().unwrap().to_string();
+            let mut established = TcpStream::connect(&at).unwrap();
+            established.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            let _peer = listener.accept().unwrap();
+
+            let receipt = bench.run(Action::BlockAddress(block(address, 3_600)));
+            assert_eq!(receipt.state, OrderState::Verified, "{}", receipt.reason);
+            assert!(receipt.result["connections_cut"].as_u64().unwrap() >= 1, "{}", receipt.result);
+            let mut byte = [0];
+            let read = established.read(&mut byte);
+            assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::ConnectionAborted);
+            assert!(!connects(&at), "{address} is blocked");
+
+            // Asked for again, it gets the new time.
+            let renewed = bench.run(Action::BlockAddress(block(address, 7_200)));
+            assert_eq!(renewed.state, OrderState::Verified, "{}", renewed.reason);
+            let lifted = bench.run(receipt.undo.unwrap());
+            assert_eq!(lifted.state, OrderState::Verified, "{}", lifted.reason);
+            assert!(connects(&at), "{address} is free again");
+            let again = bench.run(Action::UnblockAddress(block(address, 1)));
+            assert_eq!(again.state, OrderState::Refused);
+            assert!(again.reason.contains("not blocked"), "{}", again.reason);
+
+            let short = bench.run(Action::BlockAddress(block(address, 1)));
+            assert_eq!(short.state, OrderState::Verified, "{}", short.reason);
+            // No agent is needed for it to end.
+            wait_until("the kernel lifts the block", || connects(&at));
+        }
+        let network = bench.run(Action::BlockAddress(block("198.51.100.0/24", 60)));
+        assert_eq!(network.state, OrderState::Verified, "{}", network.reason);
+        let inside = bench.run(Action::BlockAddress(block("198.51.100.7", 60)));
+        assert_eq!(inside.state, OrderState::Refused, "{}", inside.reason);
+        assert!(inside.reason.contains("is blocked already"), "{}", inside.reason);
+    });
+}
+
+#[test]
+fn others_rules_stay_as_they_are() {
+    in_namespace(|| {
+        let mut bench = bench();
+        nft(&["add", "table", "inet", "others"]);
+        nft(&["add", "chain", "inet", "others", "kept", "{ type filter hook input priority 0; }"]);
+        nft(&["add", "rule", "inet", "others", "kept", "tcp", "dport", "9", "drop"]);
+        let before = nft(&["list", "table", "inet", "others"]);
+        let blocked = bench.run(Action::BlockAddress(block("192.0.2.7", 60)));
+        let isolated = bench.run(isolate(60));
+        assert_eq!(isolated.state, OrderState::Verified, "{}", isolated.reason);
+        bench.run(isolated.undo.unwrap());
+        bench.run(blocked.undo.unwrap());
+        assert_eq!(nft(&["list", "table", "inet", "others"]), before);
+    });
+}
+
+fn isolate(ttl_seconds: u32) -> Action {
+    Action::IsolateHost(Isolation { ttl_seconds, keep: Vec::new() })
+}
+
+/// Another host: a namespace with one end of a cable, and a program that answers on two ports.
+struct Peer {
+    _holder: Owned,
+}
+
+const SERVER: &str = "10.77.0.1:7443";
+const OTHER: &str = "10.77.0.1:7444";
+const SERVER6: &str = "[fd77::1]:7443";
+const OTHER6: &str = "[fd77::1]:7444";
+
+impl Peer {
+    fn new() -> Self {
+        let (holder, pid) = unshared();
+        ip(&format!("link add cable0 type veth peer name cable1 netns {pid}"));
+        ip("addr add 10.77.0.2/24 dev cable0");
+        ip("addr add fd77::2/64 dev cable0 nodad");
+        ip("link set cable0 up");
+        let inside = |arguments: &str| {
+            let target = pid.to_string();
+            let mut command = Command::new("nsenter");
+            command.args(["-t", &target, "-n", "ip"]).args(arguments.split(' '));
+            assert!(command.status().unwrap().success(), "ip {arguments}");
+        };
+        inside("addr add 10.77.0.1/24 dev cable1");
+        inside("addr add fd77::1/64 dev cable1 nodad");
+        inside("link set cable1 up");
+        inside("link set lo up");
+        serve(pid);
+        wait_until("the peer answers", || [SERVER, OTHER, SERVER6, OTHER6].into_iter().all(connects));
+        Self { _holder: holder }
+    }
+}
+
+/// A process that holds a network namespace of its own.
+fn unshared() -> (Owned, u32) {
+    let mut child: Child = Command::new("unshare")
+        .args(["-n", "sh", "-c", "echo ready; exec sleep 600"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = [0; 6];
+    child.stdout.take().unwrap().read_exact(&mut ready).unwrap();
+    let pid = child.id();
+    (Owned(child), pid)
+}
+
+/// Moves this thread into that process's network namespace.
+fn enter(pid: u32) {
+    let namespace = std::fs::File::open(format!("/proc/{pid}/ns/net")).unwrap();
+    rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+}
+
+/// Echoes on both ports, in the namespace of that process, as long as the test runs.
+fn serve(pid: u32) {
+    std::thread::spawn(move || {
+        enter(pid);
+        for port in [7443, 7444] {
+            let listener = TcpListener::bind(("::", port)).unwrap();
+            std::thread::spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    std::thread::spawn(move || {
+                        let mut to = stream.try_clone().unwrap();
+                        let _ = std::io::copy(&mut &stream, &mut to);
+                    });
+                }
+            });
+        }
+    });
+}
+
+fn echoes(stream: &mut TcpStream) -> bool {
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    let mut byte = [0];
+    stream.write_all(b"x").is_ok() && stream.read_exact(&mut byte).is_ok()
+}
+
+/// Sends one raw frame out of the cable; whether it came out is the device's own count.
+fn raw_frame_leaves() -> bool {
+    let sent = || -> u64 {
+        let output = Command::new("ip").args(["-s", "-j", "link", "show", "cable0"]).output().unwrap();
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        told[0]["stats64"]["tx"]["packets"].as_u64().unwrap()
+    };
+    let before = sent();
+    let script = "import socket; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(('cable0', 0)); \
+                  s.send(b'\\xff' * 6 + b'\\x02' * 6 + b'\\x88\\xb5' + b'rampart' * 10)";
+    // The device refuses the frame with an error where it is dropped.
+    let _ = Command::new("python3").args(["-c", script]).stderr(Stdio::null()).status().unwrap();
+    sent() > before
+}
+
+fn isolated_bench() -> Bench {
+    let mut bench = bench();
+    bench.responder.keep_server(vec![SERVER.parse().unwrap(), SERVER6.parse().unwrap()]);
+    bench
+}
+
+#[test]
+fn an_isolated_host_reaches_the_server_and_nothing_else_until_its_time_is_over() {
+    in_namespace(|| {
+        let _peer = Peer::new();
+        let mut bench = isolated_bench();
+        let mut to_server = TcpStream::connect(SERVER).unwrap();
+        let mut to_other = TcpStream::connect(OTHER).unwrap();
+        assert!(echoes(&mut to_server) && echoes(&mut to_other));
+        assert!(raw_frame_leaves(), "the probe works");
+
+        let began = Instant::now();
+        let receipt = bench.run(isolate(4));
+        println!("isolated and verified in {} ms", began.elapsed().as_millis());
+        assert_eq!(receipt.state, OrderState::Verified, "{}", receipt.reason);
+        assert!(echoes(&mut to_server), "the link that there was goes on");
+        assert!(!echoes(&mut to_other), "another that there was does not");
+        assert!(connects(SERVER) && connects(SERVER6));
+        assert!(!connects(OTHER) && !connects(OTHER6));
+        assert!(!raw_frame_leaves(), "raw frames do not leave");
+        let local = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        assert!(TcpStream::connect(local).is_err(), "refused by the kernel, not starved");
+        drop(bench);
+        // The agent is gone; the kernel releases the host.
+        wait_until("the kernel releases the host", || connects(OTHER) && connects(OTHER6));
+        wait_until("raw frames leave", raw_frame_leaves);
+    });
+}
+
+#[test]
+fn a_flushed_firewall_is_put_back_also_by_the_agent_that_comes_next() {
+    in_namespace(|| {
+        let _peer = Peer::new();
+        let mut bench = isolated_bench();
+        let receipt = bench.run(isolate(600));
+        assert_eq!(receipt.state, OrderState::Verified, "{}", receipt.reason);
+        assert_eq!(bench.responder.watch(), [""; 0], "nothing to put back");
+        nft(&["flush", "ruleset"]);
+        assert!(connects(OTHER));
+        let lines = bench.responder.watch();
+        assert!(lines[0].contains("put back"), "{lines:?}");
+        assert!(!connects(OTHER) && connects(SERVER));
+        // One rule less is noticed as well.
+        nft(&["flush", "chain", "inet", "rampart_isolation", "outgoing"]);
+        assert!(connects(OTHER) || !bench.responder.watch().is_empty());
+        assert!(!connects(OTHER));
+        // A device that comes later is held too.
+        ip("link add later0 type veth peer name later1");
+        let lines = bench.responder.watch();
+        assert!(lines[0].contains("put back"), "{lines:?}");
+        assert!(nft(&["list", "ruleset"]).contains("later0"));
+
+        // As after a reboot: the rules are gone, the folder is there.
+        let dir = bench.dir;
+        drop(bench.responder);
+        nft(&["flush", "ruleset"]);
+        let (mut next, _) = crate::bench::open(dir.path(), None);
+        assert!(connects(OTHER));
+        next.watch();
+        assert!(!connects(OTHER) && connects(SERVER));
+        let released = next.run(crate::bench::command(receipt.undo.unwrap()));
+        assert_eq!(released.state, OrderState::Verified, "{}", released.reason);
+        assert!(connects(OTHER) && next.watch().is_empty());
+    });
+}
+
+#[test]
+fn a_server_that_can_not_be_reached_any_more_undoes_the_isolation() {
+    in_namespace(|| {
+        let _peer = Peer::new();
+        // Another table drops what goes to the server as soon as there is one of ours: the commit
+        // would cut the link.
+        let mut bench = bench();
+        bench.responder.keep_server(vec![SERVER.parse().unwrap()]);
+        let dir = bench.path("");
+        let (mut cutting, _) = crate::bench::open(
+            &dir,
+            Some(Box::new(|step: &str| {
+                if step == "reached the server through them" {
+                    nft(&["add", "table", "inet", "hostile"]);
+                    nft(&[
+                        "add",
+                        "chain",
+                        "inet",
+                        "hostile",
+                        "out",
+                        "{ type filter hook output priority 0; }",
+                    ]);
+                    nft(&["add", "rule", "inet", "hostile", "out", "tcp", "dport", "7443", "drop"]);
+                }
+                Ok(())
+            })),
+        );
+        cutting.keep_server(vec![SERVER.parse().unwrap()]);
+        let receipt = cutting.run(crate::bench::command(isolate(600)));
+        assert_eq!(receipt.state, OrderState::Failed, "{}", receipt.reason);
+        assert!(receipt.reason.contains("not reached any more"), "{}", receipt.reason);
+        assert!(connects(OTHER), "the host is as free as before");
+        assert!(!nft(&["list", "ruleset"]).contains("rampart_isolation"));
+    });
+}
