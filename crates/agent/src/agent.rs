@@ -30,6 +30,7 @@ use crate::output::Output;
 use crate::pipeline::{self, Before, End, Parts, Stop};
 use crate::process_table::ProcessTable;
 use crate::recorder::{Recorder, Resume, Spooling};
+use crate::responding::{Responding, RespondingParts};
 use crate::rules::RuleBook;
 use crate::run_state::{Caution, HEALTHY_AFTER, RunState};
 use crate::scanner::{ScannerOptions, scanner};
@@ -141,6 +142,7 @@ async fn run_standalone(options: Options, mut signals: Signals) -> anyhow::Resul
             rules: options.rules_dir.clone(),
             ..Watched::default()
         },
+        server: None,
     };
     let running = Running::start(&options, start, sensor, rules)?;
     signals.tell = Some(running.sender.clone());
@@ -213,6 +215,7 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
             // Kept with the process where there is no bpffs.
             pins: Some(pin_dir(&state_dir)).filter(|dir| dir.exists()),
         },
+        server: Some(address.clone()),
     };
     let sensor_name = sensor.name().to_owned();
     let running = Running::start(&options, start, sensor, Arc::clone(&rules))?;
@@ -230,6 +233,7 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
         spool: Arc::clone(&spool),
         wake,
         rules,
+        responding: running.responding.clone(),
         linked: Arc::clone(&linked),
         stored: AtomicBool::new(false),
     };
@@ -388,10 +392,13 @@ struct Start {
     previous_cause: Option<String>,
     caution: Caution,
     watched: Watched,
+    /// Whose link no response may cut.
+    server: Option<ServerAddress>,
 }
 
 /// The pipeline's thread, running.
 struct Running {
+    responding: Responding,
     sender: ObservationSender,
     rounds: Arc<AtomicU64>,
     sources: SourceThreads,
@@ -412,8 +419,22 @@ impl Running {
         let host_name = start.facts.name.clone();
         let output = options.output.as_ref().map(|target| open_output(target, &host_name)).transpose()?;
         let receipt_clock = Arc::clone(&clock);
-        let judge = Judge::new(sensor.process_clock(), Arc::new(move || receipt_clock.now()), start.caution)
+        let receipt_clock: response::Clock = Arc::new(move || receipt_clock.now());
+        let mut judge = Judge::new(sensor.process_clock(), Arc::clone(&receipt_clock), start.caution)
             .context("starting the response")?;
+        judge.protect(options.protected.iter().cloned());
+        let responding = Responding::start(RespondingParts {
+            dir: options.state_dir.join("responses"),
+            vault: options.quarantine_dir.clone(),
+            processes: sensor.process_clock(),
+            boot: boot_id,
+            clock: receipt_clock,
+            server: start.server.as_ref().map(ServerAddress::parts),
+            protected: options.protected.clone(),
+            caution: start.caution,
+        })
+        .context("starting the response's thread")?;
+        judge.respond_with(responding.clone());
         let keeps_state = start.spooling.is_some();
         let blocked_hashes = match &options.block_list {
             // Watching is worth more than blocking: a bad list does not keep the agent from it.
@@ -508,7 +529,7 @@ impl Running {
             eprintln!("note: files are scanned with {} YARA rules", yara.active().count);
         }
         eprintln!("agent is running: host {host_name}, sensor {sensor_name}, {rule_count} rules");
-        Ok(Self { sender, rounds, sources, stop, thread, ended })
+        Ok(Self { responding, sender, rounds, sources, stop, thread, ended })
     }
 
     /// Until the pipeline ends by itself, which only an error makes it do.

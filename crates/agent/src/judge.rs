@@ -1,5 +1,6 @@
 //! From an event to verdicts, and from a verdict to the act.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
 
@@ -9,15 +10,78 @@ use event_model::{
     ResponseTarget, RuleId, RuleReference, Severity, Timestamp, ValueRef,
 };
 use file_scan::YaraMatch;
-use response::{Guards, Plan, Target, Terminator};
+use response::{
+    Action, AddressTarget, EvidenceRequest, FileTarget, Guards, Isolation, Order, OrderState, Origin, Plan,
+    ProcessTarget, Target, Terminator,
+};
 use rule_engine::{Phase, RuleHead};
 use uuid::Uuid;
 
 use crate::indicator_book::ActiveIndicators;
 use crate::indicator_match::IndicatorHit;
 use crate::pipeline::describe_string;
+use crate::responding::Responding;
 use crate::rules::ActiveRules;
 use crate::run_state::Caution;
+
+/// What a rule ordered and was not begun by then is not done any more: ten minutes.
+const RULE_ORDER_LIFE_NS: i64 = 600_000_000_000;
+
+/// What a rule's word means for this event.
+fn action_of(kind: ActionKind, event: &Numbered<'_>, target: &Target) -> Result<Action, String> {
+    let text = |field: Field| match event.value(field) {
+        Some(ValueRef::Text(text)) if !text.is_empty() => Some(text.to_string()),
+        _ => None,
+    };
+    let process = ProcessTarget {
+        entity_id: target.entity_id,
+        executable: Some(target.executable.clone()),
+        image: target.image,
+    };
+    match kind {
+        ActionKind::KillTree => Ok(Action::KillTree(process)),
+        // The file that the event is about, else the program that acted.
+        ActionKind::QuarantineFile => Ok(Action::QuarantineFile(match text(Field::FilePath) {
+            Some(path) => FileTarget { path, sha256: text(Field::FileSha256), file: None },
+            None => FileTarget { path: target.executable.clone(), sha256: None, file: target.image },
+        })),
+        ActionKind::BlockConnection => {
+            // The other side: of a connection that came in, that is where it came from.
+            let comes_in = text(Field::NetworkDirection).is_some_and(|direction| direction == "ingress");
+            let field = if comes_in { Field::SourceAddress } else { Field::DestinationAddress };
+            let address = text(field).ok_or("the event has no address to block")?;
+            let address = address.parse().map_err(|error: response::NotANetwork| error.to_string())?;
+            Ok(Action::BlockAddress(AddressTarget { address, ttl_seconds: 3_600 }))
+        }
+        ActionKind::IsolateHost => {
+            Ok(Action::IsolateHost(Isolation { ttl_seconds: 24 * 3_600, keep: Vec::new() }))
+        }
+        ActionKind::CollectEvidence => {
+            let files = [Some(target.executable.clone()), text(Field::FilePath)];
+            Ok(Action::CollectEvidence(EvidenceRequest {
+                processes: vec![target.entity_id.pid()],
+                files: files.into_iter().flatten().filter(|path| path.starts_with('/')).collect(),
+            }))
+        }
+        ActionKind::Alert | ActionKind::Log | ActionKind::TerminateProcess => {
+            Err(format!("`{kind}` is no order"))
+        }
+    }
+}
+
+/// An order's receipt in the words of a detection's.
+fn told(receipt: &response::Receipt) -> (ReceiptState, String) {
+    let state = match receipt.state {
+        OrderState::Sent => ReceiptState::Sent,
+        OrderState::Applied => ReceiptState::Applied,
+        OrderState::Verified => ReceiptState::Verified,
+        OrderState::Failed => ReceiptState::Failed,
+        OrderState::Planned | OrderState::Refused | OrderState::ApprovalNeeded | OrderState::Cancelled => {
+            ReceiptState::Refused
+        }
+    };
+    (state, receipt.reason.clone())
+}
 
 /// The built-in rule that tells of whoever touches the agent.
 pub const TAMPER_RULE: &str = "rampart.tamper";
@@ -126,6 +190,8 @@ pub struct Judge {
     caution: Caution,
     rules: Arc<ActiveRules>,
     indicators: Arc<ActiveIndicators>,
+    clock: response::Clock,
+    responding: Option<Responding>,
 }
 
 impl Judge {
@@ -139,9 +205,20 @@ impl Judge {
         caution: Caution,
     ) -> std::io::Result<Self> {
         let (own_receipts, receipts) = mpsc::channel();
-        let terminator = Terminator::new(processes, clock, own_receipts.clone())?;
+        let terminator = Terminator::new(processes, clock.clone(), own_receipts.clone())?;
         let (guards, rules, indicators) = (Guards::of_this_host(), Arc::default(), Arc::default());
-        Ok(Self { guards, terminator, receipts, own_receipts, caution, rules, indicators })
+        let responding = None;
+        Ok(Self { guards, terminator, receipts, own_receipts, caution, rules, indicators, clock, responding })
+    }
+
+    /// Hands all actions but the ending of single processes to this thread.
+    pub fn respond_with(&mut self, responding: Responding) {
+        self.responding = Some(responding);
+    }
+
+    /// These programs are protected too.
+    pub fn protect(&mut self, programs: impl IntoIterator<Item = PathBuf>) {
+        self.guards.protect(programs);
     }
 
     /// Judges by these rules from now on.
@@ -179,7 +256,7 @@ impl Judge {
         verdicts.extend(hits.iter().map(|hit| indicator_verdict(event_id, hit)));
         for one in matches {
             let id = DetectionId::of_match(event_id, &one.rule.id);
-            let condemns = target.is_some_and(|target| self.respond(id, one.rule, target));
+            let condemns = target.is_some_and(|target| self.respond(id, one.rule, event, target));
             let matched = one.matched.into_iter().map(str::to_owned).collect();
             let actions = one.rule.actions.clone();
             verdicts.push(Verdict { id, rule: one.rule.reference(), matched, actions, condemns });
@@ -211,7 +288,7 @@ impl Judge {
     /// Ends a process that a condemned one forked, by force: forking on is how a program
     /// outlives the grace that its parent had.
     pub fn pursue(&mut self, condemned_by: DetectionId, target: &Target) {
-        if self.caution == Caution::SafeMode {
+        if self.caution == Caution::SafeMode || self.is_stopped() {
             return;
         }
         // Every hunt has a budget of its own: the forks must not use up what the rule has for others.
@@ -230,7 +307,7 @@ impl Judge {
         let rule_id = RuleId::new(BLOCK_LIST);
         let id = DetectionId::of_match(header.event_id(), &rule_id);
         let mut condemns = false;
-        if let Some(target) = to_end.filter(|_| self.caution != Caution::SafeMode) {
+        if let Some(target) = to_end.filter(|_| self.caution != Caution::SafeMode && !self.is_stopped()) {
             let (target, grace) = (target.clone(), std::time::Duration::ZERO);
             let plan = Plan { detection_id: id, rule_id: rule_id.clone(), target, grace };
             match self.guards.authorise(plan, ResponseMode::Auto) {
@@ -312,7 +389,13 @@ impl Judge {
     }
 
     /// Does what the rule asks for; true if the target is being ended.
-    fn respond(&mut self, detection_id: DetectionId, rule: &RuleHead, target: &Target) -> bool {
+    fn respond(
+        &mut self,
+        detection_id: DetectionId,
+        rule: &RuleHead,
+        event: &Numbered<'_>,
+        target: &Target,
+    ) -> bool {
         if !matches!(rule.mode, ResponseMode::Shadow | ResponseMode::Ask | ResponseMode::Auto) {
             return false;
         }
@@ -322,6 +405,10 @@ impl Judge {
                 ActionKind::Alert | ActionKind::Log => {}
                 _ if self.caution == Caution::SafeMode => {
                     let reason = "the agent is in safe mode after repeated crashes, it does not act";
+                    self.refuse(detection_id, action, target, reason.to_owned());
+                }
+                _ if self.is_stopped() => {
+                    let reason = "all response is stopped on this host";
                     self.refuse(detection_id, action, target, reason.to_owned());
                 }
                 ActionKind::TerminateProcess => {
@@ -335,13 +422,61 @@ impl Judge {
                         Err(refused) => self.tell(refused.1),
                     }
                 }
-                _ => {
-                    let reason = format!("`{action}` is not available in this version of the agent");
-                    self.refuse(detection_id, action, target, reason);
-                }
+                _ => condemned |= self.order(detection_id, rule, action, event, target),
             }
         }
         condemned
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.responding.as_ref().is_some_and(|responding| responding.switch().is_stopped())
+    }
+
+    /// Hands an action to the responding thread; true if the target is to be ended by it.
+    fn order(
+        &self,
+        detection_id: DetectionId,
+        rule: &RuleHead,
+        kind: ActionKind,
+        event: &Numbered<'_>,
+        target: &Target,
+    ) -> bool {
+        let Some(responding) = &self.responding else {
+            let reason = format!("`{kind}` is not available: the agent has no folder to work in");
+            self.refuse(detection_id, kind, target, reason);
+            return false;
+        };
+        let action = match action_of(kind, event, target) {
+            Ok(action) => action,
+            Err(reason) => {
+                self.refuse(detection_id, kind, target, reason);
+                return false;
+            }
+        };
+        let order = Order {
+            id: response::order_id(detection_id, &action),
+            action,
+            origin: Origin::Rule { rule_id: rule.id.clone(), detection_id, mode: rule.mode },
+            dry_run: false,
+            expires_at: Timestamp::from_nanos((self.clock)().as_nanos().saturating_add(RULE_ORDER_LIFE_NS)),
+        };
+        let (entity_id, executable) = (target.entity_id, target.executable.clone());
+        let receipts = self.own_receipts.clone();
+        responding.order(order, move |receipt| {
+            let (state, reason) = told(&receipt);
+            let told = ResponseReceipt {
+                id: receipt_id(detection_id, kind),
+                detection_id,
+                action: kind,
+                target: ResponseTarget { entity_id, executable },
+                state,
+                reason,
+                steps: receipt.steps,
+            };
+            // The pipeline is gone only when the agent ends.
+            let _ = receipts.send(told);
+        });
+        kind == ActionKind::KillTree && rule.mode == ResponseMode::Auto
     }
 
     fn refuse(&self, detection_id: DetectionId, action: ActionKind, target: &Target, reason: String) {

@@ -32,6 +32,7 @@ pub mod output;
 pub mod pipeline;
 pub mod process_table;
 pub mod recorder;
+pub mod responding;
 pub mod rules;
 pub mod run_state;
 pub mod scanner;

@@ -95,7 +95,20 @@ pub const PROGRAM: Program = Program {
             "directories whose files are watched for changes, each with its hash"
         ),
         setting!("regs", "monitor_regs", List, "KEY,…", "Windows registry keys to watch (no effect yet)"),
-        setting!("quarantine", "quarantine_dir", Text, "DIR", "where quarantined files go (no effect yet)"),
+        setting!(
+            "quarantine",
+            "quarantine_dir",
+            Text,
+            "DIR",
+            "where quarantined files go, sealed (default: responses/vault in -state)"
+        ),
+        setting!(
+            "protect",
+            "protected_programs",
+            List,
+            "FILE,…",
+            "programs that no response touches, besides those of the system; absolute paths"
+        ),
         setting!(
             "cpulimit",
             "cpu_limit",
@@ -129,8 +142,7 @@ pub const PROGRAM: Program = Program {
 };
 
 /// Settings whose feature a later version brings.
-const NO_EFFECT_YET: &[(&str, &str)] =
-    &[("regs", "registry monitoring comes later, on Windows"), ("quarantine", "quarantine comes later")];
+const NO_EFFECT_YET: &[(&str, &str)] = &[("regs", "registry monitoring comes later, on Windows")];
 
 /// What the agent is to do, checked.
 #[derive(Debug, Clone)]
@@ -159,6 +171,10 @@ pub struct Options {
     pub dirs: Vec<PathBuf>,
     /// How often they are compared with their baseline, where that was said.
     pub interval: Option<Duration>,
+    /// Where quarantined files go, where that was said.
+    pub quarantine_dir: Option<PathBuf>,
+    /// Programs that no response touches.
+    pub protected: Vec<PathBuf>,
     /// What the agent may use of the host.
     pub budget: Budget,
     /// The configuration file, if there is one.
@@ -237,6 +253,15 @@ fn resolve(given: &Resolved) -> Result<Options, SettingsError> {
             given.refuse("dirs", "absolute paths of directories, separated by commas, like `/etc,/usr/bin`")
         );
     }
+    let protected: Vec<PathBuf> =
+        given.list("protect").unwrap_or_default().iter().map(PathBuf::from).collect();
+    if protected.iter().any(|path| !path.is_absolute()) {
+        return Err(given.refuse("protect", "absolute paths of programs, separated by commas"));
+    }
+    let quarantine_dir = given.path("quarantine");
+    if quarantine_dir.as_ref().is_some_and(|dir| !dir.is_absolute()) {
+        return Err(given.refuse("quarantine", "an absolute path, like `/var/lib/rampart/vault`"));
+    }
     let cpu = given.number("cpulimit").unwrap_or(DEFAULT_CPU_PERCENT);
     if !(0.0..=100.0).contains(&cpu) {
         return Err(given.refuse("cpulimit", "a percentage from 0 (no limit) up to 100"));
@@ -277,6 +302,8 @@ fn resolve(given: &Resolved) -> Result<Options, SettingsError> {
         spool_max_bytes,
         dirs,
         interval,
+        quarantine_dir,
+        protected,
         budget,
         config_file: given.config_file.clone(),
         supervise: given.is_on("supervise"),
@@ -340,7 +367,8 @@ mod tests {
         .unwrap();
         assert_eq!(options.server.as_deref(), Some("https://server-address:8443"));
         assert!(options.insecure && options.debug);
-        assert_eq!(options.notes.len(), 2, "two settings have no effect yet, and each says so");
+        assert_eq!(options.notes.len(), 1, "one setting has no effect yet, and says so");
+        assert_eq!(options.quarantine_dir.as_deref(), Some(std::path::Path::new("/path/to/quarantine")));
         assert_eq!(options.dirs, [PathBuf::from("/etc"), "/bin".into(), "/usr/bin".into()]);
         assert_eq!(options.interval, Some(Duration::from_secs(30)));
         assert_eq!(options.budget, Budget { cpu_permille: Some(50), memory_bytes: Some(200 << 20) });

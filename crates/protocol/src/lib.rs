@@ -10,6 +10,7 @@
 #![deny(missing_docs)]
 
 pub mod bundle;
+pub mod command;
 pub mod enrollment;
 pub mod envelope;
 pub mod trust;

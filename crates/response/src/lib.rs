@@ -44,6 +44,9 @@ pub use linux::Linux;
 pub use order::{Order, OrderState, Origin, Receipt};
 pub use plan::{Plan, Target};
 pub use platform::{Checkpoint, Failure, Platform, Progress, Subject, Survey};
-pub use rails::{MAX_HEAVY_PER_HOUR, MAX_OF_HOST_PER_HOUR, MAX_OF_RULE_PER_HOUR, Permit, Switch};
+pub use rails::{
+    MAX_HEAVY_PER_HOUR, MAX_OF_HOST_PER_HOUR, MAX_OF_RULE_PER_HOUR, MAX_RULE_ORDERS_PER_MINUTE, Permit,
+    Switch,
+};
 pub use responder::{Found, Responder, ResponderParts, order_id};
 pub use terminate::{Clock, Terminator};

@@ -23,6 +23,10 @@ pub const MAX_OF_HOST_PER_HOUR: usize = 60;
 /// Isolations by rules, and archives of evidence for rules, in any hour.
 pub const MAX_HEAVY_PER_HOUR: usize = 4;
 
+/// Orders of rules that are looked at in any minute, whatever their mode. A survey reads files:
+/// who can trigger a rule must not keep a core busy with it.
+pub const MAX_RULE_ORDERS_PER_MINUTE: usize = 120;
+
 const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Shortest prefixes that may be blocked: more would cut off a part of the world.
@@ -77,11 +81,13 @@ pub(crate) struct Rails {
     pub(crate) switch: Switch,
     pub(crate) server: Vec<SocketAddr>,
     recent: VecDeque<(Instant, RuleId, bool)>,
+    /// Orders of rules in the last minute.
+    asked: VecDeque<Instant>,
 }
 
 impl Rails {
     pub(crate) fn new(guards: Guards, switch: Switch) -> Self {
-        Self { guards, switch, server: Vec::new(), recent: VecDeque::new() }
+        Self { guards, switch, server: Vec::new(), recent: VecDeque::new(), asked: VecDeque::new() }
     }
 
     /// What can be refused before anything was looked at.
@@ -97,6 +103,25 @@ impl Rails {
             let reason = "all response is stopped on this host; hint: allow it again with `allow_responses`";
             return Err((OrderState::Refused, reason.to_owned()));
         }
+        Ok(())
+    }
+
+    /// Whether one more order of a rule is looked at.
+    pub(crate) fn take_in(&mut self, order: &Order, now: Instant) -> Result<(), NoPermit> {
+        if !matches!(order.origin, Origin::Rule { .. }) {
+            return Ok(());
+        }
+        while self.asked.front().is_some_and(|at| now.duration_since(*at) >= HOUR / 60) {
+            self.asked.pop_front();
+        }
+        if self.asked.len() >= MAX_RULE_ORDERS_PER_MINUTE {
+            let reason = format!(
+                "{MAX_RULE_ORDERS_PER_MINUTE} orders of rules in a minute are the limit: a person must approve; \
+                 hint: look whether a rule matches too much"
+            );
+            return Err((OrderState::ApprovalNeeded, reason));
+        }
+        self.asked.push_back(now);
         Ok(())
     }
 

@@ -8,6 +8,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -93,7 +94,9 @@ impl Responder {
             return already_known(&order, before);
         }
         let now = (self.clock)();
-        if let Err((state, reason)) = self.rails.admit(&order, now) {
+        let admitted = self.rails.admit(&order, now);
+        let admitted = admitted.and_then(|()| self.rails.take_in(&order, Instant::now()));
+        if let Err((state, reason)) = admitted {
             return self.end(Entry::of(order), state, reason, Progressed::default());
         }
         self.rails.guards.refresh();
@@ -205,9 +208,15 @@ impl Responder {
         let kept = done.result.to_string().len() <= MOST_RESULT_KEPT;
         receipt.result = if kept { done.result.clone() } else { Value::Null };
         entry.receipt = Some(receipt.clone());
-        let written = self
-            .check("journal: end")
-            .and_then(|()| self.journal.write(&entry).map_err(|error| Failure::system("journal", error)));
+        let nothing_done =
+            matches!(state, OrderState::Planned | OrderState::Refused | OrderState::ApprovalNeeded);
+        // What a rule was not allowed to do costs no disk: whoever can trigger it could fill it.
+        let written = match nothing_done && matches!(entry.order.origin, Origin::Rule { .. }) {
+            true => Ok(()),
+            false => self
+                .check("journal: end")
+                .and_then(|()| self.journal.write(&entry).map_err(|error| Failure::system("journal", error))),
+        };
         if let Err(failure) = written {
             receipt.reason.push_str(&format!("; the end could not be noted in the journal ({failure})"));
         }

@@ -17,6 +17,7 @@ mod alert;
 pub mod contract;
 mod error;
 mod host;
+mod response;
 mod rule;
 mod secret;
 mod sqlite;
@@ -34,7 +35,10 @@ pub use alert::{
 };
 pub use error::StateError;
 pub use host::{AgentFigures, AgentStatus, Certificate, Host, HostContact, NewHost};
+pub use response::{NewResponse, Response, ResponseState};
 pub use rule::{NewRule, Rule, RuleHead, RuleOrigin, RulePatch, RuleSet};
 pub use secret::{PasswordError, PasswordHash, SecretDigest, Token, one_time_password};
 pub use sqlite::SqliteStateStore;
-pub use store::{AccessStore, ActivityStore, AlertStore, HostStore, Page, RuleStore, StateStore};
+pub use store::{
+    AccessStore, ActivityStore, AlertStore, HostStore, Page, ResponseStore, RuleStore, StateStore,
+};

@@ -1,6 +1,6 @@
 //! The boundary: what any state store can do.
 //!
-//! The trait is in five parts only so that each fits on a page; a store is all
+//! The trait is in six parts only so that each fits on a page; a store is all
 //! of them, and a `dyn StateStore` has all their methods.
 
 use std::fmt::Debug;
@@ -11,9 +11,9 @@ use uuid::Uuid;
 use crate::{
     AgentStatus, Alert, AlertDetail, AlertId, AlertQuery, AlertUpdate, ApiToken, AuditEntry, AuditRow,
     Certificate, EnrollmentToken, Findings, FindingsOutcome, Host, HostContact, HourCount, NewApiToken,
-    NewEnrollmentToken, NewHost, NewRule, NewSession, NewUser, OutboxRow, PasswordHash, RedeemError,
-    RefusedCount, Retention, Role, Rule, RuleCount, RulePatch, RuleSet, SecretDigest, Session, SeverityCount,
-    StateError, TokenRefusal, User,
+    NewEnrollmentToken, NewHost, NewResponse, NewRule, NewSession, NewUser, OutboxRow, PasswordHash,
+    RedeemError, RefusedCount, Response, ResponseState, Retention, Role, Rule, RuleCount, RulePatch, RuleSet,
+    SecretDigest, Session, SeverityCount, StateError, TokenRefusal, User,
 };
 
 type Result<T> = std::result::Result<T, StateError>;
@@ -29,9 +29,15 @@ pub struct Page<T> {
 
 /// Everything a state store does. Each method is one transaction: when it
 /// returns `Ok` its change is on disk, when it returns an error nothing changed.
-pub trait StateStore: HostStore + AccessStore + RuleStore + AlertStore + ActivityStore + Debug {}
+pub trait StateStore:
+    HostStore + AccessStore + RuleStore + AlertStore + ActivityStore + ResponseStore + Debug
+{
+}
 
-impl<T: HostStore + AccessStore + RuleStore + AlertStore + ActivityStore + Debug> StateStore for T {}
+impl<T: HostStore + AccessStore + RuleStore + AlertStore + ActivityStore + ResponseStore + Debug> StateStore
+    for T
+{
+}
 
 /// Hosts and their enrolment.
 pub trait HostStore: Send + Sync {
@@ -213,6 +219,41 @@ pub trait AlertStore: Send + Sync {
     /// Removes closed and open alerts last detected before then, with their
     /// evidence; at most 1,000 a call. Gives how many.
     fn delete_alerts_before(&self, before: Timestamp) -> Result<u64>;
+}
+
+/// Actions that were ordered on hosts.
+pub trait ResponseStore: Send + Sync {
+    /// Orders an action: it waits to be sent. [`StateError::Invalid`] if too many wait for the host.
+    fn create_response(&self, response: &NewResponse, now: Timestamp) -> Result<()>;
+
+    /// One of them.
+    fn response(&self, id: Uuid) -> Result<Option<Response>>;
+
+    /// All of them, or those of one host; the latest first. `limit` is brought into 1 to 500.
+    fn responses(&self, host: Option<HostId>, cursor: Option<&str>, limit: usize) -> Result<Page<Response>>;
+
+    /// What is to be sent to a host: queued, or sent before and not answered. The oldest first.
+    fn waiting_responses(&self, host: HostId, now: Timestamp) -> Result<Vec<Response>>;
+
+    /// Notes that it is about to be sent; false if it may not be sent any more. From then on it
+    /// can't be cancelled.
+    fn mark_response_sent(&self, id: Uuid, now: Timestamp) -> Result<bool>;
+
+    /// Takes one back; false if it was sent already, or is not there.
+    fn cancel_response(&self, id: Uuid, now: Timestamp) -> Result<bool>;
+
+    /// Notes what its host says became of it; false if that host was not sent it, or has answered before.
+    fn record_response(
+        &self,
+        host: HostId,
+        id: Uuid,
+        state: ResponseState,
+        receipt: &str,
+        now: Timestamp,
+    ) -> Result<bool>;
+
+    /// Marks those that expired before they were sent; gives how many.
+    fn expire_responses(&self, now: Timestamp) -> Result<u64>;
 }
 
 /// Settings, counters, audit log, outbox.

@@ -36,6 +36,11 @@ impl ServerAddress {
         Ok(Self { host, port: uri.port_u16().unwrap_or(8443) })
     }
 
+    /// Name or address, and port.
+    pub fn parts(&self) -> (String, u16) {
+        (self.host.clone(), self.port)
+    }
+
     fn authority(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)

@@ -5,6 +5,7 @@
 
 mod backoff;
 pub mod channel;
+mod commands;
 pub mod enroll;
 pub mod identity;
 mod session;
@@ -27,6 +28,7 @@ use self::channel::{ServerAddress, causes, connect, said};
 use self::identity::Identity;
 use crate::host::HostFacts;
 use crate::options::Options;
+use crate::responding::Responding;
 use crate::rules::RuleBook;
 
 /// A link that held for so long was a good one; after it the waits begin anew, as
@@ -55,6 +57,8 @@ pub struct Uplink {
     pub wake: Arc<Notify>,
     /// Where bundles go.
     pub rules: Arc<RuleBook>,
+    /// Where commands go.
+    pub responding: Responding,
     /// True while a link stands.
     pub linked: Arc<AtomicBool>,
     /// True once the server stored a batch on this link.

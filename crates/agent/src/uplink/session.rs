@@ -17,6 +17,7 @@ use protocol::link::agent_message::Message as ToServer;
 use protocol::link::server_message::Message as FromServer;
 use protocol::link::{
     AgentMessage, BatchRefused, BatchStored, Heartbeat, Hello, PolicyStatus, ServerMessage, SignedBundle,
+    SignedCommand,
 };
 use spool::{BatchHeader, Reader};
 use tokio::sync::mpsc;
@@ -27,6 +28,7 @@ use tonic::transport::Channel;
 
 use super::Uplink;
 use super::channel::said;
+use super::commands::{self, Receipts};
 use super::enroll::wire_facts;
 use crate::rules::ActiveRules;
 
@@ -56,6 +58,7 @@ struct Link {
     told_rules: Arc<ActiveRules>,
     told_errors: Arc<Vec<String>>,
     heard: Instant,
+    receipts: Receipts,
 }
 
 impl Session<'_> {
@@ -85,6 +88,7 @@ impl Session<'_> {
             told_rules: rules,
             told_errors,
             heard: Instant::now(),
+            receipts: Receipts::default(),
         };
         link.serve(uplink, incoming, refused_once).await
     }
@@ -106,6 +110,9 @@ impl Link {
                     let message = message.map_err(|status| said(&status))?.context("the server ended the link")?;
                     self.heard = Instant::now();
                     self.take(uplink, message, refused_once).await?;
+                }
+                receipt = self.receipts.next() => {
+                    send(&self.to_server, ToServer::CommandReceipt(receipt)).await?;
                 }
                 () = wake.notified(), if may_send => {}
                 _ = heartbeat.tick() => {
@@ -146,6 +153,10 @@ impl Link {
             Some(FromServer::Stored(stored)) => self.stored(uplink, &stored),
             Some(FromServer::Refused(refused)) => self.refused(uplink, &refused, refused_once),
             Some(FromServer::Policy(bundle)) => self.policy(uplink, &bundle).await,
+            Some(FromServer::Command(command)) => {
+                self.command(uplink, &command);
+                Ok(())
+            }
             // A newer server's message; it does without an answer.
             Some(FromServer::Heartbeat(_)) | None => Ok(()),
         }
@@ -188,9 +199,7 @@ impl Link {
     }
 
     async fn policy(&mut self, uplink: &Uplink, bundle: &SignedBundle) -> anyhow::Result<()> {
-        let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
-        let now = i64::try_from(now.unwrap_or_default().as_nanos()).unwrap_or(i64::MAX);
-        match uplink.rules.take_bundle(bundle, Timestamp::from_nanos(now)) {
+        match uplink.rules.take_bundle(bundle, wall_clock()) {
             Ok(()) => {
                 let rules = uplink.rules.active();
                 tracing::info!(
@@ -212,11 +221,34 @@ impl Link {
         }
     }
 
+    /// Hands a command over; its receipt goes up when there is one. If the link breaks before, the
+    /// server sends the command again, and is told what became of it the first time.
+    fn command(&self, uplink: &Uplink, signed: &SignedCommand) {
+        let identity = &uplink.identity;
+        match commands::order_of(signed, &identity.command_key, identity.host_id, wall_clock()) {
+            Ok(order) => {
+                let receipts = self.receipts.sender();
+                uplink.responding.order(order, move |receipt| receipts.send(&receipt));
+            }
+            Err(refusal) => {
+                tracing::error!(reason = refusal.reason, "a command of the server was not taken");
+                if let Some(receipt) = refusal.receipt {
+                    self.receipts.sender().send(&receipt);
+                }
+            }
+        }
+    }
+
     async fn tell_rules(&mut self, rules: Arc<ActiveRules>, errors: Arc<Vec<String>>) -> anyhow::Result<()> {
         let status = status_of(&rules, &errors);
         (self.told_rules, self.told_errors) = (rules, errors);
         send(&self.to_server, status).await
     }
+}
+
+fn wall_clock() -> Timestamp {
+    let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+    Timestamp::from_nanos(i64::try_from(now.unwrap_or_default().as_nanos()).unwrap_or(i64::MAX))
 }
 
 fn status_of(rules: &ActiveRules, content_errors: &[String]) -> ToServer {

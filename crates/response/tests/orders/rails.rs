@@ -4,7 +4,9 @@ use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
 use event_model::{ProcessEntityId, ResponseMode, Timestamp};
-use response::{Action, AddressTarget, FileTarget, Order, OrderState, ProcessTarget};
+use response::{
+    Action, AddressTarget, FileTarget, MAX_RULE_ORDERS_PER_MINUTE, Order, OrderState, ProcessTarget,
+};
 use sensor_api::ProcessClock as _;
 
 use crate::bench::{Bench, Owned, ProcClock, bench, boot, command, of_rule, open, target};
@@ -89,6 +91,24 @@ fn only_auto_acts_and_the_others_say_what_they_would_do() {
         assert!(receipt.plan[0].contains("sealed into the vault"), "{:?}", receipt.plan);
         assert_eq!(path.exists(), mode != ResponseMode::Auto, "{mode}");
     }
+}
+
+#[test]
+fn a_flood_of_matches_costs_neither_looks_nor_disk() {
+    let mut bench = bench();
+    let path = bench.path("x");
+    std::fs::write(&path, "x").unwrap();
+    for _ in 0..MAX_RULE_ORDERS_PER_MINUTE {
+        let receipt = bench.responder.run(of_rule(Action::QuarantineFile(file(&path)), ResponseMode::Shadow));
+        assert_eq!(receipt.state, OrderState::Planned, "{}", receipt.reason);
+    }
+    let receipt = bench.responder.run(of_rule(Action::QuarantineFile(file(&path)), ResponseMode::Auto));
+    assert_eq!(receipt.state, OrderState::ApprovalNeeded, "{}", receipt.reason);
+    assert!(receipt.plan.is_empty() && path.exists());
+    assert_eq!(std::fs::read_dir(bench.path("responses/journal")).unwrap().count(), 0);
+    // A person is not kept from it.
+    let receipt = bench.run(Action::QuarantineFile(file(&path)));
+    assert_eq!(receipt.state, OrderState::Verified, "{}", receipt.reason);
 }
 
 #[test]

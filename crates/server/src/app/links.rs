@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use event_model::{HostId, Timestamp};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::{before, now};
 
@@ -41,6 +41,8 @@ pub struct Link {
     pub host: HostId,
     end: watch::Sender<Option<EndReason>>,
     last_heard: AtomicI64,
+    /// There is something to be sent to the agent.
+    pub(crate) ordered: Notify,
     /// A batch could not be stored: what follows it on this link must not be
     /// stored either, or the high-water mark would pass it.
     pub(crate) broken: AtomicBool,
@@ -78,6 +80,7 @@ impl Links {
             host,
             end: watch::channel(None).0,
             last_heard: AtomicI64::new(now().as_nanos()),
+            ordered: Notify::new(),
             broken: AtomicBool::new(false),
         });
         let replaced = self.locked().insert(host, Arc::clone(&link));
@@ -101,6 +104,13 @@ impl Links {
     pub(crate) fn end(&self, host: HostId, reason: EndReason) {
         if let Some(link) = self.locked().get(&host) {
             link.end.send_replace(Some(reason));
+        }
+    }
+
+    /// Tells a host's link that there is something to be sent.
+    pub(crate) fn wake(&self, host: HostId) {
+        if let Some(link) = self.locked().get(&host) {
+            link.ordered.notify_one();
         }
     }
 

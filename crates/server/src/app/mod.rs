@@ -19,6 +19,7 @@ mod links;
 mod live;
 mod policy;
 mod refusals;
+mod responses;
 mod rules;
 pub(crate) mod silence;
 mod throttle;
@@ -49,6 +50,7 @@ pub use ingest::{Ingest, IngestError, Stored};
 pub use links::{EndReason, Link, Links, PeerIdentity};
 pub use live::{Live, LiveMessage};
 pub use policy::{Policy, SignedPolicy};
+pub(crate) use responses::ResponseOrder;
 pub use rules::{RuleView, starter_rules};
 
 use crate::pki::Pki;

@@ -11,7 +11,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::permission::{API, Permission, permission_of};
-use super::routes::{alerts, events, hosts, overview, rules, session, settings, stream, tokens, users};
+use super::routes::{
+    alerts, events, hosts, overview, responses, rules, session, settings, stream, tokens, users,
+};
 use crate::app::App;
 
 /// Name of the session cookie. The prefix makes browsers refuse it from other
@@ -40,6 +42,10 @@ fn api_router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(hosts::host))
         .routes(routes!(hosts::host_account))
         .routes(routes!(hosts::revoke_host))
+        .routes(routes!(responses::order_response))
+        .routes(routes!(responses::list_responses))
+        .routes(routes!(responses::response, responses::cancel_response))
+        .routes(routes!(responses::undo_response))
         .routes(routes!(events::search_events))
         .routes(routes!(events::histogram))
         .routes(routes!(stream::stream_events))

@@ -16,6 +16,8 @@ pub enum Permission {
     WorkOnAlerts,
     /// To change rules and their modes.
     EditRules,
+    /// To act on hosts.
+    Respond,
     /// Users, tokens, settings, revocation.
     Administer,
     /// To read the audit log.
@@ -34,6 +36,7 @@ impl Permission {
                 )
             }
             Self::EditRules => matches!(role, Role::DetectionEngineer | Role::Administrator),
+            Self::Respond => matches!(role, Role::Responder | Role::Administrator),
             Self::Administer => role == Role::Administrator,
             Self::ReadAudit => matches!(role, Role::Auditor | Role::Administrator),
         }
@@ -46,6 +49,7 @@ impl Permission {
             Self::OwnSession | Self::Read => "any role",
             Self::WorkOnAlerts => "analyst, responder, detection_engineer or administrator",
             Self::EditRules => "detection_engineer or administrator",
+            Self::Respond => "responder or administrator",
             Self::Administer => "administrator",
             Self::ReadAudit => "auditor or administrator",
         }
@@ -68,6 +72,11 @@ pub const ROUTES: &[(Method, &str, Permission)] = &[
     (Method::GET, "/hosts/{id}", Permission::Read),
     (Method::GET, "/hosts/{id}/account", Permission::Read),
     (Method::POST, "/hosts/{id}/revoke", Permission::Administer),
+    (Method::POST, "/hosts/{id}/responses", Permission::Respond),
+    (Method::GET, "/responses", Permission::Read),
+    (Method::GET, "/responses/{id}", Permission::Read),
+    (Method::DELETE, "/responses/{id}", Permission::Respond),
+    (Method::POST, "/responses/{id}/undo", Permission::Respond),
     (Method::GET, "/events", Permission::Read),
     (Method::GET, "/events/histogram", Permission::Read),
     (Method::GET, "/events/stream", Permission::Read),

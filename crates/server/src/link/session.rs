@@ -14,7 +14,7 @@ use protocol::envelope::{OpenError, Purpose};
 use protocol::link::agent_message::Message as FromAgent;
 use protocol::link::server_message::Message as ToAgent;
 use protocol::link::{
-    AgentMessage, BatchRefused, BatchStored, Heartbeat, Hello, PolicyStatus, ServerMessage,
+    AgentMessage, BatchRefused, BatchStored, CommandReceipt, Heartbeat, Hello, PolicyStatus, ServerMessage,
 };
 use protocol::wire::{self, Batch, WireError};
 use state_store::{AgentStatus, Host};
@@ -22,6 +22,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 use tonic::{Code, Status, Streaming};
+use uuid::Uuid;
 
 use crate::app::{
     App, Counter, EndReason, IngestError, Link, Origin, Stored, before, causes, named, now, shown,
@@ -152,6 +153,8 @@ impl Session {
         if current.version != policy_there {
             self.send_policy(&current).await?;
         }
+        let mut sent = Vec::new();
+        self.send_commands(link.host, &mut sent).await?;
         loop {
             let message = tokio::select! {
                 biased;
@@ -162,6 +165,10 @@ impl Session {
                     }
                     let current = policy.borrow_and_update().clone();
                     self.send_policy(&current).await?;
+                    continue;
+                }
+                () = link.ordered.notified() => {
+                    self.send_commands(link.host, &mut sent).await?;
                     continue;
                 }
                 _ = heartbeat.tick() => {
@@ -204,6 +211,7 @@ impl Session {
                     note_policy(status, report);
                     self.record(boot, status, link.host).await;
                 }
+                Some(FromAgent::CommandReceipt(receipt)) => self.take_receipt(link.host, receipt).await,
                 Some(FromAgent::Heartbeat(_)) => {}
                 Some(FromAgent::Hello(_)) => {
                     self.app.counters.count(Counter::Malformed);
@@ -297,6 +305,35 @@ impl Session {
 
     async fn send_policy(&self, policy: &crate::app::SignedPolicy) -> Option<()> {
         self.send(ToAgent::Policy(policy.bundle.clone())).await
+    }
+
+    /// Sends what was ordered and not sent on this link yet.
+    async fn send_commands(&self, host: HostId, sent: &mut Vec<Uuid>) -> Option<()> {
+        let before = std::mem::take(sent);
+        let commands = self.app.work(move |app| {
+            let mut sent = before;
+            let commands = app.commands_for(host, &mut sent)?;
+            Ok((commands, sent))
+        });
+        match commands.await {
+            Ok((commands, now_sent)) => {
+                *sent = now_sent;
+                for command in commands {
+                    self.send(ToAgent::Command(command)).await?;
+                }
+            }
+            // They wait; the next link or order tries again.
+            Err(error) => tracing::error!(%host, error = causes(&error), "commands could not be read"),
+        }
+        Some(())
+    }
+
+    async fn take_receipt(&self, host: HostId, receipt: CommandReceipt) {
+        let recorded = self.app.work(move |app| app.record_command_receipt(host, &receipt));
+        if let Err(error) = recorded.await {
+            // The agent keeps it, and is asked again on the next link.
+            tracing::error!(%host, error = causes(&error), "a command's receipt could not be stored");
+        }
     }
 
     /// `None` if the stream is gone.

@@ -12,6 +12,7 @@ mod enrollment;
 mod hostile;
 mod ingest;
 mod program;
+mod responses;
 mod routes;
 mod rules;
 mod running;

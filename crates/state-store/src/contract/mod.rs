@@ -8,6 +8,7 @@ mod access;
 mod activity;
 mod alerts;
 mod hosts;
+mod responses;
 mod rules;
 
 use std::path::Path;
@@ -47,6 +48,7 @@ pub const SUITE: &[(&str, Check)] = &[
     ("alerts are counted", alerts::alerts_are_counted),
     ("old alerts go", alerts::old_alerts_go),
     ("settings, counters and the audit log keep what they are given", activity::what_is_given_is_kept),
+    ("a response goes forward only", responses::a_response_goes_forward_only),
     ("the outbox is bounded", activity::the_outbox_is_bounded),
 ];
 

@@ -10,6 +10,7 @@ mod activity;
 mod alert_queries;
 mod alerts;
 mod hosts;
+mod responses;
 mod rules;
 mod schema;
 

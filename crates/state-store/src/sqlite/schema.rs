@@ -14,7 +14,7 @@ use crate::StateError;
 const APPLICATION_ID: i64 = 0x5250_5354;
 
 /// Step `n` takes a file from `user_version` n to n + 1.
-const STEPS: &[&str] = &[FIRST, CONTACT];
+const STEPS: &[&str] = &[FIRST, CONTACT, RESPONSES];
 
 /// A whole check reads the whole file; past this size only its structure is checked.
 const WHOLE_CHECK_MAX_BYTES: u64 = 64 << 20;
@@ -188,6 +188,28 @@ const CONTACT: &str = "
 ALTER TABLE hosts ADD COLUMN contact TEXT NOT NULL DEFAULT 'never';
 ALTER TABLE hosts ADD COLUMN contact_since INTEGER;
 ALTER TABLE hosts ADD COLUMN silence_alert BLOB;
+";
+
+/// Actions that were ordered on hosts.
+const RESPONSES: &str = "
+CREATE TABLE responses (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id BLOB NOT NULL UNIQUE,
+    host_id BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    created_by TEXT NOT NULL,
+    action TEXT NOT NULL,
+    order_json TEXT NOT NULL,
+    dry_run INTEGER NOT NULL,
+    comment TEXT NOT NULL,
+    expires_at INTEGER NOT NULL,
+    undo_of BLOB,
+    state TEXT NOT NULL,
+    state_at INTEGER NOT NULL,
+    receipt TEXT
+);
+CREATE INDEX responses_by_host ON responses (host_id, number);
+CREATE INDEX responses_waiting ON responses (host_id) WHERE state IN ('queued', 'sent');
 ";
 
 /// Makes the tables in a new file, brings an old one up to date, refuses any other.

@@ -4,6 +4,7 @@ pub(crate) mod alerts;
 pub(crate) mod events;
 pub(crate) mod hosts;
 pub(crate) mod overview;
+pub(crate) mod responses;
 pub(crate) mod rules;
 pub(crate) mod session;
 pub(crate) mod settings;

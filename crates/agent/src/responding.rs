@@ -1,0 +1,189 @@
+//! The thread that carries out orders, those of rules and those of the server.
+//!
+//! The pipeline waits for nobody, so it only hands orders over: the queue has a
+//! bound, and what does not fit is refused with a receipt. The same thread looks now
+//! and then whether what is in force (an isolation) still is.
+
+use std::fs::DirBuilder;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
+
+use event_model::BootId;
+use response::{Clock, Guards, Linux, Order, OrderState, Receipt, Responder, ResponderParts, Switch};
+use sensor_api::ProcessClock;
+
+use crate::run_state::Caution;
+
+/// Orders that may wait.
+const QUEUE: usize = 256;
+
+/// How often what is in force is looked at.
+const WATCH_EVERY: Duration = Duration::from_secs(15);
+
+/// How often the server's name is looked up again.
+const RESOLVE_EVERY: Duration = Duration::from_secs(300);
+
+/// Who is told what became of an order.
+type Answer = Box<dyn FnOnce(Receipt) + Send>;
+
+struct Job {
+    order: Order,
+    answer: Answer,
+}
+
+/// What the thread works with.
+pub struct RespondingParts {
+    /// Folder of its own, in the state directory.
+    pub dir: PathBuf,
+    /// Where quarantined files go; in `dir` if not given.
+    pub vault: Option<PathBuf>,
+    /// Tells lives of a PID apart.
+    pub processes: Arc<dyn ProcessClock>,
+    /// The boot.
+    pub boot: BootId,
+    /// Wall clock.
+    pub clock: Clock,
+    /// Name and port of the server, whose link no action may cut; `None` without a server.
+    pub server: Option<(String, u16)>,
+    /// Programs of the operator's own that are protected too.
+    pub protected: Vec<PathBuf>,
+    /// In safe mode nothing is acted on; to look and to let go is allowed.
+    pub caution: Caution,
+}
+
+/// The way to the thread. It ends when the last of these is dropped.
+#[derive(Clone)]
+pub struct Responding {
+    queue: SyncSender<Job>,
+    switch: Switch,
+}
+
+impl Responding {
+    /// Starts the thread. A folder that can't be used does not keep the agent from watching: then
+    /// every order is refused with that reason.
+    ///
+    /// # Errors
+    /// The system refused a thread.
+    pub fn start(parts: RespondingParts) -> std::io::Result<Self> {
+        let (queue, jobs) = mpsc::sync_channel(QUEUE);
+        let switch = Switch::default();
+        // Made here: whoever watches the state directory begins after it.
+        let opened = open(&parts, switch.clone());
+        std::thread::Builder::new().name("respond".into()).spawn(move || run(&parts, opened, &jobs))?;
+        Ok(Self { queue, switch })
+    }
+
+    /// Stops all response of this host, also what does not go through this thread.
+    pub fn switch(&self) -> &Switch {
+        &self.switch
+    }
+
+    /// Hands an order over. Where the queue is full it is refused at once.
+    pub fn order(&self, order: Order, answer: impl FnOnce(Receipt) + Send + 'static) {
+        let job = Job { order, answer: Box::new(answer) };
+        if let Err(mpsc::TrySendError::Full(job) | mpsc::TrySendError::Disconnected(job)) =
+            self.queue.try_send(job)
+        {
+            let reason = format!("{QUEUE} orders wait already; nothing was done");
+            (job.answer)(refusal(&job.order, reason));
+        }
+    }
+}
+
+fn open(parts: &RespondingParts, switch: Switch) -> std::io::Result<Responder> {
+    DirBuilder::new().recursive(true).mode(0o700).create(&parts.dir)?;
+    let vault = parts.vault.clone().unwrap_or_else(|| parts.dir.join("vault"));
+    let platform = Linux::new(Arc::clone(&parts.processes), parts.boot, parts.dir.clone(), &vault)?;
+    let mut guards = Guards::of_this_host();
+    guards.protect(parts.protected.iter().cloned());
+    let (responder, found) = Responder::open(ResponderParts {
+        dir: parts.dir.clone(),
+        platform: Box::new(platform),
+        guards,
+        switch,
+        clock: Arc::clone(&parts.clock),
+        checkpoint: None,
+    })?;
+    for note in found.notes {
+        tracing::warn!(note, "response");
+    }
+    for receipt in found.receipts {
+        // Whoever ordered it asks again, and is given this receipt.
+        tracing::warn!(
+            id = %receipt.id, action = receipt.action, state = %receipt.state, reason = receipt.reason,
+            "an order that the end of the agent interrupted"
+        );
+    }
+    Ok(responder)
+}
+
+fn run(parts: &RespondingParts, opened: std::io::Result<Responder>, jobs: &mpsc::Receiver<Job>) {
+    let mut responder = match opened {
+        Ok(responder) => responder,
+        Err(error) => {
+            let reason = format!("response is not available: {}: {error}", parts.dir.display());
+            tracing::error!(reason, "response");
+            jobs.iter().for_each(|job| (job.answer)(refusal(&job.order, reason.clone())));
+            return;
+        }
+    };
+    let mut resolved: Option<Instant> = None;
+    let mut watched: Option<Instant> = None;
+    loop {
+        if resolved.is_none_or(|at| at.elapsed() >= RESOLVE_EVERY) {
+            keep_server(parts, &mut responder);
+            resolved = Some(Instant::now());
+        }
+        if watched.is_none_or(|at| at.elapsed() >= WATCH_EVERY) {
+            for line in responder.watch() {
+                tracing::warn!(line, "response");
+            }
+            watched = Some(Instant::now());
+        }
+        match jobs.recv_timeout(WATCH_EVERY) {
+            Ok(Job { order, answer }) => {
+                let free = order.action.only_looks() || order.action.is_release() || order.dry_run;
+                let receipt = match parts.caution == Caution::SafeMode && !free {
+                    true => refusal(
+                        &order,
+                        "the agent is in safe mode after repeated crashes, it does not act".to_owned(),
+                    ),
+                    false => responder.run(order),
+                };
+                tracing::info!(
+                    id = %receipt.id, action = receipt.action, state = %receipt.state, reason = receipt.reason,
+                    "order"
+                );
+                answer(receipt);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+fn keep_server(parts: &RespondingParts, responder: &mut Responder) {
+    let Some((host, port)) = &parts.server else { return };
+    match (host.as_str(), *port).to_socket_addrs() {
+        Ok(addresses) => responder.keep_server(addresses.take(16).collect::<Vec<SocketAddr>>()),
+        // The addresses that it had stay known.
+        Err(error) => tracing::debug!(%error, host, "the server's name can't be looked up"),
+    }
+}
+
+fn refusal(order: &Order, reason: String) -> Receipt {
+    Receipt {
+        id: order.id,
+        action: order.action.word().to_owned(),
+        state: OrderState::Refused,
+        reason,
+        plan: Vec::new(),
+        steps: Vec::new(),
+        undo: None,
+        result: serde_json::Value::Null,
+    }
+}

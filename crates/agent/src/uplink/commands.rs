@@ -1,0 +1,107 @@
+//! Commands of the server: verified, handed over as orders, and answered.
+
+use event_model::{HostId, Timestamp};
+use protocol::command::verify_command;
+use protocol::link::{CommandReceipt, SignedCommand};
+use response::{Action, Order, OrderState, Origin, Receipt};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+/// Bytes of a receipt; a list of processes is the largest. The server takes 16 MiB.
+const MOST_BYTES: usize = 8 << 20;
+
+/// A command that was not taken.
+pub(super) struct NotTaken {
+    pub(super) reason: String,
+    /// For the server, where the command was its own.
+    pub(super) receipt: Option<Receipt>,
+}
+
+/// The order that the command is, if it is the server's and this host's.
+pub(super) fn order_of(
+    signed: &SignedCommand,
+    command_key: &[u8],
+    host: HostId,
+    now: Timestamp,
+) -> Result<Order, NotTaken> {
+    let (id, command) = verify_command(signed, command_key, host, now).map_err(|(refusal, id)| {
+        let reason = refusal.to_string();
+        NotTaken { receipt: id.map(|id| refused(id, reason.clone())), reason }
+    })?;
+    let action: Action = serde_json::from_str(&command.action).map_err(|error| {
+        let reason = format!(
+            "the action is not known to this agent: {error}; hint: is the agent older than the server?"
+        );
+        NotTaken { receipt: Some(refused(id, reason.clone())), reason }
+    })?;
+    Ok(Order {
+        id,
+        action,
+        origin: Origin::Command { user: command.user },
+        dry_run: command.dry_run,
+        expires_at: Timestamp::from_nanos(command.expires_at_ns),
+    })
+}
+
+fn refused(id: Uuid, reason: String) -> Receipt {
+    Receipt {
+        id,
+        action: String::new(),
+        state: OrderState::Refused,
+        reason,
+        plan: Vec::new(),
+        steps: Vec::new(),
+        undo: None,
+        result: serde_json::Value::Null,
+    }
+}
+
+/// Receipts on their way up. As many as there are orders at work: their queue is bounded.
+pub(super) struct Receipts {
+    sender: mpsc::UnboundedSender<CommandReceipt>,
+    receiver: mpsc::UnboundedReceiver<CommandReceipt>,
+}
+
+impl Default for Receipts {
+    fn default() -> Self {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        Self { sender, receiver }
+    }
+}
+
+impl Receipts {
+    pub(super) fn sender(&self) -> ReceiptSender {
+        ReceiptSender(self.sender.clone())
+    }
+
+    /// The next one. Never ends by itself: this value keeps a sender.
+    pub(super) async fn next(&mut self) -> CommandReceipt {
+        match self.receiver.recv().await {
+            Some(receipt) => receipt,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+pub(super) struct ReceiptSender(mpsc::UnboundedSender<CommandReceipt>);
+
+impl ReceiptSender {
+    pub(super) fn send(&self, receipt: &Receipt) {
+        let text = serde_json::to_string(receipt).unwrap_or_default();
+        let text = if text.len() <= MOST_BYTES {
+            text
+        } else {
+            let mut without = receipt.clone();
+            without.result = serde_json::Value::Null;
+            without.reason.push_str("; the result is larger than 8 MiB and was left out");
+            serde_json::to_string(&without).unwrap_or_default()
+        };
+        let wire = CommandReceipt {
+            id: receipt.id.as_bytes().to_vec(),
+            state: receipt.state.as_str().to_owned(),
+            receipt: text,
+        };
+        // The link is gone: the server asks again on the next.
+        let _ = self.0.send(wire);
+    }
+}

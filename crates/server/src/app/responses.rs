@@ -1,0 +1,196 @@
+//! Actions on hosts: ordered by a person, signed here, done by the agent, proved by its receipt.
+
+use std::time::Duration;
+
+use event_model::HostId;
+use protocol::command::sign_command;
+use protocol::link::{Command, CommandReceipt, SignedCommand};
+use response::Action;
+use state_store::{NewResponse, Page, Response, ResponseState};
+use uuid::Uuid;
+
+use super::{Actor, App, AppError, Caller, Counter, after, now};
+
+/// An order that the agent has not begun by then is not done any more.
+const DEFAULT_LIFE: Duration = Duration::from_secs(600);
+const MAX_LIFE_SECONDS: u32 = 24 * 3_600;
+
+/// Characters of a comment.
+const MAX_COMMENT: usize = 1_000;
+
+/// What is asked for.
+#[derive(Debug)]
+pub(crate) struct ResponseOrder {
+    pub(crate) action: String,
+    pub(crate) parameters: serde_json::Value,
+    pub(crate) dry_run: bool,
+    pub(crate) comment: String,
+    pub(crate) expires_in_seconds: Option<u32>,
+}
+
+impl App {
+    /// Orders an action on a host. It is sent at once where the host is connected.
+    pub(crate) fn order_response(
+        &self,
+        caller: &Caller,
+        host: HostId,
+        order: ResponseOrder,
+    ) -> Result<Response, AppError> {
+        let action = action_of(&order.action, order.parameters)?;
+        self.create(caller, host, &action, order.dry_run, order.comment, order.expires_in_seconds, None)
+    }
+
+    /// Orders what undoes an action that was done.
+    pub(crate) fn undo_response(&self, caller: &Caller, id: &str) -> Result<Response, AppError> {
+        let done = self.response_of(id)?;
+        let nothing = |why: &str| AppError::Conflict(format!("there is nothing to undo: {why}"));
+        if done.state != ResponseState::Verified {
+            return Err(nothing(&format!("its state is `{}`", done.state)));
+        }
+        let action: Action = serde_json::from_str(&done.order)
+            .map_err(|error| AppError::internal("reading an order", error))?;
+        let inverse =
+            action.inverse(done.id).ok_or_else(|| nothing(&format!("`{}` can't be undone", done.action)))?;
+        self.create(caller, done.host, &inverse, false, String::new(), None, Some(done.id))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one row of the store, from two callers")]
+    fn create(
+        &self,
+        caller: &Caller,
+        host: HostId,
+        action: &Action,
+        dry_run: bool,
+        comment: String,
+        expires_in_seconds: Option<u32>,
+        undo_of: Option<Uuid>,
+    ) -> Result<Response, AppError> {
+        let known = self.state.host(host)?.ok_or_else(|| AppError::not_found("host", host))?;
+        if known.revoked_at.is_some() {
+            return Err(AppError::Conflict("the host is revoked: it takes no more orders".to_owned()));
+        }
+        if comment.chars().count() > MAX_COMMENT {
+            return Err(AppError::Invalid(format!("`comment` has at most {MAX_COMMENT} characters")));
+        }
+        let life = match expires_in_seconds {
+            None => DEFAULT_LIFE,
+            Some(seconds @ 1..=MAX_LIFE_SECONDS) => Duration::from_secs(seconds.into()),
+            Some(_) => {
+                return Err(AppError::Invalid(format!("`expires_in_seconds` is 1 to {MAX_LIFE_SECONDS}")));
+            }
+        };
+        action.check().map_err(|bad| AppError::Invalid(bad.to_string()))?;
+        let order =
+            serde_json::to_string(action).map_err(|error| AppError::internal("writing an order", error))?;
+        let id = Uuid::now_v7();
+        let new = NewResponse {
+            id,
+            host,
+            created_by: caller.actor().who,
+            action: action.word().to_owned(),
+            order,
+            dry_run,
+            comment,
+            expires_at: after(now(), life),
+            undo_of,
+        };
+        self.state.create_response(&new, now())?;
+        let detail = format!("{} host={host} dry_run={dry_run} {}", new.order, new.comment);
+        self.audit(&caller.actor(), "response.order", &id.to_string(), detail.trim_end());
+        self.links.wake(host);
+        self.response_of(&id.to_string())
+    }
+
+    pub(crate) fn response_of(&self, id: &str) -> Result<Response, AppError> {
+        let unknown = || AppError::not_found("response", id);
+        let parsed: Uuid = id.parse().map_err(|_| unknown())?;
+        self.state.expire_responses(now())?;
+        self.state.response(parsed)?.ok_or_else(unknown)
+    }
+
+    pub(crate) fn response_page(
+        &self,
+        host: Option<HostId>,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<Response>, AppError> {
+        self.state.expire_responses(now())?;
+        Ok(self.state.responses(host, cursor, limit)?)
+    }
+
+    /// Takes an order back, as long as it was not sent.
+    pub(crate) fn cancel_response(&self, caller: &Caller, id: &str) -> Result<(), AppError> {
+        let ordered = self.response_of(id)?;
+        if !self.state.cancel_response(ordered.id, now())? {
+            let state = self.response_of(id)?.state;
+            let reason = format!(
+                "its state is `{state}`; only what is `queued` can be cancelled, what was done \
+                                  can be undone"
+            );
+            return Err(AppError::Conflict(reason));
+        }
+        self.audit(&caller.actor(), "response.cancel", id, "");
+        Ok(())
+    }
+
+    /// What is to be sent to a host now, signed and noted as sent.
+    pub(crate) fn commands_for(
+        &self,
+        host: HostId,
+        sent: &mut Vec<Uuid>,
+    ) -> Result<Vec<SignedCommand>, AppError> {
+        let mut commands = Vec::new();
+        for waiting in self.state.waiting_responses(host, now())? {
+            // On one link it goes once; its answer may take a while.
+            if sent.contains(&waiting.id) || !self.state.mark_response_sent(waiting.id, now())? {
+                continue;
+            }
+            sent.push(waiting.id);
+            let command = Command {
+                id: waiting.id.as_bytes().to_vec(),
+                host_id: host.as_bytes().to_vec(),
+                created_at_ns: waiting.created_at.as_nanos(),
+                expires_at_ns: waiting.expires_at.as_nanos(),
+                user: waiting.created_by,
+                dry_run: waiting.dry_run,
+                action: waiting.order,
+            };
+            commands.push(sign_command(&command, &self.pki.command_key));
+        }
+        Ok(commands)
+    }
+
+    /// Notes what an agent says became of a command.
+    pub(crate) fn record_command_receipt(
+        &self,
+        host: HostId,
+        receipt: &CommandReceipt,
+    ) -> Result<(), AppError> {
+        let id = Uuid::from_slice(&receipt.id).ok();
+        let state = ResponseState::from_word(&receipt.state);
+        let is_json = serde_json::from_str::<serde_json::Value>(&receipt.receipt).is_ok();
+        let (Some(id), Some(state), true) = (id, state, is_json) else {
+            self.counters.count(Counter::Malformed);
+            tracing::warn!(%host, "a command's receipt can't be read");
+            return Ok(());
+        };
+        if !self.state.record_response(host, id, state, &receipt.receipt, now())? {
+            tracing::debug!(%host, %id, "a receipt came again, or for a command that this host was not sent");
+            return Ok(());
+        }
+        let actor = Actor { who: format!("host:{host}"), address: None };
+        self.audit(&actor, "response.result", &id.to_string(), state.as_str());
+        Ok(())
+    }
+}
+
+/// The action of that word with these parameters.
+fn action_of(word: &str, parameters: serde_json::Value) -> Result<Action, AppError> {
+    if !Action::WORDS.contains(&word) {
+        let allowed = Action::WORDS.join(", ");
+        return Err(AppError::Invalid(format!("`{word}` is no action; allowed: {allowed}")));
+    }
+    let parameters = if parameters.is_null() { serde_json::json!({}) } else { parameters };
+    let order = serde_json::json!({ "action": word, "parameters": parameters });
+    serde_json::from_value(order).map_err(|error| AppError::Invalid(format!("`parameters`: {error}")))
+}

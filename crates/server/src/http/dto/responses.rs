@@ -1,0 +1,139 @@
+//! Actions on hosts.
+
+use event_model::Timestamp;
+use serde::{Deserialize, Serialize};
+use state_store::ResponseState;
+use utoipa::{IntoParams, ToSchema};
+
+use super::words::{ResponseActionWord, ResponseStateWord, TimeText};
+
+/// An action to be ordered.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ResponseCreate {
+    /// Which.
+    #[schema(value_type = ResponseActionWord)]
+    pub action: String,
+    /// Its parameters; which there are depends on the action.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub parameters: serde_json::Value,
+    /// Only say what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Why; for the audit log.
+    #[serde(default)]
+    pub comment: String,
+    /// Seconds until an agent must have begun it, at most 86400; 600 by default.
+    pub expires_in_seconds: Option<u32>,
+}
+
+/// An ordered action.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Response {
+    /// Its id.
+    pub id: String,
+    /// The host.
+    pub host_id: String,
+    /// When it was ordered.
+    #[schema(value_type = TimeText)]
+    pub created_at: Timestamp,
+    /// Who ordered it.
+    pub created_by: String,
+    /// What.
+    #[schema(value_type = ResponseActionWord)]
+    pub action: String,
+    /// Its parameters.
+    #[schema(value_type = Object)]
+    pub parameters: serde_json::Value,
+    /// Only to say what would be done.
+    pub dry_run: bool,
+    /// Why.
+    pub comment: String,
+    /// Not begun after this time.
+    #[schema(value_type = TimeText)]
+    pub expires_at: Timestamp,
+    /// The response that this one undoes.
+    #[schema(required)]
+    pub undo_of: Option<String>,
+    /// How far it came.
+    #[schema(value_type = ResponseStateWord)]
+    pub state: ResponseState,
+    /// Since when.
+    #[schema(value_type = TimeText)]
+    pub state_at: Timestamp,
+    /// The proof or the reason, in words; empty before the agent has answered.
+    pub reason: String,
+    /// What was planned, exactly.
+    pub plan: Vec<String>,
+    /// What was done.
+    pub steps: Vec<ResponseStep>,
+    /// What was asked for: a list, or where the evidence is; null for what only acts.
+    #[schema(value_type = Object, nullable, required)]
+    pub result: serde_json::Value,
+    /// Whether it can be undone.
+    pub can_undo: bool,
+}
+
+/// One thing that was done on the way.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ResponseStep {
+    /// When.
+    #[schema(value_type = TimeText)]
+    pub at: Timestamp,
+    /// What.
+    pub what: String,
+}
+
+impl From<state_store::Response> for Response {
+    fn from(stored: state_store::Response) -> Self {
+        let order: serde_json::Value = serde_json::from_str(&stored.order).unwrap_or_default();
+        let receipt: Option<response::Receipt> =
+            stored.receipt.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        let can_undo = stored.state == ResponseState::Verified
+            && serde_json::from_str::<response::Action>(&stored.order)
+                .is_ok_and(|action| action.inverse(stored.id).is_some());
+        let (reason, plan, steps, result) = receipt
+            .map(|receipt| (receipt.reason, receipt.plan, receipt.steps, receipt.result))
+            .unwrap_or_default();
+        Self {
+            id: stored.id.to_string(),
+            host_id: stored.host.to_string(),
+            created_at: stored.created_at,
+            created_by: stored.created_by,
+            action: stored.action,
+            parameters: order["parameters"].clone(),
+            dry_run: stored.dry_run,
+            comment: stored.comment,
+            expires_at: stored.expires_at,
+            undo_of: stored.undo_of.map(|id| id.to_string()),
+            state: stored.state,
+            state_at: stored.state_at,
+            reason,
+            plan,
+            steps: steps.into_iter().map(|step| ResponseStep { at: step.at, what: step.what }).collect(),
+            result,
+            can_undo,
+        }
+    }
+}
+
+super::page!(
+    /// Ordered actions, the latest first.
+    ResponsePage of Response
+);
+
+/// Which ordered actions.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ResponseQuery {
+    /// Id of a host.
+    pub host: Option<String>,
+    /// From the page before.
+    pub cursor: Option<String>,
+    /// At most 500; 100 by default.
+    #[serde(default, deserialize_with = "super::number")]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
+    pub limit: Option<u32>,
+}
