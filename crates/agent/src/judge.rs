@@ -9,9 +9,10 @@ use event_model::{
     ResponseTarget, RuleId, RuleReference, Severity, Timestamp, ValueRef,
 };
 use response::{Guards, Plan, Target, Terminator};
-use rule_engine::{Phase, RuleHead};
+use rule_engine::{AnomalyCounters, BehaviourCounters, BehaviourEngine, Phase, RuleHead};
 use uuid::Uuid;
 
+use crate::anomaly::Anomalies;
 use crate::rules::ActiveRules;
 use crate::run_state::Caution;
 
@@ -96,6 +97,12 @@ fn tamper_verdict(event_id: EventId) -> Verdict {
     Verdict { id, rule, matched: vec!["built in".to_owned()], actions, condemns: false }
 }
 
+/// What a finding about a process tree or a habit is to be told as. Such findings only report.
+fn finding_verdict(event_id: EventId, rule: RuleReference, matched: Vec<String>) -> Verdict {
+    let id = DetectionId::of_match(event_id, &rule.id);
+    Verdict { id, rule, matched, actions: vec![ActionKind::Alert], condemns: false }
+}
+
 /// Judges events, and acts where a rule says so.
 pub struct Judge {
     guards: Guards,
@@ -104,6 +111,8 @@ pub struct Judge {
     own_receipts: mpsc::Sender<ResponseReceipt>,
     caution: Caution,
     rules: Arc<ActiveRules>,
+    behaviour: BehaviourEngine,
+    anomalies: Option<Anomalies>,
 }
 
 impl Judge {
@@ -119,12 +128,24 @@ impl Judge {
         let (own_receipts, receipts) = mpsc::channel();
         let terminator = Terminator::new(processes, clock, own_receipts.clone())?;
         let (guards, rules) = (Guards::of_this_host(), Arc::default());
-        Ok(Self { guards, terminator, receipts, own_receipts, caution, rules })
+        let behaviour = BehaviourEngine::default();
+        Ok(Self { guards, terminator, receipts, own_receipts, caution, rules, behaviour, anomalies: None })
     }
 
-    /// Judges by these rules from now on.
+    /// Tells what is unusual on this host, too.
+    pub fn watch_habits(&mut self, anomalies: Anomalies) {
+        self.anomalies = Some(anomalies);
+    }
+
+    /// Judges by these rules from now on. What process trees did before stays known.
     pub fn use_rules(&mut self, rules: Arc<ActiveRules>) {
+        self.behaviour.replace(Arc::clone(&rules.behaviours));
         self.rules = rules;
+    }
+
+    /// What is known of process trees, and what of it had to be forgotten.
+    pub fn behaviour(&self) -> BehaviourCounters {
+        self.behaviour.counters()
     }
 
     /// The rules in use.
@@ -137,11 +158,12 @@ impl Judge {
         let rules = Arc::clone(&self.rules);
         let matches = rules.set.evaluate(event, phase);
         let tampered = event.body.event_type() == EventType::AgentTamper && phase != Phase::HashOnly;
-        if matches.is_empty() && !tampered {
+        let findings = self.behaviour.observe(event, phase, matches.iter().map(|one| &one.rule.id));
+        if matches.is_empty() && findings.is_empty() && !tampered {
             return Vec::new();
         }
         let event_id = event.header.event_id();
-        let mut verdicts = Vec::with_capacity(matches.len() + usize::from(tampered));
+        let mut verdicts = Vec::with_capacity(matches.len() + findings.len() + usize::from(tampered));
         verdicts.extend(tampered.then(|| tamper_verdict(event_id)));
         for one in matches {
             let id = DetectionId::of_match(event_id, &one.rule.id);
@@ -150,7 +172,29 @@ impl Judge {
             let actions = one.rule.actions.clone();
             verdicts.push(Verdict { id, rule: one.rule.reference(), matched, actions, condemns });
         }
+        verdicts.extend(findings.into_iter().map(|it| finding_verdict(event_id, it.rule, it.matched)));
         verdicts
+    }
+
+    /// What is unusual about an event that was judged and is in its final form.
+    pub fn notice(&mut self, event: &Numbered<'_>) -> Vec<Verdict> {
+        let Some(anomalies) = &mut self.anomalies else { return Vec::new() };
+        let found = anomalies.notice(event).into_iter();
+        found.map(|it| finding_verdict(event.header.event_id(), it.rule, it.matched)).collect()
+    }
+
+    /// What is known of this host's habits, and what of it was given up; `None` where nobody looks.
+    pub fn habits(&self) -> Option<AnomalyCounters> {
+        self.anomalies.as_ref().map(Anomalies::counters)
+    }
+
+    /// Has what was learnt written where it is due; at the end in any case.
+    pub fn keep_habits(&mut self, ends: bool) {
+        match &mut self.anomalies {
+            Some(anomalies) if ends => anomalies.finish(),
+            Some(anomalies) => anomalies.save_if_due(),
+            None => {}
+        }
     }
 
     /// Ends a process that a condemned one forked, by force: forking on is how a program

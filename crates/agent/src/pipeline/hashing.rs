@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use event_model::{EventBody, EventHeader, EventRecord, EventType, ProcessStart, ProcessSummary};
+use event_model::{EventBody, EventHeader, EventRecord, ProcessStart, ProcessSummary};
 use response::Target;
 use rule_engine::Phase;
 use sensor_api::{ImageFile, ProcessKey, SensorError};
@@ -84,7 +84,7 @@ impl Work {
             Err(reason) => start.hash_skipped = Some(reason),
         }
         let body = EventBody::ProcessStart(start);
-        if self.judge.rules().set.needs_hash(EventType::ProcessStart) {
+        if self.judge.rules().needs_hash() {
             let event = Numbered { header: &header, body: &body };
             let by_hash = self.judge.judge(&event, Phase::HashOnly, target.as_ref());
             if let Some(verdict) = by_hash.iter().find(|verdict| verdict.condemns()) {
@@ -95,14 +95,17 @@ impl Work {
             }
             verdicts.extend(by_hash);
         }
+        let unusual = self.judge.notice(&Numbered { header: &header, body: &body });
+        if ancestry.is_empty() && !unusual.is_empty() {
+            ancestry = self.ancestry(key);
+        }
+        verdicts.extend(unusual);
         let event = EventRecord::from_body(header, &body);
         self.record(event, verdicts, ancestry, key.pid);
     }
 
     /// Whether a new image may go without a hash, because the budget is short and no rule needs it.
     pub(super) fn may_skip_hash(&self) -> bool {
-        self.economy.saves_work()
-            && self.blocked_hashes.is_empty()
-            && !self.judge.rules().set.needs_hash(EventType::ProcessStart)
+        self.economy.saves_work() && self.blocked_hashes.is_empty() && !self.judge.rules().needs_hash()
     }
 }
