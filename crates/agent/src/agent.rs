@@ -10,12 +10,14 @@ use anyhow::{Context as _, bail};
 use event_model::{BootId, EventType, Field, HostId, Value};
 use protocol::enrollment::{sha256, to_hex};
 use protocol::envelope::{Purpose, Sealer};
+use rule_engine::HostNames;
 use sensor_api::{
     Actor, ObservationSender, ObservedActivity, Sensor, SensorPosition, SourceThreads, observation_queue,
 };
 use sensor_linux::{LinuxSensorOptions, SourceOptions};
 use spool::{Recovery, Spool, SpoolError, SpoolOptions};
 
+use crate::anomaly::Anomalies;
 use crate::block_list::BlockList;
 use crate::clock::{self, WallClock};
 use crate::content_reload::ContentReload;
@@ -125,10 +127,11 @@ async fn run_standalone(options: Options, mut signals: Signals) -> anyhow::Resul
         );
     }
     let facts = HostFacts::read();
-    let rules = Arc::new(RuleBook::open(options.rules_dir.clone()));
+    let host_id = host::local_host_id(&options.state_dir);
+    let rules = Arc::new(RuleBook::open(options.rules_dir.clone()).on_host(host_names(&facts, host_id)));
     let sensor = open_sensor(&options, None, None)?;
     let start = Start {
-        host_id: host::local_host_id(&options.state_dir),
+        host_id,
         facts,
         resume: Resume::default(),
         spooling: None,
@@ -176,7 +179,8 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
     let mut run_state = RunState::begin(&state_dir, boot_id, WallClock::new().now())
         .with_context(|| format!("writing to {}", state_dir.display()))?;
     warn_of(run_state.caution);
-    let rules = Arc::new(RuleBook::open(options.rules_dir.clone()));
+    let book = RuleBook::open(options.rules_dir.clone());
+    let rules = Arc::new(book.on_host(host_names(&facts, identity.host_id)));
     rules.keep_bundles(&state_dir, identity.command_key.clone(), run_state.caution, run_state.good_version());
 
     let (mut resume, note) = resume_after(&spool, boot_id);
@@ -269,6 +273,10 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
     }
     run_state.end();
     result
+}
+
+fn host_names(facts: &HostFacts, id: HostId) -> HostNames {
+    HostNames { name: facts.name.clone(), id: id.to_string() }
 }
 
 /// Says that enrolling takes as long as the server can't be reached. Never ends.
@@ -436,6 +444,11 @@ impl Running {
         .context("starting the response's thread")?;
         judge.respond_with(responding.clone());
         let keeps_state = start.spooling.is_some();
+        if let Some(learning) = options.anomaly_learning {
+            // An agent that works alone keeps what it learnt where it was given a place.
+            let dir = Some(options.state_dir.as_path()).filter(|dir| keeps_state || dir.is_dir());
+            judge.watch_habits(Anomalies::open(learning, dir));
+        }
         let blocked_hashes = match &options.block_list {
             // Watching is worth more than blocking: a bad list does not keep the agent from it.
             Some(path) => block(path, sensor.as_mut(), start.caution).unwrap_or_else(|error| {

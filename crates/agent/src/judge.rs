@@ -14,9 +14,10 @@ use response::{
     Action, AddressTarget, EvidenceRequest, FileTarget, Guards, Isolation, Order, OrderState, Origin, Plan,
     ProcessTarget, Target, Terminator,
 };
-use rule_engine::{Phase, RuleHead};
+use rule_engine::{AnomalyCounters, BehaviourCounters, BehaviourEngine, Phase, RuleHead};
 use uuid::Uuid;
 
+use crate::anomaly::Anomalies;
 use crate::indicator_book::ActiveIndicators;
 use crate::indicator_match::IndicatorHit;
 use crate::pipeline::describe_string;
@@ -164,6 +165,12 @@ fn tamper_verdict(event_id: EventId) -> Verdict {
     Verdict { id, rule, matched: vec!["built in".to_owned()], actions, condemns: false }
 }
 
+/// What a finding about a process tree or a habit is to be told as. Such findings only report.
+fn finding_verdict(event_id: EventId, rule: RuleReference, matched: Vec<String>) -> Verdict {
+    let id = DetectionId::of_match(event_id, &rule.id);
+    Verdict { id, rule, matched, actions: vec![ActionKind::Alert], condemns: false }
+}
+
 /// An indicator is told of; what is to be done about it, a person or a playbook decides.
 fn indicator_verdict(event_id: EventId, hit: &IndicatorHit) -> Verdict {
     let rule = RuleReference {
@@ -192,6 +199,8 @@ pub struct Judge {
     indicators: Arc<ActiveIndicators>,
     clock: response::Clock,
     responding: Option<Responding>,
+    behaviour: BehaviourEngine,
+    anomalies: Option<Anomalies>,
 }
 
 impl Judge {
@@ -207,8 +216,19 @@ impl Judge {
         let (own_receipts, receipts) = mpsc::channel();
         let terminator = Terminator::new(processes, clock.clone(), own_receipts.clone())?;
         let (guards, rules, indicators) = (Guards::of_this_host(), Arc::default(), Arc::default());
-        let responding = None;
-        Ok(Self { guards, terminator, receipts, own_receipts, caution, rules, indicators, clock, responding })
+        Ok(Self {
+            guards,
+            terminator,
+            receipts,
+            own_receipts,
+            caution,
+            rules,
+            indicators,
+            behaviour: BehaviourEngine::default(),
+            anomalies: None,
+            clock,
+            responding: None,
+        })
     }
 
     /// Hands all actions but the ending of single processes to this thread.
@@ -221,9 +241,20 @@ impl Judge {
         self.guards.protect(programs);
     }
 
-    /// Judges by these rules from now on.
+    /// Tells what is unusual on this host, too.
+    pub fn watch_habits(&mut self, anomalies: Anomalies) {
+        self.anomalies = Some(anomalies);
+    }
+
+    /// Judges by these rules from now on. What process trees did before stays known.
     pub fn use_rules(&mut self, rules: Arc<ActiveRules>) {
+        self.behaviour.replace(Arc::clone(&rules.behaviours));
         self.rules = rules;
+    }
+
+    /// What is known of process trees, and what of it had to be forgotten.
+    pub fn behaviour(&self) -> BehaviourCounters {
+        self.behaviour.counters()
     }
 
     /// The rules in use.
@@ -238,7 +269,7 @@ impl Judge {
 
     /// Whether a start can't be judged to the end without its image's hash.
     pub fn needs_hash(&self) -> bool {
-        self.rules.set.needs_hash(EventType::ProcessStart) || self.indicators.has_hashes()
+        self.rules.needs_hash() || self.indicators.has_hashes()
     }
 
     /// Judges one event in one phase. Where a rule acts, the first signal is sent before this returns.
@@ -247,11 +278,13 @@ impl Judge {
         let matches = rules.set.evaluate(event, phase);
         let tampered = event.body.event_type() == EventType::AgentTamper && phase != Phase::HashOnly;
         let hits = self.indicators.look_up(event, phase);
-        if matches.is_empty() && !tampered && hits.is_empty() {
+        let findings = self.behaviour.observe(event, phase, matches.iter().map(|one| &one.rule.id));
+        if matches.is_empty() && findings.is_empty() && hits.is_empty() && !tampered {
             return Vec::new();
         }
         let event_id = event.header.event_id();
-        let mut verdicts = Vec::with_capacity(matches.len() + hits.len() + usize::from(tampered));
+        let expected = matches.len() + findings.len() + hits.len() + usize::from(tampered);
+        let mut verdicts = Vec::with_capacity(expected);
         verdicts.extend(tampered.then(|| tamper_verdict(event_id)));
         verdicts.extend(hits.iter().map(|hit| indicator_verdict(event_id, hit)));
         for one in matches {
@@ -261,6 +294,7 @@ impl Judge {
             let actions = one.rule.actions.clone();
             verdicts.push(Verdict { id, rule: one.rule.reference(), matched, actions, condemns });
         }
+        verdicts.extend(findings.into_iter().map(|it| finding_verdict(event_id, it.rule, it.matched)));
         verdicts
     }
 
@@ -283,6 +317,27 @@ impl Judge {
         }
         let id = DetectionId::of_match(header.event_id(), &rule.id);
         Verdict { id, rule, matched, actions: vec![ActionKind::Alert], condemns: false }
+    }
+
+    /// What is unusual about an event that was judged and is in its final form.
+    pub fn notice(&mut self, event: &Numbered<'_>) -> Vec<Verdict> {
+        let Some(anomalies) = &mut self.anomalies else { return Vec::new() };
+        let found = anomalies.notice(event).into_iter();
+        found.map(|it| finding_verdict(event.header.event_id(), it.rule, it.matched)).collect()
+    }
+
+    /// What is known of this host's habits, and what of it was given up; `None` where nobody looks.
+    pub fn habits(&self) -> Option<AnomalyCounters> {
+        self.anomalies.as_ref().map(Anomalies::counters)
+    }
+
+    /// Has what was learnt written where it is due; at the end in any case.
+    pub fn keep_habits(&mut self, ends: bool) {
+        match &mut self.anomalies {
+            Some(anomalies) if ends => anomalies.finish(),
+            Some(anomalies) => anomalies.save_if_due(),
+            None => {}
+        }
     }
 
     /// Ends a process that a condemned one forked, by force: forking on is how a program

@@ -12,6 +12,7 @@
 
 pub mod account;
 pub mod agent;
+pub mod anomaly;
 pub mod block_list;
 pub mod clock;
 pub mod container;

@@ -22,6 +22,10 @@ const DEFAULT_MEMORY_MIB: f64 = 200.0;
 /// Less than this it can't do with its kernel ring mapped.
 const LEAST_MEMORY_MIB: f64 = 64.0;
 
+/// A week has every habit of an office.
+const DEFAULT_LEARNING: Duration = Duration::from_secs(7 * 86_400);
+const LONGEST_LEARNING: Duration = Duration::from_secs(90 * 86_400);
+
 macro_rules! setting {
     ($flag:literal, $key:literal, $kind:ident, $value:literal, $help:literal) => {
         Setting { flag: $flag, key: $key, kind: Kind::$kind, value_name: $value, help: $help }
@@ -137,6 +141,20 @@ pub const PROGRAM: Program = Program {
             "",
             "on kernels without modules: see attempts to load one (starting a process gets some 5 % dearer)"
         ),
+        setting!(
+            "anomaly",
+            "anomaly",
+            Text,
+            "on|off",
+            "learn what is usual on this host and report, with low severity, what is not (default on)"
+        ),
+        setting!(
+            "anomaly-learning",
+            "anomaly_learning",
+            Text,
+            "DURATION",
+            "how long to learn before anything unusual is reported, in time in which events came (default 7d)"
+        ),
         setting!("debug", "debug", Switch, "", "log more"),
     ],
 };
@@ -183,6 +201,8 @@ pub struct Options {
     pub supervise: bool,
     /// See attempts to load a kernel module where the kernel has none.
     pub module_attempts: bool,
+    /// How long to learn what is usual on this host; `None` where nobody asked to be told what is not.
+    pub anomaly_learning: Option<Duration>,
     /// Log more.
     pub debug: bool,
     /// Lines for the operator about settings that do nothing yet.
@@ -283,6 +303,20 @@ fn resolve(given: &Resolved) -> Result<Options, SettingsError> {
         }
         Some(_) => return Err(given.refuse("spool-max-bytes", "a number of bytes from 1048576 up")),
     };
+    let learning = match given.text("anomaly-learning") {
+        None => DEFAULT_LEARNING,
+        Some(text) => match days(text).filter(|learning| *learning <= LONGEST_LEARNING) {
+            Some(learning) => learning,
+            None => {
+                return Err(given.refuse("anomaly-learning", "a duration like `7d` or `12h`, up to `90d`"));
+            }
+        },
+    };
+    let anomaly_learning = match given.text("anomaly") {
+        None | Some("on") => Some(learning),
+        Some("off") => None,
+        Some(_) => return Err(given.refuse("anomaly", "`on` or `off`")),
+    };
     let notes = NO_EFFECT_YET.iter().filter(|(flag, _)| given.has(flag));
     let notes = notes.map(|(flag, why)| format!("-{flag} has no effect in this version: {why}")).collect();
     let output = given.text("output").map(|target| match target {
@@ -308,6 +342,7 @@ fn resolve(given: &Resolved) -> Result<Options, SettingsError> {
         config_file: given.config_file.clone(),
         supervise: given.is_on("supervise"),
         module_attempts: given.is_on("module-attempts"),
+        anomaly_learning,
         debug: given.is_on("debug"),
         notes,
     })
@@ -316,6 +351,16 @@ fn resolve(given: &Resolved) -> Result<Options, SettingsError> {
 fn is_server_url(text: &str) -> bool {
     let Ok(uri) = text.parse::<http::Uri>() else { return false };
     uri.scheme_str() == Some("https") && uri.host().is_some_and(|host| !host.is_empty())
+}
+
+/// A duration in days, which Go has no unit for, or as Go writes it.
+fn days(text: &str) -> Option<Duration> {
+    match text.strip_suffix('d') {
+        Some(number) => {
+            number.parse().ok().and_then(|days: u64| days.checked_mul(86_400)).map(Duration::from_secs)
+        }
+        None => duration(text),
+    }
 }
 
 /// As Go writes durations: numbers with units, for example `1m30s`.
@@ -374,6 +419,11 @@ mod tests {
         assert_eq!(options.budget, Budget { cpu_permille: Some(50), memory_bytes: Some(200 << 20) });
         let unlimited = run(&["-cpulimit=0", "-memlimit=0"]).unwrap();
         assert_eq!(unlimited.budget, Budget::default());
+        let learning = |arguments| run(arguments).unwrap().anomaly_learning;
+        assert_eq!(learning(&[]), Some(Duration::from_secs(604_800)));
+        assert_eq!(learning(&["-anomaly=on", "-anomaly-learning", "2d"]), Some(Duration::from_secs(172_800)));
+        assert_eq!(learning(&["-anomaly-learning=1h30m"]), Some(Duration::from_secs(5_400)));
+        assert_eq!(learning(&["-anomaly=off"]), None);
         assert_eq!(run(&[]).unwrap().server.as_deref(), Some(DEFAULT_SERVER));
         assert_eq!(run(&["-standalone", "-output", "-"]).unwrap().output, Some(OutputTarget::Stdout));
     }
@@ -411,6 +461,9 @@ mod tests {
             (&["-memlimit=3"], "64"),
             (&["-spool-max-bytes=10"], "1048576"),
             (&["-standalone", "-token=x"], "-standalone"),
+            (&["-anomaly=perhaps"], "off"),
+            (&["-anomaly-learning=91d"], "90d"),
+            (&["-anomaly-learning=-1d"], "7d"),
         ] {
             let error = run(arguments).unwrap_err();
             assert!(error.contains(part), "{arguments:?}: {error}");

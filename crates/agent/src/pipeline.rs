@@ -300,6 +300,10 @@ impl Work {
             self.table.condemn(key, verdict.id());
         }
         verdicts.extend(blocked.map(|by| self.tell_blocked(&header, key, by, target.as_ref())));
+        if image.is_none() {
+            // No hash will come.
+            verdicts.extend(self.judge.notice(&event));
+        }
         // As it is now: until the hash is known, the process may run another image.
         let ancestry = if verdicts.is_empty() { Vec::new() } else { self.ancestry(key) };
         match (body, image) {
@@ -337,7 +341,8 @@ impl Work {
         let body = EventBody::Activity(Box::new(activity));
         let response_target = actor.and_then(|key| self.target(key));
         let event = Numbered { header: &header, body: &body };
-        let verdicts = self.judge.judge(&event, Phase::All, response_target.as_ref());
+        let mut verdicts = self.judge.judge(&event, Phase::All, response_target.as_ref());
+        verdicts.extend(self.judge.notice(&event));
         if let (Some(key), Some(verdict)) = (actor, verdicts.iter().find(|verdict| verdict.condemns())) {
             self.table.condemn(key, verdict.id());
         }
@@ -505,6 +510,7 @@ impl Work {
         if self.rules.reload_if_changed() {
             tracing::info!("rules were loaded again");
         }
+        self.judge.keep_habits(false);
         if std::mem::take(&mut self.lives_doubtful) {
             self.table.sweep(boot_ns(), |pid| Path::new(&format!("/proc/{pid}")).exists());
         }
@@ -536,6 +542,7 @@ impl Work {
         // Nothing is more urgent now, so there is nothing to look for in between.
         let _ = self.finish_starts(|_| Ok(()));
         self.judge.finish(Duration::from_millis(1_500));
+        self.judge.keep_habits(true);
         self.tell_receipts();
         let (signal, sender) = stop.signal();
         let by = sender.map(|Sender { pid, uid }| SignalSender {

@@ -16,7 +16,8 @@ use prost::Message as _;
 use protocol::bundle::{BundleRefusal, verify_bundle, verify_stored_bundle};
 use protocol::link::{PolicyBundle, SignedBundle};
 use rule_engine::{
-    CompileOptions, Diagnostic, ParsedRule, RuleSet, is_sigma_file, parse_rules, parse_rules_bytes,
+    BehaviourFile, BehaviourSet, CompileOptions, Diagnostic, HostNames, ParsedRule, RuleSet,
+    is_behaviour_file, is_sigma_file, parse_behaviours, parse_rules, parse_rules_bytes,
 };
 
 use crate::run_state::Caution;
@@ -27,6 +28,8 @@ use crate::state_file;
 pub struct ActiveRules {
     /// The rules.
     pub set: RuleSet,
+    /// The behaviours, those that are built in among them.
+    pub behaviours: Arc<BehaviourSet>,
     /// Version of the server's bundle; 0 without one.
     pub version: u64,
     /// One line for each rule that could not be loaded.
@@ -37,6 +40,11 @@ impl ActiveRules {
     /// Whether a process start must reach the agent at once, because a rule may act on it.
     pub fn may_act_on_start(&self) -> bool {
         self.set.may_terminate_on(EventType::ProcessStart)
+    }
+
+    /// Whether anything is judged by the hash of a starting process's image.
+    pub fn needs_hash(&self) -> bool {
+        self.set.needs_hash(EventType::ProcessStart) || self.behaviours.needs_hash(EventType::ProcessStart)
     }
 }
 
@@ -63,6 +71,8 @@ pub struct RuleBook {
 
 #[derive(Default)]
 struct Sources {
+    /// For exceptions that are for some hosts only.
+    host: Option<HostNames>,
     dir: Option<PathBuf>,
     dir_stamp: Vec<(PathBuf, Option<SystemTime>, u64)>,
     bundle: Option<Arc<PolicyBundle>>,
@@ -85,6 +95,14 @@ impl RuleBook {
         let book = Self { active, content_errors, sources: Mutex::new(sources) };
         book.compile();
         book
+    }
+
+    /// On the host that is so called: exceptions that are for some hosts only are judged by that.
+    #[must_use]
+    pub fn on_host(self, host: HostNames) -> Self {
+        self.lock().host = Some(host);
+        self.compile();
+        self
     }
 
     /// Also with the server's bundles: those signed by `command_key`, kept in `state_dir`.
@@ -180,6 +198,7 @@ impl RuleBook {
     fn compile(&self) {
         let sources = self.lock();
         let mut rules: Vec<ParsedRule> = Vec::new();
+        let mut behaviours = BehaviourSet::built_in();
         let mut errors = Vec::new();
         for rule in sources.bundle.iter().flat_map(|bundle| &bundle.rules) {
             let name = format!("rule {} of the server", rule.id);
@@ -188,15 +207,19 @@ impl RuleBook {
             rules.extend(outcome.rules);
         }
         if let Some(dir) = &sources.dir {
-            load_dir(dir, &mut rules, &mut errors);
+            load_dir(dir, &mut rules, &mut behaviours, &mut errors);
         }
         let version = sources.bundle.as_ref().map_or(0, |bundle| bundle.version);
         let live_product = Some(std::env::consts::OS.to_owned());
-        let options = CompileOptions { live_product, ..CompileOptions::default() };
+        let compiled = BehaviourSet::compile(behaviours, live_product.clone());
+        report(&compiled.diagnostics, "", &mut errors);
+        let host = sources.host.clone();
+        let options = CompileOptions { live_product, host, ..CompileOptions::default() };
         let outcome = RuleSet::compile_with(rules, options);
         report(&outcome.diagnostics, "", &mut errors);
         outcome.rules.take_over(&self.active.load().set);
-        self.active.store(Arc::new(ActiveRules { set: outcome.rules, version, errors }));
+        let behaviours = Arc::new(compiled.set);
+        self.active.store(Arc::new(ActiveRules { set: outcome.rules, behaviours, version, errors }));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Sources> {
@@ -204,7 +227,12 @@ impl RuleBook {
     }
 }
 
-fn load_dir(dir: &Path, rules: &mut Vec<ParsedRule>, errors: &mut Vec<String>) {
+fn load_dir(
+    dir: &Path,
+    rules: &mut Vec<ParsedRule>,
+    behaviours: &mut Vec<BehaviourFile>,
+    errors: &mut Vec<String>,
+) {
     let files = match rule_files(dir) {
         Ok(files) => files,
         Err(error) => {
@@ -217,6 +245,13 @@ fn load_dir(dir: &Path, rules: &mut Vec<ParsedRule>, errors: &mut Vec<String>) {
     for path in files {
         let name = path.display().to_string();
         match fs::read(&path) {
+            Ok(bytes) if is_behaviour_file(&name) => {
+                // What is not UTF-8 is no JSON either, and is told as such.
+                let text = String::from_utf8_lossy(&bytes);
+                let (file, diagnostics) = parse_behaviours(&name, &text);
+                report(&diagnostics, &text, errors);
+                behaviours.push(file);
+            }
             Ok(bytes) => {
                 let outcome = parse_rules_bytes(&name, &bytes);
                 report(&outcome.diagnostics, &String::from_utf8_lossy(&bytes), errors);
@@ -241,7 +276,7 @@ fn report(diagnostics: &[Diagnostic], source: &str, errors: &mut Vec<String>) {
     }
 }
 
-/// Whether a file of that name holds rules.
+/// Whether a file of that name holds rules or behaviours.
 pub(crate) fn is_rule_file(path: &Path) -> bool {
     let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
     is_json || is_sigma_file(&path.to_string_lossy())
@@ -327,6 +362,13 @@ mod tests {
         fs::write(dir.path().join("c.yml"), sigma).unwrap();
         assert!(book.reload_if_changed());
         assert_eq!((book.active().set.len(), book.active().errors.len()), (3, 0));
+        let built_in = book.active().behaviours.len();
+        let own =
+            r#"{"behaviours": [{"id": "mine", "name": "n", "weight": 5, "conditions": ["name = 'x'"]}, {}]}"#;
+        fs::write(dir.path().join("own.behaviour.json"), own).unwrap();
+        assert!(built_in > 0 && book.reload_if_changed());
+        assert_eq!((book.active().behaviours.len(), book.active().set.len()), (built_in + 1, 3));
+        assert!(book.active().errors[0].contains("own.behaviour.json:1:"), "{:?}", book.active().errors);
     }
 
     #[test]

@@ -401,3 +401,65 @@ fn what_is_on_the_block_list_is_ended_and_that_is_proved_without_any_rule() {
     let receipts = texts.iter().filter(|text| text.contains("reported its end by SIGKILL")).count();
     assert!(receipts >= 2, "one by path and one by hash at least: {texts:#?}");
 }
+
+/// A chain of harmless acts: together they are what no single rule would alert on.
+#[test]
+fn a_script_that_acts_a_chain_gives_one_explained_behaviour_alert() {
+    let dir = tempfile::tempdir().unwrap();
+    let rules = dir.path().join("rules");
+    fs::create_dir(&rules).unwrap();
+    // Names of this test's own: the agent sees the whole machine.
+    let program = dir.path().join("fetched-by-chain-test");
+    fs::copy("/bin/true", dir.path().join("source")).unwrap();
+    // The built-in ones would see this too, as the folder is one that everybody may write to.
+    let off = |id: &str| serde_json::json!({ "id": id, "name": "off", "weight": 0, "conditions": ["name = 'x'"], "enabled": false });
+    let behaviours = serde_json::json!({
+        "settings": { "half_life": "10m", "ancestor_levels": 2, "thresholds": { "high": 60 } },
+        "behaviours": [
+            off("linux-made-executable"),
+            off("linux-run-from-writable"),
+            { "id": "chain-copy", "name": "Copied the program", "weight": 25, "attack": ["T1105"],
+              "conditions": ["name = 'cp' and cmdline contains 'fetched-by-chain-test'"] },
+            { "id": "chain-chmod", "name": "Made it executable", "weight": 20, "attack": ["T1222.002"],
+              "conditions": ["name = 'chmod' and cmdline contains 'fetched-by-chain-test'"] },
+            { "id": "chain-run", "name": "Ran it", "weight": 30, "attack": ["T1204.002"],
+              "conditions": ["name = 'fetched-by-chain-test' and start_kind = 'exec'"] },
+        ],
+        "sequences": [{
+            "id": "chain", "name": "Copied, made executable, run", "severity": "medium", "within": "5m",
+            "steps": [{ "behaviour": "chain-copy" }, { "behaviour": "chain-chmod" }, { "behaviour": "chain-run" }],
+        }],
+    });
+    fs::write(rules.join("chain.behaviour.json"), behaviours.to_string()).unwrap();
+    let output = dir.path().join("events.ndjson");
+    let arguments = ["-standalone", "-rules", rules.to_str().unwrap(), "-output", output.to_str().unwrap()];
+    let mut agent = Agent::start(&arguments, dir.path());
+    if agent.running().is_none() {
+        return;
+    }
+    let script = dir.path().join("chain.sh");
+    let run = program.display();
+    let copy = format!("cp {} {run}\nchmod 755 {run}\n", dir.path().join("source").display());
+    fs::write(&script, format!("{copy}{run}\n{run}\n{run}\n")).unwrap();
+    let mut shell = Command::new("/bin/sh").arg(&script).spawn().unwrap();
+    let shell_pid = shell.id();
+    assert!(shell.wait().unwrap().success());
+    let alert = wait_for_record(&output, "the behaviour alert", |record| {
+        record["rule"]["id"] == "rampart.behaviour.high"
+    });
+    assert_eq!(agent.stop(), Some(0));
+    let matched: Vec<&str> = alert["rampart"]["detection"]["matched"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Json::as_str)
+        .collect();
+    assert!(matched[0].contains(&format!("[{shell_pid}] reaches 60 (high)")), "whose tree: {matched:?}");
+    for (line, part) in [(1, "of 25: Copied"), (2, "of 20: Made"), (3, "of 30: Ran it (chain-run)")] {
+        assert!(matched[line].contains(part) && matched[line].starts_with('+'), "{line}: {matched:?}");
+    }
+    assert_eq!(alert["threat"]["technique"]["id"], serde_json::json!(["T1105", "T1222.002", "T1204.002"]));
+    let alerts = |id: &str| records(&output).iter().filter(|record| record["rule"]["id"] == id).count();
+    assert_eq!(alerts("rampart.behaviour.high"), 1, "three runs, one alert");
+    assert_eq!(alerts("chain"), 1, "and one for the sequence");
+}

@@ -13,12 +13,14 @@
 
 #![deny(missing_docs)]
 
+mod anomaly;
 mod behaviour;
 mod condition;
 mod correlation;
 mod diagnostic;
 mod edit;
 mod event;
+mod exception_preview;
 mod explain;
 mod expression;
 mod fold;
@@ -37,6 +39,7 @@ mod source;
 mod telemetry;
 pub mod yaml;
 
+pub use anomaly::{AnomalyCounters, AnomalyDetector, AnomalyFinding, AnomalyOptions, AnomalyStateError};
 pub use behaviour::{
     BehaviourCounters, BehaviourEngine, BehaviourFile, BehaviourFinding, BehaviourSet, BehaviourSetOutcome,
     is_behaviour_file, parse_behaviours,
@@ -44,13 +47,14 @@ pub use behaviour::{
 pub use diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
 pub use edit::{EditError, set_key};
 pub use event::{EVENT_TEXT_LIMIT, EVENT_VALUE_LIMIT, EventBuffer, FieldId, FieldNames};
+pub use exception_preview::ExceptionPreview;
 pub use explain::{Explanation, NotJudged};
 pub use expression::ExplainedPart;
 pub use log_source::{LogSource, LogSources, SourceId};
 pub use matcher::{Desk, LookedFor, PrefilterQuality};
 pub use nearest::nearest;
 pub use record_condition::{ConditionProblem, RecordCondition};
-pub use rule::{ExceptionHead, MatchMode, ParsedRule, RuleHead};
+pub use rule::{ExceptionHead, HostNames, MatchMode, ParsedRule, RuleHead};
 pub use rule_file::{
     ParseOutcome, RULE_FILE_LIMIT, is_sigma_file, parse_rule_text, parse_rules, parse_rules_bytes,
     parse_rules_bytes_with,

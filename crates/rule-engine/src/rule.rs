@@ -65,6 +65,8 @@ pub struct RuleHead {
 pub struct ExceptionHead {
     /// Its conditions as written; all must be true.
     pub conditions: Vec<String>,
+    /// The hosts it is for, by name or id; `*` at the end of one stands for anything. Empty for all.
+    pub hosts: Vec<String>,
     /// Why it is there.
     pub reason: String,
     /// Who made it.
@@ -215,7 +217,31 @@ impl ParsedRule {
 #[derive(Debug, Clone)]
 pub(crate) struct Exception {
     pub(crate) conditions: Vec<Expression>,
+    pub(crate) hosts: Vec<String>,
     pub(crate) expires: Option<Timestamp>,
+}
+
+/// The host that events are from, for exceptions that are for some hosts only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostNames {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+}
+
+impl Exception {
+    /// Whether it is for that host. One that is for some hosts is not for a host that nobody knows.
+    pub(crate) fn is_for(&self, host: Option<&HostNames>) -> bool {
+        let is_host = |wanted: &String, own: &str| match wanted.strip_suffix('*') {
+            Some(stem) => own.to_lowercase().starts_with(&stem.to_lowercase()),
+            None => own.to_lowercase() == wanted.to_lowercase(),
+        };
+        self.hosts.is_empty()
+            || host.is_some_and(|host| {
+                self.hosts.iter().any(|wanted| is_host(wanted, &host.name) || is_host(wanted, &host.id))
+            })
+    }
 }
 
 /// Fields that are known only after the image was read.

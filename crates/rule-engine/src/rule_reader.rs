@@ -35,7 +35,7 @@ const RULE_KEYS: &[&str] = &[
 ];
 
 /// Every key of an exception.
-const EXCEPTION_KEYS: &[&str] = &["conditions", "condition", "reason", "author", "expires"];
+const EXCEPTION_KEYS: &[&str] = &["conditions", "condition", "hosts", "reason", "author", "expires"];
 
 /// Keys of other rule formats, and what they are here.
 const FOREIGN_KEYS: &[(&str, &str)] = &[
@@ -77,8 +77,8 @@ pub(crate) struct Reader<'s> {
 
 /// A field with its place in the source.
 pub(crate) struct PlacedField {
-    field: Field,
-    span: Span,
+    pub(crate) field: Field,
+    pub(crate) span: Span,
 }
 
 /// Conditions as they were read.
@@ -481,7 +481,7 @@ impl<'s> Reader<'s> {
         items.iter().filter_map(|item| self.exception(item, scope)).collect()
     }
 
-    fn exception(&mut self, node: &Node, scope: Option<RuleScope>) -> Option<ReadException> {
+    pub(crate) fn exception(&mut self, node: &Node, scope: Option<RuleScope>) -> Option<ReadException> {
         let Json::Object(members) = &node.value else {
             self.wrong_type(
                 node,
@@ -507,6 +507,8 @@ impl<'s> Reader<'s> {
                     hint,
                 );
             }
+            // All of the rule's matches on some hosts.
+            (None, None) if key("hosts").is_some() => {}
             (None, None) => {
                 let hint = Some("say what it leaves out: \"condition\": \"user = 'backup'\"".to_owned());
                 self.error(DiagnosticCode::MissingKey, node.span, "the exception has no `condition`", hint);
@@ -520,10 +522,22 @@ impl<'s> Reader<'s> {
                 return None;
             }
         };
+        let hosts = key("hosts").map(|hosts| self.hosts(hosts)).unwrap_or_default();
         let author = key("author").and_then(|author| self.short_text(author, "author"));
         let expires = key("expires").and_then(|expires| self.time(expires));
-        let head = ExceptionHead { conditions: read.texts, reason, author, expires };
-        Some((head, Exception { conditions: read.expressions, expires }, read.fields))
+        let exception = Exception { conditions: read.expressions, hosts: hosts.clone(), expires };
+        let head = ExceptionHead { conditions: read.texts, hosts, reason, author, expires };
+        Some((head, exception, read.fields))
+    }
+
+    fn hosts(&mut self, node: &Node) -> Vec<String> {
+        let hosts = self.texts(node, "hosts", WORD_LIMIT);
+        if hosts.iter().any(|host| host.trim_end_matches('*').trim().is_empty()) || hosts.is_empty() {
+            let hint = "name hosts, for example [\"build-*\"]; without `hosts` it is for all of them";
+            let reason = "`hosts` names no host";
+            self.error(DiagnosticCode::BadValue, node.span, reason, Some(hint.to_owned()));
+        }
+        hosts
     }
 
     fn time(&mut self, node: &Node) -> Option<Timestamp> {

@@ -14,7 +14,7 @@ use crate::expression::{Expression, Slot, View};
 use crate::group::{Group, Groups};
 use crate::log_source::{LogSource, LogSources, Router, SourceId};
 use crate::matcher::{Desk, RuleIndex};
-use crate::rule::{FilterTargets, ParsedRule, Role, RuleHead};
+use crate::rule::{FilterTargets, HostNames, ParsedRule, Role, RuleHead};
 
 /// Which rules to judge. Hashing an image takes longer than judging it, so that
 /// rules which don't need the hash are judged first and can act at once.
@@ -45,6 +45,8 @@ pub struct CompileOptions {
     /// The system that live events come from, in Sigma's words (`linux`, `windows`, `macos`): Sigma
     /// rules for others don't judge them. Without it, rules for every system do.
     pub live_product: Option<String>,
+    /// The host whose events are judged; without it, exceptions for some hosts only don't count.
+    pub host: Option<HostNames>,
 }
 
 /// Rules grouped by the events that they judge. Shared between threads.
@@ -109,8 +111,11 @@ impl RuleSet {
         rules: impl IntoIterator<Item = ParsedRule>,
         options: CompileOptions,
     ) -> CompileOutcome {
-        let CompileOptions { log_sources, live_product } = options;
-        let (rules, mut diagnostics) = without_duplicate_ids(rules);
+        let CompileOptions { log_sources, live_product, host } = options;
+        let (mut rules, mut diagnostics) = without_duplicate_ids(rules);
+        for rule in &mut rules {
+            rule.exceptions.retain(|exception| exception.is_for(host.as_ref()));
+        }
         let (filters, mut rules): (Vec<_>, Vec<_>) = rules.into_iter().partition(ParsedRule::is_filter);
         for filter in &filters {
             diagnostics.extend(add_filter(filter, &mut rules));

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use event_model::{ActionKind, EventRecord, EventType, ResponseMode, Severity};
 use events::{process_start, rule, rule_text, set};
-use rule_engine::{DiagnosticCode, Phase, RuleSet, Telemetry, parse_rules, rules_without_source};
+use rule_engine::{
+    CompileOptions, DiagnosticCode, ExceptionPreview, HostNames, Phase, RuleSet, Telemetry, parse_rules,
+    rules_without_source,
+};
 use serde_json::json;
 
 fn named(name: &str) -> EventRecord {
@@ -173,4 +176,59 @@ fn a_rule_keeps_its_text_and_its_head_serialises() {
 fn a_set_is_shared_between_threads() {
     fn shared<T: Send + Sync>(_: &T) {}
     shared(&RuleSet::default());
+}
+
+#[test]
+fn an_exception_can_be_for_some_hosts() {
+    let exceptions = json!({ "exceptions": [
+        { "condition": "user = 'ci'", "hosts": ["build-*", "0B0B0B0B-0000-0000-0000-000000000001"], "reason": "builds" },
+    ] });
+    let text = rule_text("process", "name = 'a'", &exceptions);
+    let found_on = |host: Option<(&str, &str)>| {
+        let host = host.map(|(name, id)| HostNames { name: name.into(), id: id.into() });
+        let options = CompileOptions { host, ..CompileOptions::default() };
+        RuleSet::compile_with([rule(&text)], options).rules.evaluate(&named("a"), Phase::All).len()
+    };
+    assert_eq!(found_on(Some(("Build-7", "x"))), 0, "by a part of the name, without case");
+    assert_eq!(found_on(Some(("web", "0b0b0b0b-0000-0000-0000-000000000001"))), 0, "by the id");
+    assert_eq!((found_on(Some(("rebuild-7", "x"))), found_on(None)), (1, 1));
+    let whole =
+        rule_text("process", "name = 'a'", &json!({ "exceptions": [{ "hosts": ["lab"], "reason": "lab" }] }));
+    assert_eq!(rule(&whole).head().exceptions[0].hosts, ["lab"], "a host alone is enough");
+    for hosts in [json!([]), json!(["*"]), json!("lab"), json!([7])] {
+        let exceptions = json!({ "exceptions": [{ "hosts": hosts, "reason": "x" }] });
+        assert!(!parse_rules("x.json", &rule_text("process", "name = 'a'", &exceptions)).is_ok(), "{hosts}");
+    }
+}
+
+#[test]
+fn a_preview_tells_which_events_an_exception_would_hide() {
+    let rule = rule(&rule_text("process", "name = 'a'", &json!({})));
+    let host = HostNames { name: "web-1".into(), id: "7".into() };
+    let hides = |exception: &serde_json::Value, event: &EventRecord| {
+        ExceptionPreview::new(&rule, &exception.to_string()).expect("a good one").hides(event, &host)
+    };
+    let event = named("a");
+    let with = |more: serde_json::Value| {
+        let mut exception = json!({ "condition": "user = 'ci'", "reason": "x" });
+        more.as_object().expect("keys").iter().for_each(|(key, value)| exception[key] = value.clone());
+        exception
+    };
+    assert!(hides(&with(json!({})), &event));
+    assert!(hides(&with(json!({ "condition": "sha256 = 'ab12'" })), &event), "what needs the hash has it");
+    assert!(!hides(&with(json!({ "condition": "user = 'root'" })), &event));
+    assert!(hides(&with(json!({ "hosts": ["web-*"] })), &event));
+    assert!(!hides(&with(json!({ "hosts": ["db-*"] })), &event));
+    assert!(hides(&json!({ "hosts": ["web-1"], "reason": "x" }), &event), "all of the rule on this host");
+    assert!(!hides(&with(json!({ "expires": "2026-11-21T20:15:03Z" })), &event), "it had expired by then");
+    for (bad, part) in [
+        (json!({ "condition": "usr = 'ci'", "reason": "x" }), "`usr` is not a field"),
+        (json!({ "condition": "user = 'ci'" }), "no `reason`"),
+        (json!({ "condition": "exit_code = 1", "reason": "x" }), "which have no"),
+        (json!([]), "a list"),
+    ] {
+        let diagnostics = ExceptionPreview::new(&rule, &bad.to_string()).expect_err("refused");
+        assert!(diagnostics.iter().any(|it| it.reason.contains(part)), "{part}: {diagnostics:#?}");
+    }
+    assert!(ExceptionPreview::new(&rule, "{").is_err());
 }

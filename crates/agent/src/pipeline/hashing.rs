@@ -95,6 +95,11 @@ impl Work {
             }
             verdicts.extend(by_hash);
         }
+        let unusual = self.judge.notice(&Numbered { header: &header, body: &body });
+        if ancestry.is_empty() && !unusual.is_empty() {
+            ancestry = self.ancestry(key);
+        }
+        verdicts.extend(unusual);
         self.record(header, &body, verdicts, ancestry, key.pid);
     }
 

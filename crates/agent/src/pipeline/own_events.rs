@@ -46,6 +46,7 @@ impl Work {
 
     pub(super) fn tell_health(&mut self) {
         self.judge.refresh_guards();
+        tracing::debug!(behaviour = ?self.judge.behaviour(), habits = ?self.judge.habits(), "what is remembered");
         let rules = self.judge.rules();
         let counters = self.recorder.counters();
         self.health_is_news = false;
