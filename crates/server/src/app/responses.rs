@@ -82,7 +82,7 @@ impl App {
         action.check().map_err(|bad| AppError::Invalid(bad.to_string()))?;
         let order =
             serde_json::to_string(action).map_err(|error| AppError::internal("writing an order", error))?;
-        let id = Uuid::now_v7();
+        let (id, at) = (Uuid::now_v7(), now());
         let new = NewResponse {
             id,
             host,
@@ -91,10 +91,10 @@ impl App {
             order,
             dry_run,
             comment,
-            expires_at: after(now(), life),
+            expires_at: after(at, life),
             undo_of,
         };
-        self.state.create_response(&new, now())?;
+        self.state.create_response(&new, at)?;
         let detail = format!("{} host={host} dry_run={dry_run} {}", new.order, new.comment);
         self.audit(&caller.actor(), "response.order", &id.to_string(), detail.trim_end());
         self.links.wake(host);
