@@ -14,6 +14,7 @@
 mod access;
 mod activity;
 mod alert;
+mod content;
 pub mod contract;
 mod error;
 mod host;
@@ -32,9 +33,12 @@ pub use alert::{
     AlertStatus, AlertUpdate, CloseReason, DetectionInput, Findings, FindingsOutcome, HourCount, RuleCount,
     SeverityCount,
 };
+pub use content::{ContentHead, ContentKind, ContentSet, KeptContentFile, NewContentFile};
 pub use error::StateError;
 pub use host::{AgentFigures, AgentStatus, Certificate, Host, HostContact, NewHost};
 pub use rule::{NewRule, Rule, RuleHead, RuleOrigin, RulePatch, RuleSet};
 pub use secret::{PasswordError, PasswordHash, SecretDigest, Token, one_time_password};
 pub use sqlite::SqliteStateStore;
-pub use store::{AccessStore, ActivityStore, AlertStore, HostStore, Page, RuleStore, StateStore};
+pub use store::{
+    AccessStore, ActivityStore, AlertStore, ContentStore, HostStore, Page, RuleStore, StateStore,
+};

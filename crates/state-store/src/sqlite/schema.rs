@@ -14,7 +14,7 @@ use crate::StateError;
 const APPLICATION_ID: i64 = 0x5250_5354;
 
 /// Step `n` takes a file from `user_version` n to n + 1.
-const STEPS: &[&str] = &[FIRST, CONTACT];
+const STEPS: &[&str] = &[FIRST, CONTACT, CONTENT];
 
 /// A whole check reads the whole file; past this size only its structure is checked.
 const WHOLE_CHECK_MAX_BYTES: u64 = 64 << 20;
@@ -188,6 +188,19 @@ const CONTACT: &str = "
 ALTER TABLE hosts ADD COLUMN contact TEXT NOT NULL DEFAULT 'never';
 ALTER TABLE hosts ADD COLUMN contact_since INTEGER;
 ALTER TABLE hosts ADD COLUMN silence_alert BLOB;
+";
+
+/// YARA files and lists of indicators.
+const CONTENT: &str = "
+CREATE TABLE content_files (
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    text TEXT NOT NULL,
+    entries INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    updated_by TEXT NOT NULL,
+    PRIMARY KEY (kind, name)
+);
 ";
 
 /// Makes the tables in a new file, brings an old one up to date, refuses any other.
