@@ -62,7 +62,13 @@ pub const PROGRAM: Program = Program {
             "FILE",
             "write events and alerts as ECS NDJSON; `-` is standard output"
         ),
-        setting!("rules", "rules_dir", Text, "DIR", "load rules from *.json of this directory"),
+        setting!(
+            "rules",
+            "rules_dir",
+            Text,
+            "DIR",
+            "load rules of this directory: *.json, Sigma's *.yml, YARA's *.yar and *.yara, and the lists of its folder `indicators`"
+        ),
         setting!(
             "blocklist",
             "block_list_file",

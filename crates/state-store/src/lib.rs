@@ -14,6 +14,7 @@
 mod access;
 mod activity;
 mod alert;
+mod content;
 pub mod contract;
 mod error;
 mod host;
@@ -33,6 +34,7 @@ pub use alert::{
     AlertStatus, AlertUpdate, CloseReason, DetectionInput, Findings, FindingsOutcome, HourCount, RuleCount,
     SeverityCount,
 };
+pub use content::{ContentHead, ContentKind, ContentSet, KeptContentFile, NewContentFile};
 pub use error::StateError;
 pub use host::{AgentFigures, AgentStatus, Certificate, Host, HostContact, NewHost};
 pub use response::{NewResponse, Response, ResponseState};
@@ -40,5 +42,5 @@ pub use rule::{NewRule, Rule, RuleHead, RuleOrigin, RulePatch, RuleSet};
 pub use secret::{PasswordError, PasswordHash, SecretDigest, Token, one_time_password};
 pub use sqlite::SqliteStateStore;
 pub use store::{
-    AccessStore, ActivityStore, AlertStore, HostStore, Page, ResponseStore, RuleStore, StateStore,
+    AccessStore, ActivityStore, AlertStore, ContentStore, HostStore, Page, ResponseStore, RuleStore, StateStore,
 };

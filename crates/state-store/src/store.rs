@@ -10,10 +10,11 @@ use uuid::Uuid;
 
 use crate::{
     AgentStatus, Alert, AlertDetail, AlertId, AlertQuery, AlertUpdate, ApiToken, AuditEntry, AuditRow,
-    Certificate, EnrollmentToken, Findings, FindingsOutcome, Host, HostContact, HourCount, NewApiToken,
-    NewEnrollmentToken, NewHost, NewResponse, NewRule, NewSession, NewUser, OutboxRow, PasswordHash,
-    RedeemError, RefusedCount, Response, ResponseState, Retention, Role, Rule, RuleCount, RulePatch, RuleSet,
-    SecretDigest, Session, SeverityCount, StateError, TokenRefusal, User,
+    Certificate, ContentHead, ContentKind, ContentSet, EnrollmentToken, Findings, FindingsOutcome, Host,
+    HostContact, HourCount, KeptContentFile, NewApiToken, NewContentFile, NewEnrollmentToken, NewHost,
+    NewResponse, NewRule, NewSession, NewUser, OutboxRow, PasswordHash, RedeemError, RefusedCount, Response,
+    ResponseState, Retention, Role, Rule, RuleCount, RulePatch, RuleSet, SecretDigest, Session, SeverityCount,
+    StateError, TokenRefusal, User,
 };
 
 type Result<T> = std::result::Result<T, StateError>;
@@ -30,12 +31,12 @@ pub struct Page<T> {
 /// Everything a state store does. Each method is one transaction: when it
 /// returns `Ok` its change is on disk, when it returns an error nothing changed.
 pub trait StateStore:
-    HostStore + AccessStore + RuleStore + AlertStore + ActivityStore + ResponseStore + Debug
+    HostStore + AccessStore + RuleStore + ContentStore + AlertStore + ActivityStore + ResponseStore + Debug
 {
 }
 
-impl<T: HostStore + AccessStore + RuleStore + AlertStore + ActivityStore + ResponseStore + Debug> StateStore
-    for T
+impl<T: HostStore + AccessStore + RuleStore + ContentStore + AlertStore + ActivityStore + ResponseStore + Debug>
+    StateStore for T
 {
 }
 
@@ -187,6 +188,31 @@ pub trait RuleStore: Send + Sync {
     /// Sets the mode of every rule that is in another one; gives the new version
     /// and how many rules changed. With no rule to change, the version stays.
     fn set_mode_of_all(&self, mode: ResponseMode, by: &str, now: Timestamp) -> Result<(u64, u64)>;
+}
+
+/// YARA files and lists of indicators. Each change bumps the version of the rules.
+pub trait ContentStore: Send + Sync {
+    /// All files and the version, of one moment.
+    fn content_set(&self) -> Result<ContentSet>;
+
+    /// The files of a kind without their texts, by name.
+    fn content_heads(&self, kind: ContentKind) -> Result<Vec<ContentHead>>;
+
+    /// One file.
+    fn content_file(&self, kind: ContentKind, name: &str) -> Result<Option<KeptContentFile>>;
+
+    /// Adds a file or replaces the one of its kind and name. [`StateError::Invalid`] if all texts
+    /// together would then have more bytes than that. Gives the new version.
+    fn put_content_file(
+        &self,
+        file: &NewContentFile,
+        max_total_bytes: u64,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<u64>;
+
+    /// Removes a file. [`StateError::NotFound`] if there is none. Gives the new version.
+    fn delete_content_file(&self, kind: ContentKind, name: &str, now: Timestamp) -> Result<u64>;
 }
 
 /// Alerts.

@@ -53,6 +53,12 @@ impl Api {
         answer(request.send_json(body))
     }
 
+    /// PUT of a JSON body.
+    pub fn put(&self, path: &str, body: &Value) -> Result<Value, ApiError> {
+        let request = self.client.put(self.url(path)).header("authorization", self.bearer());
+        answer(request.send_json(body))
+    }
+
     /// PATCH with a JSON body.
     pub fn patch(&self, path: &str, body: &Value) -> Result<Value, ApiError> {
         let request = self.client.patch(self.url(path)).header("authorization", self.bearer());

@@ -8,6 +8,7 @@
 
 mod access;
 mod alerts;
+mod content;
 mod counters;
 mod enrollment;
 mod error;
@@ -37,6 +38,7 @@ use tokio::sync::Semaphore;
 
 pub(crate) use access::place_of;
 pub use access::{Caller, Credential, NewUserInput, UserPatch};
+pub use content::{CheckedContent, MAX_CONTENT_BYTES, MAX_TOTAL_CONTENT_BYTES};
 pub use counters::{Counter, Counters};
 pub use enrollment::{Enrolled, EnrollmentRequest};
 pub(crate) use enrollment::{named, shown};

@@ -6,8 +6,8 @@ use std::time::Duration;
 use aws_lc_rs::signature::Ed25519KeyPair;
 use event_model::Timestamp;
 use protocol::bundle::sign_bundle;
-use protocol::link::{PolicyBundle, RuleText, SignedBundle};
-use state_store::{Rule, StateStore};
+use protocol::link::{ContentFile, PolicyBundle, RuleText, SignedBundle};
+use state_store::{ContentKind, ContentSet, Rule, RuleSet, StateStore};
 use tokio::sync::watch;
 
 use super::{AppError, after, before, now};
@@ -72,15 +72,31 @@ impl Policy {
 }
 
 fn sign(state: &dyn StateStore, key: &Ed25519KeyPair) -> Result<SignedPolicy, AppError> {
-    let set = state.rules()?;
+    let (set, content) = of_one_moment(state)?;
+    let files_of = |kind| {
+        let files = content.files.iter().filter(|file| file.head.kind == kind);
+        files.map(|file| ContentFile { name: file.head.name.clone(), text: file.text.clone() }).collect()
+    };
     let created_at = now();
     let bundle = PolicyBundle {
         version: set.version,
         created_at_ns: created_at.as_nanos(),
         expires_at_ns: after(created_at, BUNDLE_LIFE).as_nanos(),
         rules: set.rules.iter().map(rule_text).collect(),
+        yara: files_of(ContentKind::Yara),
+        indicators: files_of(ContentKind::Indicators),
     };
     Ok(SignedPolicy { version: set.version, bundle: sign_bundle(&bundle, key), created_at })
+}
+
+/// Rules, and files of the same version. Both are read again where a change came in between.
+fn of_one_moment(state: &dyn StateStore) -> Result<(RuleSet, ContentSet), AppError> {
+    loop {
+        let (rules, content) = (state.rules()?, state.content_set()?);
+        if rules.version == content.version {
+            return Ok((rules, content));
+        }
+    }
 }
 
 /// The rule as agents judge it: the switches beside the text win over those in it.

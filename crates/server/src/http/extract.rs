@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::{Bytes, to_bytes};
+use axum::body::to_bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::header;
 use axum::http::request::Parts;
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::problem::ApiError;
 use crate::app::{AppError, Caller};
 
-/// Largest body of a request; the largest good one is a rule of 64 KiB.
+/// Largest body of a request, where nothing else is said; the largest good one is a rule of 64 KiB.
 pub(crate) const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// Largest body of one who has not signed in: a name and a password.
@@ -23,21 +23,19 @@ const PUBLIC_BODY_TIME: Duration = Duration::from_secs(10);
 /// A JSON body. Refused when it is not marked as JSON (so that a form of another
 /// site can't send one), too large, or has unknown keys.
 #[derive(Debug)]
-pub(crate) struct Body<T>(pub(crate) T);
+pub(crate) struct Body<T, const MOST: usize = MAX_BODY_BYTES>(pub(crate) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned, S: Send + Sync, const MOST: usize> FromRequest<S> for Body<T, MOST> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Self::Rejection> {
         let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let mime = content_type.and_then(|value| value.split(';').next()).map(str::trim);
         if !mime.is_some_and(|mime| mime.eq_ignore_ascii_case("application/json")) {
             return Err(AppError::NotJson.into());
         }
         let bytes = if request.extensions().get::<Caller>().is_some() {
-            Bytes::from_request(request, state)
-                .await
-                .map_err(|_| AppError::TooLarge { maximum: MAX_BODY_BYTES })?
+            to_bytes(request.into_body(), MOST).await.map_err(|_| AppError::TooLarge { maximum: MOST })?
         } else {
             timeout(PUBLIC_BODY_TIME, to_bytes(request.into_body(), MAX_PUBLIC_BODY_BYTES))
                 .await

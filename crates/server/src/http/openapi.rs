@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 
 use super::permission::{API, Permission, permission_of};
 use super::routes::{
-    alerts, events, hosts, overview, responses, rules, session, settings, stream, tokens, users,
+    alerts, content, events, hosts, overview, responses, rules, session, settings, stream, tokens, users,
 };
 use crate::app::App;
 
@@ -56,6 +56,12 @@ fn api_router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(rules::list_rules, rules::create_rule))
         .routes(routes!(rules::check_rule))
         .routes(routes!(rules::rule, rules::replace_rule, rules::change_rule, rules::delete_rule))
+        .routes(routes!(content::list_yara_files))
+        .routes(routes!(content::yara_file, content::put_yara_file, content::delete_yara_file))
+        .routes(routes!(content::check_yara_file))
+        .routes(routes!(content::list_indicator_lists))
+        .routes(routes!(content::indicator_list, content::put_indicator_list, content::delete_indicator_list))
+        .routes(routes!(content::check_indicator_list))
         .routes(routes!(users::list_users, users::create_user))
         .routes(routes!(users::change_user, users::delete_user))
         .routes(routes!(tokens::list_enrollment_tokens, tokens::create_enrollment_token))

@@ -8,6 +8,7 @@ mod access;
 mod agent;
 mod api;
 mod console;
+mod content;
 mod enrollment;
 mod hostile;
 mod ingest;

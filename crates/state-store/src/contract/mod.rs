@@ -7,6 +7,7 @@
 mod access;
 mod activity;
 mod alerts;
+mod content;
 mod hosts;
 mod responses;
 mod rules;
@@ -39,6 +40,10 @@ pub const SUITE: &[(&str, Check)] = &[
     ("every change of a rule bumps the version", rules::every_change_bumps_the_version),
     ("starter rules come once", rules::starter_rules_come_once),
     ("rules and version are of one moment", rules::rules_and_version_are_of_one_moment),
+    (
+        "YARA files and indicator lists are kept within their limit",
+        content::files_are_kept_within_their_limit_and_bump_the_version,
+    ),
     ("a detection opens an alert or repeats one", alerts::a_detection_opens_or_repeats),
     ("what comes again changes nothing", alerts::what_comes_again_changes_nothing),
     ("an agent speaks only for itself", alerts::an_agent_speaks_only_for_itself),

@@ -9,6 +9,7 @@ mod access;
 mod activity;
 mod alert_queries;
 mod alerts;
+mod content;
 mod hosts;
 mod responses;
 mod rules;

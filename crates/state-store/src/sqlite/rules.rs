@@ -112,7 +112,7 @@ impl RuleStore for SqliteStateStore {
     }
 }
 
-fn version(connection: &Connection) -> Result<u64> {
+pub(super) fn version(connection: &Connection) -> Result<u64> {
     let doing = "read the rules' version";
     let version =
         first(connection, doing, "SELECT version FROM rules_version", (), |row| row.count("version"))?;
@@ -121,7 +121,7 @@ fn version(connection: &Connection) -> Result<u64> {
 
 /// To the larger of the version before plus one and the time in milliseconds, in
 /// the caller's transaction: no one ever sees new rules under an old version.
-fn bump(connection: &Connection, now: Timestamp) -> Result<u64> {
+pub(super) fn bump(connection: &Connection, now: Timestamp) -> Result<u64> {
     let sql = "UPDATE rules_version SET version = max(version + 1, ?)";
     execute(connection, CHANGING, sql, [now.as_millis()])?;
     version(connection)

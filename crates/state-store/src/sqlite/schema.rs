@@ -14,7 +14,7 @@ use crate::StateError;
 const APPLICATION_ID: i64 = 0x5250_5354;
 
 /// Step `n` takes a file from `user_version` n to n + 1.
-const STEPS: &[&str] = &[FIRST, CONTACT, RESPONSES];
+const STEPS: &[&str] = &[FIRST, CONTACT, RESPONSES, CONTENT];
 
 /// A whole check reads the whole file; past this size only its structure is checked.
 const WHOLE_CHECK_MAX_BYTES: u64 = 64 << 20;
@@ -210,6 +210,19 @@ CREATE TABLE responses (
 );
 CREATE INDEX responses_by_host ON responses (host_id, number);
 CREATE INDEX responses_waiting ON responses (host_id) WHERE state IN ('queued', 'sent');
+";
+
+/// YARA files and lists of indicators.
+const CONTENT: &str = "
+CREATE TABLE content_files (
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    text TEXT NOT NULL,
+    entries INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    updated_by TEXT NOT NULL,
+    PRIMARY KEY (kind, name)
+);
 ";
 
 /// Makes the tables in a new file, brings an old one up to date, refuses any other.

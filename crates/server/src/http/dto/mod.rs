@@ -6,6 +6,7 @@
 
 mod alerts;
 mod audit;
+mod content;
 mod dashboard;
 mod events;
 mod hosts;
@@ -17,6 +18,7 @@ pub(crate) mod words;
 
 pub(crate) use alerts::*;
 pub(crate) use audit::*;
+pub(crate) use content::*;
 pub(crate) use dashboard::*;
 pub(crate) use events::*;
 pub(crate) use hosts::*;

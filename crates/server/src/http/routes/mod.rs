@@ -1,6 +1,7 @@
 //! The handlers: read the request, ask the application, shape the answer.
 
 pub(crate) mod alerts;
+pub(crate) mod content;
 pub(crate) mod events;
 pub(crate) mod hosts;
 pub(crate) mod overview;
@@ -22,6 +23,7 @@ pub(crate) use super::auth::SignedIn;
 pub(crate) use super::dto::*;
 pub(crate) use super::extract::*;
 use super::problem::ApiError;
+pub(crate) use crate::app::Caller;
 use crate::app::{App, AppError};
 
 /// What every handler gets.
