@@ -50,6 +50,7 @@ fn api_router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(rules::list_rules, rules::create_rule))
         .routes(routes!(rules::check_rule))
         .routes(routes!(rules::rule, rules::replace_rule, rules::change_rule, rules::delete_rule))
+        .routes(routes!(rules::preview_exception))
         .routes(routes!(users::list_users, users::create_user))
         .routes(routes!(users::change_user, users::delete_user))
         .routes(routes!(tokens::list_enrollment_tokens, tokens::create_enrollment_token))

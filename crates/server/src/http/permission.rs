@@ -83,6 +83,7 @@ pub const ROUTES: &[(Method, &str, Permission)] = &[
     (Method::PUT, "/rules/{id}", Permission::EditRules),
     (Method::PATCH, "/rules/{id}", Permission::EditRules),
     (Method::DELETE, "/rules/{id}", Permission::EditRules),
+    (Method::POST, "/rules/{id}/exceptions/preview", Permission::EditRules),
     (Method::GET, "/users", Permission::Administer),
     (Method::POST, "/users", Permission::Administer),
     (Method::PATCH, "/users/{id}", Permission::Administer),
