@@ -460,6 +460,23 @@ export interface paths {
         patch: operations["change_rule"];
         trace?: never;
     };
+    "/api/v1/rules/{id}/exceptions/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** What an exception would have hidden of the rule's past alerts, without saving it. */
+        post: operations["preview_exception"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/session": {
         parameters: {
             query?: never;
@@ -1036,6 +1053,41 @@ export interface components {
             items: components["schemas"]["EcsDocument"][];
             /** @description Ask with this cursor for what follows; null at the end. */
             next_cursor: string | null;
+        };
+        /** @description What an exception would have hidden. */
+        ExceptionPreview: {
+            /** @description From when on alerts were looked at. */
+            since: components["schemas"]["Time"];
+            /**
+             * Format: int64
+             * @description Alerts of the rule that were looked at, each by its first event.
+             */
+            examined: number;
+            /**
+             * Format: int64
+             * @description Of them, those that the exception would have hidden.
+             */
+            hidden: number;
+            /**
+             * Format: int64
+             * @description Detections that these stand for, repeats included.
+             */
+            hidden_detections: number;
+            /**
+             * Format: int64
+             * @description Alerts whose event could not be read.
+             */
+            unreadable: number;
+            /** @description There were more alerts than are looked at (2,000); the newest were. */
+            incomplete: boolean;
+            /** @description The newest of the hidden alerts, at most 20. */
+            sample: components["schemas"]["Alert"][];
+        };
+        /** @description An exception to try on past alerts. */
+        ExceptionTrial: {
+            /** @description The exception in JSON, as it would stand in the rule's `exceptions`. */
+            text: string;
+            since?: null | components["schemas"]["Time"];
         };
         /** @description A field that events can have. */
         FieldDescription: {
@@ -2566,6 +2618,50 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Rule"];
+                };
+            };
+            /** @description Not there */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description What was sent can not be used */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    preview_exception: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the rule */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ExceptionTrial"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExceptionPreview"];
                 };
             };
             /** @description Not there */

@@ -56,6 +56,7 @@ fn api_router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(rules::list_rules, rules::create_rule))
         .routes(routes!(rules::check_rule))
         .routes(routes!(rules::rule, rules::replace_rule, rules::change_rule, rules::delete_rule))
+        .routes(routes!(rules::preview_exception))
         .routes(routes!(content::list_yara_files))
         .routes(routes!(content::yara_file, content::put_yara_file, content::delete_yara_file))
         .routes(routes!(content::check_yara_file))

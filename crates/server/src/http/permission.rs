@@ -92,6 +92,7 @@ pub const ROUTES: &[(Method, &str, Permission)] = &[
     (Method::PUT, "/rules/{id}", Permission::EditRules),
     (Method::PATCH, "/rules/{id}", Permission::EditRules),
     (Method::DELETE, "/rules/{id}", Permission::EditRules),
+    (Method::POST, "/rules/{id}/exceptions/preview", Permission::EditRules),
     (Method::GET, "/yara-files", Permission::Read),
     (Method::GET, "/yara-files/{id}", Permission::Read),
     (Method::PUT, "/yara-files/{id}", Permission::EditRules),

@@ -232,6 +232,55 @@ async fn a_detection_becomes_an_alert_with_its_receipt_and_is_seen_live() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_exception_is_tried_on_past_alerts_before_it_is_made() {
+    let running = Running::start().await;
+    let admin = running.administrator().await;
+    let rule = r#"{ "id": 9001, "name": "Miner", "type": "process", "severity": "high",
+        "conditions": ["name contains 'xmr'"], "actions": ["alert"] }"#;
+    assert_eq!(admin.post("/rules", json!({ "text": rule })).await.status, 201);
+    let mut agent = Agent::first(&running).await;
+    let mut stream = agent.connect(&running, 0).await.unwrap();
+    let event = Record { header: agent.header(1), body: RecordBody::Event(agent.event(1, "xmrig")) };
+    let plain = agent.batch_of(&[event, detection_of(&agent, 1)]);
+    let sealed = agent.sealer.seal(&plain);
+    stream.send_batch(sealed).await;
+    stream.acknowledged(2).await;
+
+    let path = "/rules/9001/exceptions/preview";
+    let tried = |exception: serde_json::Value| {
+        let admin = &admin;
+        async move { admin.post(path, json!({ "text": exception.to_string() })).await.json }
+    };
+    let hidden = tried(json!({ "condition": "name = 'xmrig'", "reason": "ours" })).await;
+    assert_eq!(
+        (&hidden["examined"], &hidden["hidden"], &hidden["hidden_detections"], &hidden["incomplete"]),
+        (&json!(1), &json!(1), &json!(1), &json!(false)),
+        "{hidden}"
+    );
+    assert_eq!(hidden["sample"][0]["process"]["executable"], "/tmp/xmrig", "{hidden}");
+    for stays in [
+        json!({ "condition": "name = 'another'", "reason": "x" }),
+        json!({ "condition": "name = 'xmrig'", "hosts": ["another-host"], "reason": "x" }),
+        json!({ "condition": "name = 'xmrig'", "expires": "2001-01-01T00:00:00Z", "reason": "x" }),
+    ] {
+        let kept = tried(stays.clone()).await;
+        assert_eq!((&kept["examined"], &kept["hidden"]), (&json!(1), &json!(0)), "{stays}: {kept}");
+    }
+    let by_host = tried(json!({ "hosts": ["test-*"], "reason": "a test host" })).await;
+    assert_eq!(by_host["hidden"], 1, "{by_host}");
+    let later =
+        json!({ "text": "{\"hosts\": [\"test-*\"], \"reason\": \"x\"}", "since": "2099-01-01T00:00:00Z" });
+    assert_eq!(admin.post(path, later).await.json["examined"], 0);
+
+    let bad = admin.post(path, json!({ "text": "{\"condition\": \"nam = 'x'\", \"reason\": \"x\"}" })).await;
+    assert_eq!((bad.status, bad.code()), (422, "rule_refused"));
+    assert_eq!(bad.json["diagnostics"][0]["code"], "unknown-field");
+    let missing = admin.post("/rules/none/exceptions/preview", json!({ "text": "{}" })).await;
+    assert_eq!(missing.status, 404);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_is_wrong_is_refused_and_the_next_is_stored() {
     let running = Running::start().await;
     let admin = running.administrator().await;

@@ -4,6 +4,7 @@ use event_model::{ActionKind, ResponseMode, Severity, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::Alert;
 use super::words::{ActionWord, ModeWord, RuleOriginWord, RuleTypeWord, SeverityWord, TimeText};
 use state_store::RuleOrigin;
 
@@ -72,6 +73,53 @@ pub(crate) struct RuleChange {
     #[serde(default)]
     #[schema(value_type = Option<ModeWord>)]
     pub mode: Option<ResponseMode>,
+}
+
+/// An exception to try on past alerts.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExceptionTrial {
+    /// The exception in JSON, as it would stand in the rule's `exceptions`.
+    #[schema(max_length = 65536)]
+    pub text: String,
+    /// Alerts first detected since then; without it, in the last 30 days.
+    #[serde(default)]
+    #[schema(value_type = Option<TimeText>)]
+    pub since: Option<Timestamp>,
+}
+
+/// What an exception would have hidden.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ExceptionPreview {
+    /// From when on alerts were looked at.
+    #[schema(value_type = TimeText)]
+    pub since: Timestamp,
+    /// Alerts of the rule that were looked at, each by its first event.
+    pub examined: u64,
+    /// Of them, those that the exception would have hidden.
+    pub hidden: u64,
+    /// Detections that these stand for, repeats included.
+    pub hidden_detections: u64,
+    /// Alerts whose event could not be read.
+    pub unreadable: u64,
+    /// There were more alerts than are looked at (2,000); the newest were.
+    pub incomplete: bool,
+    /// The newest of the hidden alerts, at most 20.
+    pub sample: Vec<Alert>,
+}
+
+impl From<crate::app::HiddenAlerts> for ExceptionPreview {
+    fn from(found: crate::app::HiddenAlerts) -> Self {
+        Self {
+            since: found.since,
+            examined: found.examined,
+            hidden: found.hidden,
+            hidden_detections: found.hidden_detections,
+            unreadable: found.unreadable,
+            incomplete: found.incomplete,
+            sample: found.sample.into_iter().map(Alert::from).collect(),
+        }
+    }
 }
 
 /// How bad a finding is.

@@ -75,3 +75,14 @@ pub(crate) async fn check_rule(
     let diagnostics = outcome.diagnostics.into_iter().map(RuleDiagnostic::from).collect();
     Ok(Json(RuleCheck { ok, diagnostics, rule }))
 }
+
+/// What an exception would have hidden of the rule's past alerts, without saving it.
+#[utoipa::path(post, path = "/rules/{id}/exceptions/preview", tag = "rules", params(("id" = String, Path, description = "Id of the rule")), request_body = ExceptionTrial, responses((status = 200, body = ExceptionPreview), (status = 404, description = "Not there", body = Problem, content_type = "application/problem+json"), (status = 422, description = "What was sent can not be used", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn preview_exception(
+    State(app): Application,
+    Id(id): Id,
+    Body(body): Body<ExceptionTrial>,
+) -> Answer<Json<ExceptionPreview>> {
+    let found = app.work(move |app| app.preview_exception(&RuleId::new(id), &body.text, body.since)).await?;
+    Ok(Json(found.into()))
+}
