@@ -43,6 +43,11 @@ for purpose in "$@"; do
         have ip || want iproute2
         # Blocks and isolation are tested in network namespaces of their own.
         have nft || want nftables
+        # The brokers of the alert bus, and an outside subscriber's Python.
+        have redis-server || want redis-server
+        [ -x /usr/sbin/nats-server ] || have nats-server || want nats-server
+        /usr/bin/python3 -c 'import redis, psutil' 2>/dev/null || want python3-redis
+        /usr/bin/python3 -c 'import psutil' 2>/dev/null || want python3-psutil
         # Without a font for it, Chinese text in screenshots is empty boxes.
         have fc-list && fc-list :lang=zh family | grep -q . || want fonts-wqy-microhei
         ;;

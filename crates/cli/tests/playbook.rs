@@ -36,14 +36,14 @@ fn a_bad_playbook_is_shown_with_its_place() {
     let checked = edr(&["playbook", "check", path.to_str().unwrap()]);
     assert_eq!(checked.status.code(), Some(1));
     assert!(
-        text(&checked).contains("p.yml:5:16: error[bad-value]")
+        text(&checked).contains("p.yml:5:17: error[bad-value]")
             && text(&checked).contains("hint: did you mean `kill_tree`"),
         "{}",
         text(&checked)
     );
     let json = edr(&["playbook", "check", "--json", path.to_str().unwrap()]);
     let found: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
-    assert_eq!((found["line"].as_u64(), found["column"].as_u64()), (Some(5), Some(16)));
+    assert_eq!((found["line"].as_u64(), found["column"].as_u64()), (Some(5), Some(17)));
     assert_eq!(edr(&["playbook", "check"]).status.code(), Some(2));
     assert!(text(&edr(&["playbook", "check", "/nonexistent"])).contains("can't be read"));
 }

@@ -33,7 +33,7 @@ fn a_playbook_that_says_nothing_of_its_mode_does_nothing() {
 #[test]
 fn what_is_misspelt_is_named_with_its_place_and_the_nearest() {
     let (line, column, reason, hint) = error(&GOOD.replace("kill_tree", "kill_tre"));
-    assert_eq!((line, column), (5, 16));
+    assert_eq!((line, column), (5, 17));
     assert!(reason.contains("`kill_tre`") && hint.contains("did you mean `kill_tree`"), "{reason} {hint}");
 
     let (line, column, reason, hint) =
@@ -47,7 +47,7 @@ fn what_is_misspelt_is_named_with_its_place_and_the_nearest() {
 
     let (line, column, reason, hint) =
         error(&with_steps("  - id: a\n    do: send_mail\n    with: {to: x@y, text: 'on {{host.nmae}}'}\n"));
-    assert_eq!((line, column), (7, 32), "{reason}");
+    assert_eq!((line, column), (7, 31), "{reason}");
     assert!(hint.contains("`host.name`"), "{hint}");
 
     let text = with_steps("  - id: a\n    do: kill_tree\n    when: proces.executable = 'x'\n");

@@ -39,7 +39,13 @@ pub const PROGRAM: Program = Program {
             "NAME,…",
             "more names and addresses for the certificate it makes",
         ),
-        setting("bus", "bus", Kind::Text, "URL", "alert bus; only `memory:` in this version"),
+        setting(
+            "bus",
+            "bus",
+            Kind::Text,
+            "URL",
+            "alert bus: memory: (default), redis://HOST:PORT or nats://HOST:PORT",
+        ),
         setting(
             "store",
             "store",
@@ -74,6 +80,8 @@ pub struct Config {
     pub public_names: Vec<String>,
     /// A host that should report and is not heard of for so long is silent.
     pub silent_after: Duration,
+    /// URL of the alert bus.
+    pub bus: String,
     /// Say more in the log.
     pub debug: bool,
 }
@@ -92,11 +100,11 @@ impl Config {
         let addresses = parse_address(address).ok_or_else(|| {
             resolved.refuse("addr", "an address to listen on, like `:8443` or `127.0.0.1:8443`")
         })?;
-        if let Some(bus) = resolved.text("bus")
-            && bus != "memory:"
-        {
-            return Err(resolved
-                .refuse("bus", "a bus of this version, which has `memory:`; Redis and NATS come later"));
+        let bus = resolved.text("bus").unwrap_or("memory:").to_owned();
+        if alert_bus::connect(&bus, alert_bus::Options::default()).is_err() {
+            return Err(
+                resolved.refuse("bus", "a bus, like `memory:`, `redis://HOST:PORT` or `nats://HOST:PORT`")
+            );
         }
         if resolved.has("store") {
             return Err(resolved.refuse(
@@ -127,6 +135,7 @@ impl Config {
             private_key_file: resolved.path("privkey"),
             public_names: resolved.list("names").unwrap_or_default().to_vec(),
             silent_after,
+            bus,
             debug: resolved.is_on("debug"),
         })
     }
@@ -188,7 +197,7 @@ mod tests {
         assert!(message(&["-addr=8443"]).starts_with("-addr: `8443` is not an address"));
         assert!(message(&["-silent-after=2"]).contains("from 15"));
         assert!(message(&["-cert=x"]).contains("without -key"));
-        assert!(message(&["-bus=redis://x"]).contains("come later"));
+        assert!(message(&["-bus=kafka://x"]).contains("redis://HOST:PORT"));
         assert!(message(&["-store=clickhouse://x"]).contains("leave -store out"));
     }
 }

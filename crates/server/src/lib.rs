@@ -13,6 +13,7 @@ pub mod link;
 pub mod listener;
 mod log_limit;
 pub mod pki;
+mod relay;
 mod server;
 
 pub use server::{FirstStart, Server, StartError};

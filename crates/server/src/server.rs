@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use alert_bus::{AlertBus, BusError};
 use event_store::SqliteEventStore;
 use state_store::SqliteStateStore;
 use tokio::net::TcpListener;
@@ -12,6 +13,7 @@ use crate::config::Config;
 use crate::host_system;
 use crate::listener::{self, ListenError, StrangerLimits};
 use crate::pki::{Pki, PkiError};
+use crate::relay::Relay;
 
 /// The server can't start.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +27,9 @@ pub enum StartError {
     /// The event store can't be opened.
     #[error("events")]
     Events(#[from] event_store::EventStoreError),
+    /// The alert bus can't be used.
+    #[error("alert bus")]
+    Bus(#[from] BusError),
     /// The port can't be opened.
     #[error("port")]
     Listen(#[from] ListenError),
@@ -42,6 +47,7 @@ pub struct Server {
     address: SocketAddr,
     first: Option<FirstStart>,
     limits: StrangerLimits,
+    bus: Arc<dyn AlertBus>,
 }
 
 /// What a first start prints, once.
@@ -64,6 +70,7 @@ impl Server {
         let tls = listener::tls_config(&pki)?;
         let state = SqliteStateStore::open(&config.db_file)?;
         let events = SqliteEventStore::open(&config.event_folder())?;
+        let bus = alert_bus::connect(&config.bus, alert_bus::Options::default())?;
         // Before the port is bound nothing is printed that would be lost if it can't be.
         let listener = listener::bind(&config.addresses).await?;
         let address = listener
@@ -83,7 +90,7 @@ impl Server {
             Ok::<_, AppError>((app, first))
         });
         let (app, first) = app.await.map_err(|error| AppError::internal("starting", error))??;
-        Ok(Self { app: Arc::new(app), listener, tls, address, first, limits: StrangerLimits::default() })
+        Ok(Self { app: Arc::new(app), listener, tls, address, first, limits: StrangerLimits::default(), bus })
     }
 
     /// With other limits for those without a certificate, where the usual ones take too long to reach.
@@ -119,11 +126,17 @@ impl Server {
 
     /// Serves until `stop` completes, then ends in an orderly way within five seconds.
     pub async fn serve(self, stop: impl Future<Output = ()>) {
+        let relay = Relay::start(Arc::clone(&self.app.state), Arc::clone(&self.bus));
+        if let Err(error) = &relay {
+            tracing::error!(%error, "no thread to publish alerts; they wait in the outbox");
+        }
         let house = tokio::spawn(Arc::clone(&self.app).keep_house());
         let router = crate::http::router(Arc::clone(&self.app));
         listener::serve(self.listener, self.tls, router, Arc::clone(&self.app), self.limits, stop).await;
         house.abort();
         let app = self.app;
+        // It ends within the answer of a broker; what is not published is in the outbox.
+        let _ = tokio::task::spawn_blocking(move || drop(relay)).await;
         if tokio::task::spawn_blocking(move || app.shut_down()).await.is_err() {
             tracing::error!("what was taken in could not be stored at the end");
         }

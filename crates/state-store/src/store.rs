@@ -309,8 +309,12 @@ pub trait ActivityStore: Send + Sync {
     /// The audit log, newest first. `limit` is brought into 1 to 500.
     fn audit(&self, cursor: Option<&str>, limit: usize) -> Result<Page<AuditRow>>;
 
-    /// What waits in the outbox, oldest first. The store keeps the newest 10,000.
+    /// What waits in the outbox, oldest first. The store keeps the newest 10,000; what gives way to
+    /// them is counted as refused, kind `alert_not_published`.
     fn outbox(&self, limit: usize) -> Result<Vec<OutboxRow>>;
+
+    /// Takes the rows up to and with this one out of the outbox: they have arrived.
+    fn clear_outbox(&self, through: u64) -> Result<()>;
 }
 
 /// So that a refusal reads as one where the store is asked directly.

@@ -7,7 +7,9 @@
 
 mod agent;
 mod api;
+mod broker;
 mod child;
+mod responder;
 mod server;
 
 use std::io::Write as _;
@@ -16,6 +18,8 @@ use std::time::{Duration, Instant};
 
 pub use agent::{AgentOptions, AgentProcess, can_load_bpf};
 pub use api::{Api, ApiError};
+pub use broker::{Broker, BrokerKind, StoppedBroker};
+pub use responder::{ResponderOptions, ResponderProcess};
 pub use server::{ServerOptions, ServerProcess};
 
 /// The built binary of that name, beside the running test's.

@@ -19,6 +19,8 @@ pub struct ServerOptions {
     pub folder: PathBuf,
     /// Where it listens; port 0 for a free one.
     pub address: String,
+    /// Other arguments.
+    pub arguments: Vec<String>,
 }
 
 /// A running server.
@@ -26,12 +28,17 @@ pub struct ServerProcess {
     running: Running,
     folder: PathBuf,
     address: String,
+    arguments: Vec<String>,
 }
 
 impl ServerProcess {
     /// Starts a server on a free port with its data in `folder`.
     pub fn start(folder: &Path) -> Self {
-        Self::start_with(ServerOptions { folder: folder.to_owned(), address: "127.0.0.1:0".into() })
+        Self::start_with(ServerOptions {
+            folder: folder.to_owned(),
+            address: "127.0.0.1:0".into(),
+            arguments: Vec::new(),
+        })
     }
 
     /// Starts a server as told and waits until it serves.
@@ -39,10 +46,11 @@ impl ServerProcess {
         let mut command = Command::new(binary("edr-server"));
         command.arg(format!("-addr={}", options.address));
         command.arg(format!("-db={}", options.folder.join("rampart.db").display()));
+        command.args(&options.arguments);
         let mut running = Running::start("edr-server", command);
         let line = running.wait_for_line("listening on https://", START_LIMIT);
         let address = line.rsplit("https://").next().expect("split gives one").trim().to_owned();
-        Self { running, folder: options.folder, address }
+        Self { running, folder: options.folder, address, arguments: options.arguments }
     }
 
     /// `HOST:PORT` where it listens.
@@ -70,10 +78,14 @@ impl ServerProcess {
         self.folder.join("rampart.db")
     }
 
+    /// A new API token of that role.
+    pub fn api_token(&self, name: &str, role: &str) -> String {
+        self.edr(&["api-token", "create", "--name", name, "--role", role])
+    }
+
     /// A client with a new API token of that role.
     pub fn api(&self, role: &str) -> Api {
-        let name = format!("test-{role}-{}", std::process::id());
-        let token = self.edr(&["api-token", "create", "--name", &name, "--role", role]);
+        let token = self.api_token(&format!("test-{role}-{}", std::process::id()), role);
         let ca = std::fs::read(self.ca_file()).expect("the server made its CA");
         Api::new(self.url(), &ca, token)
     }
@@ -114,6 +126,10 @@ impl ServerProcess {
 
     /// What starts the same server again, on the same port.
     fn options(&self) -> ServerOptions {
-        ServerOptions { folder: self.folder.clone(), address: self.address.clone() }
+        ServerOptions {
+            folder: self.folder.clone(),
+            address: self.address.clone(),
+            arguments: self.arguments.clone(),
+        }
     }
 }

@@ -67,6 +67,7 @@ pub(crate) fn config(folder: &TempDir) -> Config {
         private_key_file: None,
         public_names: Vec::new(),
         silent_after: server::config::DEFAULT_SILENT_AFTER,
+        bus: "memory:".to_owned(),
         debug: false,
     }
 }

@@ -64,4 +64,11 @@ pub(super) fn the_outbox_is_bounded(place: &Path, open: Open<'_>) {
     let rows = store.outbox(20_000).expect("the outbox");
     assert_eq!((rows.len(), rows[0].sequence), (10_000, 51), "the oldest went");
     assert!(rows.iter().all(|row| row.topic == "alert.new" && row.payload.contains("\"rule\"")));
+    assert!(rows.iter().all(|row| row.payload.contains("\"event\":{")), "it tells of the event too");
+    let not_told = store.refused().expect("the counters");
+    assert!(not_told.iter().any(|row| row.kind == "alert_not_published" && row.count == 50), "{not_told:?}");
+    store.clear_outbox(100).expect("cleared");
+    assert_eq!(store.outbox(1).expect("the outbox")[0].sequence, 101);
+    store.clear_outbox(u64::MAX).expect("cleared");
+    assert!(store.outbox(1).expect("the outbox").is_empty());
 }

@@ -125,6 +125,14 @@ impl ActivityStore for SqliteStateStore {
             })
         })
     }
+
+    fn clear_outbox(&self, through: u64) -> Result<()> {
+        let doing = "clear the outbox";
+        self.write(doing, |transaction| {
+            let sql = "DELETE FROM outbox WHERE sequence <= ?";
+            execute(transaction, doing, sql, [as_i64(through)]).map(|_| ())
+        })
+    }
 }
 
 /// In the caller's transaction: the message is there exactly if its reason is.
@@ -133,7 +141,14 @@ pub(super) fn post(connection: &Connection, topic: &str, payload: &str, now: Tim
     let sql = "INSERT INTO outbox (topic, payload, created_at) VALUES (?, ?, ?)";
     execute(connection, doing, sql, params![topic, payload, now.as_nanos()])?;
     let newest = connection.last_insert_rowid();
-    execute(connection, doing, "DELETE FROM outbox WHERE sequence <= ?", [newest - OUTBOX_ROWS]).map(|_| ())
+    let gone = execute(connection, doing, "DELETE FROM outbox WHERE sequence <= ?", [newest - OUTBOX_ROWS])?;
+    if gone > 0 {
+        // The alert itself is kept; that nobody was told must not be silent.
+        let sql = "INSERT INTO refused (kind, count, last_at) VALUES ('alert_not_published', ?, ?)
+                   ON CONFLICT DO UPDATE SET count = count + excluded.count, last_at = excluded.last_at";
+        execute(connection, doing, sql, params![as_i64(gone as u64), now.as_nanos()])?;
+    }
+    Ok(())
 }
 
 fn setting(connection: &Connection, key: &str) -> Result<Option<String>> {

@@ -49,7 +49,7 @@ impl AlertStore for SqliteStateStore {
             }
             // Posted last, so that the message tells what was done already.
             for change in outcome.detections.iter().filter(|change| change.kind == AlertChangeKind::New) {
-                if let Some(alert) = queries::alert(transaction, change.alert)? {
+                if let Some(alert) = queries::detail(transaction, change.alert)? {
                     post(transaction, "alert.new", &to_json(&alert), now)?;
                 }
             }

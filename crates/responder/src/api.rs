@@ -1,0 +1,257 @@
+//! The server's REST API, as far as the responder needs it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use playbook::Alert;
+use serde_json::{Map, Value, json};
+use ureq::Agent;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+
+/// How long an answer may take.
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+/// Largest answer, in bytes.
+const ANSWER_BYTES: u64 = 16 << 20;
+
+/// One server, with one API token.
+pub struct ServerApi {
+    client: Agent,
+    base: String,
+    token: String,
+}
+
+impl std::fmt::Debug for ServerApi {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerApi").field("base", &self.base).finish_non_exhaustive()
+    }
+}
+
+/// The server did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// It was not reached: nothing was done.
+    #[error("the server {server} can't be reached: {reason}")]
+    NotReached {
+        /// Its URL.
+        server: String,
+        /// Why.
+        reason: String,
+    },
+    /// It was asked and gave no answer: whether it was done is not known.
+    #[error("the server {server} gave no answer: {reason}")]
+    NoAnswer {
+        /// Its URL.
+        server: String,
+        /// Why.
+        reason: String,
+    },
+    /// It said no.
+    #[error("the server says {status}: {detail}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// Why.
+        detail: String,
+    },
+    /// The certificate of the CA can't be used.
+    #[error("the CA's certificate can't be used: {0}")]
+    Certificate(String),
+}
+
+/// Where a response is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ResponseState {
+    /// On its way.
+    Open,
+    /// Done and proved.
+    Verified,
+    /// Not done; with the reason.
+    Failed(String),
+}
+
+/// A remark on an alert.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// When, RFC 3339.
+    pub at: String,
+    /// Who.
+    pub author: String,
+    /// What.
+    pub text: String,
+}
+
+impl ServerApi {
+    /// Over TLS with the server's own CA.
+    ///
+    /// # Errors
+    /// [`ApiError::Certificate`].
+    pub fn new(base: String, ca_pem: &[u8], token: String) -> Result<Self, ApiError> {
+        let trusted = certificates(ca_pem);
+        if trusted.is_empty() {
+            return Err(ApiError::Certificate("there is no PEM certificate in the file".to_owned()));
+        }
+        let client = Agent::config_builder()
+            .tls_config(tls_of(&trusted))
+            .https_only(true)
+            .max_redirects(0)
+            .http_status_as_error(false)
+            .timeout_connect(Some(Duration::from_secs(5)))
+            .timeout_global(Some(ANSWER_LIMIT))
+            .build()
+            .new_agent();
+        Ok(Self { client, base, token })
+    }
+
+    /// An alert, and the remarks on it.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub fn alert(&self, id: &str) -> Result<(Alert, Vec<Note>), ApiError> {
+        let answer = self.get(&format!("/alerts/{}", encoded(id)))?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let notes = answer["notes"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let notes = notes.iter().map(|note| Note {
+            at: text(&note["at"]),
+            author: text(&note["author"]),
+            text: text(&note["text"]),
+        });
+        let notes = notes.collect();
+        let alert = serde_json::from_value(answer).map_err(|error| self.no_answer(&error))?;
+        Ok((alert, notes))
+    }
+
+    /// Adds a remark to an alert.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub fn add_note(&self, alert: &str, text: &str) -> Result<(), ApiError> {
+        let url = format!("{}/api/v1/alerts/{}", self.base, encoded(alert));
+        let text: String = text.chars().take(3_900).collect();
+        let request = self.client.patch(url).header("authorization", self.bearer());
+        self.read(request.send_json(json!({ "note": text }))).map(|_| ())
+    }
+
+    /// Has an agent act; gives the response's id.
+    ///
+    /// # Errors
+    /// [`ApiError`]; after [`ApiError::NoAnswer`] it may act all the same.
+    pub fn respond(
+        &self,
+        host: &str,
+        action: &str,
+        parameters: &Map<String, Value>,
+    ) -> Result<String, ApiError> {
+        let body = json!({ "action": action, "parameters": parameters, "dry_run": false });
+        let answer = self.post(&format!("/hosts/{}/responses", encoded(host)), &body)?;
+        let id = answer["id"].as_str().filter(|id| !id.is_empty());
+        id.map(str::to_owned).ok_or_else(|| self.no_answer(&"the response has no id"))
+    }
+
+    /// Where a response is.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub fn response(&self, id: &str) -> Result<ResponseState, ApiError> {
+        let answer = self.get(&format!("/responses/{}", encoded(id)))?;
+        let reason = || {
+            let receipt = &answer["receipt"];
+            let text = receipt["reason"].as_str().or(answer["reason"].as_str());
+            text.unwrap_or("without a reason").to_owned()
+        };
+        Ok(match answer["state"].as_str() {
+            Some("verified") => ResponseState::Verified,
+            Some("failed") => ResponseState::Failed(reason()),
+            Some("cancelled") => ResponseState::Failed(format!("cancelled: {}", reason())),
+            // Applied is not yet proved.
+            _ => ResponseState::Open,
+        })
+    }
+
+    /// Has a response undone; gives the id of the response that does it.
+    ///
+    /// # Errors
+    /// As [`Self::respond`].
+    pub fn undo(&self, id: &str) -> Result<String, ApiError> {
+        let answer = self.post(&format!("/responses/{}/undo", encoded(id)), &json!({}))?;
+        // Without an id of its own, the response itself tells how far it is.
+        Ok(answer["id"].as_str().unwrap_or(id).to_owned())
+    }
+
+    fn get(&self, path: &str) -> Result<Value, ApiError> {
+        let request =
+            self.client.get(format!("{}/api/v1{path}", self.base)).header("authorization", self.bearer());
+        self.read(request.call())
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Result<Value, ApiError> {
+        let request =
+            self.client.post(format!("{}/api/v1{path}", self.base)).header("authorization", self.bearer());
+        self.read(request.send_json(body))
+    }
+
+    fn bearer(&self) -> String {
+        format!("Bearer {}", self.token)
+    }
+
+    fn no_answer(&self, reason: &dyn std::fmt::Display) -> ApiError {
+        ApiError::NoAnswer { server: self.base.clone(), reason: reason.to_string() }
+    }
+
+    fn read(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value, ApiError> {
+        let mut answer = answer.map_err(|error| {
+            let reason = error.to_string();
+            let is_before = match &error {
+                ureq::Error::ConnectionFailed | ureq::Error::HostNotFound | ureq::Error::Tls(_) => true,
+                ureq::Error::Timeout(which) => {
+                    matches!(which, ureq::Timeout::Connect | ureq::Timeout::Resolve)
+                }
+                ureq::Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
+                _ => false,
+            };
+            let server = self.base.clone();
+            if is_before {
+                ApiError::NotReached { server, reason }
+            } else {
+                ApiError::NoAnswer { server, reason }
+            }
+        })?;
+        let status = answer.status().as_u16();
+        let text = answer.body_mut().with_config().limit(ANSWER_BYTES).read_to_string();
+        let text = text.map_err(|error| self.no_answer(&error))?;
+        let body: Value = serde_json::from_str(&text).unwrap_or_default();
+        if (200..300).contains(&status) {
+            return Ok(body);
+        }
+        let detail = body["detail"].as_str().unwrap_or("without a reason");
+        Err(ApiError::Refused { status, detail: detail.chars().take(500).collect() })
+    }
+}
+
+/// The certificates of a PEM text.
+pub(crate) fn certificates(pem: &[u8]) -> Vec<Certificate<'static>> {
+    let items = parse_pem(pem).filter_map(|item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(certificate),
+        _ => None,
+    });
+    items.collect()
+}
+
+/// TLS that trusts these certificates and no others.
+pub(crate) fn tls_of(certificates: &[Certificate<'static>]) -> TlsConfig {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let roots = RootCerts::new_with_certs(certificates);
+    TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(provider).build()
+}
+
+/// Ids come from messages; nothing in one may lead to another path.
+fn encoded(id: &str) -> String {
+    let mut text = String::with_capacity(id.len());
+    for byte in id.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_~".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}

@@ -1,0 +1,248 @@
+//! Journals of runs on disk: one file for each run, each entry on disk before what it tells of is done.
+//!
+//! The first line says what the run is, each other line is an entry. A line that was not written whole
+//! is the end of a crash; what it would have told of was not begun.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use event_model::Timestamp;
+use playbook::{Alert, Entry};
+use serde::{Deserialize, Serialize};
+
+/// Largest journal, in bytes: an alert and some hundred entries.
+const JOURNAL_LIMIT: u64 = 32 << 20;
+
+/// What a run is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Header {
+    /// Its playbook.
+    pub playbook: String,
+    /// The playbook's text, as a fingerprint.
+    pub fingerprint: String,
+    /// When it began.
+    pub began: Timestamp,
+    /// The alert.
+    pub alert: Alert,
+}
+
+/// The folder of journals.
+#[derive(Debug)]
+pub struct Journals {
+    folder: PathBuf,
+    instance: String,
+    /// Held as long as this process lives, so that two never write the same journals.
+    _lock: File,
+}
+
+/// A run's journal, open for writing.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+    /// What the run is.
+    pub header: Header,
+    /// Its entries.
+    pub entries: Vec<Entry>,
+}
+
+/// A journal can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The system said no.
+    #[error("{}: {doing}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was to be done.
+        doing: &'static str,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another responder uses the folder.
+    #[error("{}: another edr-responder uses this folder; hint: give each its own -state", .0.display())]
+    InUse(PathBuf),
+    /// What is in it is none.
+    #[error("{}:{line}: not a journal: {reason}; hint: look at it, and move it away", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        line: usize,
+        /// Why not.
+        reason: String,
+    },
+}
+
+type Result<T> = std::result::Result<T, JournalError>;
+
+fn io<'p>(path: &'p Path, doing: &'static str) -> impl FnOnce(std::io::Error) -> JournalError + use<'p> {
+    move |source| JournalError::Io { path: path.to_owned(), doing, source }
+}
+
+impl Journals {
+    /// Opens the folder; makes it where it is missing.
+    ///
+    /// # Errors
+    /// [`JournalError`]; [`JournalError::InUse`] while another process has it.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let mut builder = std::fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.recursive(true).create(folder).map_err(io(folder, "can't be made"))?;
+        let path = folder.join("lock");
+        let lock = File::create(&path).map_err(io(&path, "can't be made"))?;
+        lock.try_lock().map_err(|_| JournalError::InUse(folder.to_owned()))?;
+        let instance = instance(&folder.join("instance"))?;
+        Ok(Self { folder: folder.to_owned(), instance, _lock: lock })
+    }
+
+    /// This responder's name among others; it stays over restarts.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    fn path_of(&self, alert: &str, playbook: &str) -> PathBuf {
+        let safe = |text: &str| -> String {
+            let is_good = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+            text.chars().take(100).map(|character| if is_good(character) { character } else { '_' }).collect()
+        };
+        self.folder.join(format!("{}--{}.run", safe(alert), safe(playbook)))
+    }
+
+    /// Begins a run; `None` if it was begun before.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn begin(&self, header: Header) -> Result<Option<Journal>> {
+        let path = self.path_of(&header.alert.id, &header.playbook);
+        if path.exists() {
+            return Ok(None);
+        }
+        // Whole or not at all: a crash in the middle leaves a file of another name.
+        let new = path.with_extension("new");
+        let mut file = private(&new, true).map_err(io(&new, "can't be made"))?;
+        let line = serde_json::to_string(&header).map_err(|error| JournalError::Damaged {
+            path: new.clone(),
+            line: 1,
+            reason: error.to_string(),
+        })?;
+        file.write_all(format!("{line}\n").as_bytes()).map_err(io(&new, "can't be written"))?;
+        file.sync_all().map_err(io(&new, "can't be written"))?;
+        std::fs::rename(&new, &path).map_err(io(&path, "can't be made"))?;
+        File::open(&self.folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(io(&self.folder, "can't be written"))?;
+        Ok(Some(Journal { path, file, header, entries: Vec::new() }))
+    }
+
+    /// A run that was begun.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn find(&self, alert: &str, playbook: &str) -> Result<Option<Journal>> {
+        let path = self.path_of(alert, playbook);
+        if path.exists() { Journal::open(path).map(Some) } else { Ok(None) }
+    }
+
+    /// Every run that has not ended. One that can't be read is given as its error.
+    ///
+    /// # Errors
+    /// [`JournalError`] if the folder can't be read.
+    pub fn open_runs(&self) -> Result<Vec<Result<Journal>>> {
+        let mut runs = Vec::new();
+        for entry in std::fs::read_dir(&self.folder).map_err(io(&self.folder, "can't be read"))? {
+            let path = entry.map_err(io(&self.folder, "can't be read"))?.path();
+            if path.extension().is_none_or(|extension| extension != "run") {
+                continue;
+            }
+            match Journal::open(path) {
+                Ok(journal) if journal.has_ended() => {}
+                other => runs.push(other),
+            }
+        }
+        Ok(runs)
+    }
+}
+
+fn instance(path: &Path) -> Result<String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(io(path, "can't be read")(error)),
+    }
+    let name = uuid::Uuid::new_v4().to_string();
+    let new = path.with_extension("new");
+    std::fs::write(&new, &name).map_err(io(path, "can't be written"))?;
+    std::fs::rename(&new, path).map_err(io(path, "can't be written"))?;
+    Ok(name)
+}
+
+fn private(path: &Path, is_new: bool) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true);
+    if is_new {
+        // What a crash left of the same run goes.
+        let _ = std::fs::remove_file(path);
+        options.create_new(true);
+    }
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+impl Journal {
+    fn open(path: PathBuf) -> Result<Self> {
+        let mut file = private(&path, false).map_err(io(&path, "can't be opened"))?;
+        let mut text = String::new();
+        let mut limited = (&mut file).take(JOURNAL_LIMIT);
+        limited.read_to_string(&mut text).map_err(io(&path, "can't be read"))?;
+        // A line without its end was not written whole.
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        if whole < text.len() {
+            file.set_len(whole as u64).map_err(io(&path, "can't be cut"))?;
+            file.sync_all().map_err(io(&path, "can't be cut"))?;
+        }
+        let damaged = |line: usize, error: &dyn std::fmt::Display| JournalError::Damaged {
+            path: path.clone(),
+            line,
+            reason: error.to_string(),
+        };
+        let mut lines = text[..whole].lines().enumerate();
+        let (_, first) = lines.next().ok_or_else(|| damaged(1, &"it is empty"))?;
+        let header = serde_json::from_str(first).map_err(|error| damaged(1, &error))?;
+        let mut entries = Vec::new();
+        for (number, line) in lines {
+            entries.push(serde_json::from_str(line).map_err(|error| damaged(number + 1, &error))?);
+        }
+        Ok(Self { path, file, header, entries })
+    }
+
+    /// Adds an entry; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// [`JournalError`]; then nothing that the entry tells of may be done.
+    pub fn append(&mut self, entry: Entry) -> Result<()> {
+        let line = serde_json::to_string(&entry).map_err(|error| JournalError::Damaged {
+            path: self.path.clone(),
+            line: self.entries.len() + 2,
+            reason: error.to_string(),
+        })?;
+        self.file.write_all(format!("{line}\n").as_bytes()).map_err(io(&self.path, "can't be written"))?;
+        self.file.sync_data().map_err(io(&self.path, "can't be written"))?;
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    fn has_ended(&self) -> bool {
+        use playbook::EntryKind;
+        // An undoing that was asked for after the end opens it again.
+        let last = self
+            .entries
+            .iter()
+            .rev()
+            .find(|entry| matches!(entry.kind, EntryKind::RunFinished { .. } | EntryKind::UndoRequested));
+        last.is_some_and(|entry| matches!(entry.kind, EntryKind::RunFinished { .. }))
+    }
+}

@@ -1,0 +1,409 @@
+//! One run, from its first decision to its end. Each has a thread of its own, and each step that acts has one.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use event_model::Timestamp;
+use playbook::{ActionKind, Decision, Effect, Entry, EntryKind, Outcome, Playbook, RunEnd, RunState, next};
+
+use crate::Context;
+use crate::api::{ApiError, ResponseState};
+use crate::journal::{Journal, JournalError};
+
+/// How often people's decisions are asked for while a step waits for them.
+const APPROVAL_LOOK: Duration = Duration::from_secs(2);
+/// How often a response is asked about: soon at first, because most are done in milliseconds.
+const FIRST_LOOK: Duration = Duration::from_millis(10);
+const LAST_LOOK: Duration = Duration::from_millis(500);
+
+/// What a step's thread tells.
+#[derive(Debug)]
+enum Told {
+    Submitted { step: usize, response: String },
+    Finished { step: usize, outcome: Outcome, detail: String },
+    Undone { step: usize, succeeded: bool, detail: String },
+}
+
+/// The time.
+pub(crate) fn now() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_nanos(i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX))
+}
+
+/// Runs to the end. Blocks.
+///
+/// # Errors
+/// [`JournalError`] if the journal can't be written: then nothing more is done, and a restart goes on.
+pub fn run(context: &Arc<Context>, mut journal: Journal) -> Result<Option<RunEnd>, JournalError> {
+    let Some(playbook) = context.library.find(&journal.header.playbook).cloned() else {
+        return abandon(context, &mut journal, "its playbook is gone");
+    };
+    if playbook.fingerprint != journal.header.fingerprint {
+        return abandon(context, &mut journal, "its playbook has changed since it began");
+    }
+    let state = match RunState::of(&playbook, journal.header.began, &journal.entries) {
+        Ok(state) => state,
+        Err(error) => return abandon(context, &mut journal, &error.to_string()),
+    };
+    let (tell, told) = channel();
+    let mut run = Run {
+        context: Arc::clone(context),
+        playbook: Arc::new(playbook),
+        journal,
+        state,
+        in_flight: BTreeSet::new(),
+        tell,
+        told,
+        is_waiting: false,
+    };
+    run.to_the_end()?;
+    Ok(run.state.end)
+}
+
+fn abandon(context: &Context, journal: &mut Journal, reason: &str) -> Result<Option<RunEnd>, JournalError> {
+    tracing::warn!(
+        alert = journal.header.alert.id,
+        playbook = journal.header.playbook,
+        reason,
+        "a run is abandoned"
+    );
+    let detail = reason.to_owned();
+    let kind = EntryKind::RunFinished { end: RunEnd::Abandoned, detail };
+    journal.append(Entry { at: now(), by: context.journals.instance().to_owned(), kind })?;
+    note(
+        context,
+        &journal.header.alert.id,
+        &format!("playbook {}: abandoned: {reason}", journal.header.playbook),
+    );
+    Ok(Some(RunEnd::Abandoned))
+}
+
+/// A remark on the alert, for people. What counts is in the journal, so a failure only goes to the log.
+fn note(context: &Context, alert: &str, text: &str) {
+    if let Err(error) = context.server.add_note(alert, text) {
+        tracing::warn!(alert, %error, "no remark could be put on the alert");
+    }
+}
+
+struct Run {
+    context: Arc<Context>,
+    playbook: Arc<Playbook>,
+    journal: Journal,
+    state: RunState,
+    in_flight: BTreeSet<usize>,
+    tell: Sender<Told>,
+    told: Receiver<Told>,
+    /// The last look found nothing to do but to wait.
+    is_waiting: bool,
+}
+
+impl Run {
+    fn to_the_end(&mut self) -> Result<(), JournalError> {
+        loop {
+            let context = Arc::clone(&self.context);
+            let alert = self.journal.header.alert.clone();
+            let facts = context.library.facts(&alert);
+            let decisions = next(&self.playbook, &facts, &self.state, &self.in_flight, now());
+            self.is_waiting = false;
+            let mut until = None;
+            for decision in decisions {
+                match decision {
+                    Decision::Wait { until: time } => {
+                        self.is_waiting = true;
+                        until = time;
+                    }
+                    decision => self.take(decision)?,
+                }
+            }
+            if self.state.end.is_some()
+                && (self.is_waiting || !self.state.undo_requested)
+                && self.in_flight.is_empty()
+            {
+                return Ok(());
+            }
+            if self.is_waiting {
+                self.wait(until)?;
+            } else {
+                while let Ok(told) = self.told.try_recv() {
+                    self.note_told(told)?;
+                }
+            }
+            if self.state.end.is_some() && !self.state.undo_requested {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes a decision down, and only then acts on it.
+    fn take(&mut self, decision: Decision) -> Result<(), JournalError> {
+        match decision {
+            Decision::Start { step, effect } => {
+                let id = self.id(step);
+                self.write(EntryKind::StepStarted { step: id.clone() })?;
+                match effect {
+                    Effect::Approval { people, text } => self.ask(&id, people, &text),
+                    effect => self.act(step, effect),
+                }
+            }
+            Decision::Follow { step, response } => {
+                self.spawn(step, move |context, tell, timeout| {
+                    let (outcome, detail) = follow(context, &response, timeout);
+                    let _ = tell.send(Told::Finished { step, outcome, detail });
+                });
+            }
+            Decision::Finish { step, outcome, detail } => {
+                self.in_flight.remove(&step);
+                let step = self.id(step);
+                self.write(EntryKind::StepFinished { step, outcome, detail })?;
+            }
+            Decision::Undo { step, response } => {
+                let id = self.id(step);
+                self.write(EntryKind::UndoStarted { step: id })?;
+                self.spawn(step, move |context, tell, timeout| {
+                    let (succeeded, detail) = match context.server.undo(&response) {
+                        Ok(undoing) => {
+                            let (outcome, detail) = follow(context, &undoing, timeout);
+                            (outcome == Outcome::Succeeded, detail)
+                        }
+                        Err(error) => (false, error.to_string()),
+                    };
+                    let _ = tell.send(Told::Undone { step, succeeded, detail });
+                });
+            }
+            Decision::UndoFailed { step, detail } => {
+                let step = self.id(step);
+                self.write(EntryKind::UndoFinished { step, succeeded: false, detail })?;
+            }
+            Decision::End { end, detail } => {
+                self.write(EntryKind::RunFinished { end, detail: detail.clone() })?;
+                self.report(end, &detail);
+            }
+            Decision::Wait { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, step: usize, effect: Effect) {
+        let alert = self.journal.header.alert.clone();
+        self.spawn(step, move |context, tell, timeout| {
+            let Effect::Respond { action, host_id, parameters } = &effect else {
+                let (outcome, detail) = match context.outside.perform(&effect, &alert, timeout) {
+                    Ok(detail) => (Outcome::Succeeded, detail),
+                    Err(reason) => (Outcome::Failed, reason),
+                };
+                let _ = tell.send(Told::Finished { step, outcome, detail });
+                return;
+            };
+            let begun = Instant::now();
+            let (outcome, detail) = match context.server.respond(host_id, action.as_str(), parameters) {
+                Ok(response) => {
+                    let _ = tell.send(Told::Submitted { step, response: response.clone() });
+                    follow(context, &response, timeout.saturating_sub(begun.elapsed()))
+                }
+                // It may be on its way to the agent: not tried again.
+                Err(error @ ApiError::NoAnswer { .. }) => (Outcome::Lost, error.to_string()),
+                Err(error) => (Outcome::Failed, error.to_string()),
+            };
+            let _ = tell.send(Told::Finished { step, outcome, detail });
+        });
+    }
+
+    fn spawn(&mut self, step: usize, work: impl FnOnce(&Context, &Sender<Told>, Duration) + Send + 'static) {
+        let timeout = self.playbook.steps.get(step).map_or(Duration::ZERO, |step| step.timeout);
+        let (context, tell) = (Arc::clone(&self.context), self.tell.clone());
+        self.in_flight.insert(step);
+        let body = move || work(&context, &tell, timeout);
+        if let Err(error) = std::thread::Builder::new().name("step".to_owned()).spawn(body) {
+            let detail = format!("no thread for it: {error}");
+            let _ = self.tell.send(Told::Finished { step, outcome: Outcome::Failed, detail });
+        }
+    }
+
+    /// Until a step's thread tells something, a person decides, or a time is over.
+    fn wait(&mut self, until: Option<Timestamp>) -> Result<(), JournalError> {
+        let left = until.map(|until| {
+            let nanos = until.as_nanos().saturating_sub(now().as_nanos());
+            // A moment more, so that the time is over when it is looked at.
+            Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)) + Duration::from_millis(1)
+        });
+        let open = self.open_approvals();
+        let longest = if open.is_empty() { Duration::from_secs(60) } else { APPROVAL_LOOK };
+        if let Ok(told) = self.told.recv_timeout(left.unwrap_or(longest).min(longest)) {
+            return self.note_told(told);
+        }
+        self.note_approvals(&open)
+    }
+
+    fn note_told(&mut self, told: Told) -> Result<(), JournalError> {
+        match told {
+            Told::Submitted { step, response } => {
+                // Also where the step is over: undoing it needs the id.
+                let step = self.id(step);
+                self.write(EntryKind::StepSubmitted { step, response })
+            }
+            Told::Finished { step, outcome, detail } => {
+                self.in_flight.remove(&step);
+                if self.state.steps.get(step).is_some_and(|own| own.outcome.is_some()) {
+                    // Its time was over before.
+                    return Ok(());
+                }
+                let step = self.id(step);
+                self.write(EntryKind::StepFinished { step, outcome, detail })
+            }
+            Told::Undone { step, succeeded, detail } => {
+                self.in_flight.remove(&step);
+                let step = self.id(step);
+                self.write(EntryKind::UndoFinished { step, succeeded, detail })
+            }
+        }
+    }
+
+    fn ask(&self, step: &str, people: usize, text: &str) {
+        let playbook = &self.playbook.id;
+        let who = if people == 1 { "one person".to_owned() } else { format!("{people} different people") };
+        let text = format!(
+            "playbook {playbook}: {text}\nTo decide, {who} add the note `approve {playbook}/{step}` or `deny {playbook}/{step}`.\n\
+             请添加备注 `approve {playbook}/{step}`(同意)或 `deny {playbook}/{step}`(拒绝)。"
+        );
+        note(&self.context, &self.journal.header.alert.id, &text);
+    }
+
+    fn open_approvals(&self) -> Vec<(String, Timestamp)> {
+        let steps = self.playbook.steps.iter().zip(&self.state.steps);
+        let open =
+            steps.filter(|(step, own)| step.action == ActionKind::WaitForApproval && own.outcome.is_none());
+        open.filter_map(|(step, own)| Some((step.id.clone(), own.started?))).collect()
+    }
+
+    /// Takes what people wrote on the alert since a step began to wait. What a script wrote (`token:…`)
+    /// is nobody's approval, above all not this responder's own.
+    fn note_approvals(&mut self, open: &[(String, Timestamp)]) -> Result<(), JournalError> {
+        if open.is_empty() {
+            return Ok(());
+        }
+        let notes = match self.context.server.alert(&self.journal.header.alert.id) {
+            Ok((_, notes)) => notes,
+            Err(error) => {
+                tracing::warn!(%error, "people's decisions can't be asked for; it is tried again");
+                return Ok(());
+            }
+        };
+        for (step, since) in open {
+            for note in &notes {
+                let is_later = note.at.parse::<Timestamp>().is_ok_and(|at| at >= *since);
+                if note.author.contains(':') || !is_later {
+                    continue;
+                }
+                let Some(approve) = decision(&note.text, &self.playbook.id, step) else { continue };
+                let own = self.playbook.place_of(step).and_then(|place| self.state.steps.get(place));
+                let is_known = own.is_some_and(|own| {
+                    own.denied_by.is_some() || approve && own.approved_by.contains(&note.author)
+                });
+                if !is_known {
+                    let kind = EntryKind::Approval { step: step.clone(), approve };
+                    self.write_as(&note.author, kind)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, kind: EntryKind) -> Result<(), JournalError> {
+        let by = self.context.journals.instance().to_owned();
+        self.write_as(&by, kind)
+    }
+
+    fn write_as(&mut self, by: &str, kind: EntryKind) -> Result<(), JournalError> {
+        let entry = Entry { at: now(), by: by.to_owned(), kind };
+        self.journal.append(entry.clone())?;
+        if let Err(error) = self.state.add(&self.playbook, &entry) {
+            tracing::error!(%error, "a run's journal contradicts itself");
+        }
+        Ok(())
+    }
+
+    fn id(&self, step: usize) -> String {
+        self.playbook.steps.get(step).map(|step| step.id.clone()).unwrap_or_default()
+    }
+
+    /// What became of the run, as a remark on its alert.
+    fn report(&self, end: RunEnd, detail: &str) {
+        let alert = &self.journal.header.alert;
+        let mut text = format!("playbook {} ({}): {end}", self.playbook.id, self.playbook.mode);
+        if !detail.is_empty() {
+            text.push_str(&format!(": {detail}"));
+        }
+        for (step, own) in self.playbook.steps.iter().zip(&self.state.steps) {
+            let outcome = own.outcome.map_or("not begun", Outcome::as_str);
+            text.push_str(&format!("\n{} ({}): {outcome}", step.id, step.action));
+            if !own.detail.is_empty() {
+                text.push_str(&format!(": {}", own.detail.chars().take(300).collect::<String>()));
+            }
+            match own.undone {
+                Some(true) => text.push_str("; undone"),
+                Some(false) => text.push_str("; NOT undone"),
+                None => {}
+            }
+        }
+        tracing::info!(alert = alert.id, playbook = self.playbook.id, %end, "a run ended");
+        note(&self.context, &alert.id, &text);
+    }
+}
+
+/// Asks about a response until it is done or the time is over.
+fn follow(context: &Context, response: &str, timeout: Duration) -> (Outcome, String) {
+    let until = Instant::now() + timeout;
+    let (_keep, pause) = channel::<()>();
+    let mut look = FIRST_LOOK;
+    loop {
+        let detail = match context.server.response(response) {
+            Ok(ResponseState::Verified) => {
+                return (Outcome::Succeeded, format!("response {response}: verified"));
+            }
+            Ok(ResponseState::Failed(reason)) => {
+                return (Outcome::Failed, format!("response {response}: {reason}"));
+            }
+            Ok(ResponseState::Open) => "not done in time".to_owned(),
+            Err(ApiError::Refused { status, detail }) if status < 500 => {
+                return (Outcome::Failed, format!("response {response}: the server says {status}: {detail}"));
+            }
+            Err(error) => error.to_string(),
+        };
+        if Instant::now() >= until {
+            return (Outcome::TimedOut, format!("response {response}: {detail}"));
+        }
+        let _ = pause.recv_timeout(look);
+        look = (look * 2).min(LAST_LOOK);
+    }
+}
+
+/// `approve PLAYBOOK/STEP` or `deny PLAYBOOK/STEP`, and nothing else, on a line of a note.
+fn decision(text: &str, playbook: &str, step: &str) -> Option<bool> {
+    let wanted = format!("{playbook}/{step}");
+    text.lines().find_map(|line| {
+        let (word, about) = line.trim().split_once(' ')?;
+        match (word.to_ascii_lowercase().as_str(), about.trim() == wanted) {
+            ("approve", true) => Some(true),
+            ("deny", true) => Some(false),
+            _ => None,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_exact_words_decide() {
+        assert_eq!(decision("approve p/ok", "p", "ok"), Some(true));
+        assert_eq!(decision("I looked.\n Deny p/ok ", "p", "ok"), Some(false));
+        for text in
+            ["approve p/okay", "approve", "approve q/ok", "do not approve p/ok", "approve p/ok or not"]
+        {
+            assert_eq!(decision(text, "p", "ok"), None, "{text}");
+        }
+    }
+}

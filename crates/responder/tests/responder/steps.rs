@@ -1,0 +1,214 @@
+//! What steps do, seen from where it arrives.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, UdpSocket};
+use std::sync::mpsc::{Receiver, channel};
+
+use serde_json::{Value, json};
+use test_support::{ResponderOptions, ResponderProcess, wait_for};
+
+use crate::place::{LIMIT, Place};
+
+/// A web hook: gives the bodies that are posted to it.
+fn web_hook() -> (String, Receiver<(String, Value)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (send, bodies) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let (mut length, mut path) = (0, String::new());
+            loop {
+                let mut line = String::new();
+                if reader.read_line(&mut line).unwrap_or(0) <= 2 {
+                    break;
+                }
+                if let Some(found) = line.strip_prefix("POST ") {
+                    path = found.split(' ').next().unwrap_or_default().to_owned();
+                }
+                if let Some(found) = line.to_lowercase().strip_prefix("content-length:") {
+                    length = found.trim().parse().unwrap();
+                }
+            }
+            let mut body = vec![0; length];
+            std::io::Read::read_exact(&mut reader, &mut body).unwrap();
+            let mut stream = stream;
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok").unwrap();
+            if send.send((path, serde_json::from_slice(&body).unwrap())).is_err() {
+                return;
+            }
+        }
+    });
+    (url, bodies)
+}
+
+/// A mail relay that takes one mail and gives its text.
+fn mail_relay() -> (String, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = listener.local_addr().unwrap().to_string();
+    let (send, mails) = channel();
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut out = stream.try_clone().unwrap();
+        out.write_all(b"220 relay\r\n").unwrap();
+        let (mut text, mut in_data) = (String::new(), false);
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            text.push_str(&line);
+            text.push('\n');
+            let answer = match (in_data, line.as_str()) {
+                (true, ".") => "250 taken\r\n",
+                (true, _) => continue,
+                (false, "DATA") => "354 go on\r\n",
+                (false, "QUIT") => "221 bye\r\n",
+                (false, _) => "250 ok\r\n",
+            };
+            in_data = line == "DATA";
+            out.write_all(answer.as_bytes()).unwrap();
+        }
+        let _ = send.send(text);
+    });
+    (place, mails)
+}
+
+#[test]
+fn people_and_systems_are_told() {
+    let Some(place) = Place::new() else { return };
+    let (url, bodies) = web_hook();
+    let (relay, mails) = mail_relay();
+    let log = UdpSocket::bind("127.0.0.1:0").unwrap();
+    log.set_read_timeout(Some(LIMIT)).unwrap();
+    place.write_playbook(
+        "tell",
+        &format!(
+            "id: tell\nname: Tell\nmode: auto\ntrigger: {{attack: [T1059]}}\nsteps:\n\
+             \x20 - {{id: slack, do: send_chat, with: {{service: slack, url: '${{HOOK}}/slack', text: '<b> {{{{rule.name}}}} on {{{{host.name}}}}'}}}}\n\
+             \x20 - {{id: dingtalk, do: send_chat, with: {{service: dingtalk, url: '${{HOOK}}/dingtalk'}}}}\n\
+             \x20 - {{id: feishu, do: send_chat, with: {{service: feishu, url: '${{HOOK}}/feishu'}}}}\n\
+             \x20 - {{id: wecom, do: send_chat, with: {{service: wecom, url: '${{HOOK}}/wecom'}}}}\n\
+             \x20 - {{id: ticket, do: open_ticket, with: {{url: '${{HOOK}}/ticket'}}}}\n\
+             \x20 - {{id: hook, do: call_webhook, with: {{url: '${{HOOK}}/hook'}}}}\n\
+             \x20 - {{id: log, do: send_syslog, with: {{server: '{}'}}}}\n\
+             \x20 - {{id: mail, do: send_mail, with: {{to: [a@example.org, b@example.org]}}}}\n",
+            log.local_addr().unwrap()
+        ),
+    );
+    let mut options = place.responder_options("responder");
+    options.environment.push(("HOOK".to_owned(), url));
+    options.arguments.extend([format!("-smtp={relay}"), "-mail-from=rampart@example.org".to_owned()]);
+    let responder = ResponderProcess::start(options);
+    let alert = place.alert(1, 4_242);
+
+    let mut next = |wanted: &str| {
+        let (path, body) =
+            bodies.recv_timeout(LIMIT).unwrap_or_else(|_| panic!("{wanted}:\n{}", responder.output()));
+        assert_eq!(path, wanted);
+        body
+    };
+    assert_eq!(next("/slack"), json!({"text": "&lt;b&gt; Reverse shell on web-1"}));
+    let text = "Reverse shell (high) on web-1: shell 1";
+    let dingtalk = next("/dingtalk");
+    assert_eq!(dingtalk["msgtype"], "markdown");
+    assert!(dingtalk["markdown"]["text"].as_str().unwrap().contains(text), "{dingtalk}");
+    assert_eq!(next("/feishu"), json!({"msg_type": "text", "content": {"text": text}}));
+    assert_eq!(next("/wecom"), json!({"msgtype": "markdown", "markdown": {"content": text}}));
+    let ticket = next("/ticket");
+    assert_eq!((&ticket["priority"], &ticket["alert_id"]), (&json!("high"), &json!(alert.to_string())));
+    assert_eq!(next("/hook")["alert"]["id"], alert.to_string());
+    let mut line = [0; 2_048];
+    let size = log.recv(&mut line).unwrap();
+    let line = String::from_utf8_lossy(&line[..size]).into_owned();
+    assert!(line.starts_with("<35>1 - - edr-responder ") && line.ends_with(text), "{line}");
+    let mail = mails.recv_timeout(LIMIT).unwrap();
+    for part in [
+        "MAIL FROM:<rampart@example.org>",
+        "RCPT TO:<a@example.org>",
+        "RCPT TO:<b@example.org>",
+        "Subject: [high] Reverse shell",
+        text,
+    ] {
+        assert!(mail.contains(part), "{part} is not in:\n{mail}");
+    }
+
+    // And the alert tells what was done.
+    let api = place.server.api("viewer");
+    wait_for("a note", LIMIT, || {
+        let alert = api.get(&format!("/alerts/{alert}")).unwrap();
+        let notes = alert["notes"].as_array().unwrap().clone();
+        notes
+            .iter()
+            .any(|note| note["text"].as_str().unwrap().contains("playbook tell (auto): completed"))
+            .then_some(())
+    });
+}
+
+#[test]
+fn shadow_does_nothing_and_says_what_it_would_do() {
+    let Some(place) = Place::new() else { return };
+    let mark = place.folder.path().join("mark");
+    place.write_script("mark.sh", &format!("touch {}", mark.display()));
+    place.write_playbook("shadow", "id: shadow\nname: S\ntrigger: {severity: low}\nsteps:\n  - {id: kill, do: kill_tree}\n  - {id: mark, do: run_script, with: {name: mark.sh}}\n");
+    let _responder = place.start_responder("responder");
+    place.alert(1, 4_242);
+    let journal = wait_for("the run ends", LIMIT, || {
+        place.journals("responder").into_iter().find(|run| run.contains("run_finished"))
+    });
+    assert!(
+        journal.contains("would kill_tree on host") && journal.contains("would run mark.sh"),
+        "{journal}"
+    );
+    assert!(!journal.contains("step_started") && !mark.exists());
+}
+
+#[test]
+fn a_person_decides_and_a_script_does_not() {
+    let Some(place) = Place::new() else { return };
+    let mark = place.folder.path().join("mark");
+    place.write_script("mark.sh", &format!("touch {}", mark.display()));
+    place.write_playbook("ask", "id: ask\nname: A\nmode: auto\ntrigger: {severity: low}\nsteps:\n  - {id: ok, do: wait_for_approval}\n  - {id: mark, do: run_script, with: {name: mark.sh}}\n");
+    let responder = place.start_responder("responder");
+    let alert = place.alert(1, 4_242);
+    let api = place.server.api("responder");
+    let asked = || {
+        let alert = api.get(&format!("/alerts/{alert}")).unwrap();
+        let notes = alert["notes"].as_array().unwrap().clone();
+        notes.iter().any(|note| note["text"].as_str().unwrap().contains("approve ask/ok")).then_some(())
+    };
+    wait_for("the question", LIMIT, asked);
+    // A token is no person; and the wait outlives the responder.
+    api.patch(&format!("/alerts/{alert}"), &json!({"note": "approve ask/ok"})).unwrap();
+    let options: ResponderOptions = responder.kill();
+    let _responder = ResponderProcess::start(options);
+    place.note_as("ada", alert, "approve ask/nothing");
+    place.note_as("ada", alert, "looks bad\napprove ask/ok");
+    let journal = wait_for("the run ends", LIMIT, || {
+        place.journals("responder").into_iter().find(|run| run.contains("run_finished"))
+    });
+    assert!(journal.contains("approved by ada\"") && mark.exists(), "{journal}");
+}
+
+#[test]
+fn what_goes_wrong_is_said_and_bounded() {
+    let Some(place) = Place::new() else { return };
+    place.write_script("slow.sh", "sleep 1000");
+    place.write_script("loud.sh", "head -c 1000000 /dev/zero | tr '\\0' x; exit 3");
+    std::os::unix::fs::symlink("/bin/true", place.path("scripts").join("link.sh")).unwrap();
+    place.write_playbook("bad", "id: bad\nname: B\nmode: auto\ntrigger: {severity: low}\nsteps:\n  - {id: slow, do: run_script, timeout: 500ms, with: {name: slow.sh}, on_failure: continue}\n  - {id: loud, do: run_script, with: {name: loud.sh}, on_failure: continue}\n  - {id: link, do: run_script, with: {name: link.sh}, on_failure: continue}\n  - {id: none, do: run_script, with: {name: none.sh}, on_failure: continue}\n  - {id: secret, do: call_webhook, with: {url: 'https://h/${NOT_SET}'}, on_failure: continue}\n  - {id: mail, do: send_mail, with: {to: a@b.c}, on_failure: continue}\n");
+    std::fs::write(place.path("playbooks").join("broken.yml"), "id: broken\n").unwrap();
+    let responder = place.start_responder("responder");
+    assert!(responder.output().contains("broken.yml"), "a bad playbook is told, the others load");
+    place.alert(1, 4_242);
+    let journal = wait_for("the run ends", LIMIT, || {
+        place.journals("responder").into_iter().find(|run| run.contains("run_finished"))
+    });
+    for part in [
+        "within 500ms",
+        "exit status: 3",
+        "link.sh is outside the folder",
+        "none.sh: No such file",
+        "`NOT_SET` is not set",
+        "-smtp HOST:PORT",
+    ] {
+        assert!(journal.contains(part), "{part} is not in {journal}");
+    }
+    assert!(journal.len() < 30_000, "{}", journal.len());
+}
