@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use log_reader::{FieldLayout, LogDecoder, Problem, ProblemKind};
-use rule_engine::{LogSources, RuleSet};
+use rule_engine::LogSources;
 use serde_json::json;
 
 use crate::Outcome;
@@ -61,7 +61,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<Outcome> {
     let threads =
         options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
     let reading = Instant::now();
-    let counts = replay(&rules.set, &Arc::new(mapping.layout), &inputs, threads, options.json_errors)?;
+    let counts = replay(&rules, &Arc::new(mapping.layout), &inputs, threads, options.json_errors)?;
     let seconds = reading.elapsed().as_secs_f64();
     let cpu_seconds = cpu_time().zip(load_cpu).map(|(now, before)| now.saturating_sub(before).as_secs_f64());
     if options.stats {
@@ -145,7 +145,7 @@ impl Mapping {
 }
 
 fn replay(
-    rules: &RuleSet,
+    rules: &rule_files::LoadedRules,
     layout: &Arc<FieldLayout>,
     inputs: &[Input],
     threads: usize,
