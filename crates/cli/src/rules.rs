@@ -19,7 +19,8 @@ use anyhow::Context as _;
 use event_model::EventType;
 use rule_engine::{
     CompileOptions, Diagnostic, DiagnosticCode, DiagnosticSeverity, ParseOutcome, ParsedRule,
-    RULE_FILE_LIMIT, RuleSet, SigmaOptions, is_sigma_file, parse_rules_bytes_with, rules_without_source,
+    RULE_FILE_LIMIT, RuleSet, SigmaOptions, is_behaviour_file, is_sigma_file, parse_behaviours,
+    parse_rules_bytes_with, rules_without_source,
 };
 
 use crate::arguments::{Usage, nearest, parser};
@@ -164,8 +165,13 @@ pub(crate) fn read_rules(path: &Path, sigma: &SigmaOptions) -> anyhow::Result<(P
     fs::File::open(path)
         .and_then(|file| file.take(limit).read_to_end(&mut bytes))
         .with_context(|| format!("reading `{}`", path.display()))?;
-    let outcome = parse_rules_bytes_with(&path.to_string_lossy(), &bytes, sigma);
-    Ok((outcome, String::from_utf8_lossy(&bytes).into_owned()))
+    let (name, text) = (path.to_string_lossy(), String::from_utf8_lossy(&bytes).into_owned());
+    if is_behaviour_file(&name) {
+        let (_, diagnostics) = parse_behaviours(&name, &text);
+        let refused = diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
+        return Ok((ParseOutcome { rules: Vec::new(), diagnostics, refused }, text));
+    }
+    Ok((parse_rules_bytes_with(&name, &bytes, sigma), text))
 }
 
 #[derive(Default)]

@@ -376,3 +376,39 @@ fn a_wrong_command_line_is_told() {
         assert!(err(&output).contains(words), "{arguments:?}: {}", err(&output));
     }
 }
+
+#[test]
+fn behaviours_of_process_trees_are_found_in_the_agents_own_output() {
+    let folder = Folder::new();
+    let behaviours = json!({
+        "settings": { "thresholds": { "high": 60 } },
+        "behaviours": [
+            { "id": "copy", "name": "Copied", "weight": 30, "conditions": ["name = 'cp'"] },
+            { "id": "run", "name": "Ran", "weight": 40, "rule": "ran-x" },
+        ],
+    });
+    let rule = r#"{"id": "ran-x", "name": "x", "type": "process", "severity": "low", "conditions": ["name = 'x'"], "actions": ["log"]}"#;
+    folder.file("rules/own.behaviour.json", behaviours.to_string()).file("rules/x.json", rule);
+    let start = |second: u32, pid: u32, name: &str| {
+        let entity = |pid: u32| format!("00000000-{pid}-1");
+        json!({
+            "@timestamp": format!("2026-11-21T20:15:{second:02}Z"),
+            "rampart": { "event": { "type": "process_start" } },
+            "process": { "entity_id": entity(pid), "name": name, "parent": { "entity_id": entity(10) } },
+        })
+    };
+    let log = format!("{}\n{}\n", start(1, 11, "cp"), start(2, 12, "x"));
+    folder.file("one.ndjson", &log).file("two.ndjson", start(3, 13, "x").to_string());
+    let output = folder.edr(&["replay", "--rules", "rules", "one.ndjson", "two.ndjson"]);
+    assert_eq!(
+        ids(&output),
+        ["ran-x", "rampart.behaviour.high", "ran-x"],
+        "each log by itself: {}",
+        err(&output)
+    );
+    let wrong = behaviours.to_string().replace("weight", "wait");
+    folder.file("rules/own.behaviour.json", wrong);
+    let checked = folder.edr(&["rules", "check", "rules"]);
+    assert_eq!(checked.status.code(), Some(1));
+    assert!(err(&checked).contains("own.behaviour.json:1:"), "{}", err(&checked));
+}

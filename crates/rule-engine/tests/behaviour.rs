@@ -1,5 +1,7 @@
 //! Behaviour: events of a process tree in, explained findings out.
 
+#![allow(clippy::unwrap_used, reason = "a failed expectation is the report")]
+
 mod events;
 
 use std::sync::Arc;

@@ -1,9 +1,13 @@
 //! Takes a log's events and writes what the rules find.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
+use event_model::RuleReference;
 use log_reader::{AuditKind, EventHead, LogConsumer, Origin, Problem, ProblemKind};
-use rule_engine::{Desk, EventBuffer, FieldId, LogSource, Phase, RuleHead, RuleSet, SourceId};
+use rule_engine::{
+    BehaviourEngine, BehaviourSet, Desk, EventBuffer, FieldId, LogSource, Phase, RuleSet, SourceId,
+};
 use serde::Serialize;
 
 use super::inputs::Input;
@@ -69,6 +73,9 @@ struct OpenFile {
 
 pub(super) struct Judge<'r> {
     rules: &'r RuleSet,
+    behaviours: &'r Arc<BehaviourSet>,
+    /// What the open file's process trees did.
+    trees: BehaviourEngine,
     output: &'r OrderedOutput,
     progress: &'r Progress,
     json_errors: bool,
@@ -81,12 +88,14 @@ pub(super) struct Judge<'r> {
 
 impl<'r> Judge<'r> {
     pub(super) fn new(
-        rules: &'r RuleSet,
+        (rules, behaviours): (&'r RuleSet, &'r Arc<BehaviourSet>),
         output: &'r OrderedOutput,
         progress: &'r Progress,
         json_errors: bool,
     ) -> Self {
         Self {
+            behaviours,
+            trees: BehaviourEngine::default(),
             auditd: source_of(rules, Some("linux"), Some("auditd"), None),
             buffer: EventBuffer::new(),
             desk: rules.desk(),
@@ -100,6 +109,7 @@ impl<'r> Judge<'r> {
     }
 
     pub(super) fn begin_file(&mut self, index: usize, input: &Input) {
+        self.trees = BehaviourEngine::new(Arc::clone(self.behaviours));
         let name = input.path.to_string_lossy().into_owned();
         let (bytes, is_expected) = (input.bytes, input.is_expected);
         self.file = OpenFile { index, name, bytes, is_expected, is_log: true, ..OpenFile::default() };
@@ -169,8 +179,13 @@ impl<'r> Judge<'r> {
                 let observed_at = head.time.unwrap_or_default();
                 let event = SensorEvent::new(event_type, observed_at, &self.buffer);
                 let rules = self.rules;
-                for found in rules.evaluate(&event, Phase::All) {
-                    self.write(found.rule, head);
+                let found = rules.evaluate(&event, Phase::All);
+                let told = self.trees.observe(&event, Phase::All, found.iter().map(|found| &found.rule.id));
+                for found in found {
+                    self.write(&found.rule.reference(), head);
+                }
+                for finding in told {
+                    self.write(&finding.rule, head);
                 }
             }
             Origin::Auditd(kind) => {
@@ -204,7 +219,7 @@ impl<'r> Judge<'r> {
     /// Judges the event as one of each of the sources; a rule that fits several counts once.
     fn judge_as(&mut self, sources: &[SourceId], head: &EventHead<'_>) {
         let rules = self.rules;
-        let mut found: Vec<&RuleHead> = Vec::new();
+        let mut found: Vec<&rule_engine::RuleHead> = Vec::new();
         for source in sources {
             for matched in rules.judge(&self.buffer, *source, &mut self.desk) {
                 if !found.iter().any(|known| known.id == matched.rule.id) {
@@ -213,11 +228,11 @@ impl<'r> Judge<'r> {
             }
         }
         for rule in found {
-            self.write(rule, head);
+            self.write(&rule.reference(), head);
         }
     }
 
-    fn write(&mut self, rule: &RuleHead, head: &EventHead<'_>) {
+    fn write(&mut self, rule: &RuleReference, head: &EventHead<'_>) {
         self.counts.detections += 1;
         let detection = Detection {
             file: &self.file.name,

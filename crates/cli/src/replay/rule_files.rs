@@ -3,15 +3,20 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context as _;
-use rule_engine::{CompileOptions, Diagnostic, LogSources, RuleSet, SigmaOptions};
+use rule_engine::{
+    BehaviourSet, CompileOptions, Diagnostic, LogSources, RuleSet, SigmaOptions, is_behaviour_file,
+    parse_behaviours,
+};
 
 use crate::arguments::Usage;
 use crate::rules::{collect_files, read_rules};
 
 pub(super) struct LoadedRules {
     pub(super) set: RuleSet,
+    pub(super) behaviours: Arc<BehaviourSet>,
     pub(super) refused: usize,
 }
 
@@ -34,7 +39,7 @@ pub(super) fn load(
     for path in paths {
         collect_files(path, &mut files)?;
     }
-    let mut rules = Vec::new();
+    let (mut rules, mut behaviours) = (Vec::new(), Vec::new());
     let mut refused = 0;
     for file in &files {
         let (outcome, text) = read_rules(file, &sigma)?;
@@ -43,6 +48,14 @@ pub(super) fn load(
         }
         refused += outcome.refused;
         rules.extend(outcome.rules);
+        let name = file.to_string_lossy();
+        if is_behaviour_file(&name) {
+            behaviours.push(parse_behaviours(&name, &text).0);
+        }
+    }
+    let behaviours = BehaviourSet::compile(behaviours, None);
+    for diagnostic in &behaviours.diagnostics {
+        show(diagnostic, "", json_errors)?;
     }
     let options = CompileOptions { log_sources, ..CompileOptions::default() };
     let compiled = RuleSet::compile_with(rules, options);
@@ -50,12 +63,12 @@ pub(super) fn load(
         show(diagnostic, "", json_errors)?;
         refused += 1;
     }
-    if compiled.rules.is_empty() {
+    if compiled.rules.is_empty() && behaviours.set.is_empty() {
         let hint =
             "rule files end in `.json`, `.yml` or `.yaml`; `edr rules check` says what is wrong with them";
         return Err(Usage::new("no rule could be loaded", hint).into());
     }
-    Ok(LoadedRules { set: compiled.rules, refused })
+    Ok(LoadedRules { set: compiled.rules, behaviours: Arc::new(behaviours.set), refused })
 }
 
 fn show(diagnostic: &Diagnostic, source: &str, json_errors: bool) -> anyhow::Result<()> {

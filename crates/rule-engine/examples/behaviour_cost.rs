@@ -1,0 +1,63 @@
+//! What behaviours and habits cost for each process start: `cargo run --release -p rule-engine --example behaviour_cost`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use event_model::{BootId, EventHeader, EventRecord, EventType, Field, HostId, Timestamp, Value};
+use rule_engine::{AnomalyDetector, AnomalyOptions, BehaviourEngine, BehaviourSet, Phase};
+use uuid::Uuid;
+
+const STARTS: u32 = 200_000;
+
+fn start(number: u32, name: &str) -> EventRecord {
+    let header = EventHeader {
+        host_id: HostId::from_uuid(Uuid::from_u128(1)),
+        boot_id: BootId::from_uuid(Uuid::from_u128(2)),
+        sequence: u64::from(number),
+        observed_at: Timestamp::from_nanos(1_800_000_000_000_000_000 + i64::from(number) * 1_000_000),
+        monotonic_ns: u64::from(number),
+    };
+    let text = |text: String| Value::Text(text);
+    let fields = vec![
+        (Field::ProcessEntityId, text(format!("00000000-{}-1", number + 100))),
+        (Field::ParentEntityId, text(format!("00000000-{}-1", 10 + number % 50))),
+        (Field::ProcessExecutable, text(format!("/usr/bin/{name}"))),
+        (Field::ProcessName, text(name.to_owned())),
+        (Field::ProcessCommandLine, text(format!("{name} --of-some-length /srv/data/{}", number % 1_000))),
+        (Field::ParentExecutable, text("/usr/bin/bash".to_owned())),
+        (Field::ParentName, text("bash".to_owned())),
+        (Field::EventAction, text("exec".to_owned())),
+    ];
+    EventRecord::from_fields(header, EventType::ProcessStart, fields)
+}
+
+/// Nanoseconds for each of the events; making them is not counted.
+fn timed(what: &str, name: &str, mut judge: impl FnMut(&EventRecord)) {
+    let mut spent = Duration::ZERO;
+    for first in (0..STARTS).step_by(1_000) {
+        let events: Vec<EventRecord> = (first..first + 1_000).map(|number| start(number, name)).collect();
+        let begun = Instant::now();
+        events.iter().for_each(&mut judge);
+        spent += begun.elapsed();
+    }
+    println!("{what}: {:.0} ns for each start", spent.as_nanos() as f64 / f64::from(STARTS));
+}
+
+fn main() {
+    let set = Arc::new(BehaviourSet::compile(BehaviourSet::built_in(), Some("linux".to_owned())).set);
+    println!("{} behaviours and sequences", set.len());
+    let mut engine = BehaviourEngine::new(Arc::clone(&set));
+    timed("behaviours, nothing seen", "cat", |event| {
+        engine.observe(event, Phase::All, std::iter::empty());
+    });
+    let mut engine = BehaviourEngine::new(set);
+    timed("behaviours, each start is one", "whoami", |event| {
+        engine.observe(event, Phase::All, std::iter::empty());
+    });
+    println!("{:?}", engine.counters());
+    let options = AnomalyOptions { learning: Duration::from_secs(7 * 86_400), seed: 1 };
+    let mut detector = AnomalyDetector::new(options);
+    timed("habits", "cat", |event| {
+        detector.observe(event);
+    });
+}
