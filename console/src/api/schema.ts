@@ -301,6 +301,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/hosts/{id}/responses": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Order an action on a host. */
+        post: operations["order_response"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/hosts/{id}/revoke": {
         parameters: {
             query?: never;
@@ -399,6 +416,58 @@ export interface paths {
         get: operations["openapi"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/responses": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Ordered actions, the latest first. */
+        get: operations["list_responses"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/responses/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One ordered action with its receipt. */
+        get: operations["response"];
+        put?: never;
+        post?: never;
+        /** Take an ordered action back before it is sent. */
+        delete: operations["cancel_response"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/responses/{id}/undo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Order what undoes an action that was done. */
+        post: operations["undo_response"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1403,8 +1472,79 @@ export interface components {
         };
         /** @enum {string} */
         ReceiptState: "sent" | "applied" | "verified" | "failed" | "refused";
+        /** @description An ordered action. */
+        Response: {
+            /** @description Its id. */
+            id: string;
+            /** @description The host. */
+            host_id: string;
+            /** @description When it was ordered. */
+            created_at: components["schemas"]["Time"];
+            /** @description Who ordered it. */
+            created_by: string;
+            /** @description What. */
+            action: components["schemas"]["ResponseAction"];
+            /** @description Its parameters. */
+            parameters: Record<string, never>;
+            /** @description Only to say what would be done. */
+            dry_run: boolean;
+            /** @description Why. */
+            comment: string;
+            /** @description Not begun after this time. */
+            expires_at: components["schemas"]["Time"];
+            /** @description The response that this one undoes. */
+            undo_of: string | null;
+            /** @description How far it came. */
+            state: components["schemas"]["ResponseState"];
+            /** @description Since when. */
+            state_at: components["schemas"]["Time"];
+            /** @description The proof or the reason, in words; empty before the agent has answered. */
+            reason: string;
+            /** @description What was planned, exactly. */
+            plan: string[];
+            /** @description What was done. */
+            steps: components["schemas"]["ResponseStep"][];
+            /** @description What was asked for: a list, or where the evidence is; null for what only acts. */
+            result: Record<string, never> | null;
+            /** @description Whether it can be undone. */
+            can_undo: boolean;
+        };
+        /** @enum {string} */
+        ResponseAction: "terminate_process" | "kill_tree" | "suspend_process" | "resume_process" | "quarantine_file" | "restore_file" | "block_address" | "unblock_address" | "isolate_host" | "release_host" | "list_processes" | "list_connections" | "collect_evidence" | "delete_scheduled_task" | "delete_service" | "restore_service" | "stop_responses" | "allow_responses";
+        /** @description An action to be ordered. */
+        ResponseCreate: {
+            /** @description Which. */
+            action: components["schemas"]["ResponseAction"];
+            /** @description Its parameters; which there are depends on the action. */
+            parameters?: Record<string, never>;
+            /** @description Only say what would be done. */
+            dry_run?: boolean;
+            /** @description Why; for the audit log. */
+            comment?: string;
+            /**
+             * Format: int32
+             * @description Seconds until an agent must have begun it, at most 86400; 600 by default.
+             */
+            expires_in_seconds?: number | null;
+        };
         /** @enum {string} */
         ResponseMode: "off" | "detect" | "shadow" | "ask" | "auto";
+        /** @description Ordered actions, the latest first. */
+        ResponsePage: {
+            /** @description The items. */
+            items: components["schemas"]["Response"][];
+            /** @description Ask with this cursor for what follows; null at the end. */
+            next_cursor: string | null;
+        };
+        /** @enum {string} */
+        ResponseState: "queued" | "sent" | "applied" | "planned" | "verified" | "failed" | "refused" | "approval_needed" | "cancelled" | "expired";
+        /** @description One thing that was done on the way. */
+        ResponseStep: {
+            /** @description When. */
+            at: components["schemas"]["Time"];
+            /** @description What. */
+            what: string;
+        };
         /** @enum {string} */
         Role: "viewer" | "analyst" | "responder" | "detection_engineer" | "approver" | "administrator" | "auditor";
         /** @description A rule. */
@@ -2172,6 +2312,59 @@ export interface operations {
             };
         };
     };
+    order_response: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the host */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ResponseCreate"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Response"];
+                };
+            };
+            /** @description Not there */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict with what is there */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description What was sent can not be used */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     revoke_host: {
         parameters: {
             query?: never;
@@ -2404,6 +2597,151 @@ export interface operations {
                 };
                 content: {
                     "application/json": unknown;
+                };
+            };
+        };
+    };
+    list_responses: {
+        parameters: {
+            query?: {
+                /** @description Id of a host. */
+                host?: string;
+                /** @description From the page before. */
+                cursor?: string;
+                /** @description At most 500; 100 by default. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ResponsePage"];
+                };
+            };
+            /** @description What was sent can not be used */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    response: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the response */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Response"];
+                };
+            };
+            /** @description Not there */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    cancel_response: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the response */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Done */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Not there */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict with what is there */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    undo_response: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the response */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Response"];
+                };
+            };
+            /** @description Not there */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict with what is there */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };

@@ -27,7 +27,7 @@ fn a_file_goes_into_the_vault_and_comes_back_as_it_was() {
     std::os::unix::fs::chown(&path, Some(1234), Some(4321)).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o4751)).unwrap();
     rustix::fs::setxattr(&path, "user.rampart", b"kept", rustix::fs::XattrFlags::empty()).unwrap();
-    let long_ago = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::new(1_000_000_000, 123_456_789);
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_789);
     fs::File::open(&path).unwrap().set_modified(long_ago).unwrap();
 
     let receipt = bench.run(Action::QuarantineFile(file(&path)));

@@ -55,6 +55,8 @@ fn a_block_cuts_what_is_there_refuses_what_comes_and_ends_by_itself() {
             ip(&format!("addr add {address}/{length} dev lo"));
             let listener = TcpListener::bind(single).unwrap();
             let at = listener.local_addr().unwrap().to_string();
+            // An address is there a moment before its route is.
+            wait_until("the address can be reached", || connects(&at));
             let mut established = TcpStream::connect(&at).unwrap();
             established.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
             let _peer = listener.accept().unwrap();
