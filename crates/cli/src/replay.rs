@@ -226,7 +226,9 @@ pub(crate) fn replay_silently(
     let layout = Arc::new(Mapping::load(&layouts)?.layout);
     let inputs = collect_inputs(inputs)?;
     let begin = Instant::now();
-    let counts = replay(rules, &layout, &inputs, 1, false, OrderedOutput::without_detections())?;
+    let behaviours = Arc::new(BehaviourSet::default());
+    let output = OrderedOutput::without_detections();
+    let counts = replay((rules, &behaviours), &layout, &inputs, 1, false, output)?;
     Ok(Replayed {
         events: counts.events,
         without_log_source: counts.without_source,
