@@ -58,7 +58,7 @@ pub fn run(context: &Arc<Context>, mut journal: Journal) -> Result<Option<RunEnd
         told,
         is_waiting: false,
     };
-    run.to_the_end()?;
+    run.go_on()?;
     Ok(run.state.end)
 }
 
@@ -100,7 +100,7 @@ struct Run {
 }
 
 impl Run {
-    fn to_the_end(&mut self) -> Result<(), JournalError> {
+    fn go_on(&mut self) -> Result<(), JournalError> {
         loop {
             let context = Arc::clone(&self.context);
             let alert = self.journal.header.alert.clone();
