@@ -156,9 +156,7 @@ impl Platform for Linux {
             (Action::ListProcesses {}, _) => {
                 progress.step("list the processes", || Ok(inventory::processes(self)))
             }
-            (Action::ListConnections {}, _) => {
-                progress.step("list the connections", || inventory::connections())
-            }
+            (Action::ListConnections {}, _) => progress.step("list the connections", inventory::connections),
             (Action::CollectEvidence(request), _) => self.collect_evidence(request, id, progress),
             (Action::DeleteService(service), _) => self.delete_service(service, id, progress),
             (Action::RestoreService(item), _) => self.restore_service(*item, progress),

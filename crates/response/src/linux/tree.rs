@@ -236,6 +236,10 @@ fn wait_for_end(pidfd: &OwnedFd, pid: u32) -> Result<(), Failure> {
     }
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "/proc can't be waited on: a condition is looked at, with a deadline"
+)]
 fn wait_until(limit: Duration, reached: impl Fn() -> bool) -> bool {
     let began = Instant::now();
     while !reached() {

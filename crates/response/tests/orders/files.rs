@@ -135,7 +135,7 @@ fn races_for_the_path_never_move_another_file() {
                     let _ = fs::rename(&aside, &work);
                 }
                 // The name itself, too: another file takes it by a rename.
-                if swaps % 8 == 0 {
+                if swaps.is_multiple_of(8) {
                     fs::write(real.join("decoy"), "decoy").unwrap();
                     fs::rename(real.join("decoy"), real.join("file")).unwrap();
                 }
