@@ -260,7 +260,7 @@ fn users_add_log_sources() {
     let file = "sources:\n  - product: windows\n    category: process_creation\n    when: {kind: exec}\n    fields: {Image: exe}\n";
     let log_sources = LogSources::builtin().with_file_first("mine.yml", file).expect("a good file");
     let text = "title: t\nid: a\nlogsource: {category: process_creation}\ndetection: {s: {Image: x}, condition: s}\n";
-    let options = CompileOptions { log_sources, live_product: None };
+    let options = CompileOptions { log_sources, ..CompileOptions::default() };
     let set = RuleSet::compile_with(rules(text), options).rules;
     assert_eq!(routed(&set, &json!({"kind": "EXEC", "exe": "x"})), ["a"]);
     let errors = LogSources::builtin()
