@@ -11,6 +11,7 @@ mod rules;
 mod state;
 mod token;
 mod user;
+mod yara;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -49,6 +50,12 @@ const COMMANDS: &[Command] = &[
         arguments: "--rules PATH… [--mapping FILE…] [--placeholders FILE…] [--stats] [--json-errors] [--threads N] INPUT…",
         summary: "judge recorded logs (EVTX, event XML, NDJSON, JSON, auditd) with rules; one NDJSON line for each detection",
         run: replay::run,
+    },
+    Command {
+        words: &["yara", "scan"],
+        arguments: "--rules PATH… [--max-mib 256] [--timeout 60] [--pid PID]… FILE_OR_FOLDER…",
+        summary: "scan files, or the memory of processes, with YARA rules; one NDJSON line for each match",
+        run: yara::scan,
     },
     Command {
         words: &["token", "create"],
