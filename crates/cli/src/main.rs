@@ -12,6 +12,7 @@ mod rules;
 mod state;
 mod token;
 mod user;
+mod yara;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -86,6 +87,12 @@ const COMMANDS: &[Command] = &[
         arguments: "ALERT.json PATH… [--json]",
         summary: "show what playbooks would do for an alert, and do nothing",
         run: playbook::dry_run,
+    },
+    Command {
+        words: &["yara", "scan"],
+        arguments: "--rules PATH… [--max-mib 256] [--timeout 60] [--pid PID]… FILE_OR_FOLDER…",
+        summary: "scan files, or the memory of processes, with YARA rules; one NDJSON line for each match",
+        run: yara::scan,
     },
     Command {
         words: &["token", "create"],

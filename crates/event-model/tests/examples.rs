@@ -151,7 +151,9 @@ fn sample(field: Field) -> Value {
         Field::LibraryPath => "/usr/lib/x86_64-linux-gnu/libc.so.6",
         Field::ScriptInterpreter => "/usr/bin/dash",
         Field::ScriptText => "#!/bin/sh\nid\n",
-        Field::FileSha256 | Field::ScriptSha256 => "3f0c0b4d0ef24f5a5f3a3c7e2d4b8a0b3ef3c4f0c9d5a1b2c3d4e5f60718293a",
+        Field::FileSha256 | Field::ScriptSha256 => {
+            "3f0c0b4d0ef24f5a5f3a3c7e2d4b8a0b3ef3c4f0c9d5a1b2c3d4e5f60718293a"
+        }
         _ => "example",
     };
     match field.spec().kind {

@@ -40,13 +40,16 @@ fn what_the_server_is_given_is_found_on_the_host() {
 
     let run = || assert!(Command::new(&tool).status().expect("it starts").success());
     let by_hash = alert_of(&installation, &format!("indicator.sha256.{hash}"), run);
-    assert_eq!((&by_hash["severity"], &by_hash["process"]["executable"]), (&json!("high"), &json!(tool)));
+    assert_eq!(
+        (&by_hash["rule"]["severity"], &by_hash["process"]["executable"]),
+        (&json!("high"), &json!(tool))
+    );
     let script = folder.join("dropped.sh");
     let by_yara = alert_of(&installation, "yara.pack/end_to_end", || {
         fs::write(&script, format!("#!/bin/sh\n# {mark}\n")).expect("our own folder");
         run();
     });
-    assert_eq!(by_yara["severity"], "critical");
+    assert_eq!(by_yara["rule"]["severity"], "critical");
     let id = by_yara["id"].as_str().expect("an id");
     let whole = api.get(&format!("/alerts/{id}")).expect("the alert");
     assert_eq!(whole["event"]["rampart"]["event"]["type"], "file_scan");
