@@ -16,7 +16,7 @@ use prost::Message as _;
 use protocol::bundle::{BundleRefusal, verify_bundle, verify_stored_bundle};
 use protocol::link::{PolicyBundle, SignedBundle};
 use rule_engine::{
-    CompileOptions, Diagnostic, ParsedRule, RuleSet, is_sigma_file, parse_rules, parse_rules_bytes,
+    CompileOptions, Diagnostic, ParsedRule, RuleSet, is_sigma_file, parse_rule_text, parse_rules_bytes,
 };
 
 use crate::run_state::Caution;
@@ -165,7 +165,7 @@ impl RuleBook {
         let mut errors = Vec::new();
         for rule in sources.bundle.iter().flat_map(|bundle| &bundle.rules) {
             let name = format!("rule {} of the server", rule.id);
-            let outcome = parse_rules(&name, &rule.json);
+            let outcome = parse_rule_text(&name, &rule.json);
             report(&outcome.diagnostics, &rule.json, &mut errors);
             rules.extend(outcome.rules);
         }
@@ -225,8 +225,9 @@ fn report(diagnostics: &[Diagnostic], source: &str, errors: &mut Vec<String>) {
 
 /// Whether a file of that name holds rules.
 pub(crate) fn is_rule_file(path: &Path) -> bool {
-    let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-    is_json || is_sigma_file(&path.to_string_lossy())
+    let name = path.to_string_lossy().to_ascii_lowercase();
+    // In a pack, a rule's test stands beside it.
+    is_sigma_file(&name) || (name.ends_with(".json") && !name.ends_with(".test.json"))
 }
 
 /// The rule files of a directory, in the order of their names.
@@ -295,6 +296,7 @@ mod tests {
         fs::write(dir.path().join("a.json"), rule(1, "x")).unwrap();
         fs::write(dir.path().join("b.json"), "{").unwrap();
         fs::write(dir.path().join("notes.txt"), "no rule").unwrap();
+        fs::write(dir.path().join("a.test.json"), "{\"match\": []}").unwrap();
         let book = RuleBook::open(Some(dir.path().to_owned()));
         assert_eq!((book.active().set.len(), book.active().errors.len()), (1, 1));
         assert!(book.active().errors[0].contains("b.json:1:"), "{:?}", book.active().errors);

@@ -9,6 +9,7 @@
 mod access;
 mod alerts;
 mod counters;
+mod coverage;
 mod enrollment;
 mod error;
 mod events;
@@ -37,6 +38,7 @@ use tokio::sync::Semaphore;
 pub(crate) use access::place_of;
 pub use access::{Caller, Credential, NewUserInput, UserPatch};
 pub use counters::{Counter, Counters};
+pub use coverage::{HostCoverage, RuleCoverage, StarvedHost, StarvedRule};
 pub use enrollment::{Enrolled, EnrollmentRequest};
 pub(crate) use enrollment::{named, shown};
 pub use error::AppError;

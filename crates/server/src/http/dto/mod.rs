@@ -6,6 +6,7 @@
 
 mod alerts;
 mod audit;
+mod coverage;
 mod dashboard;
 mod events;
 mod hosts;
@@ -16,6 +17,7 @@ pub(crate) mod words;
 
 pub(crate) use alerts::*;
 pub(crate) use audit::*;
+pub(crate) use coverage::*;
 pub(crate) use dashboard::*;
 pub(crate) use events::*;
 pub(crate) use hosts::*;
