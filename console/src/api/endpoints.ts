@@ -35,6 +35,7 @@ export const api = {
   hosts: () => allPages((cursor) => unwrap(client.GET('/api/v1/hosts', { params: { query: { cursor, limit: PAGE } } }))),
   host: (id: string) => unwrap(client.GET('/api/v1/hosts/{id}', at(id))),
   hostAccount: (id: string) => unwrap(client.GET('/api/v1/hosts/{id}/account', at(id))),
+  hostCoverage: (id: string) => unwrap(client.GET('/api/v1/hosts/{id}/coverage', at(id))),
   revokeHost: (id: string) => unwrap(client.POST('/api/v1/hosts/{id}/revoke', at(id))),
 
   events: (filter: EventFilter, cursor?: string, limit = 200) =>
@@ -51,6 +52,8 @@ export const api = {
   rules: () => unwrap(client.GET('/api/v1/rules')),
   rule: (id: string) => unwrap(client.GET('/api/v1/rules/{id}', at(id))),
   createRule: (text: string) => unwrap(client.POST('/api/v1/rules', { body: { text } })),
+  importRules: (text: string) => unwrap(client.POST('/api/v1/rules/import', { body: { text } })),
+  ruleCoverage: (id: string) => unwrap(client.GET('/api/v1/rules/{id}/coverage', at(id))),
   saveRule: (id: string, text: string) => unwrap(client.PUT('/api/v1/rules/{id}', { ...at(id), body: { text } })),
   changeRule: (id: string, change: { enabled?: boolean; mode?: ResponseMode }) =>
     unwrap(client.PATCH('/api/v1/rules/{id}', { ...at(id), body: change })),

@@ -12,6 +12,7 @@ import { useEffect, useImperativeHandle, useRef } from 'react';
 
 import type { Diagnostic, FieldDescription } from '../api/types';
 import { completeCondition } from './completion';
+import { isJsonText } from './language';
 import { editorTheme } from './theme';
 
 export interface RuleEditorHandle {
@@ -59,8 +60,10 @@ export default function RuleEditor({ initialText, onChange, onSave, diagnostics,
           highlightActiveLineGutter(),
           EditorView.lineWrapping,
           indentUnit.of('  '),
-          json(),
-          autocompletion({ override: [(context) => completeCondition(context, latest.current.fields)] }),
+          // Sigma's YAML is shown as plain text.
+          isJsonText(start.current)
+            ? [json(), autocompletion({ override: [(context) => completeCondition(context, latest.current.fields)] })]
+            : [],
           keymap.of([
             {
               key: 'Mod-s',

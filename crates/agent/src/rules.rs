@@ -17,7 +17,7 @@ use protocol::bundle::{BundleRefusal, verify_bundle, verify_stored_bundle};
 use protocol::link::{PolicyBundle, SignedBundle};
 use rule_engine::{
     BehaviourFile, BehaviourSet, CompileOptions, Diagnostic, HostNames, ParsedRule, RuleSet,
-    is_behaviour_file, is_sigma_file, parse_behaviours, parse_rules, parse_rules_bytes,
+    is_behaviour_file, is_sigma_file, parse_behaviours, parse_rule_text, parse_rules, parse_rules_bytes,
 };
 
 use crate::run_state::Caution;
@@ -202,7 +202,7 @@ impl RuleBook {
         let mut errors = Vec::new();
         for rule in sources.bundle.iter().flat_map(|bundle| &bundle.rules) {
             let name = format!("rule {} of the server", rule.id);
-            let outcome = parse_rules(&name, &rule.json);
+            let outcome = parse_rule_text(&name, &rule.json);
             report(&outcome.diagnostics, &rule.json, &mut errors);
             rules.extend(outcome.rules);
         }
@@ -278,8 +278,9 @@ fn report(diagnostics: &[Diagnostic], source: &str, errors: &mut Vec<String>) {
 
 /// Whether a file of that name holds rules or behaviours.
 pub(crate) fn is_rule_file(path: &Path) -> bool {
-    let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-    is_json || is_sigma_file(&path.to_string_lossy())
+    let name = path.to_string_lossy().to_ascii_lowercase();
+    // In a pack, a rule's test stands beside it.
+    is_sigma_file(&name) || (name.ends_with(".json") && !name.ends_with(".test.json"))
 }
 
 /// The rule files of a directory, in the order of their names.
@@ -352,6 +353,7 @@ mod tests {
         fs::write(dir.path().join("a.json"), rule(1, "x")).unwrap();
         fs::write(dir.path().join("b.json"), "{").unwrap();
         fs::write(dir.path().join("notes.txt"), "no rule").unwrap();
+        fs::write(dir.path().join("a.test.json"), "{\"match\": []}").unwrap();
         let book = RuleBook::open(Some(dir.path().to_owned()));
         assert_eq!((book.active().set.len(), book.active().errors.len()), (1, 1));
         assert!(book.active().errors[0].contains("b.json:1:"), "{:?}", book.active().errors);

@@ -173,7 +173,13 @@ pub trait RuleStore: Send + Sync {
     fn insert_starter_rules(&self, rules: &[NewRule], now: Timestamp) -> Result<bool>;
 
     /// Adds a rule. [`StateError::Conflict`] if the id is taken. Gives the new version.
-    fn create_rule(&self, rule: &NewRule, by: &str, now: Timestamp) -> Result<u64>;
+    fn create_rule(&self, rule: &NewRule, by: &str, now: Timestamp) -> Result<u64> {
+        self.create_rules(std::slice::from_ref(rule), by, now)
+    }
+
+    /// Adds rules, all of them or none. [`StateError::Conflict`], with the id, if one is taken. Gives
+    /// the new version.
+    fn create_rules(&self, rules: &[NewRule], by: &str, now: Timestamp) -> Result<u64>;
 
     /// Replaces the rule of the same id. [`StateError::NotFound`] if there is none.
     /// Gives the new version.

@@ -17,6 +17,7 @@ import { Fetched } from '../../design/States';
 import { Time } from '../../design/Time';
 import { useToast } from '../../design/Toast';
 import { AccountCard } from './AccountCard';
+import { CoverageCard } from './CoverageCard';
 import { HostAlerts, HostEvents } from './HostActivity';
 import { HostStatus } from './HostStatus';
 import { LedgerCard } from './LedgerCard';
@@ -98,6 +99,7 @@ function OneHost({ host }: { host: Host }) {
               </ul>
             </Card>
           )}
+          <CoverageCard hostId={host.id} />
         </div>
       </div>
     </Page>

@@ -16,6 +16,7 @@ import { Fetched } from '../../design/States';
 import { Time } from '../../design/Time';
 import { useToast } from '../../design/Toast';
 import { EnabledSwitch } from './EnabledSwitch';
+import { HostsWithoutSource } from './HostsWithoutSource';
 import { ModeSelect } from './ModeSelect';
 import { RuleWorkbench } from './RuleWorkbench';
 import { templateText } from './templates';
@@ -69,6 +70,7 @@ function OneRule({ rule }: { rule: Rule }) {
         </>
       }
     >
+      <HostsWithoutSource ruleId={rule.id} />
       <RuleWorkbench initialText={rule.text} save={save} />
     </Page>
   );
@@ -81,11 +83,14 @@ export function NewRulePage() {
   const navigate = useNavigate();
   const toast = useToast();
   const create = useMutation({
-    mutationFn: (text: string) => api.createRule(text),
-    onSuccess: async (rule) => {
-      toast.done(t('rules.created', { name: rule.name }));
+    mutationFn: (text: string) => api.importRules(text),
+    onSuccess: async ({ items }) => {
+      const [first, ...others] = items;
+      if (!first) return;
+      toast.done(others.length ? t('rules.imported', { count: items.length }) : t('rules.created', { name: first.name }));
       await client.invalidateQueries({ queryKey: ['rules'] });
-      await navigate({ to: '/rules/$ruleId', params: { ruleId: rule.id }, ignoreBlocker: true });
+      if (others.length) await navigate({ to: '/rules', search: {}, ignoreBlocker: true });
+      else await navigate({ to: '/rules/$ruleId', params: { ruleId: first.id }, ignoreBlocker: true });
     },
   });
   return (

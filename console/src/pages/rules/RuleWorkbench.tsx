@@ -6,27 +6,27 @@ import { useTranslation } from 'react-i18next';
 
 import { api } from '../../api/endpoints';
 import { ApiError, describeError } from '../../api/problem';
-import type { Rule } from '../../api/types';
 import { useMay } from '../../app/session';
 import { Button } from '../../design/Button';
 import { Card } from '../../design/Card';
 import { ConfirmDialog } from '../../design/Dialog';
 import { SkeletonRows } from '../../design/States';
 import type { RuleEditorHandle } from '../../editor/RuleEditor';
+import { isJsonText } from '../../editor/language';
 import { Diagnostics } from './Diagnostics';
 import { FieldReference } from './FieldReference';
 
 const RuleEditor = lazy(() => import('../../editor/RuleEditor'));
 const CHECK_AFTER_MS = 350;
 
-interface RuleWorkbenchProps {
+interface RuleWorkbenchProps<Saved> {
   initialText: string;
-  save: UseMutationResult<Rule, Error, string>;
+  save: UseMutationResult<Saved, Error, string>;
   isNew?: boolean;
 }
 
-/** The rule's JSON, what the engine says about it while one writes, and the fields to write with. */
-export function RuleWorkbench({ initialText, save, isNew }: RuleWorkbenchProps) {
+/** The rule's text, what the engine says about it while one writes, and the fields to write with. */
+export function RuleWorkbench<Saved>({ initialText, save, isNew }: RuleWorkbenchProps<Saved>) {
   const { t } = useTranslation();
   const may = useMay('edit_rules');
   const [text, setText] = useState(initialText);
@@ -77,7 +77,7 @@ export function RuleWorkbench({ initialText, save, isNew }: RuleWorkbenchProps) 
       <Card
         flush
         className="flex min-h-[26rem] flex-col overflow-hidden focus-within:border-accent focus-within:ring-1 focus-within:ring-accent [&>div]:min-h-0 [&>div]:flex-1"
-        title={<span className="font-mono text-xs font-normal text-muted">rule.json</span>}
+        title={<span className="font-mono text-xs font-normal text-muted">{isJsonText(text) ? 'rule.json' : 'rule.yml'}</span>}
         actions={
           may && (
             <>

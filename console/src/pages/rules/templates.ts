@@ -1,7 +1,8 @@
 /** Where a new rule starts from; the user changes id, name and conditions. */
 export interface RuleTemplate {
-  id: 'process' | 'name' | 'encoded' | 'parent';
-  rule: object;
+  id: 'process' | 'name' | 'encoded' | 'parent' | 'sigma';
+  /** A native rule, or the text of another. */
+  rule: object | string;
 }
 
 export const TEMPLATES: RuleTemplate[] = [
@@ -59,9 +60,29 @@ export const TEMPLATES: RuleTemplate[] = [
       attack: ['T1505.003'],
     },
   },
+  {
+    id: 'sigma',
+    rule: `title: ''
+id: my-sigma-rule-1
+description: ''
+level: medium
+tags:
+  - attack.t1105
+logsource:
+  product: linux
+  category: process_creation
+detection:
+  selection:
+    Image|endswith:
+      - /curl
+      - /wget
+    CommandLine|contains: ' -o /tmp/'
+  condition: selection
+`,
+  },
 ];
 
 export function templateText(id: string | undefined): string {
   const template = TEMPLATES.find((one) => one.id === id) ?? TEMPLATES[0];
-  return `${JSON.stringify(template?.rule, null, 2)}\n`;
+  return typeof template?.rule === 'string' ? template.rule : `${JSON.stringify(template?.rule, null, 2)}\n`;
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use event_model::{ResponseMode, RuleId};
-use rule_engine::{Diagnostic, ParseOutcome, parse_rules, set_key};
+use rule_engine::{Diagnostic, ParseOutcome, ParsedRule, RuleSet, parse_rule_text, set_key};
 use rust_embed::RustEmbed;
 use state_store::{NewRule, Rule, RulePatch};
 
@@ -12,6 +12,8 @@ use super::{App, AppError, Caller, before, causes, now};
 
 /// Longest text of a rule.
 const MAX_TEXT: usize = 64 * 1024;
+/// Longest text of several rules at once; a request's body is not much longer.
+const MAX_COLLECTION: usize = 200 * 1024;
 
 /// The rules that a new server starts with.
 #[derive(RustEmbed)]
@@ -43,14 +45,13 @@ pub fn starter_rules() -> Result<Vec<NewRule>, AppError> {
         if !outcome.is_ok() {
             return Err(AppError::RuleRefused(outcome.diagnostics));
         }
-        rules.extend(
-            outcome
-                .rules
-                .iter()
-                .map(|rule| NewRule { head: kept_head(rule.head()), text: rule.text().to_owned() }),
-        );
+        rules.extend(outcome.rules.iter().map(new_rule));
     }
     Ok(rules)
+}
+
+fn new_rule(rule: &ParsedRule) -> NewRule {
+    NewRule { head: kept_head(rule.head()), text: rule.text().to_owned() }
 }
 
 fn kept_head(head: &rule_engine::RuleHead) -> state_store::RuleHead {
@@ -76,28 +77,70 @@ impl App {
         Ok(())
     }
 
-    /// What the engine says about a text.
+    /// What the engine says about a text, one rule or several.
     pub(crate) fn check_rule(&self, text: &str) -> Result<ParseOutcome, AppError> {
-        if text.len() > MAX_TEXT {
-            return Err(AppError::TooLarge { maximum: MAX_TEXT });
+        if text.len() > MAX_COLLECTION {
+            return Err(AppError::TooLarge { maximum: MAX_COLLECTION });
         }
-        Ok(parse_rules("rule", text))
+        Ok(parse_rule_text("rule", text))
     }
 
-    fn read_one(&self, text: &str) -> Result<(NewRule, Vec<Diagnostic>), AppError> {
+    /// The rules of a text that is without errors.
+    fn read(&self, text: &str) -> Result<Vec<NewRule>, AppError> {
         let outcome = self.check_rule(text)?;
         if !outcome.is_ok() {
             return Err(AppError::RuleRefused(outcome.diagnostics));
         }
-        match outcome.rules.as_slice() {
-            [rule] => {
-                let new = NewRule { head: kept_head(rule.head()), text: rule.text().to_owned() };
-                Ok((new, outcome.diagnostics))
+        let mut rules = Vec::new();
+        for rule in &outcome.rules {
+            let new = new_rule(rule);
+            let id = &new.head.id;
+            if new.text.len() > MAX_TEXT {
+                return Err(AppError::Invalid(format!(
+                    "rule `{id}` has {} bytes; {MAX_TEXT} are allowed for one rule",
+                    new.text.len()
+                )));
             }
-            rules => {
-                Err(AppError::Invalid(format!("the text has {} rules; save one at a time", rules.len())))
+            // Rules are kept one by one, so each text must say all of its rule.
+            let alone = parse_rule_text("rule", &new.text);
+            let can_be_switched = set_key(&new.text, "enabled", "true").is_ok();
+            if !can_be_switched || !matches!(alone.rules.as_slice(), [one] if one.head().id == *id) {
+                return Err(AppError::Invalid(format!(
+                    "rule `{id}` takes parts from other documents of the text (`action: global` or `repeat`), or has several keys in one line; write it whole, each key in a line"
+                )));
             }
+            rules.push(new);
         }
+        self.check_references(&outcome.rules)?;
+        Ok(rules)
+    }
+
+    fn read_one(&self, text: &str) -> Result<NewRule, AppError> {
+        if text.len() > MAX_TEXT {
+            return Err(AppError::TooLarge { maximum: MAX_TEXT });
+        }
+        let mut rules = self.read(text)?;
+        match (rules.pop(), rules.len()) {
+            (Some(rule), 0) => Ok(rule),
+            (_, others) => Err(AppError::Invalid(format!(
+                "the text has {} rules; save one at a time, or all with POST /api/v1/rules/import",
+                others + 1
+            ))),
+        }
+    }
+
+    /// Correlations and filters name other rules: those of the text, or those that are kept.
+    fn check_references(&self, new: &[ParsedRule]) -> Result<(), AppError> {
+        if !new.iter().any(|rule| rule.is_correlation() || rule.is_filter()) {
+            return Ok(());
+        }
+        let is_new = |id: &RuleId| new.iter().any(|rule| rule.head().id == *id);
+        let kept = self.state.rules()?.rules.into_iter().filter(|rule| !is_new(&rule.head.id));
+        let kept = kept.flat_map(|rule| parse_rule_text("kept", &rule.text).rules);
+        let compiled = RuleSet::compile(new.iter().cloned().chain(kept));
+        let faults = compiled.diagnostics.into_iter().filter(|it| it.is_error() && it.file == "rule");
+        let faults: Vec<Diagnostic> = faults.collect();
+        if faults.is_empty() { Ok(()) } else { Err(AppError::RuleRefused(faults)) }
     }
 
     pub(crate) fn rule_views(&self) -> Result<Vec<RuleView>, AppError> {
@@ -118,9 +161,23 @@ impl App {
     }
 
     pub(crate) fn create_rule(&self, caller: &Caller, text: &str) -> Result<RuleView, AppError> {
-        let (new, _) = self.read_one(text)?;
-        self.state.create_rule(&new, &caller.name, now())?;
+        let new = self.read_one(text)?;
+        self.state.create_rules(std::slice::from_ref(&new), &caller.name, now())?;
         self.rule_changed(caller, "rule.create", &new.head.id, &new.text)
+    }
+
+    /// Adds every rule of a text, or none of them.
+    pub(crate) fn import_rules(&self, caller: &Caller, text: &str) -> Result<Vec<RuleView>, AppError> {
+        let new = self.read(text)?;
+        if new.is_empty() {
+            return Err(AppError::Invalid("the text has no rules".to_owned()));
+        }
+        self.state.create_rules(&new, &caller.name, now())?;
+        self.publish_rules();
+        for rule in &new {
+            self.audit(&caller.actor(), "rule.create", rule.head.id.as_str(), &rule.text);
+        }
+        new.iter().map(|rule| self.rule_view(&rule.head.id)).collect()
     }
 
     pub(crate) fn replace_rule(
@@ -129,7 +186,7 @@ impl App {
         id: &RuleId,
         text: &str,
     ) -> Result<RuleView, AppError> {
-        let (new, _) = self.read_one(text)?;
+        let new = self.read_one(text)?;
         if new.head.id != *id {
             return Err(AppError::Invalid(format!(
                 "the text's id is `{}`, the rule's is `{id}`; an id can't change: add a new rule and remove this one",
@@ -194,7 +251,7 @@ impl App {
 
 fn view_of(rule: Rule, counts: &HashMap<RuleId, u64>) -> Result<RuleView, AppError> {
     let alerts_24h = counts.get(&rule.head.id).copied().unwrap_or(0);
-    let head = parse_rules("rule", &rule.text).rules.first().map(|parsed| parsed.head().clone());
+    let head = parse_rule_text("rule", &rule.text).rules.first().map(|parsed| parsed.head().clone());
     // Only a rule that another version of the engine took can fail to be read.
     let head = head.unwrap_or_else(|| head_of_unreadable(&rule));
     Ok(RuleView { rule, head, alerts_24h })

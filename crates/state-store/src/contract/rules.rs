@@ -45,6 +45,10 @@ pub(super) fn every_change_bumps_the_version(place: &Path, open: Open<'_>) {
         "also when the clock went back"
     );
 
+    let several = [rule("3", "third"), rule("4", "fourth"), rule("1", "again")];
+    assert!(matches!(store.create_rules(&several, "eve", NOON), Err(StateError::Conflict { .. })));
+    assert_eq!(store.rule(&RuleId::new("3")).expect("read"), None, "all or none");
+
     for refused in [
         store.create_rule(&rule("1", "again"), "eve", NOON),
         store.replace_rule(&rule("9", "nobody"), "eve", NOON),

@@ -44,9 +44,11 @@ impl RuleStore for SqliteStateStore {
         })
     }
 
-    fn create_rule(&self, rule: &NewRule, by: &str, now: Timestamp) -> Result<u64> {
+    fn create_rules(&self, rules: &[NewRule], by: &str, now: Timestamp) -> Result<u64> {
         self.write(CHANGING, |transaction| {
-            insert(transaction, rule, RuleOrigin::User, by, now)?;
+            for rule in rules {
+                insert(transaction, rule, RuleOrigin::User, by, now)?;
+            }
             bump(transaction, now)
         })
     }

@@ -7,6 +7,7 @@
 mod alerts;
 mod audit;
 mod content;
+mod coverage;
 mod dashboard;
 mod events;
 mod hosts;
@@ -19,6 +20,7 @@ pub(crate) mod words;
 pub(crate) use alerts::*;
 pub(crate) use audit::*;
 pub(crate) use content::*;
+pub(crate) use coverage::*;
 pub(crate) use dashboard::*;
 pub(crate) use events::*;
 pub(crate) use hosts::*;

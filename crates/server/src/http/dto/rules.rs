@@ -34,7 +34,7 @@ pub(crate) struct Rule {
     pub actions: Vec<ActionKind>,
     /// ATT&CK techniques.
     pub attack: Vec<String>,
-    /// JSON, as written.
+    /// As written: native JSON, or Sigma in YAML.
     pub text: String,
     /// When it was last changed.
     #[schema(value_type = TimeText)]
@@ -57,8 +57,17 @@ super::page!(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RuleText {
-    /// One rule in JSON.
+    /// One rule: native JSON (it begins with `{`), or Sigma in YAML.
     #[schema(max_length = 65536)]
+    pub text: String,
+}
+
+/// The text of one rule or several.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RuleCollectionText {
+    /// Native JSON (it begins with `{` or `[`), or Sigma in YAML, one document for each rule.
+    #[schema(max_length = 204800)]
     pub text: String,
 }
 
@@ -162,9 +171,11 @@ pub(crate) struct RuleCheck {
     pub ok: bool,
     /// Errors and warnings in the order of the text.
     pub diagnostics: Vec<RuleDiagnostic>,
-    /// What was read, where there are no errors.
+    /// The first rule that was read, where there are no errors.
     #[schema(required)]
     pub rule: Option<CheckedRule>,
+    /// How many rules are without errors.
+    pub rules: u64,
 }
 
 /// A rule as the engine reads it.

@@ -29,6 +29,13 @@ pub(crate) async fn host_account(State(app): Application, Id(id): Id) -> Answer<
     Ok(Json(app.work(move |app| app.host_account(host)).await?.into()))
 }
 
+/// What a host collects, and the rules that can't fire there for want of events.
+#[utoipa::path(get, path = "/hosts/{id}/coverage", tag = "hosts", params(("id" = String, Path, description = "Id of the host")), responses((status = 200, body = HostCoverage), (status = 404, description = "Not there", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn host_coverage(State(app): Application, Id(id): Id) -> Answer<Json<HostCoverage>> {
+    let host = parse(&id)?;
+    Ok(Json(app.work(move |app| app.host_coverage(host)).await?.into()))
+}
+
 /// Shut a host out for good.
 #[utoipa::path(post, path = "/hosts/{id}/revoke", tag = "hosts", params(("id" = String, Path, description = "Id of the host")), responses((status = 204, description = "Done"), (status = 404, description = "Not there", body = Problem, content_type = "application/problem+json")))]
 pub(crate) async fn revoke_host(
