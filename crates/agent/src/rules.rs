@@ -17,7 +17,7 @@ use protocol::bundle::{BundleRefusal, verify_bundle, verify_stored_bundle};
 use protocol::link::{PolicyBundle, SignedBundle};
 use rule_engine::{
     BehaviourFile, BehaviourSet, CompileOptions, Diagnostic, HostNames, ParsedRule, RuleSet,
-    is_behaviour_file, is_sigma_file, parse_behaviours, parse_rule_text, parse_rules, parse_rules_bytes,
+    is_behaviour_file, is_sigma_file, parse_behaviours, parse_rule_text, parse_rules_bytes,
 };
 
 use crate::run_state::Caution;

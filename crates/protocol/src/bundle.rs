@@ -93,7 +93,8 @@ mod tests {
     fn only_the_servers_newer_unexpired_bundle_is_taken() {
         let key = Ed25519KeyPair::generate().expect("a key");
         let public = public_command_key(&key);
-        let bundle = PolicyBundle { version: 5, created_at_ns: 0, expires_at_ns: 100, ..PolicyBundle::default() };
+        let bundle =
+            PolicyBundle { version: 5, created_at_ns: 0, expires_at_ns: 100, ..PolicyBundle::default() };
         let signed = sign_bundle(&bundle, &key);
         let now = Timestamp::from_nanos(99);
         assert_eq!(verify_bundle(&signed, &public, 4, now), Ok(bundle.clone()));

@@ -163,11 +163,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// What so many threads judge in a second of the clock, and in a second of CPU time of each of them, all together;
 /// the best of three passes. The clock tells nothing where others use the cores; the other does, as it only
 /// grows less than the threads if these wait for each other's memory.
-fn rate_of_threads(
-    set: &RuleSet,
-    buffers: &[(EventBuffer, SourceId, String)],
-    threads: usize,
-) -> (f64, f64) {
+fn rate_of_threads(set: &RuleSet, buffers: &[(EventBuffer, SourceId, String)], threads: usize) -> (f64, f64) {
     let events = (PASSES_BY_THREAD * buffers.len()) as f64;
     let work = || {
         let mut desk = set.desk();

@@ -464,8 +464,7 @@ impl<'s> Reader<'s> {
         scope: RuleScope,
         read: &mut ReadConditions,
     ) {
-        let (bound, findings) =
-            condition::read(&text, condition::Vocabulary::Rule(scope), &mut self.slots);
+        let (bound, findings) = condition::read(&text, condition::Vocabulary::Rule(scope), &mut self.slots);
         for Finding { severity, code, reason, hint, .. } in findings {
             self.diagnostics.push(Diagnostic::new(severity, code, &self.source.place(span), reason, hint));
         }

@@ -42,5 +42,6 @@ pub use rule::{NewRule, Rule, RuleHead, RuleOrigin, RulePatch, RuleSet};
 pub use secret::{PasswordError, PasswordHash, SecretDigest, Token, one_time_password};
 pub use sqlite::SqliteStateStore;
 pub use store::{
-    AccessStore, ActivityStore, AlertStore, ContentStore, HostStore, Page, ResponseStore, RuleStore, StateStore,
+    AccessStore, ActivityStore, AlertStore, ContentStore, HostStore, Page, ResponseStore, RuleStore,
+    StateStore,
 };

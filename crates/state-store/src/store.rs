@@ -13,8 +13,8 @@ use crate::{
     Certificate, ContentHead, ContentKind, ContentSet, EnrollmentToken, Findings, FindingsOutcome, Host,
     HostContact, HourCount, KeptContentFile, NewApiToken, NewContentFile, NewEnrollmentToken, NewHost,
     NewResponse, NewRule, NewSession, NewUser, OutboxRow, PasswordHash, RedeemError, RefusedCount, Response,
-    ResponseState, Retention, Role, Rule, RuleCount, RulePatch, RuleSet, SecretDigest, Session, SeverityCount,
-    StateError, TokenRefusal, User,
+    ResponseState, Retention, Role, Rule, RuleCount, RulePatch, RuleSet, SecretDigest, Session,
+    SeverityCount, StateError, TokenRefusal, User,
 };
 
 type Result<T> = std::result::Result<T, StateError>;
@@ -35,8 +35,9 @@ pub trait StateStore:
 {
 }
 
-impl<T: HostStore + AccessStore + RuleStore + ContentStore + AlertStore + ActivityStore + ResponseStore + Debug>
-    StateStore for T
+impl<
+    T: HostStore + AccessStore + RuleStore + ContentStore + AlertStore + ActivityStore + ResponseStore + Debug,
+> StateStore for T
 {
 }
 

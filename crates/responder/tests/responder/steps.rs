@@ -98,7 +98,7 @@ fn people_and_systems_are_told() {
     let responder = ResponderProcess::start(options);
     let alert = place.alert(1, 4_242);
 
-    let mut next = |wanted: &str| {
+    let next = |wanted: &str| {
         let (path, body) =
             bodies.recv_timeout(LIMIT).unwrap_or_else(|_| panic!("{wanted}:\n{}", responder.output()));
         assert_eq!(path, wanted);

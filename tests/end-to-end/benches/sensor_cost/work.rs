@@ -35,7 +35,9 @@ impl Work {
     pub(crate) fn describe(self) -> &'static str {
         match self {
             Self::Execs => "exec storm: 20,000 processes by posix_spawn, two at a time",
-            Self::Files => "file storm: 100,000 files created, written (512 bytes), renamed and removed, one at a time",
+            Self::Files => {
+                "file storm: 100,000 files created, written (512 bytes), renamed and removed, one at a time"
+            }
             Self::Connects => "connect storm: 20,000 connections over loopback",
             Self::Compile => "compile: 200 small C files, two at a time",
         }
