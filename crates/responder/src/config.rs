@@ -225,10 +225,9 @@ mod tests {
     #[test]
     fn what_is_missing_or_wrong_is_named() {
         assert_eq!(read(&GOOD).unwrap().group, "responder");
-        for left_out in 0..GOOD.len() {
-            let some: Vec<&str> =
-                (0..GOOD.len()).filter(|place| *place != left_out).map(|place| GOOD[place]).collect();
-            let flag = GOOD[left_out].split('=').next().unwrap();
+        for left_out in GOOD {
+            let some: Vec<&str> = GOOD.into_iter().filter(|argument| *argument != left_out).collect();
+            let flag = left_out.split('=').next().unwrap();
             assert!(read(&some).unwrap_err().contains(flag), "{flag}");
         }
         let with = |place: usize, other: &'static str| {

@@ -10,7 +10,7 @@ use crate::place::{LIMIT, record_alert, server_options};
 #[test]
 fn alerts_of_a_server_that_is_killed_while_the_bus_is_down_arrive_once() {
     for kind in [BrokerKind::Redis, BrokerKind::Nats] {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("as the test needs it");
         let Some(broker) = Broker::start(kind, &folder.path().join("broker")) else { return };
         let url = broker.url();
         let server = ServerProcess::start_with(server_options(folder.path(), &url));
@@ -31,18 +31,23 @@ fn alerts_of_a_server_that_is_killed_while_the_bus_is_down_arrive_once() {
         wanted.extend((16..=40).map(|number| record_alert(&database, number, 4_000).to_string()));
         let _server = ServerProcess::start_with(server.kill());
 
-        let bus = connect(&url, Options::default()).unwrap();
-        let mut subscription = bus.subscribe("test", "a").unwrap();
+        let bus = connect(&url, Options::default()).expect("as the test needs it");
+        let mut subscription = bus.subscribe("test", "a").expect("as the test needs it");
         let mut got = Vec::new();
         wait_for("all alerts", LIMIT, || {
-            for delivery in subscription.receive(100, Duration::from_millis(200)).unwrap() {
-                subscription.acknowledge(&delivery).unwrap();
+            for delivery in
+                subscription.receive(100, Duration::from_millis(200)).expect("as the test needs it")
+            {
+                subscription.acknowledge(&delivery).expect("as the test needs it");
                 assert!(delivery.message.payload.contains("\"event\":{"), "{}", delivery.message.payload);
                 got.push(delivery.message.id);
             }
             (got.len() >= wanted.len()).then_some(())
         });
-        assert!(subscription.receive(100, Duration::from_millis(500)).unwrap().is_empty(), "none twice");
+        assert!(
+            subscription.receive(100, Duration::from_millis(500)).expect("as the test needs it").is_empty(),
+            "none twice"
+        );
         got.sort();
         wanted.sort();
         assert_eq!(got, wanted, "{kind:?}");

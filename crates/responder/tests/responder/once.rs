@@ -49,7 +49,7 @@ fn two_responders_and_a_crash_never_act_twice() {
     second.stop();
 
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for line in std::fs::read_to_string(&file).unwrap().lines() {
+    for line in std::fs::read_to_string(&file).expect("as the test needs it").lines() {
         assert!(line.len() > 30, "the script found the alert's id: {line}");
         *counts.entry(line.to_owned()).or_default() += 1;
     }

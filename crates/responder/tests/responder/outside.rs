@@ -50,21 +50,28 @@ fn a_python_subscriber_gets_the_alert_and_ends_the_process() {
         return skip("no Python with redis and psutil (scripts/install-dependencies.sh test)");
     };
     let Some(place) = Place::new() else { return };
-    let mut marked = Ended(Command::new("sleep").arg("1000").spawn().unwrap());
+    let mut marked = Ended(Command::new("sleep").arg("1000").spawn().expect("as the test needs it"));
     let script = place.folder.path().join("subscriber.py");
-    std::fs::File::create(&script).unwrap().write_all(SUBSCRIBER.as_bytes()).unwrap();
+    std::fs::File::create(&script)
+        .expect("as the test needs it")
+        .write_all(SUBSCRIBER.as_bytes())
+        .expect("as the test needs it");
     let output = place.folder.path().join("said");
     let mut command = Command::new(python);
-    command.arg(&script).arg(place.broker.port().to_string()).stdout(std::fs::File::create(&output).unwrap());
-    let _subscriber = Ended(command.spawn().unwrap());
-    let said = || std::fs::read_to_string(&output).unwrap();
+    command
+        .arg(&script)
+        .arg(place.broker.port().to_string())
+        .stdout(std::fs::File::create(&output).expect("as the test needs it"));
+    let _subscriber = Ended(command.spawn().expect("as the test needs it"));
+    let said = || std::fs::read_to_string(&output).expect("as the test needs it");
     wait_for("the subscriber", LIMIT, || said().contains("ready").then_some(()));
 
     place.alert(1, marked.0.id());
-    let status = wait_for("the marked process ends", LIMIT, || marked.0.try_wait().unwrap());
+    let status =
+        wait_for("the marked process ends", LIMIT, || marked.0.try_wait().expect("as the test needs it"));
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(15), "{status}");
-    let alert = said().lines().find(|line| line.starts_with('{')).unwrap().to_owned();
-    let alert: serde_json::Value = serde_json::from_str(&alert).unwrap();
+    let alert = said().lines().find(|line| line.starts_with('{')).expect("as the test needs it").to_owned();
+    let alert: serde_json::Value = serde_json::from_str(&alert).expect("as the test needs it");
     assert_eq!(alert["level"], "HIGH");
     assert_eq!(alert["title"], "Reverse shell");
     assert_eq!(alert["details"], "命令行: shell 1");

@@ -23,7 +23,7 @@ pub(crate) struct Place {
 impl Place {
     /// `None` where the broker is not installed; the test is skipped then.
     pub(crate) fn new() -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("as the test needs it");
         let broker = Broker::start(BrokerKind::Redis, &folder.path().join("redis"))?;
         let server = ServerProcess::start_with(server_options(folder.path(), &broker.url()));
         Some(Self { folder, broker, server })
@@ -31,20 +31,22 @@ impl Place {
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         let path = self.folder.path().join(name);
-        std::fs::create_dir_all(&path).unwrap();
+        std::fs::create_dir_all(&path).expect("as the test needs it");
         path
     }
 
     pub(crate) fn write_playbook(&self, name: &str, text: &str) {
-        std::fs::write(self.path("playbooks").join(format!("{name}.yml")), text).unwrap();
+        std::fs::write(self.path("playbooks").join(format!("{name}.yml")), text)
+            .expect("as the test needs it");
     }
 
     /// A script that appends a line with its argument and the alert's id.
     pub(crate) fn write_script(&self, name: &str, body: &str) {
         use std::os::unix::fs::PermissionsExt as _;
         let path = self.path("scripts").join(name);
-        std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).expect("as the test needs it");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700))
+            .expect("as the test needs it");
     }
 
     pub(crate) fn responder_options(&self, name: &str) -> ResponderOptions {
@@ -74,28 +76,29 @@ impl Place {
     /// What the runs in a responder's folder wrote down, one text for each run.
     pub(crate) fn journals(&self, name: &str) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(self.folder.path().join(name)) else { return Vec::new() };
-        let runs = entries.map(|entry| entry.unwrap().path());
+        let runs = entries.map(|entry| entry.expect("as the test needs it").path());
         let runs = runs.filter(|path| path.extension().is_some_and(|extension| extension == "run"));
-        runs.map(|path| std::fs::read_to_string(path).unwrap()).collect()
+        runs.map(|path| std::fs::read_to_string(path).expect("as the test needs it")).collect()
     }
 
     /// Writes a note on an alert as a person does.
     pub(crate) fn note_as(&self, person: &str, alert: AlertId, text: &str) {
-        let store = SqliteStateStore::open(&self.server.database()).unwrap();
+        let store = SqliteStateStore::open(&self.server.database()).expect("as the test needs it");
         let update = AlertUpdate { note: Some(text.to_owned()), ..AlertUpdate::default() };
-        store.update_alert(alert, &update, person, now()).unwrap();
+        store.update_alert(alert, &update, person, now()).expect("as the test needs it");
     }
 }
 
 pub(crate) fn server_options(folder: &Path, bus: &str) -> ServerOptions {
     let data = folder.join("server");
-    std::fs::create_dir_all(&data).unwrap();
+    std::fs::create_dir_all(&data).expect("as the test needs it");
     ServerOptions { folder: data, address: "127.0.0.1:0".to_owned(), arguments: vec![format!("-bus={bus}")] }
 }
 
 pub(crate) fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    Timestamp::from_nanos(i64::try_from(since.as_nanos()).unwrap())
+    let since =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("as the test needs it");
+    Timestamp::from_nanos(i64::try_from(since.as_nanos()).expect("as the test needs it"))
 }
 
 /// Puts an alert into the database in the transaction in which the server does it.
@@ -112,7 +115,7 @@ pub(crate) fn record_alert(database: &Path, number: u64, pid: u32) -> AlertId {
     };
     let rule = RuleReference {
         // Each its own, so that none is another's repeat.
-        id: RuleId::new(&format!("rule-{number}")),
+        id: RuleId::new(format!("rule-{number}")),
         name: "Reverse shell".to_owned(),
         description: String::new(),
         severity: Severity::High,
@@ -135,7 +138,7 @@ pub(crate) fn record_alert(database: &Path, number: u64, pid: u32) -> AlertId {
     };
     let input = DetectionInput { detection: &detection, host_name: "web-1", agent_version: None };
     let findings = Findings { host, detections: vec![input], receipts: Vec::new() };
-    let store = SqliteStateStore::open(database).unwrap();
-    store.record_findings(&findings, now()).unwrap();
+    let store = SqliteStateStore::open(database).expect("as the test needs it");
+    store.record_findings(&findings, now()).expect("as the test needs it");
     AlertId::opened_by(host, detection.id)
 }

@@ -11,12 +11,12 @@ use crate::place::{LIMIT, Place};
 
 /// A web hook: gives the bodies that are posted to it.
 fn web_hook() -> (String, Receiver<(String, Value)>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").expect("as the test needs it");
+    let url = format!("http://{}", listener.local_addr().expect("as the test needs it"));
     let (send, bodies) = channel();
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let mut reader = BufReader::new(stream.try_clone().expect("as the test needs it"));
             let (mut length, mut path) = (0, String::new());
             loop {
                 let mut line = String::new();
@@ -27,14 +27,16 @@ fn web_hook() -> (String, Receiver<(String, Value)>) {
                     path = found.split(' ').next().unwrap_or_default().to_owned();
                 }
                 if let Some(found) = line.to_lowercase().strip_prefix("content-length:") {
-                    length = found.trim().parse().unwrap();
+                    length = found.trim().parse().expect("as the test needs it");
                 }
             }
             let mut body = vec![0; length];
-            std::io::Read::read_exact(&mut reader, &mut body).unwrap();
+            std::io::Read::read_exact(&mut reader, &mut body).expect("as the test needs it");
             let mut stream = stream;
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok").unwrap();
-            if send.send((path, serde_json::from_slice(&body).unwrap())).is_err() {
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok")
+                .expect("as the test needs it");
+            if send.send((path, serde_json::from_slice(&body).expect("as the test needs it"))).is_err() {
                 return;
             }
         }
@@ -44,13 +46,13 @@ fn web_hook() -> (String, Receiver<(String, Value)>) {
 
 /// A mail relay that takes one mail and gives its text.
 fn mail_relay() -> (String, Receiver<String>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let place = listener.local_addr().unwrap().to_string();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("as the test needs it");
+    let place = listener.local_addr().expect("as the test needs it").to_string();
     let (send, mails) = channel();
     std::thread::spawn(move || {
-        let (stream, _) = listener.accept().unwrap();
-        let mut out = stream.try_clone().unwrap();
-        out.write_all(b"220 relay\r\n").unwrap();
+        let (stream, _) = listener.accept().expect("as the test needs it");
+        let mut out = stream.try_clone().expect("as the test needs it");
+        out.write_all(b"220 relay\r\n").expect("as the test needs it");
         let (mut text, mut in_data) = (String::new(), false);
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
             text.push_str(&line);
@@ -63,7 +65,7 @@ fn mail_relay() -> (String, Receiver<String>) {
                 (false, _) => "250 ok\r\n",
             };
             in_data = line == "DATA";
-            out.write_all(answer.as_bytes()).unwrap();
+            out.write_all(answer.as_bytes()).expect("as the test needs it");
         }
         let _ = send.send(text);
     });
@@ -75,8 +77,8 @@ fn people_and_systems_are_told() {
     let Some(place) = Place::new() else { return };
     let (url, bodies) = web_hook();
     let (relay, mails) = mail_relay();
-    let log = UdpSocket::bind("127.0.0.1:0").unwrap();
-    log.set_read_timeout(Some(LIMIT)).unwrap();
+    let log = UdpSocket::bind("127.0.0.1:0").expect("as the test needs it");
+    log.set_read_timeout(Some(LIMIT)).expect("as the test needs it");
     place.write_playbook(
         "tell",
         &format!(
@@ -89,7 +91,7 @@ fn people_and_systems_are_told() {
              \x20 - {{id: hook, do: call_webhook, with: {{url: '${{HOOK}}/hook'}}}}\n\
              \x20 - {{id: log, do: send_syslog, with: {{server: '{}'}}}}\n\
              \x20 - {{id: mail, do: send_mail, with: {{to: [a@example.org, b@example.org]}}}}\n",
-            log.local_addr().unwrap()
+            log.local_addr().expect("as the test needs it")
         ),
     );
     let mut options = place.responder_options("responder");
@@ -108,17 +110,20 @@ fn people_and_systems_are_told() {
     let text = "Reverse shell (high) on web-1: shell 1";
     let dingtalk = next("/dingtalk");
     assert_eq!(dingtalk["msgtype"], "markdown");
-    assert!(dingtalk["markdown"]["text"].as_str().unwrap().contains(text), "{dingtalk}");
+    assert!(
+        dingtalk["markdown"]["text"].as_str().expect("as the test needs it").contains(text),
+        "{dingtalk}"
+    );
     assert_eq!(next("/feishu"), json!({"msg_type": "text", "content": {"text": text}}));
     assert_eq!(next("/wecom"), json!({"msgtype": "markdown", "markdown": {"content": text}}));
     let ticket = next("/ticket");
     assert_eq!((&ticket["priority"], &ticket["alert_id"]), (&json!("high"), &json!(alert.to_string())));
     assert_eq!(next("/hook")["alert"]["id"], alert.to_string());
     let mut line = [0; 2_048];
-    let size = log.recv(&mut line).unwrap();
+    let size = log.recv(&mut line).expect("as the test needs it");
     let line = String::from_utf8_lossy(&line[..size]).into_owned();
     assert!(line.starts_with("<35>1 - - edr-responder ") && line.ends_with(text), "{line}");
-    let mail = mails.recv_timeout(LIMIT).unwrap();
+    let mail = mails.recv_timeout(LIMIT).expect("as the test needs it");
     for part in [
         "MAIL FROM:<rampart@example.org>",
         "RCPT TO:<a@example.org>",
@@ -132,11 +137,16 @@ fn people_and_systems_are_told() {
     // And the alert tells what was done.
     let api = place.server.api("viewer");
     wait_for("a note", LIMIT, || {
-        let alert = api.get(&format!("/alerts/{alert}")).unwrap();
-        let notes = alert["notes"].as_array().unwrap().clone();
+        let alert = api.get(&format!("/alerts/{alert}")).expect("as the test needs it");
+        let notes = alert["notes"].as_array().expect("as the test needs it").clone();
         notes
             .iter()
-            .any(|note| note["text"].as_str().unwrap().contains("playbook tell (auto): completed"))
+            .any(|note| {
+                note["text"]
+                    .as_str()
+                    .expect("as the test needs it")
+                    .contains("playbook tell (auto): completed")
+            })
             .then_some(())
     });
 }
@@ -169,13 +179,16 @@ fn a_person_decides_and_a_script_does_not() {
     let alert = place.alert(1, 4_242);
     let api = place.server.api("responder");
     let asked = || {
-        let alert = api.get(&format!("/alerts/{alert}")).unwrap();
-        let notes = alert["notes"].as_array().unwrap().clone();
-        notes.iter().any(|note| note["text"].as_str().unwrap().contains("approve ask/ok")).then_some(())
+        let alert = api.get(&format!("/alerts/{alert}")).expect("as the test needs it");
+        let notes = alert["notes"].as_array().expect("as the test needs it").clone();
+        notes
+            .iter()
+            .any(|note| note["text"].as_str().expect("as the test needs it").contains("approve ask/ok"))
+            .then_some(())
     };
     wait_for("the question", LIMIT, asked);
     // A token is no person; and the wait outlives the responder.
-    api.patch(&format!("/alerts/{alert}"), &json!({"note": "approve ask/ok"})).unwrap();
+    api.patch(&format!("/alerts/{alert}"), &json!({"note": "approve ask/ok"})).expect("as the test needs it");
     let options: ResponderOptions = responder.kill();
     let _responder = ResponderProcess::start(options);
     place.note_as("ada", alert, "approve ask/nothing");
@@ -191,9 +204,10 @@ fn what_goes_wrong_is_said_and_bounded() {
     let Some(place) = Place::new() else { return };
     place.write_script("slow.sh", "sleep 1000");
     place.write_script("loud.sh", "head -c 1000000 /dev/zero | tr '\\0' x; exit 3");
-    std::os::unix::fs::symlink("/bin/true", place.path("scripts").join("link.sh")).unwrap();
+    std::os::unix::fs::symlink("/bin/true", place.path("scripts").join("link.sh"))
+        .expect("as the test needs it");
     place.write_playbook("bad", "id: bad\nname: B\nmode: auto\ntrigger: {severity: low}\nsteps:\n  - {id: slow, do: run_script, timeout: 500ms, with: {name: slow.sh}, on_failure: continue}\n  - {id: loud, do: run_script, with: {name: loud.sh}, on_failure: continue}\n  - {id: link, do: run_script, with: {name: link.sh}, on_failure: continue}\n  - {id: none, do: run_script, with: {name: none.sh}, on_failure: continue}\n  - {id: secret, do: call_webhook, with: {url: 'https://h/${NOT_SET}'}, on_failure: continue}\n  - {id: mail, do: send_mail, with: {to: a@b.c}, on_failure: continue}\n");
-    std::fs::write(place.path("playbooks").join("broken.yml"), "id: broken\n").unwrap();
+    std::fs::write(place.path("playbooks").join("broken.yml"), "id: broken\n").expect("as the test needs it");
     let responder = place.start_responder("responder");
     assert!(responder.output().contains("broken.yml"), "a bad playbook is told, the others load");
     place.alert(1, 4_242);
