@@ -301,6 +301,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/hosts/{id}/coverage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a host collects, and the rules that can't fire there for want of events. */
+        get: operations["host_coverage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/hosts/{id}/responses": {
         parameters: {
             query?: never;
@@ -509,6 +526,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/rules/import": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Add every rule of a text, or none: several Sigma documents, or a list of native rules. */
+        post: operations["import_rules"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/rules/{id}": {
         parameters: {
             query?: never;
@@ -527,6 +561,23 @@ export interface paths {
         head?: never;
         /** Switch a rule on or off, or change its mode. */
         patch: operations["change_rule"];
+        trace?: never;
+    };
+    "/api/v1/rules/{id}/coverage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The hosts where a rule can't fire for want of events. */
+        get: operations["rule_coverage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/v1/rules/{id}/exceptions/preview": {
@@ -1272,12 +1323,30 @@ export interface components {
              */
             offline: number;
         };
+        /** @description What a host collects, and what can't fire there. */
+        HostCoverage: {
+            /** @description False: its agent has not said yet what it collects, or that was too long ago. */
+            known: boolean;
+            /** @description Where each type of events comes from: `type=source`, or `type=none: reason`. */
+            sources: string[];
+            /** @description Rules that can't fire there. Correlations are left out: they judge other rules' matches. */
+            rules_without_source: components["schemas"]["RuleWithoutSource"][];
+        };
         /** @description Hosts by name. */
         HostPage: {
             /** @description The items. */
             items: components["schemas"]["Host"][];
             /** @description Ask with this cursor for what follows; null at the end. */
             next_cursor: string | null;
+        };
+        /** @description A host where a rule can't fire. */
+        HostWithoutSource: {
+            /** @description Id of the host. */
+            id: string;
+            /** @description Its name. */
+            name: string;
+            /** @description Which events are missing. */
+            reason: string;
         };
         /** @description What came in since the server started, and what was refused. */
         IngestCounters: {
@@ -1567,7 +1636,7 @@ export interface components {
             actions: components["schemas"]["ActionKind"][];
             /** @description ATT&CK techniques. */
             attack: string[];
-            /** @description JSON, as written. */
+            /** @description As written: native JSON, or Sigma in YAML. */
             text: string;
             /** @description When it was last changed. */
             updated_at: components["schemas"]["Time"];
@@ -1594,6 +1663,16 @@ export interface components {
             /** @description Errors and warnings in the order of the text. */
             diagnostics: components["schemas"]["RuleDiagnostic"][];
             rule: null | components["schemas"]["CheckedRule"];
+            /**
+             * Format: int64
+             * @description How many rules are without errors.
+             */
+            rules: number;
+        };
+        /** @description The text of one rule or several. */
+        RuleCollectionText: {
+            /** @description Native JSON (it begins with `{` or `[`), or Sigma in YAML, one document for each rule. */
+            text: string;
         };
         /** @description Alerts of a rule. */
         RuleCount: {
@@ -1606,6 +1685,18 @@ export interface components {
              * @description Alerts, repeats included.
              */
             count: number;
+        };
+        /** @description Where a rule can't fire. */
+        RuleCoverage: {
+            /**
+             * Format: int64
+             * @description Hosts whose agents have said what they collect.
+             */
+            known_hosts: number;
+            /** @description Those where the rule can't fire. */
+            hosts_without_source: components["schemas"]["HostWithoutSource"][];
+            /** @description False where there are more hosts than were looked at. */
+            complete: boolean;
         };
         /** @description What the rule engine says about a place in a rule's text. */
         RuleDiagnostic: {
@@ -1644,11 +1735,20 @@ export interface components {
         };
         /** @description A rule's text. */
         RuleText: {
-            /** @description One rule in JSON. */
+            /** @description One rule: native JSON (it begins with `{`), or Sigma in YAML. */
             text: string;
         };
         /** @enum {string} */
         RuleType: "process" | "network" | "file" | "registry" | "attack" | "event_log";
+        /** @description A rule that can't fire on a host. */
+        RuleWithoutSource: {
+            /** @description Id of the rule. */
+            id: string;
+            /** @description Its name. */
+            name: string;
+            /** @description Which events are missing. */
+            reason: string;
+        };
         /** @description A file that was saved. */
         SavedContent: components["schemas"]["ContentSummary"] & {
             /** @description What is doubtful in it: strings that are slow to search for, indicators of a kind that can't be looked for. */
@@ -2312,6 +2412,37 @@ export interface operations {
             };
         };
     };
+    host_coverage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the host */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HostCoverage"];
+                };
+            };
+            /** @description Not there */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     order_response: {
         parameters: {
             query?: never;
@@ -2815,7 +2946,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["RuleText"];
+                "application/json": components["schemas"]["RuleCollectionText"];
             };
         };
         responses: {
@@ -2825,6 +2956,47 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["RuleCheck"];
+                };
+            };
+        };
+    };
+    import_rules: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RuleCollectionText"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RulePage"];
+                };
+            };
+            /** @description Conflict with what is there */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description What was sent can not be used */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -2969,6 +3141,37 @@ export interface operations {
             };
             /** @description What was sent can not be used */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rule_coverage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the rule */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RuleCoverage"];
+                };
+            };
+            /** @description Not there */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
