@@ -155,11 +155,9 @@ impl Work {
         };
         for entry in entries.flatten() {
             match entry.file_type() {
-                Ok(kind) if kind.is_dir() && depth_left > 0 => {
-                    // What is gone by now is no error.
-                    if entry.path().exists() {
-                        self.gather(&entry.path(), depth_left - 1, files)?;
-                    }
+                // What is gone by now is no error.
+                Ok(kind) if kind.is_dir() && depth_left > 0 && entry.path().exists() => {
+                    self.gather(&entry.path(), depth_left - 1, files)?;
                 }
                 Ok(kind) if kind.is_file() => {
                     files.insert(entry.path());

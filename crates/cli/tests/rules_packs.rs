@@ -1,5 +1,7 @@
 //! `edr rules test`, `stats` and `explain` as a user runs them.
 
+#![allow(clippy::unwrap_used, reason = "in tests a failed expectation is the report")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

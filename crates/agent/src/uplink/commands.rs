@@ -14,7 +14,7 @@ const MOST_BYTES: usize = 8 << 20;
 pub(super) struct NotTaken {
     pub(super) reason: String,
     /// For the server, where the command was its own.
-    pub(super) receipt: Option<Receipt>,
+    pub(super) receipt: Option<Box<Receipt>>,
 }
 
 /// The order that the command is, if it is the server's and this host's.
@@ -43,8 +43,8 @@ pub(super) fn order_of(
     })
 }
 
-fn refused(id: Uuid, reason: String) -> Receipt {
-    Receipt {
+fn refused(id: Uuid, reason: String) -> Box<Receipt> {
+    Box::new(Receipt {
         id,
         action: String::new(),
         state: OrderState::Refused,
@@ -53,7 +53,7 @@ fn refused(id: Uuid, reason: String) -> Receipt {
         steps: Vec::new(),
         undo: None,
         result: serde_json::Value::Null,
-    }
+    })
 }
 
 /// Receipts on their way up. As many as there are orders at work: their queue is bounded.
