@@ -337,9 +337,11 @@ impl Effect {
         match step.action {
             ActionKind::TerminateProcess | ActionKind::KillTree => {
                 let process = values.process()?;
-                respond(json!({
-                    "entity_id": process.entity_id, "pid": process.pid, "executable": process.executable,
-                }))
+                let mut parameters = json!({ "entity_id": process.entity_id });
+                if let (false, Some(map)) = (process.executable.is_empty(), parameters.as_object_mut()) {
+                    map.insert("executable".to_owned(), process.executable.as_str().into());
+                }
+                respond(parameters)
             }
             ActionKind::QuarantineFile => {
                 let path = values.template("path")?;
@@ -367,8 +369,11 @@ impl Effect {
             ActionKind::IsolateHost => respond(json!({ "ttl_seconds": values.seconds("for") })),
             ActionKind::ReleaseHost => respond(json!({})),
             ActionKind::CollectEvidence => {
-                let process = alert.process.as_ref().map(|process| process.entity_id.as_str());
-                respond(json!({ "include": values.texts("include"), "entity_id": process }))
+                // Lists of processes and connections are in every archive; more is read of the alert's process.
+                let wanted = values.texts("include");
+                let reads_one = wanted.iter().any(|what| matches!(what.as_str(), "open_files" | "maps"));
+                let pid = alert.process.as_ref().and_then(|process| process.pid).filter(|_| reads_one);
+                respond(json!({ "processes": pid.into_iter().collect::<Vec<i64>>() }))
             }
             ActionKind::SendMail => Ok(Self::Mail {
                 to: values.texts("to"),

@@ -161,7 +161,9 @@ impl ServerApi {
         Ok(match answer["state"].as_str() {
             Some("verified") => ResponseState::Verified,
             Some("failed") => ResponseState::Failed(reason()),
-            Some("cancelled") => ResponseState::Failed(format!("cancelled: {}", reason())),
+            Some(word @ ("refused" | "approval_needed" | "cancelled" | "expired" | "planned")) => {
+                ResponseState::Failed(format!("{word}: {}", reason()))
+            }
             // Applied is not yet proved.
             _ => ResponseState::Open,
         })
