@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const PLAYBOOK: &str = "id: end
 name: End the victim
 mode: auto
-trigger: {severity: high, rule: [playbook-victim]}
+trigger: {severity: high, rules: [playbook-victim]}
 steps:
   - {id: kill, do: kill_tree}
   - {id: gather, do: collect_evidence, with: {include: [processes, maps]}}
