@@ -394,9 +394,14 @@ int files_at_exit(u64 *ctx)
 	if (signal->live.counter != 0 || (task->flags & PF_KTHREAD))
 		return 0;
 	/* `live` fell to 0 with one thread, but a second that ended at the same moment may
-	 * also see the 0 here. The first of them leaves its mark. */
-	if (signal->nr_threads > 1 && bpf_map_update_elem(&files_told, &key, &mark, BPF_NOEXIST))
+	 * also see the 0 here. The first of them leaves its mark; it may be gone by the
+	 * time the second comes, which is then the only one. */
+	if (signal->nr_threads > 1 || task != leader) {
+		if (bpf_map_update_elem(&files_told, &key, &mark, BPF_NOEXIST))
+			return 0;
+	} else if (bpf_map_lookup_elem(&files_told, &key)) {
 		return 0;
+	}
 	return closing_many(0, ~0u, false);
 }
 
