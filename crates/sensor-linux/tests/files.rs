@@ -250,7 +250,7 @@ fn links_nodes_and_directories_are_told() {
 #[test]
 fn what_a_file_is_to_the_system_is_told() {
     let Some((scene, seen)) = told("histories") else { return };
-    let histories: Vec<(EventType, &str)> = seen
+    let mut histories: Vec<(EventType, &str)> = seen
         .iter()
         .filter(|one| text(one, Field::FilePath) == scene.path(".bash_history"))
         .map(|one| {
@@ -258,6 +258,10 @@ fn what_a_file_is_to_the_system_is_told() {
             (one.event_type, text(one, Field::FileOperation))
         })
         .collect();
+    // Cutting an empty file sets its time anew: a change where the clock has ticked since it was opened.
+    if histories.get(2) == Some(&(EventType::FileModify, "truncate")) {
+        histories.remove(2);
+    }
     assert_eq!(
         histories,
         [
