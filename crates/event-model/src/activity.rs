@@ -20,36 +20,6 @@ pub struct Who {
     pub container_id: Option<String>,
 }
 
-/// What an event takes of who did it.
-pub(crate) const WHO: [Field; 16] = [
-    Field::ProcessEntityId,
-    Field::ProcessPid,
-    Field::ProcessName,
-    Field::ProcessExecutable,
-    Field::ProcessCommandLine,
-    Field::ProcessStart,
-    Field::ParentEntityId,
-    Field::ParentPid,
-    Field::ParentName,
-    Field::ParentExecutable,
-    Field::ParentCommandLine,
-    Field::UserName,
-    Field::UserId,
-    Field::UserLoginId,
-    Field::UserLoginName,
-    Field::ContainerId,
-];
-
-/// What an event takes of whom it was done to.
-pub(crate) const TARGET: [Field; 6] = [
-    Field::TargetEntityId,
-    Field::TargetPid,
-    Field::TargetName,
-    Field::TargetExecutable,
-    Field::TargetCommandLine,
-    Field::TargetUserId,
-];
-
 /// Something that was done or found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Activity {

@@ -1,9 +1,8 @@
 //! Going through the fields that an event has, without asking for every field of the table.
 
-use crate::activity::{TARGET, WHO};
 use crate::{Activity, EventBody, Field, Value, ValueRef};
 
-/// What events of a process's start and end take from the process, its parent and its user.
+/// What events take from a process, its parent and its user. Not every event has all of it.
 const OF_A_PROCESS: [Field; 17] = [
     Field::ProcessEntityId,
     Field::ProcessPid,
@@ -65,6 +64,16 @@ const OF_A_START: [Field; 33] = [
 const OF_AN_END: [Field; 4] =
     [Field::ProcessEnd, Field::ProcessExitCode, Field::ProcessExitSignal, Field::ProcessRunTime];
 
+/// What an event takes of whom it was done to.
+const OF_A_TARGET: [Field; 6] = [
+    Field::TargetEntityId,
+    Field::TargetPid,
+    Field::TargetName,
+    Field::TargetExecutable,
+    Field::TargetCommandLine,
+    Field::TargetUserId,
+];
+
 impl EventBody {
     /// Gives each field that is present to `sink`, once, in no order.
     pub fn each_field(&self, sink: &mut dyn FnMut(Field, ValueRef<'_>)) {
@@ -109,14 +118,15 @@ impl Activity {
             sink(*field, value.as_ref());
         }
         if self.who.is_some() {
-            for &field in WHO.iter().filter(|field| !is_own(**field)) {
+            let of_who = OF_A_PROCESS.iter().chain(&[Field::ContainerId]);
+            for &field in of_who.filter(|field| !is_own(**field)) {
                 if let Some(value) = self.of_who(field) {
                     sink(field, value);
                 }
             }
         }
         if self.target.is_some() {
-            for &field in TARGET.iter().filter(|field| !is_own(**field)) {
+            for &field in OF_A_TARGET.iter().filter(|field| !is_own(**field)) {
                 if let Some(value) = self.of_target(field) {
                     sink(field, value);
                 }
@@ -233,6 +243,7 @@ mod tests {
             Activity { event_type: EventType::FileCreate, who: who(3), target: who(4), fields: own };
         let body = EventBody::Activity(Box::new(activity));
         assert_eq!(body.acts(), 3);
-        is_complete(&body, WHO.len() + TARGET.len() + 2);
+        // Of the process, all but its effective user and its group; and its container.
+        is_complete(&body, OF_A_PROCESS.len() - 2 + 1 + OF_A_TARGET.len() + 2);
     }
 }
