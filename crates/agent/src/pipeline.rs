@@ -221,7 +221,9 @@ impl Work {
         // Only as far as the stream has come: the exec of a waiting fork may stand
         // in the ring unread. An empty ring has come as far as the question was.
         let mut steps = std::mem::take(&mut self.steps);
-        self.table.tell_waiting(latest.unwrap_or(asked_ns), &mut steps);
+        let reached_ns = latest.unwrap_or(asked_ns);
+        self.table.tell_waiting(reached_ns, &mut steps);
+        self.table.forget(reached_ns);
         self.tell_steps(steps);
         self.take_queue(FROM_QUEUE);
         self.tell_receipts();

@@ -375,7 +375,9 @@ impl ProcessTable {
         }
     }
 
-    fn forget(&mut self, now_ns: u64) {
+    /// Lets go of processes that ended long ago. Also where nothing starts or ends for long, so that
+    /// no PID is taken for a life that is over.
+    pub fn forget(&mut self, now_ns: u64) {
         while let Some(&(at_ns, key)) = self.ended.front() {
             let stays = at_ns.saturating_add(ENDED_STAYS_NS) > now_ns && self.ended.len() <= MAX_ENDED;
             if stays {
