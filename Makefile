@@ -89,7 +89,9 @@ screenshots: deps-test build ## refresh the pictures in docs/images from the end
 	mkdir -p docs/images
 	cp $(BIN)/screenshots/*.png docs/images/
 
-openapi: build ## write schema/openapi.json and the console's types from the server
+openapi: console/node_modules/.package-lock.json ## write schema/openapi.json and the console's types from the server
+	@# The console may already need what the document still lacks, so it is not built before.
+	cargo build --release --locked --bin edr-server
 	$(BIN)/release/edr-server -openapi > schema/openapi.json.new
 	mv schema/openapi.json.new schema/openapi.json
 	cd console && npm run generate
