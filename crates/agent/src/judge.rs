@@ -6,8 +6,8 @@ use std::sync::mpsc;
 
 use event_model::{
     ActionKind, BlockedBy, Detection, DetectionId, EventBody, EventHeader, EventId, EventRecord, EventType,
-    Field, FieldSource, ProcessSummary, ReceiptState, ReceiptStep, ResponseMode, ResponseReceipt,
-    ResponseTarget, RuleId, RuleReference, Severity, Timestamp, ValueRef,
+    Field, FieldSource, ProcessEntityId, ProcessSummary, ReceiptState, ReceiptStep, ResponseMode,
+    ResponseReceipt, ResponseTarget, RuleId, RuleReference, Severity, Timestamp, ValueRef,
 };
 use file_scan::YaraMatch;
 use response::{
@@ -116,6 +116,10 @@ impl FieldSource for Numbered<'_> {
 
     fn value(&self, field: Field) -> Option<ValueRef<'_>> {
         self.body.value(field)
+    }
+
+    fn entity(&self, field: Field) -> Option<ProcessEntityId> {
+        self.body.entity(field)
     }
 }
 
@@ -248,7 +252,7 @@ impl Judge {
 
     /// Judges by these rules from now on. What process trees did before stays known.
     pub fn use_rules(&mut self, rules: Arc<ActiveRules>) {
-        self.behaviour.replace(Arc::clone(&rules.behaviours));
+        self.behaviour.replace(Arc::clone(rules.set.behaviours()));
         self.rules = rules;
     }
 
@@ -275,10 +279,11 @@ impl Judge {
     /// Judges one event in one phase. Where a rule acts, the first signal is sent before this returns.
     pub fn judge(&mut self, event: &Numbered<'_>, phase: Phase, target: Option<&Target>) -> Vec<Verdict> {
         let rules = Arc::clone(&self.rules);
-        let matches = rules.set.evaluate(event, phase);
+        let found = rules.set.verdicts(event, phase);
         let tampered = event.body.event_type() == EventType::AgentTamper && phase != Phase::HashOnly;
         let hits = self.indicators.look_up(event, phase);
-        let findings = self.behaviour.observe(event, phase, matches.iter().map(|one| &one.rule.id));
+        let findings = self.behaviour.observe(event, phase, &found);
+        let matches = found.matches;
         if matches.is_empty() && findings.is_empty() && hits.is_empty() && !tampered {
             return Vec::new();
         }

@@ -16,20 +16,19 @@ use prost::Message as _;
 use protocol::bundle::{BundleRefusal, verify_bundle, verify_stored_bundle};
 use protocol::link::{PolicyBundle, SignedBundle};
 use rule_engine::{
-    BehaviourFile, BehaviourSet, CompileOptions, Diagnostic, HostNames, ParsedRule, RuleSet,
+    BehaviourFile, BehaviourSet, CompileOptions, Diagnostic, HostNames, ParsedRule, RULE_FILE_LIMIT, RuleSet,
     is_behaviour_file, is_sigma_file, parse_behaviours, parse_rule_text, parse_rules_bytes,
 };
 
+use crate::folder::read_bounded;
 use crate::run_state::Caution;
 use crate::state_file;
 
 /// What the pipeline judges by.
 #[derive(Debug, Default)]
 pub struct ActiveRules {
-    /// The rules.
+    /// The rules and the behaviours, those that are built in among them.
     pub set: RuleSet,
-    /// The behaviours, those that are built in among them.
-    pub behaviours: Arc<BehaviourSet>,
     /// Version of the server's bundle; 0 without one.
     pub version: u64,
     /// One line for each rule that could not be loaded.
@@ -44,7 +43,7 @@ impl ActiveRules {
 
     /// Whether anything is judged by the hash of a starting process's image.
     pub fn needs_hash(&self) -> bool {
-        self.set.needs_hash(EventType::ProcessStart) || self.behaviours.needs_hash(EventType::ProcessStart)
+        self.set.needs_hash(EventType::ProcessStart)
     }
 }
 
@@ -67,6 +66,9 @@ pub struct RuleBook {
     /// What is wrong with indicators and YARA files, to be told to the server with the rest.
     content_errors: ArcSwap<Vec<String>>,
     sources: Mutex<Sources>,
+    /// Rules that were in force and that others may still judge by: to free thousands of rules takes long, and
+    /// whoever lets go of them last would have to.
+    retired: Mutex<Vec<Arc<ActiveRules>>>,
 }
 
 #[derive(Default)]
@@ -92,7 +94,8 @@ impl RuleBook {
     pub fn open(dir: Option<PathBuf>) -> Self {
         let sources = Sources { dir_stamp: stamp(dir.as_deref()), dir, ..Sources::default() };
         let (active, content_errors) = (ArcSwap::default(), ArcSwap::default());
-        let book = Self { active, content_errors, sources: Mutex::new(sources) };
+        let (sources, retired) = (Mutex::new(sources), Mutex::default());
+        let book = Self { active, content_errors, sources, retired };
         book.compile();
         book
     }
@@ -182,7 +185,14 @@ impl RuleBook {
         Ok(())
     }
 
-    /// Loads the directory again if a file in it changed; true if it did.
+    /// Frees the rules that nobody judges by any more. Not for a thread that must not wait.
+    pub fn free_retired(&self) {
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.retain(|rules| Arc::strong_count(rules) > 1);
+    }
+
+    /// Loads the directory again if a file in it changed; true if it did. Takes as long as reading and compiling all
+    /// rules does.
     pub fn reload_if_changed(&self) -> bool {
         let mut sources = self.lock();
         let now = stamp(sources.dir.as_deref());
@@ -211,15 +221,13 @@ impl RuleBook {
         }
         let version = sources.bundle.as_ref().map_or(0, |bundle| bundle.version);
         let live_product = Some(std::env::consts::OS.to_owned());
-        let compiled = BehaviourSet::compile(behaviours, live_product.clone());
-        report(&compiled.diagnostics, "", &mut errors);
         let host = sources.host.clone();
-        let options = CompileOptions { live_product, host, ..CompileOptions::default() };
+        let options = CompileOptions { live_product, host, behaviours, ..CompileOptions::default() };
         let outcome = RuleSet::compile_with(rules, options);
         report(&outcome.diagnostics, "", &mut errors);
         outcome.rules.take_over(&self.active.load().set);
-        let behaviours = Arc::new(compiled.set);
-        self.active.store(Arc::new(ActiveRules { set: outcome.rules, behaviours, version, errors }));
+        let before = self.active.swap(Arc::new(ActiveRules { set: outcome.rules, version, errors }));
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(before);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Sources> {
@@ -244,7 +252,7 @@ fn load_dir(
     };
     for path in files {
         let name = path.display().to_string();
-        match fs::read(&path) {
+        match read_bounded(&path, RULE_FILE_LIMIT) {
             Ok(bytes) if is_behaviour_file(&name) => {
                 // What is not UTF-8 is no JSON either, and is told as such.
                 let text = String::from_utf8_lossy(&bytes);
@@ -257,8 +265,8 @@ fn load_dir(
                 report(&outcome.diagnostics, &String::from_utf8_lossy(&bytes), errors);
                 rules.extend(outcome.rules);
             }
-            Err(error) => {
-                let line = format!("{name}: can't be read: {error}");
+            Err(reason) => {
+                let line = format!("{name}: {reason}");
                 eprintln!("{line}");
                 errors.push(line);
             }
@@ -364,13 +372,48 @@ mod tests {
         fs::write(dir.path().join("c.yml"), sigma).unwrap();
         assert!(book.reload_if_changed());
         assert_eq!((book.active().set.len(), book.active().errors.len()), (3, 0));
-        let built_in = book.active().behaviours.len();
+        let built_in = book.active().set.behaviours().len();
         let own =
             r#"{"behaviours": [{"id": "mine", "name": "n", "weight": 5, "conditions": ["name = 'x'"]}, {}]}"#;
         fs::write(dir.path().join("own.behaviour.json"), own).unwrap();
         assert!(built_in > 0 && book.reload_if_changed());
-        assert_eq!((book.active().behaviours.len(), book.active().set.len()), (built_in + 1, 3));
+        assert_eq!((book.active().set.behaviours().len(), book.active().set.len()), (built_in + 1, 3));
         assert!(book.active().errors[0].contains("own.behaviour.json:1:"), "{:?}", book.active().errors);
+    }
+
+    #[test]
+    fn what_is_no_file_or_too_large_is_refused_without_being_read() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.json"), rule(1, "x")).unwrap();
+        let pipe = dir.path().join("b.json");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        let huge = fs::File::create(dir.path().join("c.yml")).unwrap();
+        huge.set_len(1 << 40).unwrap();
+        let book = RuleBook::open(Some(dir.path().to_owned()));
+        let active = book.active();
+        assert_eq!((active.set.len(), active.errors.len()), (1, 2), "{:?}", active.errors);
+        assert!(active.errors[0].contains("b.json: not a file"), "{:?}", active.errors);
+        assert!(active.errors[1].contains("c.yml: 1099511627776 bytes"), "{:?}", active.errors);
+    }
+
+    #[test]
+    fn rules_that_somebody_judges_by_are_freed_by_nobody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let book = RuleBook::open(Some(dir.path().to_owned()));
+        let (judging, freed) = (book.active(), Arc::downgrade(&book.active()));
+        fs::write(dir.path().join("a.json"), rule(1, "x")).unwrap();
+        assert!(book.reload_if_changed());
+        drop(judging);
+        assert!(freed.upgrade().is_some(), "who judged did not have to free them");
+        book.free_retired();
+        assert!(freed.upgrade().is_none());
     }
 
     #[test]

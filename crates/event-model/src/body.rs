@@ -361,6 +361,21 @@ impl EventBody {
             Self::Activity(body) => body.value(field),
         }
     }
+
+    /// The process that did it, or its parent, by the field that has its id.
+    pub fn entity(&self, field: Field) -> Option<ProcessEntityId> {
+        let (process, parent) = match self {
+            Self::ProcessStart(body) => (&body.process, &body.parent),
+            Self::ProcessExit(body) => (&body.process, &body.parent),
+            Self::Activity(body) => body.who.as_deref().map(|who| (&who.process, &who.parent))?,
+            Self::AgentStart(_) | Self::AgentStop(_) | Self::AgentHealth(_) | Self::Gap(_) => return None,
+        };
+        match field {
+            Field::ProcessEntityId => Some(process.entity_id),
+            Field::ParentEntityId => parent.as_ref().map(|parent| parent.entity_id),
+            _ => None,
+        }
+    }
 }
 
 impl ProcessStart {

@@ -1,10 +1,11 @@
 //! What behaviours and habits cost for each process start: `cargo run --release -p rule-engine --example behaviour_cost`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use event_model::{BootId, EventHeader, EventRecord, EventType, Field, HostId, Timestamp, Value};
-use rule_engine::{AnomalyDetector, AnomalyOptions, BehaviourEngine, BehaviourSet, Phase};
+use rule_engine::{
+    AnomalyDetector, AnomalyOptions, BehaviourEngine, BehaviourSet, CompileOptions, Phase, RuleSet,
+};
 use uuid::Uuid;
 
 const STARTS: u32 = 200_000;
@@ -50,15 +51,21 @@ fn timed(what: &str, name: &str, mut judge: impl FnMut(&EventRecord)) {
 }
 
 fn main() {
-    let set = Arc::new(BehaviourSet::compile(BehaviourSet::built_in(), Some("linux".to_owned())).set);
-    println!("{} behaviours and sequences", set.len());
-    let mut engine = BehaviourEngine::new(Arc::clone(&set));
-    timed("behaviours, nothing seen", "cat", |event| {
-        engine.observe(event, Phase::All, std::iter::empty());
+    let live_product = Some("linux".to_owned());
+    let options =
+        CompileOptions { live_product, behaviours: BehaviourSet::built_in(), ..CompileOptions::default() };
+    let rules = RuleSet::compile_with([], options).rules;
+    println!("{} behaviours and sequences", rules.behaviours().len());
+    timed("behaviours, judged only", "cat", |event| {
+        std::hint::black_box(rules.verdicts(event, Phase::All));
     });
-    let mut engine = BehaviourEngine::new(set);
+    let mut engine = BehaviourEngine::new(rules.behaviours().clone());
+    timed("behaviours, nothing seen", "cat", |event| {
+        engine.observe(event, Phase::All, &rules.verdicts(event, Phase::All));
+    });
+    let mut engine = BehaviourEngine::new(rules.behaviours().clone());
     timed("behaviours, each start is one", "whoami", |event| {
-        engine.observe(event, Phase::All, std::iter::empty());
+        engine.observe(event, Phase::All, &rules.verdicts(event, Phase::All));
     });
     println!("{:?}", engine.counters());
     let options = AnomalyOptions { learning: Duration::from_secs(7 * 86_400), seed: 1 };

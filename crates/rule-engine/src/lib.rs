@@ -41,8 +41,8 @@ pub mod yaml;
 
 pub use anomaly::{AnomalyCounters, AnomalyDetector, AnomalyFinding, AnomalyOptions, AnomalyStateError};
 pub use behaviour::{
-    BehaviourCounters, BehaviourEngine, BehaviourFile, BehaviourFinding, BehaviourSet, BehaviourSetOutcome,
-    is_behaviour_file, parse_behaviours,
+    BehaviourCounters, BehaviourEngine, BehaviourFile, BehaviourFinding, BehaviourSet, is_behaviour_file,
+    parse_behaviours,
 };
 pub use diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
 pub use edit::{EditError, set_key};
@@ -59,7 +59,7 @@ pub use rule_file::{
     ParseOutcome, RULE_FILE_LIMIT, is_sigma_file, parse_rule_text, parse_rules, parse_rules_bytes,
     parse_rules_bytes_with,
 };
-pub use rule_set::{CompileOptions, CompileOutcome, Phase, RuleCounters, RuleMatch, RuleSet};
+pub use rule_set::{CompileOptions, CompileOutcome, Phase, RuleCounters, RuleMatch, RuleSet, Verdicts};
 pub use sigma::{Placeholders, SigmaOptions, parse_sigma};
 pub use source::{Place, Source, Span};
 pub use telemetry::{Telemetry, rules_without_source};

@@ -4,13 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_model::{EventType, RuleId, Severity};
+use event_model::{RuleId, Severity};
 
 use super::read::{
     BehaviourFile, BehaviourSpec, SeenBy, SequenceSpec, SettingsSpec, parse_behaviours, warning,
 };
 use crate::diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
-use crate::rule_set::{CompileOptions, RuleSet};
+use crate::rule::{ParsedRule, Role};
 
 /// What every set begins with.
 const BUILT_IN: &[(&str, &str)] = &[
@@ -105,21 +105,11 @@ fn nanos(duration: Duration) -> i64 {
 /// [`BehaviourEngine`](super::BehaviourEngine).
 #[derive(Debug, Default)]
 pub struct BehaviourSet {
-    pub(super) rules: RuleSet,
     pub(super) behaviours: Vec<Behaviour>,
     pub(super) sequences: Vec<Sequence>,
     pub(super) settings: Settings,
     pub(super) by_id: HashMap<Arc<str>, u32>,
     pub(super) by_rule: HashMap<RuleId, Vec<u32>>,
-}
-
-/// A set, and what was wrong with it as a whole.
-#[derive(Debug)]
-pub struct BehaviourSetOutcome {
-    /// What loaded.
-    pub set: BehaviourSet,
-    /// What was left out, each with the reason.
-    pub diagnostics: Vec<Diagnostic>,
 }
 
 impl BehaviourSet {
@@ -129,11 +119,11 @@ impl BehaviourSet {
     }
 
     /// Puts files together. What a later one has replaces what an earlier one has under the same id, and an entry that
-    /// is not `enabled` takes it away. `live_product` is as in [`CompileOptions`].
-    pub fn compile(
+    /// is not `enabled` takes it away. Gives, besides, the conditions as rules for the matcher, and what was left out,
+    /// each with the reason.
+    pub(crate) fn of_files(
         files: impl IntoIterator<Item = BehaviourFile>,
-        live_product: Option<String>,
-    ) -> BehaviourSetOutcome {
+    ) -> (Self, Vec<ParsedRule>, Vec<Diagnostic>) {
         let mut diagnostics = Vec::new();
         let mut settings = Settings::default();
         let (mut specs, mut sequences): (Vec<BehaviourSpec>, Vec<SequenceSpec>) = (Vec::new(), Vec::new());
@@ -172,7 +162,7 @@ impl BehaviourSet {
         for spec in specs {
             let place = u32::try_from(set.behaviours.len()).unwrap_or(u32::MAX);
             match spec.seen_by {
-                SeenBy::Conditions(rule) => rules.push(*rule),
+                SeenBy::Conditions(rule) => rules.push(ParsedRule { role: Role::Behaviour(place), ..*rule }),
                 SeenBy::Rule(id) => set.by_rule.entry(id).or_default().push(place),
                 SeenBy::Sequence => {}
             }
@@ -200,11 +190,7 @@ impl BehaviourSet {
             let behaviour = set.by_id.get(&spec.id).copied();
             set.sequences.push(Sequence { within_ns: nanos(spec.within), behaviour, spec });
         }
-        let outcome =
-            RuleSet::compile_with(rules, CompileOptions { live_product, ..CompileOptions::default() });
-        diagnostics.extend(outcome.diagnostics);
-        set.rules = outcome.rules;
-        BehaviourSetOutcome { set, diagnostics }
+        (set, rules, diagnostics)
     }
 
     /// How many behaviours and sequences it has.
@@ -215,10 +201,5 @@ impl BehaviourSet {
     /// True where nothing loaded.
     pub fn is_empty(&self) -> bool {
         self.behaviours.is_empty()
-    }
-
-    /// Whether a behaviour needs the image's hash on events of this type.
-    pub fn needs_hash(&self, event_type: EventType) -> bool {
-        self.rules.needs_hash(event_type)
     }
 }

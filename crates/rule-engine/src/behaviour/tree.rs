@@ -13,6 +13,8 @@ use super::set::Settings;
 pub(super) const PROCESS_LIMIT: usize = 16_384;
 /// Processes that have a score or stand in a sequence; up to some 4 KiB each.
 pub(super) const SCORE_LIMIT: usize = 2_048;
+/// Sequences in which one process stands. Past it, the one that went on longest ago begins anew.
+pub(super) const PROGRESS_LIMIT: usize = 32;
 /// Bytes that are kept of an executable's path.
 const PATH_LIMIT: usize = 256;
 
@@ -23,6 +25,25 @@ pub(super) struct Work {
     /// By place of the sequence in the set.
     pub(super) progress: HashMap<u32, Progress>,
     pub(super) last_ns: i64,
+}
+
+impl Work {
+    /// How far the process is in a sequence, of which this step was seen; `None` where only the first step could begin
+    /// it. True where another sequence had to begin anew for it.
+    pub(super) fn progress_in(&mut self, sequence: u32, step: usize) -> (Option<&mut Progress>, bool) {
+        let mut evicted = false;
+        if !self.progress.contains_key(&sequence) {
+            if step > 0 {
+                return (None, false);
+            }
+            if self.progress.len() >= PROGRESS_LIMIT {
+                let oldest = self.progress.iter().min_by_key(|(number, own)| (own.last_ns(), **number));
+                let oldest = oldest.map(|(number, _)| *number);
+                evicted = oldest.is_some_and(|number| self.progress.remove(&number).is_some());
+            }
+        }
+        (Some(self.progress.entry(sequence).or_default()), evicted)
+    }
 }
 
 #[derive(Debug)]
@@ -45,43 +66,35 @@ pub(super) struct Tree {
     pub(super) evicted_scores: u64,
 }
 
-/// The id in a field of an event.
-pub(super) fn entity(event: &dyn FieldSource, field: Field) -> Option<ProcessEntityId> {
-    match event.value(field)? {
-        ValueRef::Text(text) => text.parse().ok(),
-        _ => None,
+/// The executable's path in a field of an event, cut, or nothing.
+fn path<'v>(value: Option<&'v ValueRef<'_>>) -> &'v str {
+    match value {
+        Some(ValueRef::Text(text)) => &text[..text.floor_char_boundary(PATH_LIMIT)],
+        _ => "",
     }
-}
-
-fn path(event: &dyn FieldSource, field: Field) -> Option<String> {
-    let Some(ValueRef::Text(text)) = event.value(field) else { return None };
-    let mut end = text.len().min(PATH_LIMIT);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    Some(text[..end].to_owned())
 }
 
 impl Tree {
     /// Takes in what an event tells of its process and the parent.
     pub(super) fn learn(&mut self, id: ProcessEntityId, event: &dyn FieldSource) {
-        let parent = entity(event, Field::ParentEntityId).filter(|parent| *parent != id);
+        let parent = event.entity(Field::ParentEntityId).filter(|parent| *parent != id);
         if let Some(parent) = parent
             && !self.nodes.contains_key(&parent)
         {
-            let executable = path(event, Field::ParentExecutable).unwrap_or_default();
-            self.insert(parent, None, executable);
+            let executable = event.value(Field::ParentExecutable);
+            self.insert(parent, None, path(executable.as_ref()));
         }
-        let executable = path(event, Field::ProcessExecutable);
+        let executable = event.value(Field::ProcessExecutable);
+        let executable = path(executable.as_ref());
         match self.nodes.get_mut(&id) {
             Some(node) => {
                 // After an exec it is another program, but still the same process.
-                if let Some(executable) = executable.filter(|executable| **executable != *node.executable) {
+                if !executable.is_empty() && *executable != *node.executable {
                     node.executable = executable.into();
                 }
                 node.parent = node.parent.or(parent);
             }
-            None => self.insert(id, parent, executable.unwrap_or_default()),
+            None => self.insert(id, parent, executable),
         }
     }
 
@@ -95,7 +108,7 @@ impl Tree {
         }
     }
 
-    fn insert(&mut self, id: ProcessEntityId, parent: Option<ProcessEntityId>, executable: String) {
+    fn insert(&mut self, id: ProcessEntityId, parent: Option<ProcessEntityId>, executable: &str) {
         if self.nodes.len() >= PROCESS_LIMIT {
             self.evict_processes();
         }
