@@ -43,7 +43,7 @@ fn action_of(kind: ActionKind, event: &Numbered<'_>, target: &Target) -> Result<
         ActionKind::KillTree => Ok(Action::KillTree(process)),
         // The file that the event is about, else the program that acted.
         ActionKind::QuarantineFile => Ok(Action::QuarantineFile(match text(Field::FilePath) {
-            Some(path) => FileTarget { path, sha256: text(Field::FileSha256), file: None },
+            Some(path) => event_file(event, path, text(Field::FileSha256))?,
             None => FileTarget { path: target.executable.clone(), sha256: None, file: target.image },
         })),
         ActionKind::BlockConnection => {
@@ -68,6 +68,23 @@ fn action_of(kind: ActionKind, event: &Numbered<'_>, target: &Target) -> Result<
             Err(format!("`{kind}` is no order"))
         }
     }
+}
+
+/// The file that the event is about, by device and inode where the sensor told them. Without them a path
+/// that a container gave would mean the host's own file of that name.
+fn event_file(event: &Numbered<'_>, path: String, sha256: Option<String>) -> Result<FileTarget, String> {
+    let number = |field: Field| match event.value(field) {
+        Some(ValueRef::Integer(number)) => Some(number.cast_unsigned()),
+        _ => None,
+    };
+    let file = number(Field::FileDevice).zip(number(Field::FileInode));
+    if file.is_none() && sha256.is_none() && event.value(Field::ContainerId).is_some() {
+        return Err(format!(
+            "{} is a path within a container, and the event does not tell which file it is; hint: act on it there",
+            path.escape_debug()
+        ));
+    }
+    Ok(FileTarget { path, sha256, file })
 }
 
 /// An order's receipt in the words of a detection's.

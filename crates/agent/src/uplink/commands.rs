@@ -18,16 +18,9 @@ pub(super) struct NotTaken {
 }
 
 /// The order that the command is, if it is the server's and this host's.
-pub(super) fn order_of(
-    signed: &SignedCommand,
-    command_key: &[u8],
-    host: HostId,
-    now: Timestamp,
-) -> Result<Order, NotTaken> {
-    let (id, command) = verify_command(signed, command_key, host, now).map_err(|(refusal, id)| {
-        let reason = refusal.to_string();
-        NotTaken { receipt: id.map(|id| refused(id, reason.clone())), reason }
-    })?;
+pub(super) fn order_of(signed: &SignedCommand, command_key: &[u8], host: HostId) -> Result<Order, NotTaken> {
+    let (id, command) = verify_command(signed, command_key, host)
+        .map_err(|refusal| NotTaken { receipt: None, reason: refusal.to_string() })?;
     let action: Action = serde_json::from_str(&command.action).map_err(|error| {
         let reason = format!(
             "the action is not known to this agent: {error}; hint: is the agent older than the server?"

@@ -57,16 +57,23 @@ pub(crate) fn open_with(
     checkpoint: Option<Checkpoint>,
     processes: Arc<dyn ProcessClock>,
 ) -> (Responder, Found) {
+    Responder::open(ResponderParts { checkpoint, ..parts(dir, processes) }).unwrap()
+}
+
+pub(crate) fn open_guarded(dir: &Path, guards: Guards) -> (Responder, Found) {
+    Responder::open(ResponderParts { guards, ..parts(dir, Arc::new(ProcClock)) }).unwrap()
+}
+
+fn parts(dir: &Path, processes: Arc<dyn ProcessClock>) -> ResponderParts {
     let folder = dir.join("responses");
-    Responder::open(ResponderParts {
+    ResponderParts {
         platform: Box::new(Linux::new(processes, boot(), folder.clone(), &folder.join("vault")).unwrap()),
         dir: folder,
         guards: Guards::of_this_host(),
         switch: Switch::default(),
         clock: Arc::new(now),
-        checkpoint,
-    })
-    .unwrap()
+        checkpoint: None,
+    }
 }
 
 pub(crate) fn bench() -> Bench {

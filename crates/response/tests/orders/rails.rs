@@ -45,6 +45,8 @@ fn protected_targets_are_refused_whoever_asks() {
     let own = std::env::current_exe().unwrap();
     refused(&mut bench, command(Action::QuarantineFile(file(own))), "protected");
     refused(&mut bench, command(Action::QuarantineFile(file("/proc/version"))), "protected");
+    // A rule on whoever writes this file would lock everybody out.
+    refused(&mut bench, command(Action::QuarantineFile(file("/etc/passwd"))), "can't be used or reached");
     if std::path::Path::new("/var/lib/dpkg/info/coreutils.md5sums").exists() {
         let single = |path: &String| std::fs::metadata(path).is_ok_and(|file| file.nlink() == 1);
         let programs = ["ls", "sleep", "cat", "tac"].map(|name| format!("/usr/bin/{name}"));
@@ -62,7 +64,10 @@ fn addresses_that_the_host_needs_are_never_blocked() {
     crate::network::in_namespace(|| {
         let mut bench = bench();
         bench.responder.keep_server(vec!["192.0.2.9:443".parse().unwrap()]);
+        crate::network::ip("addr add 203.0.113.7/24 dev lo");
         for (address, because) in [
+            ("203.0.113.7", "an address of this host"),
+            ("203.0.113.0/24", "an address of this host"),
             ("127.0.0.1", "loopback"),
             ("0.0.0.0/0", "too wide"),
             ("224.0.0.1", "no address of a single peer"),
@@ -72,6 +77,20 @@ fn addresses_that_the_host_needs_are_never_blocked() {
             refused(&mut bench, command(Action::BlockAddress(block)), because);
         }
     });
+}
+
+#[test]
+fn the_agents_own_files_are_never_taken_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let own = dir.path().canonicalize().unwrap().join("own");
+    std::fs::create_dir(&own).unwrap();
+    std::fs::write(own.join("key"), "key").unwrap();
+    let mut guards = response::Guards::of_this_host();
+    guards.protect_folders([own.clone()]);
+    let (mut responder, _) = crate::bench::open_guarded(dir.path(), guards);
+    let receipt = responder.run(command(Action::QuarantineFile(file(own.join("key")))));
+    assert_eq!(receipt.state, OrderState::Refused, "{}", receipt.reason);
+    assert!(receipt.reason.contains("agent's own") && own.join("key").exists(), "{}", receipt.reason);
 }
 
 #[test]

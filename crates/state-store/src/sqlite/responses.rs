@@ -10,6 +10,10 @@ use crate::{NewResponse, Page, Response, ResponseState, ResponseStore, StateErro
 /// Commands that may wait for one host.
 const MOST_WAITING: i64 = 1_000;
 
+/// What was sent and not answered is asked for so long after its end: the link may have broken between
+/// the act and its receipt. An agent begins nothing that has expired; it tells what it did.
+const ASKED_FOR_NS: i64 = 7 * 24 * 3_600 * 1_000_000_000;
+
 impl ResponseStore for SqliteStateStore {
     fn create_response(&self, new: &NewResponse, now: Timestamp) -> Result<()> {
         let doing = "order a response";
@@ -60,7 +64,11 @@ impl ResponseStore for SqliteStateStore {
         };
         let host = host.map(|host| host.as_bytes().to_vec());
         let mut items = self.read(doing, |transaction| {
-            let sql = "SELECT * FROM responses WHERE number < ?1 AND (?2 IS NULL OR host_id = ?2)
+            // Without results: a page of lists of processes would be gigabytes.
+            let sql =
+                "SELECT number, id, host_id, created_at, created_by, action, order_json, dry_run, comment,
+                       expires_at, undo_of, state, state_at, json_remove(receipt, '$.result') AS receipt
+                       FROM responses WHERE number < ?1 AND (?2 IS NULL OR host_id = ?2)
                        ORDER BY number DESC LIMIT ?3";
             let values = params![before, host, as_i64(limit as u64 + 1)];
             collect(transaction, doing, sql, values, |row| Ok((row.count("number")?, response(row)?)))
@@ -74,10 +82,10 @@ impl ResponseStore for SqliteStateStore {
     fn waiting_responses(&self, host: HostId, now: Timestamp) -> Result<Vec<Response>> {
         let doing = "read what waits for a host";
         self.read(doing, |transaction| {
-            let sql =
-                "SELECT * FROM responses WHERE host_id = ? AND state IN ('queued', 'sent') AND expires_at > ?
-                       ORDER BY number LIMIT ?";
-            let values = params![host.as_bytes(), now.as_nanos(), MOST_WAITING];
+            let sql = "SELECT * FROM responses WHERE host_id = ?1 AND (state = 'queued' AND expires_at > ?2
+                       OR state = 'sent' AND expires_at > ?3) ORDER BY number LIMIT ?4";
+            let asked_since = now.as_nanos().saturating_sub(ASKED_FOR_NS);
+            let values = params![host.as_bytes(), now.as_nanos(), asked_since, MOST_WAITING];
             collect(transaction, doing, sql, values, response)
         })
     }
