@@ -56,7 +56,7 @@ demo: build ## act a harmless attack against a running `make run` and show what 
 
 test: deps-test build ## run all tests
 	cd console && npm run --silent check-types && npm run --silent test
-	cargo test --release --locked --workspace
+	cargo test --release --locked --workspace --no-fail-fast
 
 test-long: ## run all tests, the slow ones for longer
 	RAMPART_LONG_TESTS=1 $(MAKE) test
