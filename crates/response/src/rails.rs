@@ -10,6 +10,7 @@ use event_model::{ResponseMode, RuleId, Timestamp};
 
 use crate::action::Action;
 use crate::address::Network;
+use crate::approval::{approvals_needed, approvers};
 use crate::guards::Guards;
 use crate::order::{Order, OrderState, Origin};
 use crate::platform::{Subject, Survey};
@@ -152,6 +153,18 @@ impl Rails {
         }
         if order.dry_run {
             return Err((OrderState::Planned, format!("dry run: would {plan}")));
+        }
+        if let Origin::Command { user, consent } = &order.origin {
+            let needed = approvals_needed(&order.action, user, consent.fleet_hosts);
+            let agreed = approvers(user, &consent.approvals);
+            if agreed.len() < needed {
+                let by = if agreed.is_empty() { "nobody".to_owned() } else { agreed.join(", ") };
+                let reason = format!(
+                    "{needed} people besides {user} must approve it ({} hosts within an hour), {by} did: {plan}",
+                    consent.fleet_hosts
+                );
+                return Err((OrderState::ApprovalNeeded, reason));
+            }
         }
         if let Origin::Rule { rule_id, .. } = &order.origin {
             let admitted = match (&order.action, &survey.subject) {

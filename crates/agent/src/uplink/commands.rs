@@ -3,7 +3,7 @@
 use event_model::{HostId, Timestamp};
 use protocol::command::verify_command;
 use protocol::link::{CommandReceipt, SignedCommand};
-use response::{Action, Order, OrderState, Origin, Receipt};
+use response::{Action, Approval, Consent, Order, OrderState, Origin, Receipt};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -27,10 +27,13 @@ pub(super) fn order_of(signed: &SignedCommand, command_key: &[u8], host: HostId)
         );
         NotTaken { receipt: Some(refused(id, reason.clone())), reason }
     })?;
+    let approvals = command.approvals.into_iter();
+    let approvals = approvals.map(|one| Approval { by: one.by, at: Timestamp::from_nanos(one.at_ns) });
+    let consent = Consent { approvals: approvals.take(16).collect(), fleet_hosts: command.fleet_hosts };
     Ok(Order {
         id,
         action,
-        origin: Origin::Command { user: command.user },
+        origin: Origin::Command { user: command.user, consent },
         dry_run: command.dry_run,
         expires_at: Timestamp::from_nanos(command.expires_at_ns),
     })

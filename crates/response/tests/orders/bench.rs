@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use event_model::{BootId, DetectionId, ProcessEntityId, ResponseMode, RuleId, Timestamp};
 use response::{
-    Action, Checkpoint, Found, Guards, Linux, Order, Origin, ProcessTarget, Receipt, Responder,
+    Action, Checkpoint, Consent, Found, Guards, Linux, Order, Origin, ProcessTarget, Receipt, Responder,
     ResponderParts, Switch,
 };
 use sensor_api::ProcessClock;
@@ -94,7 +94,7 @@ impl Bench {
 
 /// An order of a person.
 pub(crate) fn command(action: Action) -> Order {
-    let origin = Origin::Command { user: "admin".to_owned() };
+    let origin = Origin::Command { user: "admin".to_owned(), consent: Consent::default() };
     Order { id: Uuid::new_v4(), action, origin, dry_run: false, expires_at: in_a_minute() }
 }
 

@@ -5,7 +5,8 @@ use std::process::Command;
 
 use event_model::{ProcessEntityId, ResponseMode, Timestamp};
 use response::{
-    Action, AddressTarget, FileTarget, MAX_RULE_ORDERS_PER_MINUTE, Order, OrderState, ProcessTarget,
+    Action, AddressTarget, Approval, Consent, FileTarget, Isolation, MASS_ACTION_ABOVE, MASS_ISOLATION_ABOVE,
+    MAX_RULE_ORDERS_PER_MINUTE, Order, OrderState, Origin, ProcessTarget, approvals_needed,
 };
 use sensor_api::ProcessClock as _;
 
@@ -110,6 +111,42 @@ fn only_auto_acts_and_the_others_say_what_they_would_do() {
         assert!(receipt.plan[0].contains("sealed into the vault"), "{:?}", receipt.plan);
         assert_eq!(path.exists(), mode != ResponseMode::Auto, "{mode}");
     }
+}
+
+/// The agent itself counts who agreed: an order that the server signed without them is not done.
+#[test]
+fn a_mass_action_needs_two_other_people_and_what_a_rule_asks_for_one() {
+    let mut bench = bench();
+    let path = bench.path("x");
+    std::fs::write(&path, "x").unwrap();
+    let yes = |by: &str| Approval { by: by.to_owned(), at: crate::bench::now() };
+    let order = |user: &str, fleet_hosts: u32, by: &[&str]| {
+        let consent = Consent { approvals: by.iter().copied().map(yes).collect(), fleet_hosts };
+        let origin = Origin::Command { user: user.to_owned(), consent };
+        Order { origin, ..command(Action::QuarantineFile(file(&path))) }
+    };
+    for (user, hosts, by) in [
+        ("eve", MASS_ACTION_ABOVE + 1, vec![]),
+        ("eve", MASS_ACTION_ABOVE + 1, vec!["ada"]),
+        ("eve", MASS_ACTION_ABOVE + 1, vec!["ada", "ADA"]),
+        ("eve", MASS_ACTION_ABOVE + 1, vec!["ada", "eve", "token:bot"]),
+        ("rule:7", 1, vec![]),
+        ("rule:7", 1, vec!["token:bot"]),
+        ("rule:7", MASS_ACTION_ABOVE + 1, vec!["ada"]),
+    ] {
+        let receipt = bench.responder.run(order(user, hosts, &by));
+        assert_eq!(receipt.state, OrderState::ApprovalNeeded, "{user} {by:?}: {}", receipt.reason);
+        assert!(receipt.reason.contains("must approve it") && path.exists(), "{}", receipt.reason);
+    }
+    let isolation = Action::IsolateHost(Isolation { ttl_seconds: 60, keep: Vec::new() });
+    assert_eq!(approvals_needed(&isolation, "eve", MASS_ISOLATION_ABOVE), 0);
+    assert_eq!(approvals_needed(&isolation, "eve", MASS_ISOLATION_ABOVE + 1), 2);
+    assert_eq!(approvals_needed(&Action::ReleaseHost {}, "eve", 10_000), 0, "letting go is free");
+    let done = bench.responder.run(order("eve", MASS_ACTION_ABOVE + 1, &["ada", "bob"]));
+    assert_eq!(done.state, OrderState::Verified, "{}", done.reason);
+    std::fs::write(&path, "x").unwrap();
+    let done = bench.responder.run(order("rule:7", 1, &["ada"]));
+    assert_eq!(done.state, OrderState::Verified, "{}", done.reason);
 }
 
 #[test]

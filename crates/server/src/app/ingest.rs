@@ -19,8 +19,8 @@ use state_store::{DetectionInput, Findings, StateStore};
 use tokio::sync::{mpsc, oneshot};
 
 use super::live::{EVENTS_OF_A_MESSAGE, LiveEvents};
-use super::silence;
 use super::{Bell, Counter, Counters, Link, Live, LiveMessage, causes, now};
+use super::{responses, silence};
 
 /// Batches that may wait. Each link has at most a few under way, so this bounds memory.
 const WAITING: usize = 256;
@@ -253,6 +253,7 @@ impl Writer {
                 IngestError::NotNow
             })?;
             changed = outcome.changed;
+            responses::queue_asked(self.state.as_ref(), host, &receipts);
             // The alert is on its way to a responder while the events are still being written.
             self.posted.ring();
         }
