@@ -8,6 +8,7 @@
 
 mod access;
 mod alerts;
+mod behaviours;
 mod content;
 mod counters;
 mod coverage;
@@ -41,6 +42,7 @@ use tokio::sync::Semaphore;
 
 pub(crate) use access::place_of;
 pub use access::{Caller, Credential, NewUserInput, UserPatch};
+pub(crate) use behaviours::Override;
 pub use content::{CheckedContent, MAX_CONTENT_BYTES, MAX_TOTAL_CONTENT_BYTES};
 pub use counters::{Counter, Counters};
 pub use coverage::{HostCoverage, RuleCoverage, StarvedHost, StarvedRule};
@@ -82,6 +84,8 @@ pub struct App {
     pub(crate) watch: Watch,
     sign_ins: SignIns,
     enrollments: Enrollments,
+    /// Held by whoever reads the overrides of behaviours to write them changed.
+    overriding: std::sync::Mutex<()>,
     /// `https://HOST:PORT` as other machines reach this one.
     address: String,
     work: Arc<Semaphore>,
@@ -124,6 +128,7 @@ impl App {
             watch: Watch { silent_after, since: now() },
             sign_ins: SignIns::new()?,
             enrollments: Enrollments::default(),
+            overriding: std::sync::Mutex::default(),
             address,
             work: Arc::new(Semaphore::new(WORK_AT_ONCE)),
         })
