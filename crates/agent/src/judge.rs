@@ -14,7 +14,7 @@ use response::{
     Action, AddressTarget, Asked, EvidenceRequest, FileTarget, Guards, Isolation, Order, OrderState, Origin,
     Plan, ProcessTarget, Target, Terminator,
 };
-use rule_engine::{AnomalyCounters, BehaviourCounters, BehaviourEngine, Phase, RuleHead};
+use rule_engine::{BehaviourEngine, Phase, RuleHead};
 use uuid::Uuid;
 
 use crate::anomaly::Anomalies;
@@ -275,9 +275,19 @@ impl Judge {
         self.rules = rules;
     }
 
-    /// What is known of process trees, and what of it had to be forgotten.
-    pub fn behaviour(&self) -> BehaviourCounters {
-        self.behaviour.counters()
+    /// What had to be forgotten because a table was full, as `what=count`.
+    pub fn forgotten(&self) -> Vec<String> {
+        let trees = self.behaviour.counters();
+        let habits = self.anomalies.as_ref().map(Anomalies::counters);
+        let counted = [
+            ("behaviour_processes", trees.evicted_processes),
+            ("behaviour_scores", trees.evicted_scores),
+            ("behaviour_evidence", trees.evicted_evidence),
+            ("anomaly_entries", habits.map_or(0, |habits| habits.evicted)),
+            ("correlation_matches", self.rules.set.correlation_counters().evicted),
+        ];
+        let some = counted.into_iter().filter(|(_, count)| *count > 0);
+        some.map(|(what, count)| format!("{what}={count}")).collect()
     }
 
     /// The rules in use.
@@ -348,11 +358,6 @@ impl Judge {
         let Some(anomalies) = &mut self.anomalies else { return Vec::new() };
         let found = anomalies.notice(event).into_iter();
         found.map(|it| finding_verdict(event.header.event_id(), it.rule, it.matched)).collect()
-    }
-
-    /// What is known of this host's habits, and what of it was given up; `None` where nobody looks.
-    pub fn habits(&self) -> Option<AnomalyCounters> {
-        self.anomalies.as_ref().map(Anomalies::counters)
     }
 
     /// Has what was learnt written where it is due; at the end in any case.

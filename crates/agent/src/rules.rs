@@ -73,6 +73,8 @@ pub struct RuleBook {
 
 #[derive(Default)]
 struct Sources {
+    /// Whether the behaviours that are built in count.
+    built_in: bool,
     /// For exceptions that are for some hosts only.
     host: Option<HostNames>,
     dir: Option<PathBuf>,
@@ -83,6 +85,9 @@ struct Sources {
     kept: Option<Kept>,
 }
 
+/// What correlations may remember, in bytes: a part of what the agent may use of the host's memory.
+const CORRELATION_BYTES: usize = 32 << 20;
+
 /// Where bundles are kept and whose signature counts.
 struct Kept {
     state_dir: PathBuf,
@@ -90,9 +95,15 @@ struct Kept {
 }
 
 impl RuleBook {
-    /// With the rules of that directory, if there is one. What is wrong with them goes to standard error.
+    /// With the rules of that directory, if there is one, and all built-in behaviours. What is wrong with them goes to
+    /// standard error.
     pub fn open(dir: Option<PathBuf>) -> Self {
-        let sources = Sources { dir_stamp: stamp(dir.as_deref()), dir, ..Sources::default() };
+        Self::open_with(dir, true)
+    }
+
+    /// As [`Self::open`], or without the behaviours that are built in.
+    pub fn open_with(dir: Option<PathBuf>, built_in: bool) -> Self {
+        let sources = Sources { dir_stamp: stamp(dir.as_deref()), dir, built_in, ..Sources::default() };
         let (active, content_errors) = (ArcSwap::default(), ArcSwap::default());
         let (sources, retired) = (Mutex::new(sources), Mutex::default());
         let book = Self { active, content_errors, sources, retired };
@@ -208,7 +219,7 @@ impl RuleBook {
     fn compile(&self) {
         let sources = self.lock();
         let mut rules: Vec<ParsedRule> = Vec::new();
-        let mut behaviours = BehaviourSet::built_in();
+        let mut behaviours = if sources.built_in { BehaviourSet::built_in() } else { Vec::new() };
         let mut errors = Vec::new();
         for rule in sources.bundle.iter().flat_map(|bundle| &bundle.rules) {
             let name = format!("rule {} of the server", rule.id);
@@ -219,10 +230,23 @@ impl RuleBook {
         if let Some(dir) = &sources.dir {
             load_dir(dir, &mut rules, &mut behaviours, &mut errors);
         }
+        // Of behaviours the later file wins: what the server says counts for every host.
+        for file in sources.bundle.iter().flat_map(|bundle| &bundle.behaviours) {
+            let name = format!("behaviour file {} of the server", file.name);
+            let (behaviour, diagnostics) = parse_behaviours(&name, &file.text);
+            report(&diagnostics, &file.text, &mut errors);
+            behaviours.push(behaviour);
+        }
         let version = sources.bundle.as_ref().map_or(0, |bundle| bundle.version);
         let live_product = Some(std::env::consts::OS.to_owned());
         let host = sources.host.clone();
-        let options = CompileOptions { live_product, host, behaviours, ..CompileOptions::default() };
+        let options = CompileOptions {
+            live_product,
+            host,
+            behaviours,
+            correlation_bytes: Some(CORRELATION_BYTES),
+            ..CompileOptions::default()
+        };
         let outcome = RuleSet::compile_with(rules, options);
         report(&outcome.diagnostics, "", &mut errors);
         outcome.rules.take_over(&self.active.load().set);
@@ -332,7 +356,7 @@ fn read_bundle(path: &Path, command_key: &[u8]) -> Option<PolicyBundle> {
 mod tests {
     use aws_lc_rs::signature::Ed25519KeyPair;
     use protocol::bundle::{public_command_key, sign_bundle};
-    use protocol::link::RuleText;
+    use protocol::link::{ContentFile, RuleText};
 
     use super::*;
 
@@ -379,6 +403,41 @@ mod tests {
         assert!(built_in > 0 && book.reload_if_changed());
         assert_eq!((book.active().set.behaviours().len(), book.active().set.len()), (built_in + 1, 3));
         assert!(book.active().errors[0].contains("own.behaviour.json:1:"), "{:?}", book.active().errors);
+    }
+
+    #[test]
+    fn behaviours_of_the_server_win_and_the_built_in_ones_can_be_switched_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, rules) = (dir.path().join("state"), dir.path().join("rules"));
+        fs::create_dir(&state).unwrap();
+        fs::create_dir(&rules).unwrap();
+        let own = |weight: u32| {
+            format!(
+                r#"{{"behaviours": [{{"id": "mine", "name": "n", "weight": {weight}, "conditions": ["name = 'x'"]}}]}}"#
+            )
+        };
+        fs::write(rules.join("own.behaviour.json"), own(1)).unwrap();
+        let key = Ed25519KeyPair::generate().unwrap();
+        let book = RuleBook::open_with(Some(rules.clone()), false);
+        assert_eq!(book.active().set.behaviours().len(), 1);
+        let book = RuleBook::open(Some(rules));
+        book.keep_bundles(&state, public_command_key(&key), Caution::Normal, 0);
+        let built_in = book.active().set.behaviours().len();
+        assert!(built_in > 50);
+        let off = r#"{"overrides": [{"id": "mine", "enabled": false}, {"id": "unknown", "weight": 1}]}"#;
+        let files = [("a", own(2)), ("b", off.to_owned()), ("c", "{".to_owned())];
+        let files = files.map(|(name, text)| ContentFile { name: name.to_owned(), text });
+        let bundle = PolicyBundle {
+            version: 5,
+            expires_at_ns: i64::MAX,
+            behaviours: files.to_vec(),
+            ..PolicyBundle::default()
+        };
+        book.take_bundle(&sign_bundle(&bundle, &key), Timestamp::from_nanos(1)).unwrap();
+        let active = book.active();
+        assert_eq!(active.set.behaviours().len(), built_in - 1, "the server switched one off");
+        assert_eq!(active.errors.len(), 1, "a broken file costs itself only: {:?}", active.errors);
+        assert!(active.errors[0].contains("behaviour file c of the server:1:"), "{:?}", active.errors);
     }
 
     #[test]

@@ -291,6 +291,8 @@ pub struct AgentHealth {
     pub shed: Vec<String>,
     /// What became of files that were run or written, see [`Field::AgentScans`].
     pub scans: Vec<String>,
+    /// What detection had to forget, see [`Field::AgentForgotten`].
+    pub forgotten: Vec<String>,
 }
 
 /// Something was lost.
@@ -490,6 +492,7 @@ impl AgentHealth {
             Field::AgentBudgetStep => text(self.budget_step),
             Field::AgentShed => list(&self.shed)?,
             Field::AgentScans => list(&self.scans)?,
+            Field::AgentForgotten => list(&self.forgotten)?,
             _ => return None,
         })
     }

@@ -227,6 +227,7 @@ fn body(event_type: EventType) -> EventBody {
             budget_step: "shedding",
             shed: vec!["bulk".into()],
             scans: vec!["scanned=812".into(), "too_large=3".into()],
+            forgotten: vec!["behaviour_processes=2048".into()],
         }),
         EventType::Gap => EventBody::Gap(Gap {
             sensor: "ebpf",

@@ -41,9 +41,10 @@ pub mod yaml;
 
 pub use anomaly::{AnomalyCounters, AnomalyDetector, AnomalyFinding, AnomalyOptions, AnomalyStateError};
 pub use behaviour::{
-    BehaviourCounters, BehaviourEngine, BehaviourFile, BehaviourFinding, BehaviourSet, is_behaviour_file,
-    parse_behaviours,
+    BehaviourCounters, BehaviourEngine, BehaviourFile, BehaviourFinding, BehaviourHead, BehaviourSet,
+    is_behaviour_file, parse_behaviours,
 };
+pub use correlation::CorrelationCounters;
 pub use diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
 pub use edit::{EditError, set_key};
 pub use event::{EVENT_TEXT_LIMIT, EVENT_VALUE_LIMIT, EventBuffer, FieldId, FieldNames};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use event_model::{ActionKind, EventType, FieldSource, ResponseMode, RuleId};
 
 use crate::behaviour::{BehaviourFile, BehaviourSet};
-use crate::correlation::Correlations;
+use crate::correlation::{CorrelationCounters, Correlations};
 use crate::diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
 use crate::event::{EventBuffer, FieldId, FieldNames};
 use crate::expression::{Expression, Slot, View};
@@ -50,6 +50,8 @@ pub struct CompileOptions {
     pub host: Option<HostNames>,
     /// Behaviours of process trees, the earlier file first.
     pub behaviours: Vec<BehaviourFile>,
+    /// What all correlations together may remember, in bytes; without it 256 MiB.
+    pub correlation_bytes: Option<usize>,
 }
 
 /// Rules grouped by the events that they judge. Shared between threads.
@@ -134,13 +136,14 @@ impl RuleSet {
         rules: impl IntoIterator<Item = ParsedRule>,
         options: CompileOptions,
     ) -> CompileOutcome {
-        let CompileOptions { log_sources, live_product, host, behaviours } = options;
+        let CompileOptions { log_sources, live_product, host, behaviours, correlation_bytes } = options;
         let (rules, mut diagnostics) = without_duplicate_ids(rules);
         let (filters, mut rules): (Vec<_>, Vec<_>) = rules.into_iter().partition(ParsedRule::is_filter);
         for filter in &filters {
             diagnostics.extend(add_filter(filter, &mut rules));
         }
-        let (correlations, refused) = Correlations::new(&mut rules);
+        let (mut correlations, refused) = Correlations::new(&mut rules);
+        correlations.set_limit(correlation_bytes.unwrap_or_default());
         diagnostics.extend(refused);
         let alerting = rules.len();
         // Behind the rules: nothing that a rule refers to by id or number is a behaviour.
@@ -323,6 +326,11 @@ impl RuleSet {
     /// Whether rules remember earlier events: then only one thread gives the same detections each time.
     pub fn has_correlations(&self) -> bool {
         self.has_correlations
+    }
+
+    /// What correlations remember, and had to forget.
+    pub fn correlation_counters(&self) -> CorrelationCounters {
+        self.correlations.lock().unwrap_or_else(PoisonError::into_inner).counters()
     }
 
     /// Takes over from the set that this one replaces what its correlations counted so far, where

@@ -490,6 +490,31 @@ fn a_later_file_replaces_and_takes_away_by_id() {
 }
 
 #[test]
+fn an_override_changes_what_an_earlier_file_has() {
+    let changes = json!({ "overrides": [
+        { "id": "b1", "enabled": false }, { "id": "b2", "weight": 60 }, { "id": "drop", "enabled": false },
+        { "id": "gone", "weight": 1 },
+    ] });
+    let files = || vec![file(&weighted(&[60.0, 1.0], hundred())), file(&dropper()), file(&changes)];
+    let outcome = compile(Vec::new(), files());
+    assert_eq!(outcome.diagnostics.len(), 1, "{:#?}", outcome.diagnostics);
+    assert!(outcome.diagnostics[0].reason.contains("`gone`"), "{:#?}", outcome.diagnostics);
+    let heads = BehaviourSet::heads(files());
+    let shown: Vec<_> = heads.iter().map(|it| (&*it.id, it.weight, it.enabled, it.shown_by)).collect();
+    assert_eq!(shown[0], ("b1", 60.0, false, "conditions"));
+    assert_eq!(shown.last(), Some(&("drop", 0.0, false, "sequence")));
+    let mut host = Host::new(outcome.rules);
+    assert!(observe(&mut host, &start(0.0, 10, 1, "/x/b1")).is_empty());
+    assert_eq!(observe(&mut host, &start(0.0, 11, 1, "/x/b2")).len(), 1);
+    for event in [start(1.0, 11, 10, "/bin/curl"), start(2.0, 12, 10, "/bin/chmod"), connect(3.0, 13, 10)] {
+        assert!(observe(&mut host, &event).is_empty(), "its sequence is off");
+    }
+    let nothing = json!({ "overrides": [{ "id": "b1" }, { "id": "b2", "enabled": "no" }] }).to_string();
+    let (read, diagnostics) = parse_behaviours("x.behaviour.json", &nothing);
+    assert_eq!((read.entries(), diagnostics.len()), (0, 2), "{diagnostics:#?}");
+}
+
+#[test]
 fn the_built_in_files_are_good_and_see_a_document_that_starts_a_shell() {
     for name in ["linux", "windows"] {
         let path = format!("{}/data/behaviour/{name}.behaviour.json", env!("CARGO_MANIFEST_DIR"));

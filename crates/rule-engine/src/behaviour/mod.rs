@@ -18,4 +18,4 @@ mod tree;
 
 pub use engine::{BehaviourCounters, BehaviourEngine, BehaviourFinding};
 pub use read::{BehaviourFile, is_behaviour_file, parse_behaviours};
-pub use set::BehaviourSet;
+pub use set::{BehaviourHead, BehaviourSet};

@@ -1,6 +1,7 @@
 //! Who started whom, as far as it matters for scores. Bounded: what was seen of longest ago goes first, and is counted.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 use event_model::{Field, FieldSource, ProcessEntityId, ValueRef};
@@ -56,14 +57,65 @@ struct Node {
     work: Option<Box<Work>>,
 }
 
+/// Hashes the three numbers of a process by multiplying; three of the standard library's hashes were a good part of
+/// what a process start costs. It is keyed, as who starts processes can choose their numbers within bounds.
+#[derive(Debug, Clone)]
+struct EntityHashing(u64);
+
+impl Default for EntityHashing {
+    fn default() -> Self {
+        Self(RandomState::new().build_hasher().finish())
+    }
+}
+
+impl BuildHasher for EntityHashing {
+    type Hasher = EntityHasher;
+
+    fn build_hasher(&self) -> EntityHasher {
+        EntityHasher(self.0)
+    }
+}
+
+struct EntityHasher(u64);
+
+impl Hasher for EntityHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(number.into());
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // Both halves of the product: each bit of the number reaches each bit of the hash.
+        let product = u128::from(self.0 ^ number) * 0x9e37_79b9_7f4a_7c15;
+        #[expect(clippy::cast_possible_truncation, reason = "the halves are what is wanted")]
+        let halves = (product as u64, (product >> 64) as u64);
+        self.0 = halves.0 ^ halves.1;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// The processes that are known.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
-    nodes: HashMap<ProcessEntityId, Node>,
+    nodes: HashMap<ProcessEntityId, Node, EntityHashing>,
     working: usize,
     born: u64,
     pub(super) evicted_processes: u64,
     pub(super) evicted_scores: u64,
+}
+
+/// So many of the least, in any order. To sort all of them would be most of what a process costs.
+fn least<T: Ord>(all: &mut [T], count: usize) -> &[T] {
+    if count < all.len() {
+        all.select_nth_unstable(count);
+    }
+    &all[..count.min(all.len())]
 }
 
 /// The executable's path in a field of an event, cut, or nothing.
@@ -176,9 +228,8 @@ impl Tree {
             Some(work) => (2, work.last_ns, node.number),
         };
         let mut all: Vec<_> = self.nodes.iter().map(|(id, node)| (order(node), *id)).collect();
-        all.sort_unstable();
-        for (_, id) in all.into_iter().take(PROCESS_LIMIT / 8) {
-            if self.nodes.remove(&id).is_some_and(|node| node.work.is_some()) {
+        for (_, id) in least(&mut all, PROCESS_LIMIT / 8) {
+            if self.nodes.remove(id).is_some_and(|node| node.work.is_some()) {
                 self.working -= 1;
                 self.evicted_scores += 1;
             }
@@ -189,9 +240,8 @@ impl Tree {
     fn evict_scores(&mut self) {
         let last = |(id, node): (&ProcessEntityId, &Node)| node.work.as_ref().map(|work| (work.last_ns, *id));
         let mut all: Vec<_> = self.nodes.iter().filter_map(last).collect();
-        all.sort_unstable();
-        for (_, id) in all.into_iter().take(SCORE_LIMIT / 8) {
-            if self.nodes.get_mut(&id).is_some_and(|node| node.work.take().is_some()) {
+        for (_, id) in least(&mut all, SCORE_LIMIT / 8) {
+            if self.nodes.get_mut(id).is_some_and(|node| node.work.take().is_some()) {
                 self.working -= 1;
                 self.evicted_scores += 1;
             }

@@ -8,6 +8,7 @@
 
 mod access;
 mod alerts;
+mod behaviours;
 mod bell;
 mod content;
 mod counters;
@@ -42,6 +43,7 @@ use tokio::sync::Semaphore;
 
 pub(crate) use access::place_of;
 pub use access::{Caller, Credential, NewUserInput, UserPatch};
+pub(crate) use behaviours::Override;
 pub(crate) use bell::Bell;
 pub use content::{CheckedContent, MAX_CONTENT_BYTES, MAX_TOTAL_CONTENT_BYTES};
 pub use counters::{Counter, Counters};
@@ -86,6 +88,8 @@ pub struct App {
     pub(crate) posted: Bell,
     sign_ins: SignIns,
     enrollments: Enrollments,
+    /// Held by whoever reads the overrides of behaviours to write them changed.
+    overriding: std::sync::Mutex<()>,
     /// `https://HOST:PORT` as other machines reach this one.
     address: String,
     work: Arc<Semaphore>,
@@ -135,6 +139,7 @@ impl App {
             watch: Watch { silent_after, since: now() },
             sign_ins: SignIns::new()?,
             enrollments: Enrollments::default(),
+            overriding: std::sync::Mutex::default(),
             address,
             work: Arc::new(Semaphore::new(WORK_AT_ONCE)),
         })
