@@ -305,6 +305,43 @@ fn an_alert_that_the_server_does_not_have_is_not_acted_on() {
     assert_eq!(place.journals("responder").len(), 1, "nothing was begun for the others");
 }
 
+/// `edr playbook backtest` plays playbooks over the alerts that the server has, and nothing is done.
+#[test]
+fn playbooks_are_played_over_the_alerts_that_there_were() {
+    let Some(place) = Place::new() else { return };
+    for number in 1..=3 {
+        place.alert(number, 4_000);
+    }
+    place.write_playbook("block", "id: block\nname: Block\nmode: auto\ntrigger: {attack: [T1059]}\nsteps:\n  - {id: kill, do: kill_tree}\n  - {id: block, do: block_address, on_failure: continue}\n");
+    place.write_playbook("never", "id: never\nname: Never\nmode: auto\ntrigger: {rules: [other]}\nsteps:\n  - {id: kill, do: kill_tree}\n");
+    let token = place.folder.path().join("token");
+    std::fs::write(&token, place.server.api_token("backtest", "viewer")).expect("our own folder");
+    let run = |more: &[&str]| {
+        let mut command = std::process::Command::new(test_support::binary("edr"));
+        command.args(["playbook", "backtest", "--server"]).arg(place.server.url());
+        command.arg("--ca").arg(place.server.ca_file()).arg("--token-file").arg(&token).args(more);
+        let output = command.arg(place.path("playbooks")).output().expect("it runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let text = run(&[]);
+    assert!(text.contains("3 alerts since") && text.contains("3 runs on 1 hosts (web-1 3)"), "{text}");
+    assert!(text.contains("(never, mode auto): 0 runs"), "{text}");
+    let told: Value = serde_json::from_str(&run(&["--json", "--days", "1"])).expect("JSON");
+    let steps = &told["playbooks"][0]["steps"];
+    assert_eq!(
+        (&steps[0]["step"], &steps[0]["outcome"], &steps[0]["count"]),
+        (&json!("kill"), &json!("succeeded"), &json!(3))
+    );
+    assert_eq!(
+        (&steps[1]["step"], &steps[1]["outcome"]),
+        (&json!("block"), &json!("failed")),
+        "no address in them"
+    );
+    let orders = place.server.api("administrator").get("/responses").expect("a list");
+    assert_eq!(orders["items"], json!([]), "nothing was ordered");
+}
+
 #[test]
 fn what_goes_wrong_is_said_and_bounded() {
     let Some(place) = Place::new() else { return };
