@@ -31,6 +31,7 @@ mod platform;
 mod proc;
 mod prove;
 mod rails;
+mod release;
 mod responder;
 mod terminate;
 
@@ -48,10 +49,13 @@ pub use guards::{Authorised, Guards, Refusal, Refused};
 pub use linux::Linux;
 pub use order::{Order, OrderState, Origin, Receipt};
 pub use plan::{Plan, Target};
-pub use platform::{Checkpoint, Failure, Platform, Progress, Subject, Survey};
+pub use platform::{Checkpoint, Failure, Platform, Progress, Signature, Signer, Subject, Survey};
 pub use rails::{
     MAX_HEAVY_PER_HOUR, MAX_OF_HOST_PER_HOUR, MAX_OF_RULE_PER_HOUR, MAX_RULE_ORDERS_PER_MINUTE, Permit,
     Switch,
+};
+pub use release::{
+    is_isolation_noted, is_release_code_waiting, leave_release_code, new_release_code, release_hash,
 };
 pub use responder::{Found, Responder, ResponderParts, order_id};
 pub use terminate::{Clock, Terminator};
