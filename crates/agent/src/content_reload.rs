@@ -5,8 +5,8 @@
 //! What is being judged meanwhile is judged by what was in force before.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sensor_api::{ObservationSender, Provision, Source, StopSignal};
 
 use crate::indicator_book::IndicatorBook;
@@ -14,7 +14,7 @@ use crate::rules::RuleBook;
 use crate::yara_book::YaraBook;
 
 /// How often it is looked for changes.
-const LOOK_EVERY: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The thread that looks for changes. It observes nothing.
 pub struct ContentReload {
@@ -52,13 +52,7 @@ impl Source for ContentReload {
     }
 
     fn run(&mut self, _: &ObservationSender, stop: &StopSignal) {
-        loop {
-            let mut waiting = [PollFd::new(stop, PollFlags::IN)];
-            match poll(&mut waiting, Some(&LOOK_EVERY)) {
-                Ok(0) | Err(rustix::io::Errno::INTR) => {}
-                // Asked to stop, or not to be waited for.
-                _ => return,
-            }
+        while !stop.asked_within(LOOK_EVERY) {
             self.indicators.reload_if_changed();
             self.yara.reload_if_changed();
             self.take_up();

@@ -18,6 +18,8 @@ use event_model::FileFacts;
 use file_scan::{ContentFacts, ContentReading, ContentUnread, FileIdentity, LastSymlink, RegularFile};
 use sensor_api::ImageFile;
 
+use crate::system::paths::image_of;
+
 /// Larger images are not read: it would hold up everything behind them.
 pub const MAX_IMAGE_BYTES: u64 = 32 << 20;
 
@@ -79,7 +81,7 @@ impl ImageReading {
             return Err(ContentUnread::TooLarge.as_str());
         }
         let mut reason = ContentUnread::Unreadable(std::io::ErrorKind::NotFound);
-        let link = format!("/proc/{pid}/exe");
+        let link = image_of(pid);
         for (path, last) in [(link.as_str(), LastSymlink::Follow), (path, LastSymlink::Refuse)] {
             match RegularFile::open(Path::new(path), last) {
                 Ok(file) if file.identity() == identity(image) => {

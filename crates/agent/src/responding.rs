@@ -6,14 +6,14 @@
 
 use std::fs::DirBuilder;
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use event_model::BootId;
-use response::{Clock, Guards, Linux, Order, OrderState, Receipt, Responder, ResponderParts, Switch};
+use os_files::DirBuilderExt as _;
+use response::{Clock, Guards, Order, OrderState, Receipt, Responder, ResponderParts, Switch, ThisHost};
 use sensor_api::ProcessClock;
 
 use crate::run_state::Caution;
@@ -97,7 +97,7 @@ impl Responding {
 fn open(parts: &RespondingParts, switch: Switch) -> std::io::Result<Responder> {
     DirBuilder::new().recursive(true).mode(0o700).create(&parts.dir)?;
     let vault = parts.vault.clone().unwrap_or_else(|| parts.dir.join("vault"));
-    let platform = Linux::new(Arc::clone(&parts.processes), parts.boot, parts.dir.clone(), &vault)?;
+    let platform = ThisHost::new(Arc::clone(&parts.processes), parts.boot, parts.dir.clone(), &vault)?;
     let mut guards = Guards::of_this_host();
     guards.protect(parts.protected.iter().cloned());
     let (responder, found) = Responder::open(ResponderParts {

@@ -119,6 +119,8 @@ event_types! {
         "A service was made, changed or removed.";
     42 Persistence "persistence" "configuration" "change" Protected [EventAction PersistenceKind FilePath]
         "A file from which things are started by themselves was made, changed or removed.";
+    43 RegistryChange "registry_change" "registry" "change" Protected [RegistryPath RegistryKey RegistryOperation]
+        "A key or value of the Windows registry was made, set or removed.";
     45 AccountCreate "account_create" "iam" "creation" Protected [UserTargetName UserTargetId]
         "An account was made.";
     46 AccountModify "account_modify" "iam" "change" Protected [UserTargetName ChangedFields]
@@ -157,6 +159,9 @@ event_types! {
         "A process connected to a unix socket.";
     67 UsbDevice "usb_device" "host" "info" Protected [EventAction DeviceName]
         "A USB device was plugged in or out.";
+
+    70 EventLogRecord "event_log" "host" "info" Protected [LogEventId LogChannel LogProvider]
+        "A record of the Windows event log, of a channel and id that are collected.";
 
     100 AgentStart "agent_start" "host" "start" Protected [AgentVersion]
         "The agent began its work.";

@@ -12,7 +12,6 @@ mod service;
 mod sockets;
 mod tar;
 mod tree;
-mod vault;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,8 +28,7 @@ use crate::plan::Target;
 use crate::platform::{Failure, Platform, Progress, Subject, Survey};
 use crate::proc;
 use crate::rails::Permit;
-
-use self::vault::Vault;
+use crate::vault::Vault;
 
 /// This host, through the kernel's own interfaces and `nft`.
 pub struct Linux {

@@ -1,7 +1,5 @@
 //! Scanning one file.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,11 +9,12 @@ use file_scan::{
     ScanSubject, YaraScan,
 };
 use sensor_api::Actor;
-use sensor_linux::RemoteMounts;
 
 use super::{Found, Job};
 use crate::image_facts::{as_event_carries, identity};
 use crate::indicator_book::ActiveIndicators;
+use crate::system::observing::RemoteMounts;
+use crate::system::paths::{image_of, is_executable};
 use crate::yara_book::ActiveYara;
 
 /// Larger files are not scanned.
@@ -112,7 +111,7 @@ impl Scanning {
         // By now another file may have that path; what the kernel ran is known by its identity.
         let wanted: FileIdentity = identity(image);
         let link = match job.actor {
-            Some(Actor::Life(key)) => format!("/proc/{}/exe", key.pid),
+            Some(Actor::Life(key)) => image_of(key.pid),
             _ => String::new(),
         };
         if let Ok(file) = RegularFile::open(Path::new(&link), LastSymlink::Follow)
@@ -134,14 +133,12 @@ impl Scanning {
     }
 
     fn is_of_interest(&self, path: &Path, kind: FileKind) -> bool {
-        let executable =
-            |path: &Path| fs::symlink_metadata(path).is_ok_and(|file| file.permissions().mode() & 0o111 != 0);
         let is_script =
             |end: &std::ffi::OsStr| SCRIPT_EXTENSIONS.iter().any(|one| end.eq_ignore_ascii_case(one));
         use FileKind::{Elf, JavaClass, MachO, Mz, Pe, Script};
         matches!(kind, Elf | Pe | Mz | MachO | JavaClass | Script)
             || path.extension().is_some_and(is_script)
             || self.watched.iter().any(|dir| path.starts_with(dir))
-            || executable(path)
+            || is_executable(path)
     }
 }

@@ -15,8 +15,8 @@ use crate::platform::{Failure, Progress, Subject, Survey};
 
 use super::place::Place;
 use super::tar::Archive;
-use super::vault::sha256_of;
 use super::{Linux, inventory};
+use crate::vault::sha256_of;
 
 /// Bytes of one file, and of all together; what is over is told of in the manifest.
 const MAX_FILE: u64 = 64 << 20;
