@@ -119,8 +119,6 @@ event_types! {
         "A service was made, changed or removed.";
     42 Persistence "persistence" "configuration" "change" Protected [EventAction PersistenceKind FilePath]
         "A file from which things are started by themselves was made, changed or removed.";
-    43 RegistryChange "registry_change" "registry" "change" Protected [RegistryPath RegistryKey RegistryOperation]
-        "A key or value of the Windows registry was made, set or removed.";
     45 AccountCreate "account_create" "iam" "creation" Protected [UserTargetName UserTargetId]
         "An account was made.";
     46 AccountModify "account_modify" "iam" "change" Protected [UserTargetName ChangedFields]
@@ -160,9 +158,6 @@ event_types! {
     67 UsbDevice "usb_device" "host" "info" Protected [EventAction DeviceName]
         "A USB device was plugged in or out.";
 
-    70 EventLogRecord "event_log" "host" "info" Protected [LogEventId LogChannel LogProvider]
-        "A record of the Windows event log, of a channel and id that are collected.";
-
     100 AgentStart "agent_start" "host" "start" Protected [AgentVersion]
         "The agent began its work.";
     101 AgentStop "agent_stop" "host" "end" Protected [AgentStopReason]
@@ -178,6 +173,12 @@ event_types! {
 
     110 FileScan "file_scan" "malware" "info" Protected [FilePath FileSha256 ScanTrigger]
         "A file was scanned, and a YARA rule or an indicator of its hash matched.";
+
+    // What only Windows has; their numbers are those of their groups.
+    43 RegistryChange "registry_change" "registry" "change" Protected [RegistryPath RegistryKey RegistryOperation]
+        "A key or value of the Windows registry was made, set or removed.";
+    70 EventLogRecord "event_log" "host" "info" Protected [LogEventId LogChannel LogProvider]
+        "A record of the Windows event log, of a channel and id that are collected.";
 }
 
 #[cfg(test)]
