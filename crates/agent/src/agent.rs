@@ -118,6 +118,10 @@ fn tell_of_signal(sender: &ObservationSender, received: Received) {
     sender.send(clock::boot_ns(), ObservedActivity { event_type, actor, target: None, fields });
 }
 
+fn open_rules(options: &Options) -> RuleBook {
+    RuleBook::open_with(options.rules_dir.clone(), options.builtin_behaviours)
+}
+
 async fn run_standalone(options: Options, mut signals: Signals) -> anyhow::Result<End> {
     if options.output.is_none() && options.rules_dir.is_none() {
         eprintln!(
@@ -126,7 +130,7 @@ async fn run_standalone(options: Options, mut signals: Signals) -> anyhow::Resul
     }
     let facts = HostFacts::read();
     let host_id = host::local_host_id(&options.state_dir);
-    let rules = Arc::new(RuleBook::open(options.rules_dir.clone()).on_host(host_names(&facts, host_id)));
+    let rules = Arc::new(open_rules(&options).on_host(host_names(&facts, host_id)));
     let sensor = observing::open_sensor(&options, None, None)?;
     let start = Start {
         host_id,
@@ -178,8 +182,7 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
     let mut run_state = RunState::begin(&state_dir, boot_id, WallClock::new().now())
         .with_context(|| format!("writing to {}", state_dir.display()))?;
     warn_of(run_state.caution);
-    let book = RuleBook::open(options.rules_dir.clone());
-    let rules = Arc::new(book.on_host(host_names(&facts, identity.host_id)));
+    let rules = Arc::new(open_rules(&options).on_host(host_names(&facts, identity.host_id)));
     rules.keep_bundles(&state_dir, identity.command_key.clone(), run_state.caution, run_state.good_version());
 
     let (mut resume, note) = resume_after(&spool, boot_id);

@@ -1,7 +1,8 @@
 //! Files of a folder by what their names end in, and whether they changed.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -41,6 +42,24 @@ pub(crate) fn stamp_of(files: &[PathBuf]) -> Stamp {
         (path.clone(), modified, file.map_or(0, |file| file.len()))
     });
     stamped.collect()
+}
+
+/// A regular file of at most so many bytes. Anything else might never end, or never begin.
+pub(crate) fn read_bounded(path: &Path, limit: usize) -> Result<Vec<u8>, String> {
+    let unreadable = |error: std::io::Error| format!("can't be read: {error}");
+    let metadata = fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err("not a file; hint: only files are read, folders within are not".to_owned());
+    }
+    let too_large = |bytes: u64| Err(format!("{bytes} bytes; {limit} are allowed; hint: split it"));
+    if metadata.len() > limit as u64 {
+        return too_large(metadata.len());
+    }
+    let mut bytes = Vec::new();
+    // It may grow while it is read.
+    let most = (limit as u64).saturating_add(1);
+    File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)).map_err(unreadable)?;
+    if bytes.len() > limit { too_large(bytes.len() as u64) } else { Ok(bytes) }
 }
 
 /// Folders within folders that are walked.

@@ -18,6 +18,7 @@ use event_model::FileFacts;
 use file_scan::{ContentFacts, ContentReading, ContentUnread, FileIdentity, LastSymlink, RegularFile};
 use sensor_api::ImageFile;
 
+use crate::system::observing::RemoteMounts;
 use crate::system::paths::image_of;
 
 /// Larger images are not read: it would hold up everything behind them.
@@ -67,6 +68,19 @@ impl KnownImages {
     }
 }
 
+/// Why an image is not read that lies where nobody may ever answer.
+pub(crate) const REMOTE: &str = "remote";
+
+/// Whether an image lies on a network or on a file system of a program: what runs there was read by the kernel, but who
+/// reads it again may wait for ever, and with him all that waits for him. By its device too, as `/proc/PID/exe` leads
+/// to it whatever was mounted over its path meanwhile.
+pub(crate) fn may_not_answer(pid: u32, path: &str, image: &ImageFile) -> bool {
+    let seen = RemoteMounts::of_process(pid);
+    seen.hold(path.as_bytes())
+        || seen.hold_device(image.device)
+        || RemoteMounts::read().hold_device(image.device)
+}
+
 /// An image that is being read, step by step, so that whoever reads can look after
 /// more urgent things in between.
 pub struct ImageReading(ContentReading);
@@ -79,6 +93,9 @@ impl ImageReading {
     pub fn begin(pid: u32, path: &str, image: &ImageFile) -> Result<Self, &'static str> {
         if image.size > MAX_IMAGE_BYTES {
             return Err(ContentUnread::TooLarge.as_str());
+        }
+        if may_not_answer(pid, path, image) {
+            return Err(REMOTE);
         }
         let mut reason = ContentUnread::Unreadable(std::io::ErrorKind::NotFound);
         let link = image_of(pid);

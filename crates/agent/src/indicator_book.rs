@@ -6,8 +6,7 @@
 //! what is being judged meanwhile goes on with the old one. A file that can't be read
 //! costs itself only.
 
-use std::fs::{self, File};
-use std::io::Read as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +19,7 @@ use indicators::{
 use protocol::link::ContentFile;
 use rule_engine::Diagnostic;
 
-use crate::folder::{Stamp, files_with_extensions, stamp_of};
+use crate::folder::{Stamp, files_with_extensions, read_bounded, stamp_of};
 use crate::state_file;
 
 /// Folder within the rules directory.
@@ -182,7 +181,7 @@ impl Gathering {
 
     fn take_file(&mut self, path: &Path) {
         let name = path.display().to_string();
-        match read_bounded(path) {
+        match read_bounded(path, MAX_LIST_BYTES) {
             Ok(bytes) => {
                 let source = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
                 self.take(&name, &source.unwrap_or_default(), &bytes);
@@ -273,23 +272,6 @@ fn write_table(builder: TableBuilder, path: &Path) -> Result<(IndicatorTable, Bu
     Ok((IndicatorTable::open(path)?, built))
 }
 
-/// A regular file of a size that a reader takes.
-fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
-    let unreadable = |error: std::io::Error| format!("can't be read: {error}");
-    let metadata = fs::metadata(path).map_err(unreadable)?;
-    if !metadata.is_file() {
-        return Err("not a file; hint: only files are read, folders within are not".to_owned());
-    }
-    if metadata.len() > MAX_LIST_BYTES as u64 {
-        return Err(format!("{} bytes; {MAX_LIST_BYTES} are allowed; hint: split it", metadata.len()));
-    }
-    let mut bytes = Vec::new();
-    // It may grow while it is read.
-    let limit = MAX_LIST_BYTES as u64 + 1;
-    File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(unreadable)?;
-    Ok(bytes)
-}
-
 fn files(dir: Option<&Path>, errors: &mut Vec<String>) -> Vec<PathBuf> {
     let Some(dir) = dir else { return Vec::new() };
     match files_with_extensions(dir, &INDICATOR_EXTENSIONS) {
@@ -359,7 +341,7 @@ mod tests {
         // In place, so that the open table sees it.
         let path = dir.path().join("state").join(TABLE_FILE);
         let length = fs::metadata(&path).unwrap().len();
-        File::options().write(true).open(&path).unwrap().set_len(length / 2).unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_len(length / 2).unwrap();
         let active = book.active();
         let table = active.table.as_ref().unwrap();
         let error = table.lookup(Observable::Domain("evil.example"), jiff::Timestamp::now()).unwrap_err();

@@ -168,6 +168,13 @@ pub const PROGRAM: Program = Program {
             "DURATION",
             "how long to learn before anything unusual is reported, in time in which events came (default 7d)"
         ),
+        setting!(
+            "builtin-behaviours",
+            "builtin_behaviours",
+            Text,
+            "on|off",
+            "weigh the behaviours of process trees that are built in; files of behaviours count either way (default on)"
+        ),
         setting!("debug", "debug", Switch, "", "log more"),
     ],
 };
@@ -218,6 +225,8 @@ pub struct Options {
     pub module_attempts: bool,
     /// How long to learn what is usual on this host; `None` where nobody asked to be told what is not.
     pub anomaly_learning: Option<Duration>,
+    /// Weigh the behaviours that are built in.
+    pub builtin_behaviours: bool,
     /// Log more.
     pub debug: bool,
     /// Lines for the operator about settings that do nothing yet.
@@ -332,6 +341,11 @@ fn resolve(given: &Resolved) -> Result<Options, SettingsError> {
         Some("off") => None,
         Some(_) => return Err(given.refuse("anomaly", "`on` or `off`")),
     };
+    let builtin_behaviours = match given.text("builtin-behaviours") {
+        None | Some("on") => true,
+        Some("off") => false,
+        Some(_) => return Err(given.refuse("builtin-behaviours", "`on` or `off`")),
+    };
     let notes = NO_EFFECT.iter().filter(|(flag, _)| given.has(flag));
     let notes = notes.map(|(flag, why)| format!("-{flag} has no effect here: {why}")).collect();
     let output = given.text("output").map(|target| match target {
@@ -359,6 +373,7 @@ fn resolve(given: &Resolved) -> Result<Options, SettingsError> {
         supervise: given.is_on("supervise"),
         module_attempts: given.is_on("module-attempts"),
         anomaly_learning,
+        builtin_behaviours,
         debug: given.is_on("debug"),
         notes,
     })
@@ -478,6 +493,7 @@ mod tests {
             (&["-spool-max-bytes=10"], "1048576"),
             (&["-standalone", "-token=x"], "-standalone"),
             (&["-anomaly=perhaps"], "off"),
+            (&["-builtin-behaviours=no"], "off"),
             (&["-anomaly-learning=91d"], "90d"),
             (&["-anomaly-learning=-1d"], "7d"),
         ] {

@@ -504,9 +504,6 @@ impl Work {
     fn each_second(&mut self) {
         self.clock.refresh();
         self.owes_a_gap = self.recorder.owes_a_gap();
-        if self.rules.reload_if_changed() {
-            tracing::info!("rules were loaded again");
-        }
         self.judge.keep_habits(false);
         if std::mem::take(&mut self.lives_doubtful) {
             self.table.sweep(boot_ns(), process::is_there);

@@ -16,20 +16,19 @@ use prost::Message as _;
 use protocol::bundle::{BundleRefusal, verify_bundle, verify_stored_bundle};
 use protocol::link::{PolicyBundle, SignedBundle};
 use rule_engine::{
-    BehaviourFile, BehaviourSet, CompileOptions, Diagnostic, HostNames, ParsedRule, RuleSet,
+    BehaviourFile, BehaviourSet, CompileOptions, Diagnostic, HostNames, ParsedRule, RULE_FILE_LIMIT, RuleSet,
     is_behaviour_file, is_sigma_file, parse_behaviours, parse_rule_text, parse_rules_bytes,
 };
 
+use crate::folder::read_bounded;
 use crate::run_state::Caution;
 use crate::state_file;
 
 /// What the pipeline judges by.
 #[derive(Debug, Default)]
 pub struct ActiveRules {
-    /// The rules.
+    /// The rules and the behaviours, those that are built in among them.
     pub set: RuleSet,
-    /// The behaviours, those that are built in among them.
-    pub behaviours: Arc<BehaviourSet>,
     /// Version of the server's bundle; 0 without one.
     pub version: u64,
     /// One line for each rule that could not be loaded.
@@ -44,7 +43,7 @@ impl ActiveRules {
 
     /// Whether anything is judged by the hash of a starting process's image.
     pub fn needs_hash(&self) -> bool {
-        self.set.needs_hash(EventType::ProcessStart) || self.behaviours.needs_hash(EventType::ProcessStart)
+        self.set.needs_hash(EventType::ProcessStart)
     }
 }
 
@@ -67,10 +66,15 @@ pub struct RuleBook {
     /// What is wrong with indicators and YARA files, to be told to the server with the rest.
     content_errors: ArcSwap<Vec<String>>,
     sources: Mutex<Sources>,
+    /// Rules that were in force and that others may still judge by: to free thousands of rules takes long, and
+    /// whoever lets go of them last would have to.
+    retired: Mutex<Vec<Arc<ActiveRules>>>,
 }
 
 #[derive(Default)]
 struct Sources {
+    /// Whether the behaviours that are built in count.
+    built_in: bool,
     /// For exceptions that are for some hosts only.
     host: Option<HostNames>,
     dir: Option<PathBuf>,
@@ -81,6 +85,9 @@ struct Sources {
     kept: Option<Kept>,
 }
 
+/// What correlations may remember, in bytes: a part of what the agent may use of the host's memory.
+const CORRELATION_BYTES: usize = 32 << 20;
+
 /// Where bundles are kept and whose signature counts.
 struct Kept {
     state_dir: PathBuf,
@@ -88,11 +95,18 @@ struct Kept {
 }
 
 impl RuleBook {
-    /// With the rules of that directory, if there is one. What is wrong with them goes to standard error.
+    /// With the rules of that directory, if there is one, and all built-in behaviours. What is wrong with them goes to
+    /// standard error.
     pub fn open(dir: Option<PathBuf>) -> Self {
-        let sources = Sources { dir_stamp: stamp(dir.as_deref()), dir, ..Sources::default() };
+        Self::open_with(dir, true)
+    }
+
+    /// As [`Self::open`], or without the behaviours that are built in.
+    pub fn open_with(dir: Option<PathBuf>, built_in: bool) -> Self {
+        let sources = Sources { dir_stamp: stamp(dir.as_deref()), dir, built_in, ..Sources::default() };
         let (active, content_errors) = (ArcSwap::default(), ArcSwap::default());
-        let book = Self { active, content_errors, sources: Mutex::new(sources) };
+        let (sources, retired) = (Mutex::new(sources), Mutex::default());
+        let book = Self { active, content_errors, sources, retired };
         book.compile();
         book
     }
@@ -182,7 +196,14 @@ impl RuleBook {
         Ok(())
     }
 
-    /// Loads the directory again if a file in it changed; true if it did.
+    /// Frees the rules that nobody judges by any more. Not for a thread that must not wait.
+    pub fn free_retired(&self) {
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.retain(|rules| Arc::strong_count(rules) > 1);
+    }
+
+    /// Loads the directory again if a file in it changed; true if it did. Takes as long as reading and compiling all
+    /// rules does.
     pub fn reload_if_changed(&self) -> bool {
         let mut sources = self.lock();
         let now = stamp(sources.dir.as_deref());
@@ -198,7 +219,7 @@ impl RuleBook {
     fn compile(&self) {
         let sources = self.lock();
         let mut rules: Vec<ParsedRule> = Vec::new();
-        let mut behaviours = BehaviourSet::built_in();
+        let mut behaviours = if sources.built_in { BehaviourSet::built_in() } else { Vec::new() };
         let mut errors = Vec::new();
         for rule in sources.bundle.iter().flat_map(|bundle| &bundle.rules) {
             let name = format!("rule {} of the server", rule.id);
@@ -209,17 +230,28 @@ impl RuleBook {
         if let Some(dir) = &sources.dir {
             load_dir(dir, &mut rules, &mut behaviours, &mut errors);
         }
+        // Of behaviours the later file wins: what the server says counts for every host.
+        for file in sources.bundle.iter().flat_map(|bundle| &bundle.behaviours) {
+            let name = format!("behaviour file {} of the server", file.name);
+            let (behaviour, diagnostics) = parse_behaviours(&name, &file.text);
+            report(&diagnostics, &file.text, &mut errors);
+            behaviours.push(behaviour);
+        }
         let version = sources.bundle.as_ref().map_or(0, |bundle| bundle.version);
         let live_product = Some(std::env::consts::OS.to_owned());
-        let compiled = BehaviourSet::compile(behaviours, live_product.clone());
-        report(&compiled.diagnostics, "", &mut errors);
         let host = sources.host.clone();
-        let options = CompileOptions { live_product, host, ..CompileOptions::default() };
+        let options = CompileOptions {
+            live_product,
+            host,
+            behaviours,
+            correlation_bytes: Some(CORRELATION_BYTES),
+            ..CompileOptions::default()
+        };
         let outcome = RuleSet::compile_with(rules, options);
         report(&outcome.diagnostics, "", &mut errors);
         outcome.rules.take_over(&self.active.load().set);
-        let behaviours = Arc::new(compiled.set);
-        self.active.store(Arc::new(ActiveRules { set: outcome.rules, behaviours, version, errors }));
+        let before = self.active.swap(Arc::new(ActiveRules { set: outcome.rules, version, errors }));
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(before);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Sources> {
@@ -244,7 +276,7 @@ fn load_dir(
     };
     for path in files {
         let name = path.display().to_string();
-        match fs::read(&path) {
+        match read_bounded(&path, RULE_FILE_LIMIT) {
             Ok(bytes) if is_behaviour_file(&name) => {
                 // What is not UTF-8 is no JSON either, and is told as such.
                 let text = String::from_utf8_lossy(&bytes);
@@ -257,8 +289,8 @@ fn load_dir(
                 report(&outcome.diagnostics, &String::from_utf8_lossy(&bytes), errors);
                 rules.extend(outcome.rules);
             }
-            Err(error) => {
-                let line = format!("{name}: can't be read: {error}");
+            Err(reason) => {
+                let line = format!("{name}: {reason}");
                 eprintln!("{line}");
                 errors.push(line);
             }
@@ -324,7 +356,7 @@ fn read_bundle(path: &Path, command_key: &[u8]) -> Option<PolicyBundle> {
 mod tests {
     use aws_lc_rs::signature::Ed25519KeyPair;
     use protocol::bundle::{public_command_key, sign_bundle};
-    use protocol::link::RuleText;
+    use protocol::link::{ContentFile, RuleText};
 
     use super::*;
 
@@ -364,13 +396,83 @@ mod tests {
         fs::write(dir.path().join("c.yml"), sigma).unwrap();
         assert!(book.reload_if_changed());
         assert_eq!((book.active().set.len(), book.active().errors.len()), (3, 0));
-        let built_in = book.active().behaviours.len();
+        let built_in = book.active().set.behaviours().len();
         let own =
             r#"{"behaviours": [{"id": "mine", "name": "n", "weight": 5, "conditions": ["name = 'x'"]}, {}]}"#;
         fs::write(dir.path().join("own.behaviour.json"), own).unwrap();
         assert!(built_in > 0 && book.reload_if_changed());
-        assert_eq!((book.active().behaviours.len(), book.active().set.len()), (built_in + 1, 3));
+        assert_eq!((book.active().set.behaviours().len(), book.active().set.len()), (built_in + 1, 3));
         assert!(book.active().errors[0].contains("own.behaviour.json:1:"), "{:?}", book.active().errors);
+    }
+
+    #[test]
+    fn behaviours_of_the_server_win_and_the_built_in_ones_can_be_switched_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, rules) = (dir.path().join("state"), dir.path().join("rules"));
+        fs::create_dir(&state).unwrap();
+        fs::create_dir(&rules).unwrap();
+        let own = |weight: u32| {
+            format!(
+                r#"{{"behaviours": [{{"id": "mine", "name": "n", "weight": {weight}, "conditions": ["name = 'x'"]}}]}}"#
+            )
+        };
+        fs::write(rules.join("own.behaviour.json"), own(1)).unwrap();
+        let key = Ed25519KeyPair::generate().unwrap();
+        let book = RuleBook::open_with(Some(rules.clone()), false);
+        assert_eq!(book.active().set.behaviours().len(), 1);
+        let book = RuleBook::open(Some(rules));
+        book.keep_bundles(&state, public_command_key(&key), Caution::Normal, 0);
+        let built_in = book.active().set.behaviours().len();
+        assert!(built_in > 50);
+        let off = r#"{"overrides": [{"id": "mine", "enabled": false}, {"id": "unknown", "weight": 1}]}"#;
+        let files = [("a", own(2)), ("b", off.to_owned()), ("c", "{".to_owned())];
+        let files = files.map(|(name, text)| ContentFile { name: name.to_owned(), text });
+        let bundle = PolicyBundle {
+            version: 5,
+            expires_at_ns: i64::MAX,
+            behaviours: files.to_vec(),
+            ..PolicyBundle::default()
+        };
+        book.take_bundle(&sign_bundle(&bundle, &key), Timestamp::from_nanos(1)).unwrap();
+        let active = book.active();
+        assert_eq!(active.set.behaviours().len(), built_in - 1, "the server switched one off");
+        assert_eq!(active.errors.len(), 1, "a broken file costs itself only: {:?}", active.errors);
+        assert!(active.errors[0].contains("behaviour file c of the server:1:"), "{:?}", active.errors);
+    }
+
+    #[test]
+    fn what_is_no_file_or_too_large_is_refused_without_being_read() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.json"), rule(1, "x")).unwrap();
+        let pipe = dir.path().join("b.json");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        let huge = fs::File::create(dir.path().join("c.yml")).unwrap();
+        huge.set_len(1 << 40).unwrap();
+        let book = RuleBook::open(Some(dir.path().to_owned()));
+        let active = book.active();
+        assert_eq!((active.set.len(), active.errors.len()), (1, 2), "{:?}", active.errors);
+        assert!(active.errors[0].contains("b.json: not a file"), "{:?}", active.errors);
+        assert!(active.errors[1].contains("c.yml: 1099511627776 bytes"), "{:?}", active.errors);
+    }
+
+    #[test]
+    fn rules_that_somebody_judges_by_are_freed_by_nobody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let book = RuleBook::open(Some(dir.path().to_owned()));
+        let (judging, freed) = (book.active(), Arc::downgrade(&book.active()));
+        fs::write(dir.path().join("a.json"), rule(1, "x")).unwrap();
+        assert!(book.reload_if_changed());
+        drop(judging);
+        assert!(freed.upgrade().is_some(), "who judged did not have to free them");
+        book.free_retired();
+        assert!(freed.upgrade().is_none());
     }
 
     #[test]

@@ -218,6 +218,34 @@ fn whoever_signals_the_agent_or_touches_its_rules_is_told_of_without_any_rule() 
     assert!(stop["process"]["pid"].is_u64(), "{stop}");
 }
 
+#[test]
+fn a_pipe_among_the_rules_stops_neither_the_judging_nor_later_rules() {
+    let dir = tempfile::tempdir().unwrap();
+    let rules = dir.path().join("rules");
+    fs::create_dir(&rules).unwrap();
+    let output = dir.path().join("events.ndjson");
+    let arguments = ["-standalone", "-rules", rules.to_str().unwrap(), "-output", output.to_str().unwrap()];
+    let mut agent = Agent::start(&arguments, dir.path());
+    if agent.running().is_none() {
+        return;
+    }
+    // Nobody ever writes to it: whoever opens it waits for ever.
+    assert!(Command::new("mkfifo").arg(rules.join("a.json")).status().unwrap().success());
+    // Agents of other tests end what the seed's rule is about.
+    let rule = SEED_RULE.replace("\"auto\"", "\"detect\"").replace("keylogger", "later_rule");
+    fs::write(rules.join("b.json"), rule).unwrap();
+    let program = dir.path().join("my_later_rule");
+    fs::copy("/bin/true", &program).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let alert = |record: &Json| record["rule"]["id"] == "1" && record["process"]["name"] == "my_later_rule";
+    while !records(&output).iter().any(alert) {
+        assert!(Instant::now() < deadline, "the later rule is not in force");
+        assert!(Command::new(&program).status().unwrap().success());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(agent.stop(), Some(0));
+}
+
 /// Where the test fails, the supervisor is killed and leaves an agent behind.
 struct Orphan(u32);
 

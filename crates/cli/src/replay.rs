@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use log_reader::{FieldLayout, LogDecoder, Problem, ProblemKind};
-use rule_engine::{BehaviourSet, LogSources, RuleSet};
+use rule_engine::{LogSources, RuleSet};
 use serde_json::json;
 
 use crate::Outcome;
@@ -63,14 +63,8 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<Outcome> {
         options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
     let reading = Instant::now();
     let output = OrderedOutput::new();
-    let counts = replay(
-        (&rules.set, &rules.behaviours),
-        &Arc::new(mapping.layout),
-        &inputs,
-        threads,
-        options.json_errors,
-        output,
-    )?;
+    let counts =
+        replay(&rules.set, &Arc::new(mapping.layout), &inputs, threads, options.json_errors, output)?;
     let seconds = reading.elapsed().as_secs_f64();
     let cpu_seconds = cpu_time().zip(load_cpu).map(|(now, before)| now.saturating_sub(before).as_secs_f64());
     if options.stats {
@@ -154,7 +148,7 @@ impl Mapping {
 }
 
 fn replay(
-    rules: (&RuleSet, &Arc<BehaviourSet>),
+    rules: &RuleSet,
     layout: &Arc<FieldLayout>,
     inputs: &[Input],
     threads: usize,
@@ -226,9 +220,8 @@ pub(crate) fn replay_silently(
     let layout = Arc::new(Mapping::load(&layouts)?.layout);
     let inputs = collect_inputs(inputs)?;
     let begin = Instant::now();
-    let behaviours = Arc::new(BehaviourSet::default());
     let output = OrderedOutput::without_detections();
-    let counts = replay((rules, &behaviours), &layout, &inputs, 1, false, output)?;
+    let counts = replay(rules, &layout, &inputs, 1, false, output)?;
     Ok(Replayed {
         events: counts.events,
         without_log_source: counts.without_source,

@@ -291,6 +291,8 @@ pub struct AgentHealth {
     pub shed: Vec<String>,
     /// What became of files that were run or written, see [`Field::AgentScans`].
     pub scans: Vec<String>,
+    /// What detection had to forget, see [`Field::AgentForgotten`].
+    pub forgotten: Vec<String>,
 }
 
 /// Something was lost.
@@ -359,6 +361,21 @@ impl EventBody {
             Self::AgentHealth(body) => body.value(field),
             Self::Gap(body) => body.value(field),
             Self::Activity(body) => body.value(field),
+        }
+    }
+
+    /// The process that did it, or its parent, by the field that has its id.
+    pub fn entity(&self, field: Field) -> Option<ProcessEntityId> {
+        let (process, parent) = match self {
+            Self::ProcessStart(body) => (&body.process, &body.parent),
+            Self::ProcessExit(body) => (&body.process, &body.parent),
+            Self::Activity(body) => body.who.as_deref().map(|who| (&who.process, &who.parent))?,
+            Self::AgentStart(_) | Self::AgentStop(_) | Self::AgentHealth(_) | Self::Gap(_) => return None,
+        };
+        match field {
+            Field::ProcessEntityId => Some(process.entity_id),
+            Field::ParentEntityId => parent.as_ref().map(|parent| parent.entity_id),
+            _ => None,
         }
     }
 }
@@ -475,6 +492,7 @@ impl AgentHealth {
             Field::AgentBudgetStep => text(self.budget_step),
             Field::AgentShed => list(&self.shed)?,
             Field::AgentScans => list(&self.scans)?,
+            Field::AgentForgotten => list(&self.forgotten)?,
             _ => return None,
         })
     }

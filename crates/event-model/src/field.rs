@@ -133,7 +133,7 @@ fields! {
     21 EventAction Text "event.action" seed ["start_kind"] home [Process, Attack]
         sigma [] scopes STARTED, "What was done, where the event's type leaves it open: `exec` or `fork` (a process that runs its parent's image), `create`, `modify`, `delete`, and so on.";
     22 ProcessHashSkipped Text "rampart.process.hash_skipped" seed ["hash_skipped"] home [Process, Attack]
-        sigma [] scopes STARTED, "Why there is no hash: `too_large`, `unreadable`, `changed`, `budget` (CPU was short).";
+        sigma [] scopes STARTED, "Why there is no hash: `too_large`, `unreadable`, `changed`, `budget` (CPU was short), `remote` (on a file system that may never answer).";
     23 ProcessMd5 Text "process.hash.md5" seed ["md5"] home [Process, Attack]
         sigma ["md5"] scopes STARTED, "MD5 of the executable, lower-case hex.";
     24 ProcessSha1 Text "process.hash.sha1" seed ["sha1"] home [Process, Attack]
@@ -555,6 +555,8 @@ fields! {
         sigma [] scopes ATTACK, "Why other YARA rules may have been missed: `timed_out`, `too_many_matches`, `scanner_failed`, `slow_rules_skipped`.";
     404 AgentScans TextList "rampart.agent.scans" seed [] home [] sigma [] scopes NOT_IN_RULES,
         "What became of files since the agent's start, as `what=count`: `scanned`, `found`, `of_no_interest`, `too_large`, `unreadable`, `incomplete`.";
+    420 AgentForgotten TextList "rampart.agent.forgotten" seed [] home [] sigma [] scopes NOT_IN_RULES,
+        "What detection had to forget since the agent's start because a table was full, as `what=count`: `behaviour_processes`, `behaviour_scores`, `behaviour_evidence`, `anomaly_entries`, `correlation_matches`.";
 }
 
 impl Field {

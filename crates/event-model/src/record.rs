@@ -4,8 +4,8 @@
 //! so that a hole in the numbers is a loss, whatever was lost.
 
 use crate::{
-    BootId, Detection, EventBody, EventId, EventType, Field, HostId, ResponseReceipt, Timestamp, Value,
-    ValueRef,
+    BootId, Detection, EventBody, EventId, EventType, Field, HostId, ProcessEntityId, ResponseReceipt,
+    Timestamp, Value, ValueRef,
 };
 
 /// What every record has.
@@ -38,6 +38,13 @@ pub trait FieldSource {
     fn observed_at(&self) -> Timestamp;
     /// The value of a field, where the event has it.
     fn value(&self, field: Field) -> Option<ValueRef<'_>>;
+    /// The process whose id a field has. Whoever has it as such need not write and read its text.
+    fn entity(&self, field: Field) -> Option<ProcessEntityId> {
+        match self.value(field)? {
+            ValueRef::Text(text) => text.parse().ok(),
+            _ => None,
+        }
+    }
 }
 
 /// An event as fields: the form in which it is sent, stored, searched and shown.

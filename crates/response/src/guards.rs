@@ -72,6 +72,8 @@ pub struct Guards {
     /// PID and start in clock ticks of the agent and its ancestors.
     lineage: Vec<(u32, u64)>,
     services: HashSet<(u64, u64)>,
+    /// The agent's own folders.
+    folders: Vec<PathBuf>,
     breaker: Breaker,
 }
 
@@ -88,7 +90,8 @@ impl Guards {
             lineage.push((next, stat.start_ticks));
             next = stat.parent;
         }
-        let mut guards = Self { lineage, services: HashSet::new(), breaker: Breaker::default() };
+        let mut guards =
+            Self { lineage, services: HashSet::new(), folders: Vec::new(), breaker: Breaker::default() };
         guards.refresh();
         guards
     }
@@ -144,10 +147,19 @@ impl Guards {
         self.services.extend(paths.into_iter().filter_map(|path| protected::file_id(&path)));
     }
 
+    /// What is in these folders is protected: keys, journals, what is not yet sent.
+    pub fn protect_folders(&mut self, folders: impl IntoIterator<Item = PathBuf>) {
+        // Paths that are acted on have no links in them.
+        self.folders.extend(folders.into_iter().map(|folder| folder.canonicalize().unwrap_or(folder)));
+    }
+
     /// Why this file is protected, if it is.
     pub(crate) fn protected_file(&self, path: &str, (device, inode): (u64, u64)) -> Option<&'static str> {
         if self.protects_image(device, inode) {
             return Some("it is the program of a system service, or protected by configuration");
+        }
+        if self.folders.iter().any(|folder| protected::is_below(path, folder)) {
+            return Some("it is the agent's own");
         }
         protected::needed_by_the_system(path)
     }

@@ -86,6 +86,8 @@ impl Group {
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
     live: Vec<(EventType, Group)>,
+    /// For each event type the place of its group in `live`.
+    live_places: Vec<Option<u8>>,
     /// By number of the log source; compiled when the first event of it comes.
     of_sources: Vec<OnceLock<Group>>,
 }
@@ -118,6 +120,7 @@ impl Groups {
         names: &FieldNames,
     ) -> Self {
         let mut live = Vec::new();
+        let mut live_places = Vec::new();
         for event_type in EventType::ALL {
             let entry =
                 sources.entries().iter().find(|entry| entry.live.is_some_and(|(own, _)| own == *event_type));
@@ -141,7 +144,9 @@ impl Groups {
                     id
                 }
             };
-            let mut group = build(rules.iter(), is_asked, id_of, |rule| rule.needs_hash);
+            let judges = |rule: &ParsedRule| matches!(rule.role, Role::Events | Role::Behaviour(_));
+            let mut group =
+                build(rules.iter(), |rule| judges(rule) && is_asked(rule), id_of, |rule| rule.needs_hash);
             let asks = |index: &RuleIndex| {
                 let mut asks: Vec<(FieldId, Asked)> = Vec::new();
                 let mut searched = index.rules().filter_map(|place| rules.get(place));
@@ -165,16 +170,20 @@ impl Groups {
             group.asks_without_hash = asks(&group.without_hash);
             group.asks_with_hash = asks(&group.with_hash);
             if !(group.without_hash.is_empty() && group.with_hash.is_empty()) {
+                let kind = *event_type as usize;
+                live_places.resize((kind + 1).max(live_places.len()), None);
+                live_places[kind] = u8::try_from(live.len()).ok();
                 live.push((*event_type, group));
             }
         }
         let of_sources = sources.entries().iter().map(|_| OnceLock::new()).collect();
-        Self { live, of_sources }
+        Self { live, live_places, of_sources }
     }
 
     /// The group of live events of this type, if it has any rule.
     pub(crate) fn live(&self, event_type: EventType) -> Option<&Group> {
-        self.live.iter().find(|(own, _)| *own == event_type).map(|(_, group)| group)
+        let place = self.live_places.get(event_type as usize).copied().flatten()?;
+        self.live.get(usize::from(place)).map(|(_, group)| group)
     }
 
     /// Every group of live events that has a rule.
@@ -209,7 +218,9 @@ impl Groups {
                 }
             };
             // A log has its hashes or has none: nothing comes later.
-            build(rules(), is_asked, id_of, |_| false)
+            // Records of logs have no process that their trees could be known by.
+            let judges = |rule: &ParsedRule| matches!(rule.role, Role::Events);
+            build(rules(), |rule| judges(rule) && is_asked(rule), id_of, |_| false)
         };
         Some(self.of_sources.get(place)?.get_or_init(compile))
     }
@@ -265,7 +276,7 @@ fn build<'r>(
 ) -> Group {
     let (mut without_hash, mut with_hash) = (Vec::new(), Vec::new());
     for (place, rule) in rules.enumerate() {
-        if !matches!(rule.role, Role::Events) || !rule.head.is_active() || !is_asked(rule) {
+        if !rule.head.is_active() || !is_asked(rule) {
             continue;
         }
         // Every name was given an id before.

@@ -41,9 +41,10 @@ pub mod yaml;
 
 pub use anomaly::{AnomalyCounters, AnomalyDetector, AnomalyFinding, AnomalyOptions, AnomalyStateError};
 pub use behaviour::{
-    BehaviourCounters, BehaviourEngine, BehaviourFile, BehaviourFinding, BehaviourSet, BehaviourSetOutcome,
+    BehaviourCounters, BehaviourEngine, BehaviourFile, BehaviourFinding, BehaviourHead, BehaviourSet,
     is_behaviour_file, parse_behaviours,
 };
+pub use correlation::CorrelationCounters;
 pub use diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
 pub use edit::{EditError, set_key};
 pub use event::{EVENT_TEXT_LIMIT, EVENT_VALUE_LIMIT, EventBuffer, FieldId, FieldNames};
@@ -59,7 +60,7 @@ pub use rule_file::{
     ParseOutcome, RULE_FILE_LIMIT, is_sigma_file, parse_rule_text, parse_rules, parse_rules_bytes,
     parse_rules_bytes_with,
 };
-pub use rule_set::{CompileOptions, CompileOutcome, Phase, RuleCounters, RuleMatch, RuleSet};
+pub use rule_set::{CompileOptions, CompileOutcome, Phase, RuleCounters, RuleMatch, RuleSet, Verdicts};
 pub use sigma::{Placeholders, SigmaOptions, parse_sigma};
 pub use source::{Place, Source, Span};
 pub use telemetry::{Telemetry, rules_without_source};

@@ -124,6 +124,8 @@ pub struct ParsedRule {
 pub(crate) enum Role {
     /// It judges events.
     Events,
+    /// It judges events and only shows a behaviour, by its place in the set of behaviours.
+    Behaviour(u32),
     /// It judges matches of other rules.
     Correlation(Arc<Correlation>),
     /// Its conditions are added to those of other rules.

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use event_model::{ActionKind, EventType, FieldSource, ResponseMode, RuleId};
 
-use crate::correlation::Correlations;
+use crate::behaviour::{BehaviourFile, BehaviourSet};
+use crate::correlation::{CorrelationCounters, Correlations};
 use crate::diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
 use crate::event::{EventBuffer, FieldId, FieldNames};
 use crate::expression::{Expression, Slot, View};
@@ -47,12 +48,20 @@ pub struct CompileOptions {
     pub live_product: Option<String>,
     /// The host whose events are judged; without it, exceptions for some hosts only don't count.
     pub host: Option<HostNames>,
+    /// Behaviours of process trees, the earlier file first.
+    pub behaviours: Vec<BehaviourFile>,
+    /// What all correlations together may remember, in bytes; without it 256 MiB.
+    pub correlation_bytes: Option<usize>,
 }
 
 /// Rules grouped by the events that they judge. Shared between threads.
 #[derive(Debug, Default)]
 pub struct RuleSet {
+    /// Rules, and behind them the conditions of behaviours.
     pub(crate) rules: Vec<LoadedRule>,
+    /// How many are rules.
+    alerting: usize,
+    behaviours: Arc<BehaviourSet>,
     names: FieldNames,
     searches_all_values: bool,
     log_sources: LogSources,
@@ -80,6 +89,22 @@ pub struct RuleMatch<'a> {
     pub rule: &'a RuleHead,
     /// The conditions that matched, as written.
     pub matched: Vec<&'a str>,
+}
+
+/// What a live event is.
+#[derive(Debug, Default)]
+pub struct Verdicts<'a> {
+    /// The rules that match, in the order they were given.
+    pub matches: Vec<RuleMatch<'a>>,
+    /// The behaviours that it shows by conditions of their own: places in the set.
+    pub(crate) behaviours: Vec<u32>,
+}
+
+impl Verdicts<'_> {
+    /// True where no rule matches and no behaviour is shown.
+    pub fn is_empty(&self) -> bool {
+        self.matches.is_empty() && self.behaviours.is_empty()
+    }
 }
 
 /// How much a rule worked since it was loaded.
@@ -111,17 +136,23 @@ impl RuleSet {
         rules: impl IntoIterator<Item = ParsedRule>,
         options: CompileOptions,
     ) -> CompileOutcome {
-        let CompileOptions { log_sources, live_product, host } = options;
-        let (mut rules, mut diagnostics) = without_duplicate_ids(rules);
-        for rule in &mut rules {
-            rule.exceptions.retain(|exception| exception.is_for(host.as_ref()));
-        }
+        let CompileOptions { log_sources, live_product, host, behaviours, correlation_bytes } = options;
+        let (rules, mut diagnostics) = without_duplicate_ids(rules);
         let (filters, mut rules): (Vec<_>, Vec<_>) = rules.into_iter().partition(ParsedRule::is_filter);
         for filter in &filters {
             diagnostics.extend(add_filter(filter, &mut rules));
         }
-        let (correlations, refused) = Correlations::new(&mut rules);
+        let (mut correlations, refused) = Correlations::new(&mut rules);
+        correlations.set_limit(correlation_bytes.unwrap_or_default());
         diagnostics.extend(refused);
+        let alerting = rules.len();
+        // Behind the rules: nothing that a rule refers to by id or number is a behaviour.
+        let (behaviours, of_behaviours, refused) = BehaviourSet::of_files(behaviours);
+        diagnostics.extend(refused);
+        rules.extend(of_behaviours);
+        for rule in &mut rules {
+            rule.exceptions.retain(|exception| exception.is_for(host.as_ref()));
+        }
         let mut names = FieldNames::default();
         let router = Router::new(&log_sources, &mut names);
         Groups::intern_names(&rules, &log_sources, &mut names);
@@ -135,6 +166,8 @@ impl RuleSet {
         let set = Self {
             searches_all_values: rules.iter().any(ParsedRule::searches_all_values),
             rules: rules.into_iter().map(loaded).collect(),
+            alerting,
+            behaviours: Arc::new(behaviours),
             names,
             log_sources,
             router: Some(router),
@@ -150,14 +183,24 @@ impl RuleSet {
     /// The rules of the phase that match the event, in the order they were given.
     /// A rule that an exception silences is not among them.
     pub fn evaluate<'a>(&'a self, event: &dyn FieldSource, phase: Phase) -> Vec<RuleMatch<'a>> {
-        let mut matches = Vec::new();
-        let Some(group) = self.groups.live(event.event_type()) else { return matches };
+        self.verdicts(event, phase).matches
+    }
+
+    /// The rules of the phase that match a live event, and the behaviours that it shows.
+    pub fn verdicts<'a>(&'a self, event: &dyn FieldSource, phase: Phase) -> Verdicts<'a> {
+        let mut verdicts = Verdicts::default();
+        let Some(group) = self.groups.live(event.event_type()) else { return verdicts };
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let (mut buffer, mut desk) = spare.unwrap_or_default();
         group.fill(event, phase, &mut buffer);
-        self.judge_group(group, phase, &buffer, &mut desk, &mut matches);
+        self.judge_group(group, phase, &buffer, &mut desk, &mut verdicts);
         self.spare.lock().unwrap_or_else(PoisonError::into_inner).push((buffer, desk));
-        matches
+        verdicts
+    }
+
+    /// The behaviours that were compiled with the rules.
+    pub fn behaviours(&self) -> &Arc<BehaviourSet> {
+        &self.behaviours
     }
 
     /// The id of a field, if any rule (or log source) names it; an event's other fields matter only
@@ -200,11 +243,11 @@ impl RuleSet {
     /// The rules that match a record of that log source, in the order they were given. Allocates
     /// nothing where none does. The first record of a source has its rules compiled.
     pub fn judge<'a>(&'a self, event: &EventBuffer, source: SourceId, desk: &mut Desk) -> Vec<RuleMatch<'a>> {
-        let mut matches = Vec::new();
+        let mut verdicts = Verdicts::default();
         if let Some(group) = self.group_of(source) {
-            self.judge_group(group, Phase::All, event, desk, &mut matches);
+            self.judge_group(group, Phase::All, event, desk, &mut verdicts);
         }
-        matches
+        verdicts.matches
     }
 
     pub(crate) fn group_of(&self, source: SourceId) -> Option<&Group> {
@@ -222,7 +265,7 @@ impl RuleSet {
         phase: Phase,
         event: &EventBuffer,
         desk: &mut Desk,
-        matches: &mut Vec<RuleMatch<'a>>,
+        verdicts: &mut Verdicts<'a>,
     ) {
         let evaluation = group.count(phase);
         let (without_hash, with_hash) = (&group.without_hash, &group.with_hash);
@@ -246,9 +289,13 @@ impl RuleSet {
                     let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
                     loaded.cost_ns.fetch_add(nanos.saturating_mul(COST_SAMPLE), Ordering::Relaxed);
                 }
-                if holds {
-                    loaded.matches.fetch_add(1, Ordering::Relaxed);
-                    self.matched(place, view, matches);
+                if !holds {
+                    return;
+                }
+                loaded.matches.fetch_add(1, Ordering::Relaxed);
+                match loaded.rule.role {
+                    Role::Behaviour(behaviour) => verdicts.behaviours.push(behaviour),
+                    _ => self.matched(place, view, &mut verdicts.matches),
                 }
             });
         }
@@ -281,6 +328,11 @@ impl RuleSet {
         self.has_correlations
     }
 
+    /// What correlations remember, and had to forget.
+    pub fn correlation_counters(&self) -> CorrelationCounters {
+        self.correlations.lock().unwrap_or_else(PoisonError::into_inner).counters()
+    }
+
     /// Takes over from the set that this one replaces what its correlations counted so far, where
     /// they are the same; that set counts from nothing then.
     pub fn take_over(&self, before: &Self) {
@@ -301,22 +353,22 @@ impl RuleSet {
         self.filters
     }
 
-    /// Every rule that loaded, also those that are switched off.
+    /// Every rule that loaded, also those that are switched off; no behaviours.
     pub fn rules(&self) -> impl ExactSizeIterator<Item = &ParsedRule> {
-        self.rules.iter().map(|loaded| &loaded.rule)
+        self.rules[..self.alerting].iter().map(|loaded| &loaded.rule)
     }
 
-    /// How many rules loaded, also those that are switched off.
+    /// How many rules loaded, also those that are switched off; no behaviours.
     pub fn len(&self) -> usize {
-        self.rules.len()
+        self.alerting
     }
 
     /// True where none loaded.
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
+        self.alerting == 0
     }
 
-    /// Whether an active rule needs the image's hash on events of this type.
+    /// Whether an active rule or a behaviour needs the image's hash on events of this type.
     pub fn needs_hash(&self, event_type: EventType) -> bool {
         self.groups.live(event_type).is_some_and(|group| !group.with_hash.is_empty())
     }
@@ -367,9 +419,19 @@ impl RuleSet {
 
     /// The work of each active rule since the set was compiled.
     pub fn counters(&self) -> impl Iterator<Item = RuleCounters<'_>> {
+        self.counters_of(0..self.alerting)
+    }
+
+    /// The work of the conditions of each behaviour since the set was compiled.
+    pub fn behaviour_counters(&self) -> impl Iterator<Item = RuleCounters<'_>> {
+        self.counters_of(self.alerting..self.rules.len())
+    }
+
+    fn counters_of(&self, range: std::ops::Range<usize>) -> impl Iterator<Item = RuleCounters<'_>> {
         let mut evaluations = vec![0_u64; self.rules.len()];
         self.groups.add_evaluations(&mut evaluations);
-        let active = self.rules.iter().zip(evaluations).filter(|(loaded, _)| loaded.rule.head.is_active());
+        let own = self.rules.iter().zip(evaluations).take(range.end).skip(range.start);
+        let active = own.filter(|(loaded, _)| loaded.rule.head.is_active());
         active.map(|(loaded, evaluations)| RuleCounters {
             rule: loaded.rule.head(),
             evaluations,

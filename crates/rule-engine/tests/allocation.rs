@@ -8,9 +8,9 @@ mod logs;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use event_model::{EventType, Field, FieldSource, Timestamp, ValueRef};
+use event_model::{BootId, EventType, Field, FieldSource, ProcessEntityId, Timestamp, ValueRef};
 use logs::{auditd, fill, rule_text, set};
-use rule_engine::{EventBuffer, Phase};
+use rule_engine::{BehaviourEngine, BehaviourSet, CompileOptions, EventBuffer, Phase};
 use serde_json::json;
 
 struct Counting;
@@ -128,8 +128,19 @@ impl FieldSource for Start {
             Field::ProcessExecutable => Some(ValueRef::Text("/usr/bin/Python3".into())),
             Field::ProcessCommandLine => Some(ValueRef::Text("python3 -c 'print(1)'".into())),
             Field::ProcessPid => Some(ValueRef::Integer(77)),
+            Field::ParentExecutable => Some(ValueRef::Text("/usr/bin/bash".into())),
+            Field::UserName => Some(ValueRef::Text("root".into())),
             _ => None,
         }
+    }
+
+    fn entity(&self, field: Field) -> Option<ProcessEntityId> {
+        let pid = match field {
+            Field::ProcessEntityId => 77,
+            Field::ParentEntityId => 7,
+            _ => return None,
+        };
+        Some(ProcessEntityId::new(BootId::from_uuid(uuid::Uuid::from_u128(1)), pid, 5))
     }
 }
 
@@ -143,16 +154,19 @@ fn a_live_event_that_matches_nothing_allocates_nothing() {
     let sigma = "title: s\nlogsource: {category: process_creation}\ndetection: {s: {Image|endswith: /python3, CommandLine|contains: never}, condition: s}\n";
     let mut rules = rule_engine::parse_rules("a.json", &native).rules;
     rules.extend(logs::rules(sigma));
-    let rules = rule_engine::RuleSet::compile(rules).rules;
-    assert_eq!(rules.len(), 2);
+    let options = CompileOptions { behaviours: BehaviourSet::built_in(), ..CompileOptions::default() };
+    let rules = rule_engine::RuleSet::compile_with(rules, options).rules;
+    assert!(rules.len() == 2 && rules.behaviours().len() > 50);
+    // What the tree of the process did is asked too; the process is known after the first time.
+    let mut trees = BehaviourEngine::new(rules.behaviours().clone());
+    let mut judge = || {
+        let verdicts = rules.verdicts(&Start, Phase::All);
+        assert!(verdicts.is_empty() && trees.observe(&Start, Phase::All, &verdicts).is_empty());
+    };
     for _ in 0..3 {
-        assert!(rules.evaluate(&Start, Phase::All).is_empty());
+        judge();
     }
-    let counted = allocations(|| {
-        for _ in 0..1_000 {
-            assert!(rules.evaluate(&Start, Phase::All).is_empty());
-        }
-    });
+    let counted = allocations(|| (0..1_000).for_each(|_| judge()));
     assert_eq!(counted, 0);
     let candidates: Vec<u64> = rules.counters().map(|it| it.candidates).collect();
     assert!(candidates.iter().all(|count| *count > 0), "both were judged: {candidates:?}");

@@ -4,16 +4,13 @@
 
 mod events;
 
-use std::sync::Arc;
-
 use event_model::{
-    BootId, EventHeader, EventRecord, EventType, Field, FieldSource, HostId, RuleId, Severity, Timestamp,
-    Value,
+    BootId, EventHeader, EventRecord, EventType, Field, FieldSource, HostId, Severity, Timestamp, Value,
 };
 use proptest::prelude::*;
 use rule_engine::{
-    BehaviourEngine, BehaviourFile, BehaviourFinding, BehaviourSet, Phase, is_behaviour_file,
-    parse_behaviours,
+    BehaviourCounters, BehaviourEngine, BehaviourFile, BehaviourFinding, BehaviourSet, CompileOptions,
+    CompileOutcome, ParsedRule, Phase, RuleSet, is_behaviour_file, parse_behaviours, parse_rules,
 };
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
@@ -27,10 +24,40 @@ fn file(content: &Json) -> BehaviourFile {
     file
 }
 
-fn set(content: &Json) -> Arc<BehaviourSet> {
-    let outcome = BehaviourSet::compile([file(content)], None);
+fn compile(rules: Vec<ParsedRule>, behaviours: Vec<BehaviourFile>) -> CompileOutcome {
+    RuleSet::compile_with(rules, CompileOptions { behaviours, ..CompileOptions::default() })
+}
+
+fn set(content: &Json) -> RuleSet {
+    let outcome = compile(Vec::new(), vec![file(content)]);
     assert!(outcome.diagnostics.is_empty(), "{:#?}", outcome.diagnostics);
-    Arc::new(outcome.set)
+    outcome.rules
+}
+
+/// A host's rules with what its process trees did.
+struct Host {
+    rules: RuleSet,
+    engine: BehaviourEngine,
+}
+
+impl Host {
+    fn new(rules: RuleSet) -> Self {
+        let engine = BehaviourEngine::new(rules.behaviours().clone());
+        Self { rules, engine }
+    }
+
+    fn replace(&mut self, rules: RuleSet) {
+        self.engine.replace(rules.behaviours().clone());
+        self.rules = rules;
+    }
+
+    fn observe(&mut self, event: &dyn FieldSource, phase: Phase) -> Vec<BehaviourFinding> {
+        self.engine.observe(event, phase, &self.rules.verdicts(event, phase))
+    }
+
+    fn counters(&self) -> BehaviourCounters {
+        self.engine.counters()
+    }
 }
 
 fn entity(pid: u32) -> String {
@@ -68,8 +95,8 @@ fn start(seconds: f64, pid: u32, parent: u32, executable: &str) -> EventRecord {
     act(EventType::ProcessStart, seconds, pid, parent, &[(Field::ProcessExecutable, executable)])
 }
 
-fn observe(engine: &mut BehaviourEngine, event: &dyn FieldSource) -> Vec<BehaviourFinding> {
-    engine.observe(event, Phase::All, std::iter::empty())
+fn observe(engine: &mut Host, event: &dyn FieldSource) -> Vec<BehaviourFinding> {
+    engine.observe(event, Phase::All)
 }
 
 /// Programs named `b1`, `b2` … are the behaviours of these weights.
@@ -89,7 +116,7 @@ fn hundred() -> Json {
 
 #[test]
 fn different_behaviours_of_one_tree_pass_a_threshold_once_and_the_finding_tells_which_when_and_how_much() {
-    let mut engine = BehaviourEngine::new(set(&weighted(&[40.0, 40.0, 30.0], hundred())));
+    let mut engine = Host::new(set(&weighted(&[40.0, 40.0, 30.0], hundred())));
     assert!(observe(&mut engine, &start(0.0, 10, 1, "/bin/bash")).is_empty());
     assert!(observe(&mut engine, &start(1.0, 11, 10, "/x/b1")).is_empty());
     assert!(observe(&mut engine, &start(2.0, 12, 10, "/x/b1")).is_empty(), "the same again counts once");
@@ -121,7 +148,7 @@ fn different_behaviours_of_one_tree_pass_a_threshold_once_and_the_finding_tells_
 
 #[test]
 fn a_tree_is_told_of_again_after_its_score_has_fallen_to_half_of_the_threshold() {
-    let mut engine = BehaviourEngine::new(set(&weighted(&[60.0], hundred())));
+    let mut engine = Host::new(set(&weighted(&[60.0], hundred())));
     assert_eq!(observe(&mut engine, &start(0.0, 10, 1, "/x/b1")).len(), 1);
     // 60 falls to 25, half of 50, in 758 s.
     assert_eq!(observe(&mut engine, &start(700.0, 10, 1, "/x/b1")).len(), 0);
@@ -135,7 +162,7 @@ fn what_a_child_does_counts_for_so_many_ancestors_and_not_for_boundaries() {
     let content = weighted(&[30.0, 30.0], settings);
     // 1 is a boundary, 2 to 6 are a chain of shells.
     let trees_of = |left: u32, right: u32, top: &str| {
-        let mut engine = BehaviourEngine::new(set(&content));
+        let mut engine = Host::new(set(&content));
         observe(&mut engine, &start(0.0, 1, 0, top));
         for pid in 2..=6 {
             observe(&mut engine, &start(0.0, pid, pid - 1, "/bin/sh"));
@@ -157,11 +184,65 @@ fn a_rule_of_the_rule_set_can_be_a_behaviour() {
     let content = json!({ "settings": hundred(), "behaviours": [
         { "id": "from-rule", "name": "By a rule", "weight": 55, "rule": "sigma-1" },
     ] });
-    let mut engine = BehaviourEngine::new(set(&content));
-    let event = start(0.0, 10, 1, "/bin/bash");
-    assert!(engine.observe(&event, Phase::All, [RuleId::new("other")].iter()).is_empty());
-    let found = engine.observe(&event, Phase::HashOnly, [RuleId::new("sigma-1")].iter());
+    let mut by_hash = rule("sigma-1", "process.hash.sha256 = 'aa'");
+    by_hash.extend(rule("other", "name = 'bash'"));
+    let mut host = Host::new(compile(by_hash, vec![file(&content)]).rules);
+    let fields = [(Field::ProcessExecutable, "/bin/bash"), (Field::ProcessSha256, "aa")];
+    let event = act(EventType::ProcessStart, 0.0, 10, 1, &fields);
+    assert!(host.observe(&event, Phase::WithoutHash).is_empty());
+    let found = host.observe(&event, Phase::HashOnly);
     assert_eq!(found.len(), 1, "also a rule that waits for the hash counts");
+}
+
+fn rule(id: &str, condition: &str) -> Vec<ParsedRule> {
+    let text = json!({
+        "id": id, "name": id, "description": "d", "type": "process", "severity": "low", "enabled": true,
+        "conditions": [condition], "actions": ["alert"],
+    });
+    let outcome = parse_rules("rule.json", &text.to_string());
+    assert!(outcome.is_ok(), "{:#?}", outcome.diagnostics);
+    outcome.rules
+}
+
+#[test]
+fn behaviours_and_rules_are_judged_at_once_and_neither_takes_the_other_down() {
+    // The same id in both, a rule given twice, and a sequence that names nothing.
+    let mut rules = rule("b1", "name = 'b1'");
+    rules.extend(rule("b1", "name = 'b1'"));
+    let mut content = weighted(&[60.0, 1.0], hundred());
+    content["sequences"] = json!([{
+        "id": "lost", "name": "Lost", "severity": "high", "within": "1m",
+        "steps": [{ "behaviour": "b1" }, { "behaviour": "gone" }],
+    }]);
+    let outcome = compile(rules, vec![file(&content)]);
+    assert_eq!(outcome.diagnostics.len(), 2, "{:#?}", outcome.diagnostics);
+    let set = outcome.rules;
+    assert_eq!((set.len(), set.rules().len(), set.behaviours().len()), (1, 1, 3));
+    let event = start(0.0, 10, 1, "/x/b1");
+    let verdicts = set.verdicts(&event, Phase::All);
+    assert_eq!((verdicts.matches.len(), verdicts.is_empty()), (1, false), "a behaviour alerts for nothing");
+    assert_eq!(set.evaluate(&start(0.0, 10, 1, "/x/b2"), Phase::All).len(), 0);
+    let of = |counters: Vec<rule_engine::RuleCounters<'_>>| {
+        counters.iter().map(|it| (it.rule.id.to_string(), it.evaluations, it.matches)).collect::<Vec<_>>()
+    };
+    assert_eq!(of(set.counters().collect()), [("b1".to_owned(), 2, 1)]);
+    let own = [("b1".to_owned(), 2, 1), ("b2".to_owned(), 2, 1)];
+    assert_eq!(of(set.behaviour_counters().collect()), own);
+    let mut engine = BehaviourEngine::new(set.behaviours().clone());
+    assert_eq!(engine.observe(&event, Phase::All, &verdicts).len(), 1);
+}
+
+#[test]
+fn a_behaviour_by_hash_makes_the_set_wait_for_hashes() {
+    let content = json!({ "behaviours": [
+        { "id": "b", "name": "By hash", "weight": 60, "conditions": ["process.hash.sha256 = 'aa'"] },
+    ] });
+    let mut host = Host::new(set(&content));
+    assert!(host.rules.needs_hash(EventType::ProcessStart) && host.rules.is_empty());
+    let fields = [(Field::ProcessExecutable, "/bin/x"), (Field::ProcessSha256, "aa")];
+    let event = act(EventType::ProcessStart, 0.0, 10, 1, &fields);
+    assert!(host.observe(&event, Phase::WithoutHash).is_empty());
+    assert_eq!(host.observe(&event, Phase::HashOnly).len(), 1);
 }
 
 fn dropper() -> Json {
@@ -189,7 +270,7 @@ fn connect(seconds: f64, pid: u32, parent: u32) -> EventRecord {
 fn a_sequence_is_told_once_where_its_steps_come_in_order_in_time_and_in_one_tree() {
     // (seconds, pid, parent, what); siblings below the shell 10.
     let found_in = |acts: &[(f64, u32, u32, &str)]| {
-        let mut engine = BehaviourEngine::new(set(&dropper()));
+        let mut engine = Host::new(set(&dropper()));
         observe(&mut engine, &start(0.0, 10, 1, "/bin/bash"));
         observe(&mut engine, &start(0.0, 50, 2, "/bin/bash"));
         let of = |(seconds, pid, parent, what): &(f64, u32, u32, &str)| match *what {
@@ -224,7 +305,7 @@ fn a_sequence_is_told_once_where_its_steps_come_in_order_in_time_and_in_one_tree
 
 #[test]
 fn what_was_seen_survives_new_rules_and_takes_their_weights() {
-    let mut engine = BehaviourEngine::new(set(&weighted(&[30.0, 30.0], hundred())));
+    let mut engine = Host::new(set(&weighted(&[30.0, 30.0], hundred())));
     observe(&mut engine, &start(0.0, 10, 1, "/x/b1"));
     // b1 is another place now, and heavier; b2 is gone.
     let mut content = weighted(&[6.0, 5.0, 45.0], hundred());
@@ -238,7 +319,7 @@ fn what_was_seen_survives_new_rules_and_takes_their_weights() {
     assert_eq!(found.len(), 1);
     assert!(found[0].matched[1].starts_with("+44.9 of 45: Behaviour 3 (b1)"), "{:?}", found[0].matched);
 
-    let mut engine = BehaviourEngine::new(set(&dropper()));
+    let mut engine = Host::new(set(&dropper()));
     observe(&mut engine, &start(1.0, 11, 10, "/bin/curl"));
     engine.replace(set(&dropper()));
     observe(&mut engine, &start(2.0, 12, 10, "/bin/chmod"));
@@ -255,7 +336,7 @@ fn what_was_seen_survives_new_rules_and_takes_their_weights() {
 
 #[test]
 fn memory_is_bounded_and_what_is_forgotten_is_counted() {
-    let mut engine = BehaviourEngine::new(set(&weighted(&[30.0, 30.0], hundred())));
+    let mut engine = Host::new(set(&weighted(&[30.0, 30.0], hundred())));
     // A tree that did something, and then a fork bomb beside it.
     observe(&mut engine, &start(0.0, 10, 1, "/bin/bash"));
     observe(&mut engine, &start(1.0, 11, 10, "/x/b1"));
@@ -274,7 +355,7 @@ fn memory_is_bounded_and_what_is_forgotten_is_counted() {
     assert!(counters.scores <= 2_048 && counters.evicted_scores > 7_000, "{counters:?}");
     // More different behaviours than are kept for one process.
     let weights: Vec<f64> = (1..=40).map(|weight| f64::from(weight) / 100.0).collect();
-    let mut engine = BehaviourEngine::new(set(&weighted(&weights, hundred())));
+    let mut engine = Host::new(set(&weighted(&weights, hundred())));
     for nth in 1..=40 {
         observe(&mut engine, &start(0.0, 10, 1, &format!("/x/b{nth}")));
     }
@@ -282,8 +363,30 @@ fn memory_is_bounded_and_what_is_forgotten_is_counted() {
 }
 
 #[test]
+fn a_tree_stands_in_a_bounded_number_of_sequences_and_goes_on_in_the_latest() {
+    let sequences = (0..100).map(|nth| {
+        json!({
+            "id": format!("s{nth}"), "name": "S", "severity": "high", "within": "10m",
+            "steps": [{ "conditions": [format!("name = 'first{nth}'")] }, { "conditions": ["name = 'last'"] }],
+        })
+    });
+    let content = json!({ "sequences": sequences.collect::<Vec<_>>() });
+    let mut host = Host::new(set(&content));
+    for nth in 0..100 {
+        let begins = start(f64::from(nth), 10, 1, &format!("/x/first{nth}"));
+        assert!(observe(&mut host, &begins).is_empty());
+    }
+    // Of the process and of its parent.
+    assert_eq!(host.counters().evicted_evidence, 2 * (100 - 32));
+    let found = observe(&mut host, &start(100.0, 10, 1, "/x/last"));
+    let mut ids: Vec<&str> = found.iter().map(|it| it.rule.id.as_str()).collect();
+    ids.sort_unstable();
+    assert_eq!((ids.len(), ids.contains(&"s99"), ids.contains(&"s67")), (32, true, false));
+}
+
+#[test]
 fn events_without_a_process_are_counted_and_not_guessed_at() {
-    let mut engine = BehaviourEngine::new(set(&weighted(&[60.0], hundred())));
+    let mut engine = Host::new(set(&weighted(&[60.0], hundred())));
     let event = events::process_start(json!({ "process.name": "b1" }));
     assert!(observe(&mut engine, &event).is_empty());
     assert_eq!(engine.counters().without_process, 1);
@@ -301,7 +404,7 @@ proptest! {
         let with_threshold = |threshold: f64| weighted(&weights, json!({
             "half_life": format!("{half_life}s"), "thresholds": { "low": threshold },
         }));
-        let mut engine = BehaviourEngine::new(set(&with_threshold(9_999.0)));
+        let mut engine = Host::new(set(&with_threshold(9_999.0)));
         let (mut now, mut last) = (0.0, vec![None; weights.len()]);
         observe(&mut engine, &start(0.0, 10, 1, "/bin/bash"));
         for (which, child, pause) in acts {
@@ -360,8 +463,8 @@ fn mistakes_are_told_with_their_place_and_cost_only_themselves() {
     told(8, "`rampart.x` is no id");
     told(10, "`a/b` is no name of a program");
     told(12, "2 to 8 steps");
-    let outcome = BehaviourSet::compile([file], None);
-    assert_eq!(outcome.set.len(), 2, "the good one, and what the sequence would count");
+    let outcome = compile(Vec::new(), vec![file]);
+    assert_eq!(outcome.rules.behaviours().len(), 2, "the good one, and what the sequence would count");
     assert_eq!(outcome.diagnostics.len(), 1, "{:#?}", outcome.diagnostics);
     assert!(outcome.diagnostics[0].reason.contains("no behaviour has the id `gone`"));
     for text in ["", "[]", "{", "{\"behaviours\": 7}", "{\"behaviours\": [null, [], {}]}", "{\"x\": 1}"] {
@@ -379,11 +482,36 @@ fn a_later_file_replaces_and_takes_away_by_id() {
             { "id": "b2", "name": "Off", "weight": 12, "conditions": ["name = 'b2'"], "enabled": false },
         ],
     });
-    let outcome = BehaviourSet::compile([file(&weighted(&[60.0, 60.0], hundred())), file(&own)], None);
-    let mut engine = BehaviourEngine::new(Arc::new(outcome.set));
+    let outcome = compile(Vec::new(), vec![file(&weighted(&[60.0, 60.0], hundred())), file(&own)]);
+    let mut engine = Host::new(outcome.rules);
     assert!(observe(&mut engine, &start(0.0, 10, 1, "/x/b1")).is_empty());
     assert!(observe(&mut engine, &start(0.0, 11, 1, "/x/b2")).is_empty());
     assert_eq!(observe(&mut engine, &start(0.0, 12, 1, "/x/mine")).len(), 1);
+}
+
+#[test]
+fn an_override_changes_what_an_earlier_file_has() {
+    let changes = json!({ "overrides": [
+        { "id": "b1", "enabled": false }, { "id": "b2", "weight": 60 }, { "id": "drop", "enabled": false },
+        { "id": "gone", "weight": 1 },
+    ] });
+    let files = || vec![file(&weighted(&[60.0, 1.0], hundred())), file(&dropper()), file(&changes)];
+    let outcome = compile(Vec::new(), files());
+    assert_eq!(outcome.diagnostics.len(), 1, "{:#?}", outcome.diagnostics);
+    assert!(outcome.diagnostics[0].reason.contains("`gone`"), "{:#?}", outcome.diagnostics);
+    let heads = BehaviourSet::heads(files());
+    let shown: Vec<_> = heads.iter().map(|it| (&*it.id, it.weight, it.enabled, it.shown_by)).collect();
+    assert_eq!(shown[0], ("b1", 60.0, false, "conditions"));
+    assert_eq!(shown.last(), Some(&("drop", 0.0, false, "sequence")));
+    let mut host = Host::new(outcome.rules);
+    assert!(observe(&mut host, &start(0.0, 10, 1, "/x/b1")).is_empty());
+    assert_eq!(observe(&mut host, &start(0.0, 11, 1, "/x/b2")).len(), 1);
+    for event in [start(1.0, 11, 10, "/bin/curl"), start(2.0, 12, 10, "/bin/chmod"), connect(3.0, 13, 10)] {
+        assert!(observe(&mut host, &event).is_empty(), "its sequence is off");
+    }
+    let nothing = json!({ "overrides": [{ "id": "b1" }, { "id": "b2", "enabled": "no" }] }).to_string();
+    let (read, diagnostics) = parse_behaviours("x.behaviour.json", &nothing);
+    assert_eq!((read.entries(), diagnostics.len()), (0, 2), "{diagnostics:#?}");
 }
 
 #[test]
@@ -394,9 +522,9 @@ fn the_built_in_files_are_good_and_see_a_document_that_starts_a_shell() {
         let (_, diagnostics) = parse_behaviours(&path, &std::fs::read_to_string(&path).unwrap());
         assert!(diagnostics.is_empty(), "{diagnostics:#?}");
     }
-    let outcome = BehaviourSet::compile(BehaviourSet::built_in(), None);
+    let outcome = compile(Vec::new(), BehaviourSet::built_in());
     assert!(outcome.diagnostics.is_empty(), "{:#?}", outcome.diagnostics);
-    let mut engine = BehaviourEngine::new(Arc::new(outcome.set));
+    let mut engine = Host::new(outcome.rules);
     let shell = act(
         EventType::ProcessStart,
         0.0,
@@ -427,8 +555,8 @@ fn the_built_in_files_are_good_and_see_a_document_that_starts_a_shell() {
 
 #[test]
 fn the_built_in_files_see_a_dropper_on_linux() {
-    let outcome = BehaviourSet::compile(BehaviourSet::built_in(), Some("linux".into()));
-    let mut engine = BehaviourEngine::new(Arc::new(outcome.set));
+    let outcome = compile(Vec::new(), BehaviourSet::built_in());
+    let mut engine = Host::new(outcome.rules);
     observe(&mut engine, &start(0.0, 10, 1, "/bin/bash"));
     let run = |seconds, pid, path, command| {
         let fields = [

@@ -3,7 +3,7 @@
 mod logs;
 
 use logs::{judged, rules, set};
-use rule_engine::RuleSet;
+use rule_engine::{CompileOptions, RuleSet};
 use serde_json::{Value, json};
 
 fn base(id: &str, value: u32) -> String {
@@ -159,6 +159,26 @@ fn what_is_remembered_is_bounded() {
     }
     assert_eq!(run(&set, &[(1, "x", 1_200, json!(119_999))]), ["c"], "the newest are kept");
     assert_eq!(run(&set, &[(1, "x", 1_200, json!(1))]), [""], "the quietest gave way");
+}
+
+#[test]
+fn all_correlations_together_stay_within_their_bytes_and_count_what_they_forget() {
+    let keys = "type: event_count, rules: [a], group-by: [User], timespan: 1h, condition: {gte: 3}";
+    let text: String =
+        (0..20).map(|nth| correlation(&format!("c{nth}"), keys)).fold(base("a", 1), |all, one| all + &one);
+    let rules = rule_engine::parse_rules("a.yml", text.trim_end_matches("---\n")).rules;
+    let options = CompileOptions { correlation_bytes: Some(1 << 20), ..CompileOptions::default() };
+    let set = RuleSet::compile_with(rules, options).rules;
+    // Each of them would remember 5,000 names of 500 bytes: 50 MB in all.
+    for number in 0..5_000 {
+        run(&set, &[(1, &format!("{number:0500}"), number / 10, json!(0))]);
+    }
+    let counters = set.correlation_counters();
+    assert!(counters.bytes <= 1 << 20 && counters.bytes > 1 << 18, "{counters:?}");
+    assert!(counters.evicted > 90_000, "{counters:?}");
+    let latest = format!("{:0500}", 4_999);
+    let found = run(&set, &[(1, &latest, 500, json!(0)), (1, &latest, 501, json!(0))]);
+    assert!(!found[1].is_empty(), "the newest are kept: {found:?}");
 }
 
 #[test]

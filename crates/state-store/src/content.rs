@@ -1,4 +1,4 @@
-//! What agents detect with besides rules: YARA files and lists of indicators, as their
+//! What agents detect with besides rules: YARA files, lists of indicators and behaviours, as their
 //! authors wrote them.
 
 use event_model::{Timestamp, words};
@@ -10,6 +10,8 @@ words! {
         Yara = "yara",
         /// Indicators: a plain list, CSV, STIX or MISP.
         Indicators = "indicators",
+        /// Behaviours of process trees, as JSON.
+        Behaviours = "behaviours",
     }
 }
 

@@ -46,7 +46,7 @@ impl Work {
 
     pub(super) fn tell_health(&mut self) {
         self.judge.refresh_guards();
-        tracing::debug!(behaviour = ?self.judge.behaviour(), habits = ?self.judge.habits(), "what is remembered");
+        let forgotten = self.judge.forgotten();
         let rules = self.judge.rules();
         let counters = self.recorder.counters();
         self.health_is_news = false;
@@ -69,6 +69,7 @@ impl Work {
             budget_step: governor.rung().step.as_str(),
             shed: governor.rung().described(),
             scans: self.scans.counts().lines(),
+            forgotten,
         };
         self.recorder.tell(boot_ns(), &EventBody::AgentHealth(health));
     }

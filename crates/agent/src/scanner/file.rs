@@ -11,7 +11,7 @@ use file_scan::{
 use sensor_api::Actor;
 
 use super::{Found, Job};
-use crate::image_facts::{as_event_carries, identity};
+use crate::image_facts::{REMOTE, as_event_carries, identity, may_not_answer};
 use crate::indicator_book::ActiveIndicators;
 use crate::system::observing::RemoteMounts;
 use crate::system::paths::{image_of, is_executable};
@@ -110,10 +110,14 @@ impl Scanning {
         };
         // By now another file may have that path; what the kernel ran is known by its identity.
         let wanted: FileIdentity = identity(image);
-        let link = match job.actor {
-            Some(Actor::Life(key)) => image_of(key.pid),
-            _ => String::new(),
+        let pid = match job.actor {
+            Some(Actor::Life(key)) => key.pid,
+            _ => 0,
         };
+        if may_not_answer(pid, &job.path, image) {
+            return Err(REMOTE);
+        }
+        let link = image_of(pid);
         if let Ok(file) = RegularFile::open(Path::new(&link), LastSymlink::Follow)
             && file.identity() == wanted
         {
@@ -129,7 +133,7 @@ impl Scanning {
         if self.mounts.0.elapsed() >= MOUNTS_FOR {
             self.mounts = (Instant::now(), RemoteMounts::read());
         }
-        if self.mounts.1.hold(path.as_os_str().as_encoded_bytes()) { Err("remote") } else { Ok(()) }
+        if self.mounts.1.hold(path.as_os_str().as_encoded_bytes()) { Err(REMOTE) } else { Ok(()) }
     }
 
     fn is_of_interest(&self, path: &Path, kind: FileKind) -> bool {

@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use event_model::RuleReference;
 use log_reader::{AuditKind, EventHead, LogConsumer, Origin, Problem, ProblemKind};
-use rule_engine::{
-    BehaviourEngine, BehaviourSet, Desk, EventBuffer, FieldId, LogSource, Phase, RuleSet, SourceId,
-};
+use rule_engine::{BehaviourEngine, Desk, EventBuffer, FieldId, LogSource, Phase, RuleSet, SourceId};
 use serde::Serialize;
 
 use super::inputs::Input;
@@ -73,7 +71,6 @@ struct OpenFile {
 
 pub(super) struct Judge<'r> {
     rules: &'r RuleSet,
-    behaviours: &'r Arc<BehaviourSet>,
     /// What the open file's process trees did.
     trees: BehaviourEngine,
     output: &'r OrderedOutput,
@@ -88,13 +85,12 @@ pub(super) struct Judge<'r> {
 
 impl<'r> Judge<'r> {
     pub(super) fn new(
-        (rules, behaviours): (&'r RuleSet, &'r Arc<BehaviourSet>),
+        rules: &'r RuleSet,
         output: &'r OrderedOutput,
         progress: &'r Progress,
         json_errors: bool,
     ) -> Self {
         Self {
-            behaviours,
             trees: BehaviourEngine::default(),
             auditd: source_of(rules, Some("linux"), Some("auditd"), None),
             buffer: EventBuffer::new(),
@@ -109,7 +105,7 @@ impl<'r> Judge<'r> {
     }
 
     pub(super) fn begin_file(&mut self, index: usize, input: &Input) {
-        self.trees = BehaviourEngine::new(Arc::clone(self.behaviours));
+        self.trees = BehaviourEngine::new(Arc::clone(self.rules.behaviours()));
         let name = input.path.to_string_lossy().into_owned();
         let (bytes, is_expected) = (input.bytes, input.is_expected);
         self.file = OpenFile { index, name, bytes, is_expected, is_log: true, ..OpenFile::default() };
@@ -179,9 +175,9 @@ impl<'r> Judge<'r> {
                 let observed_at = head.time.unwrap_or_default();
                 let event = SensorEvent::new(event_type, observed_at, &self.buffer);
                 let rules = self.rules;
-                let found = rules.evaluate(&event, Phase::All);
-                let told = self.trees.observe(&event, Phase::All, found.iter().map(|found| &found.rule.id));
-                for found in found {
+                let found = rules.verdicts(&event, Phase::All);
+                let told = self.trees.observe(&event, Phase::All, &found);
+                for found in found.matches {
                     self.write(&found.rule.reference(), head);
                 }
                 for finding in told {

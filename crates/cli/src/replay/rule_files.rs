@@ -3,12 +3,10 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use rule_engine::{
-    BehaviourSet, CompileOptions, Diagnostic, LogSources, RuleSet, SigmaOptions, is_behaviour_file,
-    parse_behaviours,
+    CompileOptions, Diagnostic, LogSources, RuleSet, SigmaOptions, is_behaviour_file, parse_behaviours,
 };
 
 use crate::arguments::Usage;
@@ -16,7 +14,6 @@ use crate::rules::{collect_files, read_rules};
 
 pub(super) struct LoadedRules {
     pub(super) set: RuleSet,
-    pub(super) behaviours: Arc<BehaviourSet>,
     pub(super) refused: usize,
 }
 
@@ -53,22 +50,18 @@ pub(super) fn load(
             behaviours.push(parse_behaviours(&name, &text).0);
         }
     }
-    let behaviours = BehaviourSet::compile(behaviours, None);
-    for diagnostic in &behaviours.diagnostics {
-        show(diagnostic, "", json_errors)?;
-    }
-    let options = CompileOptions { log_sources, ..CompileOptions::default() };
+    let options = CompileOptions { log_sources, behaviours, ..CompileOptions::default() };
     let compiled = RuleSet::compile_with(rules, options);
     for diagnostic in compiled.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()) {
         show(diagnostic, "", json_errors)?;
         refused += 1;
     }
-    if compiled.rules.is_empty() && behaviours.set.is_empty() {
+    if compiled.rules.is_empty() && compiled.rules.behaviours().is_empty() {
         let hint =
             "rule files end in `.json`, `.yml` or `.yaml`; `edr rules check` says what is wrong with them";
         return Err(Usage::new("no rule could be loaded", hint).into());
     }
-    Ok(LoadedRules { set: compiled.rules, behaviours: Arc::new(behaviours.set), refused })
+    Ok(LoadedRules { set: compiled.rules, refused })
 }
 
 fn show(diagnostic: &Diagnostic, source: &str, json_errors: bool) -> anyhow::Result<()> {

@@ -53,6 +53,32 @@ const SERVICE_FOLDERS: &[&str] = &[
     "/sbin",
 ];
 
+/// Files without which nobody can log in, no name is found, or the agent does not come back. A rule
+/// that acts on the file of its event would take them away as soon as somebody writes them.
+const NEEDED_FILES: &[&str] = &[
+    "/etc/crypttab",
+    "/etc/fstab",
+    "/etc/group",
+    "/etc/gshadow",
+    "/etc/hostname",
+    "/etc/hosts",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/login.defs",
+    "/etc/machine-id",
+    "/etc/nsswitch.conf",
+    "/etc/pam.d",
+    "/etc/passwd",
+    "/etc/rampart",
+    "/etc/resolv.conf",
+    "/etc/shadow",
+    "/etc/ssh",
+    "/etc/sudoers",
+    "/etc/systemd/system/edr-agent.service",
+    "/etc/systemd/system/edr-responder.service",
+    "/etc/systemd/system/edr-server.service",
+];
+
 /// Device and inode of the services' files, of the agent's own and of the server beside it.
 pub(crate) fn services() -> impl Iterator<Item = (u64, u64)> {
     let standard = SERVICE_FOLDERS
@@ -78,6 +104,11 @@ pub(crate) fn file_id(path: &Path) -> Option<(u64, u64)> {
     fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
+/// Whether a path is this folder or in it.
+pub(crate) fn is_below(path: &str, folder: &Path) -> bool {
+    Path::new(path).starts_with(folder)
+}
+
 /// Whether it is the process that all others come from.
 pub(crate) fn is_first_process(pid: u32) -> bool {
     pid <= 1
@@ -89,6 +120,9 @@ pub(crate) fn needed_by_the_system(path: &str) -> Option<&'static str> {
         |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     if ["/boot", "/proc", "/sys", "/dev"].into_iter().any(is) {
         return Some("the system needs it to start or to run");
+    }
+    if NEEDED_FILES.iter().copied().any(is) {
+        return Some("the host can't be used or reached without it; change it by hand");
     }
     let name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let in_libraries = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"].into_iter().any(is);

@@ -10,4 +10,6 @@ use linux as system;
 #[cfg(windows)]
 use windows as system;
 
-pub(crate) use system::{file_id, is_first_process, is_name_of_service, needed_by_the_system, services};
+pub(crate) use system::{
+    file_id, is_below, is_first_process, is_name_of_service, needed_by_the_system, services,
+};

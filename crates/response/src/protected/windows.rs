@@ -41,6 +41,15 @@ pub(crate) fn file_id(path: &Path) -> Option<(u64, u64)> {
     facts_at(path).ok().map(|facts| (facts.volume, facts.index))
 }
 
+/// Whether a path is this folder or in it.
+pub(crate) fn is_below(path: &str, folder: &Path) -> bool {
+    let folder = folder.to_string_lossy().to_ascii_lowercase();
+    let folder = folder.strip_prefix(r"\\?\").unwrap_or(&folder);
+    let path = path.to_ascii_lowercase();
+    path.strip_prefix(folder.trim_end_matches('\\'))
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('\\'))
+}
+
 /// Whether it is the idle process or the kernel's.
 pub(crate) fn is_first_process(pid: u32) -> bool {
     matches!(pid, 0 | 4)

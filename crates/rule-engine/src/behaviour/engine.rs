@@ -9,8 +9,8 @@ use event_model::{
 use super::read::time_span_text;
 use super::score::Seen;
 use super::set::BehaviourSet;
-use super::tree::{Tree, entity};
-use crate::rule_set::Phase;
+use super::tree::Tree;
+use crate::rule_set::{Phase, Verdicts};
 
 /// A tree passed a threshold, or completed a sequence.
 #[derive(Debug, Clone)]
@@ -40,11 +40,11 @@ pub struct BehaviourCounters {
     pub evicted_processes: u64,
     /// Scores that were forgotten because there were too many.
     pub evicted_scores: u64,
-    /// Behaviours that were forgotten because a tree had too many.
+    /// Behaviours and ways into sequences that were forgotten because a tree had too many.
     pub evicted_evidence: u64,
 }
 
-/// Judges events by the behaviours of a set and remembers what each tree did. Memory is bounded; what passes the bounds
+/// Takes in which behaviours events show and remembers what each tree did. Memory is bounded; what passes the bounds
 /// is counted in [`BehaviourCounters`].
 #[derive(Debug, Default)]
 pub struct BehaviourEngine {
@@ -87,27 +87,29 @@ impl BehaviourEngine {
         }
     }
 
-    /// Judges an event in a phase. `fired` are the rules of the rule set that matched it in this phase.
-    pub fn observe<'r>(
+    /// Takes in an event with what it was found to be in this phase, by the rule set that has these behaviours.
+    pub fn observe(
         &mut self,
         event: &dyn FieldSource,
         phase: Phase,
-        fired: impl Iterator<Item = &'r RuleId>,
+        verdicts: &Verdicts<'_>,
     ) -> Vec<BehaviourFinding> {
-        let set = Arc::clone(&self.set);
-        if set.is_empty() {
+        if self.set.is_empty() {
             return Vec::new();
         }
         let lives = matches!(event.event_type(), EventType::ProcessStart | EventType::ProcessExit);
-        let id = (lives && phase != Phase::HashOnly).then(|| entity(event, Field::ProcessEntityId)).flatten();
+        let id = (lives && phase != Phase::HashOnly).then(|| event.entity(Field::ProcessEntityId)).flatten();
         if let (Some(id), EventType::ProcessStart) = (id, event.event_type()) {
             self.tree.learn(id, event);
         }
-        let own = set.rules.evaluate(event, phase);
-        let own = own.iter().filter_map(|found| set.by_id.get(found.rule.id.as_str()).copied());
-        let by_rules = fired.filter_map(|rule| set.by_rule.get(rule)).flatten().copied();
-        let hits: Vec<u32> = own.chain(by_rules).collect();
-        let findings = if hits.is_empty() { Vec::new() } else { self.take(&set, event, &hits) };
+        let set = &self.set;
+        let fired = verdicts.matches.iter().map(|found| &found.rule.id);
+        let by_rules = fired.filter_map(|rule| set.by_rule.get(rule)).flatten();
+        let hits: Vec<u32> = verdicts.behaviours.iter().chain(by_rules).copied().collect();
+        let findings = match hits.as_slice() {
+            [] => Vec::new(),
+            hits => self.take(&Arc::clone(&self.set), event, hits),
+        };
         if let (Some(id), EventType::ProcessExit) = (id, event.event_type()) {
             self.tree.end(id);
         }
@@ -127,7 +129,7 @@ impl BehaviourEngine {
 
     fn take(&mut self, set: &BehaviourSet, event: &dyn FieldSource, hits: &[u32]) -> Vec<BehaviourFinding> {
         self.counters.seen += hits.len() as u64;
-        let Some(process) = entity(event, Field::ProcessEntityId) else {
+        let Some(process) = event.entity(Field::ProcessEntityId) else {
             self.counters.without_process += hits.len() as u64;
             return Vec::new();
         };
@@ -187,15 +189,19 @@ impl BehaviourEngine {
             let mut is_silent = false;
             for id in lineage {
                 let Some(work) = self.tree.work_mut(*id, seen.at_ns) else { continue };
-                let progress = work.progress.entry(number).or_default();
+                let (progress, evicted) = work.progress_in(number, step);
+                self.counters.evicted_evidence += u64::from(evicted);
+                let Some(progress) = progress else { continue };
                 is_silent |= progress.is_silent(seen.at_ns);
                 let chain = progress.take(step, count, within_ns, seen);
                 found = found.or(chain.map(|chain| (number, *id, chain)));
             }
             let Some(found) = found.filter(|_| !is_silent) else { continue };
             for id in lineage {
-                let work = self.tree.work_mut(*id, seen.at_ns);
-                let progress = work.map(|work| work.progress.entry(number).or_default());
+                let Some(work) = self.tree.work_mut(*id, seen.at_ns) else { continue };
+                // A child that did only the last step is told of no more than the tree it is in.
+                let (progress, evicted) = work.progress_in(number, 0);
+                self.counters.evicted_evidence += u64::from(evicted);
                 if let Some(progress) = progress {
                     progress.silence(seen.at_ns.saturating_add(within_ns));
                 }

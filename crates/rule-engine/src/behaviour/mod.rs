@@ -5,7 +5,8 @@
 //! threshold of a severity, that is one finding, which tells what it is made of. A *sequence* is behaviours in an
 //! order and within a time, over one tree.
 //!
-//! [`read`] takes files, [`set`] puts them together, [`tree`] knows who started whom, [`score`] and [`sequence`] are the
+//! [`read`] takes files, [`set`] puts them together (the conditions go into the matcher as rules that only show a
+//! behaviour), [`tree`] knows who started whom, [`score`] and [`sequence`] are the
 //! two ways to judge, [`engine`] is what an agent feeds. `docs/reference/behaviour.md` is the author's view.
 
 mod engine;
@@ -17,4 +18,4 @@ mod tree;
 
 pub use engine::{BehaviourCounters, BehaviourEngine, BehaviourFinding};
 pub use read::{BehaviourFile, is_behaviour_file, parse_behaviours};
-pub use set::{BehaviourSet, BehaviourSetOutcome};
+pub use set::{BehaviourHead, BehaviourSet};

@@ -12,7 +12,8 @@ use crate::rule_file::{RULE_FILE_LIMIT, fault_diagnostic};
 use crate::rule_reader::{ReadConditions, Reader, WORD_LIMIT};
 use crate::source::{Place, Source, Span};
 
-const FILE_KEYS: &[&str] = &["description", "settings", "behaviours", "parent_child", "sequences"];
+const FILE_KEYS: &[&str] =
+    &["description", "settings", "behaviours", "parent_child", "sequences", "overrides"];
 const SETTINGS_KEYS: &[&str] = &["half_life", "ancestor_levels", "thresholds", "boundaries"];
 const BEHAVIOUR_KEYS: &[&str] = &[
     "id",
@@ -42,6 +43,7 @@ const PAIR_KEYS: &[&str] = &[
 const SEQUENCE_KEYS: &[&str] =
     &["id", "name", "description", "steps", "within", "severity", "weight", "attack", "enabled"];
 const STEP_KEYS: &[&str] = &["behaviour", "name", "type", "conditions", "match"];
+const OVERRIDE_KEYS: &[&str] = &["id", "enabled", "weight", "reason"];
 
 /// A weight above it says no more than the threshold of `critical` does.
 const WEIGHT_LIMIT: f64 = 1_000.0;
@@ -90,7 +92,15 @@ pub(super) struct SequenceSpec {
     pub(super) within: Duration,
     /// For each step the ids of the behaviours of which any is it.
     pub(super) steps: Vec<Vec<Arc<str>>>,
-    pub(super) enabled: bool,
+    pub(super) place: Place,
+}
+
+/// What a file changes of a behaviour or sequence of an earlier one.
+#[derive(Debug, Clone)]
+pub(super) struct OverrideSpec {
+    pub(super) id: Arc<str>,
+    pub(super) enabled: Option<bool>,
+    pub(super) weight: Option<f64>,
     pub(super) place: Place,
 }
 
@@ -109,6 +119,17 @@ pub struct BehaviourFile {
     pub(super) settings: SettingsSpec,
     pub(super) behaviours: Vec<BehaviourSpec>,
     pub(super) sequences: Vec<SequenceSpec>,
+    pub(super) overrides: Vec<OverrideSpec>,
+    has_settings: bool,
+}
+
+impl BehaviourFile {
+    /// How many behaviours, sequences and overrides it has, its settings counted as one.
+    pub fn entries(&self) -> usize {
+        // Steps of a sequence that are no behaviours for others have a `#` in their ids.
+        let own = self.behaviours.iter().filter(|behaviour| !behaviour.id.contains('#')).count();
+        own + self.overrides.len() + usize::from(self.has_settings)
+    }
 }
 
 /// Whether a file of this name holds behaviours: it ends in `.behaviour.json`.
@@ -144,7 +165,9 @@ pub fn parse_behaviours(source_name: &str, text: &str) -> (BehaviourFile, Vec<Di
     reader.refuse_unknown_keys(members, FILE_KEYS, "behaviour files");
     let mut all = reader.diagnostics;
     if let Some(node) = get(&document.root, "settings") {
-        file.settings = apart(&source, &mut all, |reader| reader.settings(node)).unwrap_or_default();
+        let settings = apart(&source, &mut all, |reader| reader.settings(node));
+        file.has_settings = settings.is_some();
+        file.settings = settings.unwrap_or_default();
     }
     let items = |key: &str, all: &mut Vec<Diagnostic>| {
         let Some(node) = get(&document.root, key) else { return &[][..] };
@@ -168,6 +191,9 @@ pub fn parse_behaviours(source_name: &str, text: &str) -> (BehaviourFile, Vec<Di
             file.sequences.push(sequence);
             file.behaviours.extend(behaviours);
         }
+    }
+    for node in items("overrides", &mut all) {
+        file.overrides.extend(apart(&source, &mut all, |reader| reader.changed(node)));
     }
     (file, all)
 }
@@ -226,6 +252,24 @@ impl Reader<'_> {
             get(node, "boundaries").map(|node| self.names(node, "boundaries")).unwrap_or_default();
         let boundaries = boundaries.into_iter().map(|name| name.to_lowercase()).collect();
         Some(SettingsSpec { half_life, ancestor_levels, thresholds, boundaries })
+    }
+
+    /// What is changed of a behaviour that an earlier file has.
+    fn changed(&mut self, node: &Node) -> Option<OverrideSpec> {
+        self.object(node, "overrides", OVERRIDE_KEYS, &["id"])?;
+        let id_node = get(node, "id")?;
+        let id = self.id(id_node)?;
+        let enabled = get(node, "enabled").and_then(|node| self.boolean(node, "enabled"));
+        let weight = get(node, "weight").and_then(|node| self.number(node, "weight", WEIGHT_LIMIT));
+        if let Some(reason) = get(node, "reason") {
+            self.prose(reason, "reason")?;
+        }
+        if get(node, "enabled").is_none() && get(node, "weight").is_none() {
+            let hint = Some("write \"enabled\": false, or a \"weight\"".to_owned());
+            self.error(DiagnosticCode::MissingKey, node.span, "the override changes nothing", hint);
+        }
+        let place = self.source.place(id_node.span);
+        Some(OverrideSpec { id: id.as_str().into(), enabled, weight, place })
     }
 
     fn behaviour(&mut self, node: &Node) -> Option<BehaviourSpec> {
@@ -298,8 +342,7 @@ impl Reader<'_> {
             }
         }
         let place = self.source.place(named.id_span);
-        let (id, name, attack, enabled) =
-            (Arc::from(named.id.as_str()), named.name.clone(), named.attack.clone(), named.enabled);
+        let (id, name, attack) = (Arc::from(named.id.as_str()), named.name.clone(), named.attack.clone());
         behaviours.extend(self.spec(named, weight, SeenBy::Sequence));
         let description = description.unwrap_or_default();
         let sequence = SequenceSpec {
@@ -310,7 +353,6 @@ impl Reader<'_> {
             attack,
             within: within?,
             steps,
-            enabled,
             place,
         };
         Some((sequence, behaviours))

@@ -12,6 +12,7 @@ pub(super) struct Progress {
     chains: Vec<Option<Vec<Seen>>>,
     /// Told lately; one tree is told of once in the sequence's time.
     silent_until_ns: Option<i64>,
+    last_ns: i64,
 }
 
 impl Progress {
@@ -23,6 +24,7 @@ impl Progress {
         within_ns: i64,
         seen: &Seen,
     ) -> Option<Vec<Seen>> {
+        self.last_ns = self.last_ns.max(seen.at_ns);
         self.chains.resize(steps.saturating_sub(1), None);
         let mut chain = match step.checked_sub(1) {
             None => Vec::new(),
@@ -45,6 +47,11 @@ impl Progress {
         }
     }
 
+    /// When the last event was that could be a step.
+    pub(super) fn last_ns(&self) -> i64 {
+        self.last_ns
+    }
+
     pub(super) fn is_silent(&self, at_ns: i64) -> bool {
         self.silent_until_ns.is_some_and(|until| at_ns < until)
     }
@@ -52,6 +59,7 @@ impl Progress {
     /// Begins anew, and is not told again until then.
     pub(super) fn silence(&mut self, until_ns: i64) {
         self.chains.clear();
+        self.last_ns = self.last_ns.max(until_ns);
         self.silent_until_ns = Some(until_ns);
     }
 }

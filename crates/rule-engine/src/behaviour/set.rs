@@ -4,18 +4,18 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_model::{EventType, RuleId, Severity};
+use event_model::{RuleId, Severity};
 
 use super::read::{
     BehaviourFile, BehaviourSpec, SeenBy, SequenceSpec, SettingsSpec, parse_behaviours, warning,
 };
 use crate::diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
-use crate::rule_set::{CompileOptions, RuleSet};
+use crate::rule::{ParsedRule, Role};
 
-/// What every set begins with.
+/// What every set begins with. No file has a name with a blank in it on the server.
 const BUILT_IN: &[(&str, &str)] = &[
-    ("linux.behaviour.json", include_str!("../../data/behaviour/linux.behaviour.json")),
-    ("windows.behaviour.json", include_str!("../../data/behaviour/windows.behaviour.json")),
+    ("built-in linux", include_str!("../../data/behaviour/linux.behaviour.json")),
+    ("built-in windows", include_str!("../../data/behaviour/windows.behaviour.json")),
 ];
 
 const DEFAULT_HALF_LIFE: Duration = Duration::from_secs(600);
@@ -101,25 +101,99 @@ fn nanos(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
+/// What is known of a behaviour or sequence, for people and APIs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BehaviourHead {
+    /// Its id.
+    pub id: Arc<str>,
+    /// What was done.
+    pub name: Arc<str>,
+    /// What it adds to a score.
+    pub weight: f64,
+    /// ATT&CK techniques.
+    pub attack: Vec<String>,
+    /// False where it is switched off.
+    pub enabled: bool,
+    /// What shows it: `conditions`, a `rule`, or a complete `sequence`.
+    pub shown_by: &'static str,
+    /// The file that it is from.
+    pub file: Arc<str>,
+}
+
+/// What files say, the later ones taken into account.
+struct Merged {
+    settings: Settings,
+    specs: Vec<BehaviourSpec>,
+    sequences: Vec<SequenceSpec>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Merged {
+    fn of_files(files: impl IntoIterator<Item = BehaviourFile>) -> Self {
+        let mut own = Self {
+            settings: Settings::default(),
+            specs: Vec::new(),
+            sequences: Vec::new(),
+            diagnostics: Vec::new(),
+        };
+        files.into_iter().for_each(|file| own.add(file));
+        own
+    }
+
+    fn add(&mut self, file: BehaviourFile) {
+        self.settings.add(&file.settings);
+        let mut of_file: HashSet<Arc<str>> = HashSet::new();
+        for spec in file.behaviours {
+            if !of_file.insert(Arc::clone(&spec.id)) {
+                let reason = format!("behaviour id `{}` stands twice in one file", spec.id);
+                let (severity, code) = (DiagnosticSeverity::Error, DiagnosticCode::DuplicateId);
+                let hint = Some("give each behaviour and sequence its own id".to_owned());
+                self.diagnostics.push(Diagnostic::new(severity, code, &spec.place, reason, hint));
+                continue;
+            }
+            let own_steps = format!("{}#", spec.id);
+            // The steps of a sequence stand before it, under ids of its own.
+            self.specs.retain(|known| {
+                known.id != spec.id && (of_file.contains(&known.id) || !known.id.starts_with(&own_steps))
+            });
+            self.specs.push(spec);
+        }
+        for sequence in file.sequences {
+            self.sequences.retain(|known| known.id != sequence.id);
+            self.sequences.push(sequence);
+        }
+        for change in file.overrides {
+            let own_steps = format!("{}#", change.id);
+            let mut is_known = false;
+            for spec in &mut self.specs {
+                let is_it = spec.id == change.id;
+                is_known |= is_it;
+                if is_it || spec.id.starts_with(&own_steps) {
+                    spec.enabled = change.enabled.unwrap_or(spec.enabled);
+                }
+                if is_it {
+                    spec.weight = change.weight.unwrap_or(spec.weight);
+                }
+            }
+            if !is_known {
+                let reason =
+                    format!("the override of `{}` changes nothing: no behaviour has that id", change.id);
+                let hint = "an override is for a behaviour or sequence of an earlier file, or of its own";
+                self.diagnostics.push(warning(&change.place, DiagnosticCode::BadReference, reason, hint));
+            }
+        }
+    }
+}
+
 /// Behaviours and sequences, compiled. Shared between threads; what was seen is kept by
 /// [`BehaviourEngine`](super::BehaviourEngine).
 #[derive(Debug, Default)]
 pub struct BehaviourSet {
-    pub(super) rules: RuleSet,
     pub(super) behaviours: Vec<Behaviour>,
     pub(super) sequences: Vec<Sequence>,
     pub(super) settings: Settings,
     pub(super) by_id: HashMap<Arc<str>, u32>,
     pub(super) by_rule: HashMap<RuleId, Vec<u32>>,
-}
-
-/// A set, and what was wrong with it as a whole.
-#[derive(Debug)]
-pub struct BehaviourSetOutcome {
-    /// What loaded.
-    pub set: BehaviourSet,
-    /// What was left out, each with the reason.
-    pub diagnostics: Vec<Diagnostic>,
 }
 
 impl BehaviourSet {
@@ -128,43 +202,39 @@ impl BehaviourSet {
         BUILT_IN.iter().map(|(name, text)| parse_behaviours(name, text).0).collect()
     }
 
+    /// What is there of behaviours and sequences once files are put together, as [`RuleSet`](crate::RuleSet) does it:
+    /// those that are switched off too.
+    pub fn heads(files: impl IntoIterator<Item = BehaviourFile>) -> Vec<BehaviourHead> {
+        let Merged { specs, .. } = Merged::of_files(files);
+        let own = specs.into_iter().filter(|spec| !spec.id.contains('#'));
+        own.map(|spec| BehaviourHead {
+            shown_by: match spec.seen_by {
+                SeenBy::Conditions(_) => "conditions",
+                SeenBy::Rule(_) => "rule",
+                SeenBy::Sequence => "sequence",
+            },
+            id: spec.id,
+            name: spec.name,
+            weight: spec.weight,
+            attack: spec.attack,
+            enabled: spec.enabled,
+            file: spec.place.file,
+        })
+        .collect()
+    }
+
     /// Puts files together. What a later one has replaces what an earlier one has under the same id, and an entry that
-    /// is not `enabled` takes it away. `live_product` is as in [`CompileOptions`].
-    pub fn compile(
+    /// is not `enabled` takes it away. Gives, besides, the conditions as rules for the matcher, and what was left out,
+    /// each with the reason.
+    pub(crate) fn of_files(
         files: impl IntoIterator<Item = BehaviourFile>,
-        live_product: Option<String>,
-    ) -> BehaviourSetOutcome {
-        let mut diagnostics = Vec::new();
-        let mut settings = Settings::default();
-        let (mut specs, mut sequences): (Vec<BehaviourSpec>, Vec<SequenceSpec>) = (Vec::new(), Vec::new());
-        for file in files {
-            settings.add(&file.settings);
-            let mut of_file: HashSet<Arc<str>> = HashSet::new();
-            for spec in file.behaviours {
-                if !of_file.insert(Arc::clone(&spec.id)) {
-                    let reason = format!("behaviour id `{}` stands twice in one file", spec.id);
-                    let (severity, code) = (DiagnosticSeverity::Error, DiagnosticCode::DuplicateId);
-                    let hint = Some("give each behaviour and sequence its own id".to_owned());
-                    diagnostics.push(Diagnostic::new(severity, code, &spec.place, reason, hint));
-                    continue;
-                }
-                let own_steps = format!("{}#", spec.id);
-                // The steps of a sequence stand before it, under ids of its own.
-                specs.retain(|known| {
-                    known.id != spec.id && (of_file.contains(&known.id) || !known.id.starts_with(&own_steps))
-                });
-                specs.push(spec);
-            }
-            for sequence in file.sequences {
-                sequences.retain(|known| known.id != sequence.id);
-                sequences.push(sequence);
-            }
-        }
-        // What replaced a sequence by a plain behaviour took the sequence away too.
-        let is_sequence = |spec: &&BehaviourSpec| matches!(spec.seen_by, SeenBy::Sequence);
+    ) -> (Self, Vec<ParsedRule>, Vec<Diagnostic>) {
+        let Merged { settings, mut specs, mut sequences, mut diagnostics } = Merged::of_files(files);
+        // What replaced a sequence by a plain behaviour took the sequence away too, and so does who switches it off.
+        let is_sequence = |spec: &&BehaviourSpec| matches!(spec.seen_by, SeenBy::Sequence) && spec.enabled;
         let of_sequences: HashSet<Arc<str>> =
             specs.iter().filter(is_sequence).map(|spec| Arc::clone(&spec.id)).collect();
-        sequences.retain(|sequence| sequence.enabled && of_sequences.contains(&sequence.id));
+        sequences.retain(|sequence| of_sequences.contains(&sequence.id));
         specs.retain(|spec| spec.enabled);
 
         let mut set = Self { settings, ..Self::default() };
@@ -172,7 +242,7 @@ impl BehaviourSet {
         for spec in specs {
             let place = u32::try_from(set.behaviours.len()).unwrap_or(u32::MAX);
             match spec.seen_by {
-                SeenBy::Conditions(rule) => rules.push(*rule),
+                SeenBy::Conditions(rule) => rules.push(ParsedRule { role: Role::Behaviour(place), ..*rule }),
                 SeenBy::Rule(id) => set.by_rule.entry(id).or_default().push(place),
                 SeenBy::Sequence => {}
             }
@@ -200,11 +270,7 @@ impl BehaviourSet {
             let behaviour = set.by_id.get(&spec.id).copied();
             set.sequences.push(Sequence { within_ns: nanos(spec.within), behaviour, spec });
         }
-        let outcome =
-            RuleSet::compile_with(rules, CompileOptions { live_product, ..CompileOptions::default() });
-        diagnostics.extend(outcome.diagnostics);
-        set.rules = outcome.rules;
-        BehaviourSetOutcome { set, diagnostics }
+        (set, rules, diagnostics)
     }
 
     /// How many behaviours and sequences it has.
@@ -215,10 +281,5 @@ impl BehaviourSet {
     /// True where nothing loaded.
     pub fn is_empty(&self) -> bool {
         self.behaviours.is_empty()
-    }
-
-    /// Whether a behaviour needs the image's hash on events of this type.
-    pub fn needs_hash(&self, event_type: EventType) -> bool {
-        self.rules.needs_hash(event_type)
     }
 }

@@ -1,6 +1,7 @@
 //! Who started whom, as far as it matters for scores. Bounded: what was seen of longest ago goes first, and is counted.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 use event_model::{Field, FieldSource, ProcessEntityId, ValueRef};
@@ -13,6 +14,8 @@ use super::set::Settings;
 pub(super) const PROCESS_LIMIT: usize = 16_384;
 /// Processes that have a score or stand in a sequence; up to some 4 KiB each.
 pub(super) const SCORE_LIMIT: usize = 2_048;
+/// Sequences in which one process stands. Past it, the one that went on longest ago begins anew.
+pub(super) const PROGRESS_LIMIT: usize = 32;
 /// Bytes that are kept of an executable's path.
 const PATH_LIMIT: usize = 256;
 
@@ -25,6 +28,25 @@ pub(super) struct Work {
     pub(super) last_ns: i64,
 }
 
+impl Work {
+    /// How far the process is in a sequence, of which this step was seen; `None` where only the first step could begin
+    /// it. True where another sequence had to begin anew for it.
+    pub(super) fn progress_in(&mut self, sequence: u32, step: usize) -> (Option<&mut Progress>, bool) {
+        let mut evicted = false;
+        if !self.progress.contains_key(&sequence) {
+            if step > 0 {
+                return (None, false);
+            }
+            if self.progress.len() >= PROGRESS_LIMIT {
+                let oldest = self.progress.iter().min_by_key(|(number, own)| (own.last_ns(), **number));
+                let oldest = oldest.map(|(number, _)| *number);
+                evicted = oldest.is_some_and(|number| self.progress.remove(&number).is_some());
+            }
+        }
+        (Some(self.progress.entry(sequence).or_default()), evicted)
+    }
+}
+
 #[derive(Debug)]
 struct Node {
     parent: Option<ProcessEntityId>,
@@ -35,53 +57,96 @@ struct Node {
     work: Option<Box<Work>>,
 }
 
+/// Hashes the three numbers of a process by multiplying; three of the standard library's hashes were a good part of
+/// what a process start costs. It is keyed, as who starts processes can choose their numbers within bounds.
+#[derive(Debug, Clone)]
+struct EntityHashing(u64);
+
+impl Default for EntityHashing {
+    fn default() -> Self {
+        Self(RandomState::new().build_hasher().finish())
+    }
+}
+
+impl BuildHasher for EntityHashing {
+    type Hasher = EntityHasher;
+
+    fn build_hasher(&self) -> EntityHasher {
+        EntityHasher(self.0)
+    }
+}
+
+struct EntityHasher(u64);
+
+impl Hasher for EntityHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(number.into());
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // Both halves of the product: each bit of the number reaches each bit of the hash.
+        let product = u128::from(self.0 ^ number) * 0x9e37_79b9_7f4a_7c15;
+        #[expect(clippy::cast_possible_truncation, reason = "the halves are what is wanted")]
+        let halves = (product as u64, (product >> 64) as u64);
+        self.0 = halves.0 ^ halves.1;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// The processes that are known.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
-    nodes: HashMap<ProcessEntityId, Node>,
+    nodes: HashMap<ProcessEntityId, Node, EntityHashing>,
     working: usize,
     born: u64,
     pub(super) evicted_processes: u64,
     pub(super) evicted_scores: u64,
 }
 
-/// The id in a field of an event.
-pub(super) fn entity(event: &dyn FieldSource, field: Field) -> Option<ProcessEntityId> {
-    match event.value(field)? {
-        ValueRef::Text(text) => text.parse().ok(),
-        _ => None,
+/// So many of the least, in any order. To sort all of them would be most of what a process costs.
+fn least<T: Ord>(all: &mut [T], count: usize) -> &[T] {
+    if count < all.len() {
+        all.select_nth_unstable(count);
     }
+    &all[..count.min(all.len())]
 }
 
-fn path(event: &dyn FieldSource, field: Field) -> Option<String> {
-    let Some(ValueRef::Text(text)) = event.value(field) else { return None };
-    let mut end = text.len().min(PATH_LIMIT);
-    while !text.is_char_boundary(end) {
-        end -= 1;
+/// The executable's path in a field of an event, cut, or nothing.
+fn path<'v>(value: Option<&'v ValueRef<'_>>) -> &'v str {
+    match value {
+        Some(ValueRef::Text(text)) => &text[..text.floor_char_boundary(PATH_LIMIT)],
+        _ => "",
     }
-    Some(text[..end].to_owned())
 }
 
 impl Tree {
     /// Takes in what an event tells of its process and the parent.
     pub(super) fn learn(&mut self, id: ProcessEntityId, event: &dyn FieldSource) {
-        let parent = entity(event, Field::ParentEntityId).filter(|parent| *parent != id);
+        let parent = event.entity(Field::ParentEntityId).filter(|parent| *parent != id);
         if let Some(parent) = parent
             && !self.nodes.contains_key(&parent)
         {
-            let executable = path(event, Field::ParentExecutable).unwrap_or_default();
-            self.insert(parent, None, executable);
+            let executable = event.value(Field::ParentExecutable);
+            self.insert(parent, None, path(executable.as_ref()));
         }
-        let executable = path(event, Field::ProcessExecutable);
+        let executable = event.value(Field::ProcessExecutable);
+        let executable = path(executable.as_ref());
         match self.nodes.get_mut(&id) {
             Some(node) => {
                 // After an exec it is another program, but still the same process.
-                if let Some(executable) = executable.filter(|executable| **executable != *node.executable) {
+                if !executable.is_empty() && *executable != *node.executable {
                     node.executable = executable.into();
                 }
                 node.parent = node.parent.or(parent);
             }
-            None => self.insert(id, parent, executable.unwrap_or_default()),
+            None => self.insert(id, parent, executable),
         }
     }
 
@@ -95,7 +160,7 @@ impl Tree {
         }
     }
 
-    fn insert(&mut self, id: ProcessEntityId, parent: Option<ProcessEntityId>, executable: String) {
+    fn insert(&mut self, id: ProcessEntityId, parent: Option<ProcessEntityId>, executable: &str) {
         if self.nodes.len() >= PROCESS_LIMIT {
             self.evict_processes();
         }
@@ -163,9 +228,8 @@ impl Tree {
             Some(work) => (2, work.last_ns, node.number),
         };
         let mut all: Vec<_> = self.nodes.iter().map(|(id, node)| (order(node), *id)).collect();
-        all.sort_unstable();
-        for (_, id) in all.into_iter().take(PROCESS_LIMIT / 8) {
-            if self.nodes.remove(&id).is_some_and(|node| node.work.is_some()) {
+        for (_, id) in least(&mut all, PROCESS_LIMIT / 8) {
+            if self.nodes.remove(id).is_some_and(|node| node.work.is_some()) {
                 self.working -= 1;
                 self.evicted_scores += 1;
             }
@@ -176,9 +240,8 @@ impl Tree {
     fn evict_scores(&mut self) {
         let last = |(id, node): (&ProcessEntityId, &Node)| node.work.as_ref().map(|work| (work.last_ns, *id));
         let mut all: Vec<_> = self.nodes.iter().filter_map(last).collect();
-        all.sort_unstable();
-        for (_, id) in all.into_iter().take(SCORE_LIMIT / 8) {
-            if self.nodes.get_mut(&id).is_some_and(|node| node.work.take().is_some()) {
+        for (_, id) in least(&mut all, SCORE_LIMIT / 8) {
+            if self.nodes.get_mut(id).is_some_and(|node| node.work.take().is_some()) {
                 self.working -= 1;
                 self.evicted_scores += 1;
             }

@@ -80,6 +80,20 @@ pub(crate) struct Correlations {
     parts: HashMap<usize, Vec<(usize, usize)>>,
     /// Rules that match only for correlations.
     silent: HashSet<usize>,
+    /// What all of them may remember together, in bytes; 0 for as much as a log of a day needs.
+    limit: usize,
+}
+
+/// What correlations may remember where nobody says so, in bytes.
+const DEFAULT_BYTES: usize = 256 << 20;
+
+/// What correlations remember, and had to forget.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CorrelationCounters {
+    /// What is remembered takes so many bytes, roughly.
+    pub bytes: u64,
+    /// Matches that were forgotten because there were too many.
+    pub evicted: u64,
 }
 
 #[derive(Debug)]
@@ -239,6 +253,34 @@ impl Correlations {
         self.active.is_empty()
     }
 
+    /// Lets all of them together remember so many bytes.
+    pub(crate) fn set_limit(&mut self, bytes: usize) {
+        self.limit = bytes;
+    }
+
+    pub(crate) fn counters(&self) -> CorrelationCounters {
+        let mut counters = CorrelationCounters::default();
+        for active in &self.active {
+            counters.bytes += active.windows.bytes() as u64;
+            counters.evicted += active.windows.evicted();
+        }
+        counters
+    }
+
+    /// Whoever remembers most forgets something until all is within the limit.
+    fn stay_within_limit(&mut self) {
+        let limit = if self.limit == 0 { DEFAULT_BYTES } else { self.limit };
+        while self.active.iter().map(|active| active.windows.bytes()).sum::<usize>() > limit {
+            let largest = self.active.iter_mut().max_by_key(|active| active.windows.bytes());
+            let Some(largest) = largest else { return };
+            let before = largest.windows.bytes();
+            largest.windows.forget_quietest();
+            if largest.windows.bytes() >= before {
+                return;
+            }
+        }
+    }
+
     /// Whether a rule is part of a correlation.
     pub(crate) fn has_part(&self, rule: usize) -> bool {
         self.parts.contains_key(&rule)
@@ -272,6 +314,7 @@ impl Correlations {
         // Without a time nobody knows what it is near to.
         if let Some(time) = view.event.time() {
             self.spread(rule, Matched::Event(view), time.as_nanos(), &mut fired);
+            self.stay_within_limit();
         }
         fired
     }

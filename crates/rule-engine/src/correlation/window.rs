@@ -9,8 +9,6 @@ use crate::sigma::{ConditionTree, is_like};
 const GROUPS_LIMIT: usize = 50_000;
 /// Matches that are remembered for one group; the oldest give way.
 const ENTRIES_LIMIT: usize = 20_000;
-/// Matches that are remembered for all groups together.
-const ALL_ENTRIES_LIMIT: usize = 500_000;
 /// Longest value of a group that is remembered, in bytes; a longer one is cut.
 const VALUE_LIMIT: usize = 512;
 
@@ -29,18 +27,45 @@ pub(super) struct Entry {
 pub(super) struct Windows {
     timespan: i64,
     groups: HashMap<Vec<String>, Group>,
-    entries: usize,
+    /// What all of it takes, roughly.
+    bytes: usize,
+    /// Matches that were forgotten for want of room.
+    evicted: u64,
 }
 
 #[derive(Debug, Default)]
 struct Group {
     /// By time.
     entries: VecDeque<Entry>,
+    /// What they take.
+    bytes: usize,
+}
+
+/// What a group takes besides its entries: its key, and its place in the table.
+fn bytes_of_key(key: &[String]) -> usize {
+    const PLACE: usize = size_of::<Vec<String>>() + size_of::<Group>() + 16;
+    PLACE + key.iter().map(|value| size_of::<String>() + value.len()).sum::<usize>()
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.value.len()
+    }
 }
 
 impl Windows {
     pub(super) fn new(timespan: i64) -> Self {
-        Self { timespan, groups: HashMap::new(), entries: 0 }
+        Self { timespan, groups: HashMap::new(), bytes: 0, evicted: 0 }
+    }
+
+    /// What all of it takes, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Matches that were forgotten for want of room.
+    pub(super) fn evicted(&self) -> u64 {
+        self.evicted
     }
 
     /// Takes a match; gives the group if it fulfils the condition now, or the one whose
@@ -56,73 +81,108 @@ impl Windows {
             let end = value.floor_char_boundary(VALUE_LIMIT);
             value.truncate(end);
         }
-        self.make_room(&group);
+        if self.groups.len() >= GROUPS_LIMIT && !self.groups.contains_key(&group) {
+            self.forget_quietest();
+        }
         let time = entry.time;
         let timespan = self.timespan;
         let own = self.groups.entry(group.clone()).or_default();
-        let before = own.entries.len();
+        let is_new = own.entries.is_empty();
+        let before = own.bytes;
         let is_at_end = matches!(kind, CorrelationKind::Measured(_, bounds) if bounds.iter().any(|it| it.is_from_above()));
         let mut fires = false;
         if is_at_end {
             // A bound from above can only be judged when the time is over: what began with the first match.
             if own.entries.front().is_some_and(|first| time > first.time.saturating_add(timespan)) {
                 fires = is_fulfilled(kind, names, &own.entries);
-                own.entries.clear();
+                own.clear();
             }
             own.insert(entry);
         } else {
             // Of what is the same, the newest is enough.
             match kind {
                 CorrelationKind::Measured(Measure::Distinct(_), _) => {
-                    own.entries.retain(|known| known.value != entry.value);
+                    own.retain(|known| known.value != entry.value);
                 }
-                CorrelationKind::Together(_) => own.entries.retain(|known| known.nth != entry.nth),
+                CorrelationKind::Together(_) => own.retain(|known| known.nth != entry.nth),
                 _ => {}
             }
             own.insert(entry);
             own.forget_before(timespan);
             fires = is_fulfilled(kind, names, &own.entries);
             if fires {
-                own.entries.clear();
+                own.clear();
             }
         }
         while own.entries.len() > ENTRIES_LIMIT {
-            own.entries.pop_front();
+            own.pop_front();
+            self.evicted += 1;
         }
-        self.entries = (self.entries + own.entries.len()).saturating_sub(before);
+        self.bytes = (self.bytes + own.bytes).saturating_sub(before);
+        if is_new {
+            self.bytes += bytes_of_key(&group);
+        }
         if own.entries.is_empty() {
+            self.bytes = self.bytes.saturating_sub(bytes_of_key(&group));
             self.groups.remove(&group);
         }
         fires.then_some(group)
     }
 
-    /// Lets the quietest groups go where there are too many.
-    fn make_room(&mut self, wanted: &[String]) {
-        let is_full = self.groups.len() >= GROUPS_LIMIT && !self.groups.contains_key(wanted);
-        if !is_full && self.entries < ALL_ENTRIES_LIMIT {
-            return;
-        }
-        // A tenth at once, so that this is rare.
+    /// Lets the quietest groups go: a tenth at once, so that this is rare.
+    pub(super) fn forget_quietest(&mut self) {
         let mut last: Vec<i64> =
             self.groups.values().filter_map(|group| group.entries.back().map(|entry| entry.time)).collect();
-        let tenth = last.len() / 10;
         if last.is_empty() {
             return;
         }
-        let (_, limit, _) = last.select_nth_unstable(tenth);
+        let mut left = last.len().div_ceil(10);
+        let (_, limit, _) = last.select_nth_unstable(left - 1);
         let limit = *limit;
-        self.groups.retain(|_, group| group.entries.back().is_some_and(|entry| entry.time > limit));
-        self.entries = self.groups.values().map(|group| group.entries.len()).sum();
+        let Self { groups, bytes, evicted, .. } = self;
+        groups.retain(|key, group| {
+            // Many groups may have been heard of last at the same time.
+            let stays = left == 0 || group.entries.back().is_some_and(|entry| entry.time > limit);
+            if !stays {
+                left -= 1;
+                *bytes = bytes.saturating_sub(group.bytes + bytes_of_key(key));
+                *evicted += group.entries.len() as u64;
+            }
+            stays
+        });
     }
 }
 
 impl Group {
+    fn clear(&mut self) {
+        self.entries.clear();
+        self.bytes = 0;
+    }
+
+    fn pop_front(&mut self) {
+        if let Some(entry) = self.entries.pop_front() {
+            self.bytes = self.bytes.saturating_sub(entry.bytes());
+        }
+    }
+
+    fn retain(&mut self, stays: impl Fn(&Entry) -> bool) {
+        let bytes = &mut self.bytes;
+        self.entries.retain(|entry| {
+            let stays = stays(entry);
+            if !stays {
+                *bytes = bytes.saturating_sub(entry.bytes());
+            }
+            stays
+        });
+    }
+
     /// Puts an entry in its place: most come in the order of time.
     fn insert(&mut self, entry: Entry) {
         let mut place = self.entries.len();
         while place > 0 && self.entries[place - 1].time > entry.time {
             place -= 1;
         }
+        self.bytes += entry.bytes();
         self.entries.insert(place, entry);
     }
 
@@ -130,7 +190,7 @@ impl Group {
     fn forget_before(&mut self, timespan: i64) {
         let Some(newest) = self.entries.back().map(|entry| entry.time) else { return };
         while self.entries.front().is_some_and(|entry| entry.time < newest.saturating_sub(timespan)) {
-            self.entries.pop_front();
+            self.pop_front();
         }
     }
 }

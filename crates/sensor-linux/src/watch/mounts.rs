@@ -93,6 +93,8 @@ impl FileSystem {
 #[derive(Debug, Default)]
 pub struct RemoteMounts {
     points: Vec<Vec<u8>>,
+    /// Major and minor number of each.
+    devices: Vec<(u32, u32)>,
 }
 
 impl RemoteMounts {
@@ -101,22 +103,28 @@ impl RemoteMounts {
         Self::parse(&std::fs::read("/proc/self/mountinfo").unwrap_or_default())
     }
 
-    /// As a process sees them, from its root on.
-    pub(crate) fn of_process(pid: u32) -> Self {
+    /// As a process sees them, from its root on; none where it is gone.
+    pub fn of_process(pid: u32) -> Self {
         Self::parse(&std::fs::read(format!("/proc/{pid}/mountinfo")).unwrap_or_default())
     }
 
     /// From the lines of proc(5), `/proc/PID/mountinfo`.
     fn parse(mountinfo: &[u8]) -> Self {
-        let points = mountinfo.split(|byte| *byte == b'\n').filter_map(|line| {
+        let mounts = mountinfo.split(|byte| *byte == b'\n').filter_map(|line| {
             let mut fields = line.split(|byte| *byte == b' ');
-            let point = fields.nth(4)?;
+            let (device, point) = (fields.nth(2)?, fields.nth(1)?);
             let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
             let remote = kind.starts_with(b"fuse") || REMOTE.iter().any(|(word, _)| word.as_bytes() == kind);
             // The root that is remote answers as well as this program's own file does.
-            (remote && point != b"/").then(|| unescaped(point))
+            (remote && point != b"/").then(|| (unescaped(point), numbers(device)))
         });
-        Self { points: points.collect() }
+        let (points, devices): (Vec<_>, Vec<_>) = mounts.unzip();
+        Self { points, devices: devices.into_iter().flatten().collect() }
+    }
+
+    /// Whether a device (`st_dev` of stat(2)) is that of one.
+    pub fn hold_device(&self, device: u64) -> bool {
+        self.devices.contains(&(rustix::fs::major(device), rustix::fs::minor(device)))
     }
 
     /// Whether a path (without `..` and links) lies on one.
@@ -125,6 +133,12 @@ impl RemoteMounts {
             path.strip_prefix(point.as_slice()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
         })
     }
+}
+
+/// `major:minor`.
+fn numbers(field: &[u8]) -> Option<(u32, u32)> {
+    let (major, minor) = std::str::from_utf8(field).ok()?.split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// Blanks and backslashes stand as `\` and three octal digits.
@@ -167,6 +181,9 @@ mod tests {
         );
         assert!(mounts.hold(b"/home/with blank") && mounts.hold(b"/home/with blank/.ssh"));
         assert!(mounts.hold(b"/mnt/ssh/a"));
+        let device = |minor| rustix::fs::makedev(0, minor);
+        assert!(mounts.hold_device(device(9)) && mounts.hold_device(device(8)));
+        assert!(!mounts.hold_device(device(1)) && !mounts.hold_device(0));
         assert!(!mounts.hold(b"/home/with blanks") && !mounts.hold(b"/home") && !mounts.hold(b"/etc"));
     }
 }

@@ -1,4 +1,4 @@
-//! YARA files and lists of indicators: what does not compile or can't be read is not
+//! YARA files, lists of indicators and behaviours: what does not compile or can't be read is not
 //! saved; what is saved goes to every agent in the signed bundle, as source (ADR 0009).
 
 use file_scan::{CompiledYara, YaraRules, YaraSource};
@@ -6,7 +6,7 @@ use indicators::{IndicatorDefaults, read_indicators};
 use rule_engine::Diagnostic;
 use state_store::{ContentHead, ContentKind, KeptContentFile, NewContentFile};
 
-use super::{App, AppError, Caller, now};
+use super::{App, AppError, Caller, behaviours, now};
 
 /// Longest text of one file, in bytes.
 pub const MAX_CONTENT_BYTES: usize = 4 << 20;
@@ -51,6 +51,7 @@ impl App {
                 let read = read_indicators(name, text.as_bytes(), None, &defaults, &mut |_| {});
                 (read.taken, read.diagnostics)
             }
+            ContentKind::Behaviours => behaviours::check(name, text),
         };
         // What is wrong before what is only doubtful.
         diagnostics.sort_by_key(|diagnostic| !diagnostic.is_error());
@@ -85,6 +86,9 @@ impl App {
                     "it has no indicator that can be looked for; one is a hash, an address or network, a domain, a URL \
                      or a path, in a plain list, CSV, STIX 2.1 or MISP"
                 }
+                ContentKind::Behaviours => {
+                    "it has no behaviour; one is an entry of `behaviours`, `parent_child`, `sequences` or `overrides`"
+                }
             };
             return Err(AppError::Invalid(format!("nothing of the text can be used: {wanted}")));
         }
@@ -114,6 +118,7 @@ fn what(kind: ContentKind) -> &'static str {
     match kind {
         ContentKind::Yara => "YARA file",
         ContentKind::Indicators => "indicator list",
+        ContentKind::Behaviours => "behaviour file",
     }
 }
 
@@ -123,6 +128,8 @@ fn audited(kind: ContentKind, act: &str) -> &'static str {
         (ContentKind::Yara, _) => "yara_file.delete",
         (ContentKind::Indicators, "put") => "indicator_list.put",
         (ContentKind::Indicators, _) => "indicator_list.delete",
+        (ContentKind::Behaviours, "put") => "behaviour_file.put",
+        (ContentKind::Behaviours, _) => "behaviour_file.delete",
     }
 }
 

@@ -85,6 +85,7 @@ fn sign(state: &dyn StateStore, key: &Ed25519KeyPair) -> Result<SignedPolicy, Ap
         rules: set.rules.iter().map(rule_text).collect(),
         yara: files_of(ContentKind::Yara),
         indicators: files_of(ContentKind::Indicators),
+        behaviours: files_of(ContentKind::Behaviours),
     };
     Ok(SignedPolicy { version: set.version, bundle: sign_bundle(&bundle, key), created_at })
 }

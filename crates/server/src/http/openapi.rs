@@ -12,7 +12,8 @@ use utoipa_axum::routes;
 
 use super::permission::{API, Permission, permission_of};
 use super::routes::{
-    alerts, content, events, hosts, overview, responses, rules, session, settings, stream, tokens, users,
+    alerts, behaviours, content, events, hosts, overview, responses, rules, session, settings, stream,
+    tokens, users,
 };
 use crate::app::App;
 
@@ -47,6 +48,7 @@ fn api_router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(responses::list_responses))
         .routes(routes!(responses::response, responses::cancel_response))
         .routes(routes!(responses::undo_response))
+        .routes(routes!(responses::decide_response))
         .routes(routes!(events::search_events))
         .routes(routes!(events::histogram))
         .routes(routes!(stream::stream_events))
@@ -66,6 +68,15 @@ fn api_router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(content::list_indicator_lists))
         .routes(routes!(content::indicator_list, content::put_indicator_list, content::delete_indicator_list))
         .routes(routes!(content::check_indicator_list))
+        .routes(routes!(behaviours::list_behaviours))
+        .routes(routes!(behaviours::override_behaviour))
+        .routes(routes!(behaviours::list_behaviour_files))
+        .routes(routes!(
+            behaviours::behaviour_file,
+            behaviours::put_behaviour_file,
+            behaviours::delete_behaviour_file
+        ))
+        .routes(routes!(behaviours::check_behaviour_file))
         .routes(routes!(users::list_users, users::create_user))
         .routes(routes!(users::change_user, users::delete_user))
         .routes(routes!(tokens::list_enrollment_tokens, tokens::create_enrollment_token))

@@ -52,6 +52,69 @@ async fn yara_files_and_indicator_lists_reach_agents_signed_and_go_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn behaviours_are_switched_off_and_edited_for_every_agent() {
+    let running = Running::start().await;
+    let admin = running.administrator().await;
+    let agent = Agent::first(&running).await;
+    let mut stream = agent.connect(&running, 0).await.unwrap();
+    let Some(ToAgent::Policy(signed)) = stream.next().await.unwrap() else { panic!("a bundle comes first") };
+    let before = verify_bundle(&signed, &agent.command_key, 0, now()).unwrap();
+    let of = |listed: &serde_json::Value, id: &str| {
+        let items = listed["items"].as_array().unwrap();
+        items.iter().find(|it| it["id"] == id).cloned().unwrap_or_default()
+    };
+    let listed = admin.get("/behaviours").await.json;
+    let built_in = of(&listed, "linux-download-command");
+    assert_eq!(
+        (&built_in["enabled"], &built_in["file"]),
+        (&json!(true), &json!("built-in linux")),
+        "{listed}"
+    );
+    assert_eq!(of(&listed, "linux-dropper")["shown_by"], "sequence");
+
+    let off = admin.patch("/behaviours/linux-download-command", json!({ "enabled": false })).await;
+    assert_eq!((off.status, &off.json["enabled"]), (200, &json!(false)), "{}", off.json);
+    let lighter = admin.patch("/behaviours/linux-made-executable", json!({ "weight": 3.5 })).await;
+    assert_eq!((lighter.status, &lighter.json["weight"]), (200, &json!(3.5)), "{}", lighter.json);
+    let mut version = before.version;
+    let mut bundle = before;
+    for _ in 0..2 {
+        let Some(ToAgent::Policy(signed)) = stream.next().await.unwrap() else { panic!("a bundle comes") };
+        bundle = verify_bundle(&signed, &agent.command_key, version, now()).unwrap();
+        version = bundle.version;
+    }
+    let sent: serde_json::Value = serde_json::from_str(&bundle.behaviours[0].text).unwrap();
+    let expected = json!([
+        { "id": "linux-download-command", "enabled": false }, { "id": "linux-made-executable", "weight": 3.5 },
+    ]);
+    assert_eq!(sent["overrides"], expected);
+    assert_eq!(of(&admin.get("/behaviours").await.json, "linux-download-command")["enabled"], false);
+    let too_heavy = admin.patch("/behaviours/linux-made-executable", json!({ "weight": 5000 })).await;
+    assert_eq!(too_heavy.code(), "rule_refused", "{}", too_heavy.json);
+    assert_eq!(admin.patch("/behaviours/nothing", json!({ "enabled": false })).await.status, 404);
+
+    let own =
+        r#"{"behaviours": [{"id": "mine", "name": "Mine", "weight": 20, "conditions": ["name = 'x'"]}]}"#;
+    let saved = admin.put("/behaviour-files/ours", json!({ "text": own })).await;
+    assert_eq!((saved.status, &saved.json["entries"]), (200, &json!(1)), "{}", saved.json);
+    let mine = of(&admin.get("/behaviours").await.json, "mine");
+    assert_eq!((&mine["file"], &mine["shown_by"]), (&json!("ours"), &json!("conditions")));
+    let broken =
+        admin.put("/behaviour-files/ours", json!({ "text": own.replace("name = 'x'", "nam = 'x'") })).await;
+    assert_eq!((broken.status, broken.code()), (422, "rule_refused"), "{}", broken.json);
+    assert_eq!(admin.put("/behaviour-files/ours", json!({ "text": "{}" })).await.code(), "invalid");
+
+    // Back to what the files say: nothing is left of the overrides.
+    for id in ["linux-download-command", "linux-made-executable"] {
+        assert_eq!(admin.patch(&format!("/behaviours/{id}"), json!({})).await.json["enabled"], true);
+    }
+    let names = admin.get("/behaviour-files").await.json["items"].to_string();
+    assert!(names.contains("ours") && !names.contains("zz-overrides"), "{names}");
+    assert_eq!(admin.delete("/behaviour-files/ours").await.status, 204);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_compile_or_is_no_indicator_is_refused_with_its_place() {
     let running = Running::start().await;
     let admin = running.administrator().await;

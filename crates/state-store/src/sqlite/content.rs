@@ -84,6 +84,7 @@ fn what(kind: ContentKind) -> &'static str {
     match kind {
         ContentKind::Yara => "YARA file",
         ContentKind::Indicators => "indicator list",
+        ContentKind::Behaviours => "behaviour file",
     }
 }
 

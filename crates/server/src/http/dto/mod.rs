@@ -6,6 +6,7 @@
 
 mod alerts;
 mod audit;
+mod behaviours;
 mod content;
 mod coverage;
 mod dashboard;
@@ -19,6 +20,7 @@ pub(crate) mod words;
 
 pub(crate) use alerts::*;
 pub(crate) use audit::*;
+pub(crate) use behaviours::*;
 pub(crate) use content::*;
 pub(crate) use coverage::*;
 pub(crate) use dashboard::*;

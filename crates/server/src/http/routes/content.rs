@@ -1,25 +1,25 @@
-//! YARA files and lists of indicators.
+//! YARA files and lists of indicators, and what all files of that kind are asked for.
 
 use state_store::ContentKind;
 
 use super::*;
 
 /// Largest body: a text of 4 MiB, of which JSON may write every second character as two.
-const MAX_CONTENT_BODY: usize = 9 << 20;
+pub(super) const MAX_CONTENT_BODY: usize = 9 << 20;
 
-type ContentBody = Body<ContentText, MAX_CONTENT_BODY>;
+pub(super) type ContentBody = Body<ContentText, MAX_CONTENT_BODY>;
 
-async fn list(app: Arc<App>, kind: ContentKind) -> Answer<Json<ContentPage>> {
+pub(super) async fn list(app: Arc<App>, kind: ContentKind) -> Answer<Json<ContentPage>> {
     let heads = app.work(move |app| app.content_heads(kind)).await?;
     let items = heads.into_iter().map(ContentSummary::from).collect();
     Ok(Json(ContentPage { items, next_cursor: None }))
 }
 
-async fn one(app: Arc<App>, kind: ContentKind, name: String) -> Answer<Json<ContentDocument>> {
+pub(super) async fn one(app: Arc<App>, kind: ContentKind, name: String) -> Answer<Json<ContentDocument>> {
     Ok(Json(app.work(move |app| app.content_file(kind, &name)).await?.into()))
 }
 
-async fn put(
+pub(super) async fn put(
     app: Arc<App>,
     caller: Caller,
     kind: ContentKind,
@@ -31,14 +31,24 @@ async fn put(
     Ok(Json(SavedContent { summary: file.head.into(), warnings }))
 }
 
-async fn check(app: Arc<App>, kind: ContentKind, name: String, text: String) -> Answer<Json<ContentCheck>> {
+pub(super) async fn check(
+    app: Arc<App>,
+    kind: ContentKind,
+    name: String,
+    text: String,
+) -> Answer<Json<ContentCheck>> {
     let checked = app.work(move |app| app.check_content(kind, &name, &text)).await?;
     let ok = checked.entries > 0 && !checked.diagnostics.iter().any(rule_engine::Diagnostic::is_error);
     let diagnostics = checked.diagnostics.into_iter().map(RuleDiagnostic::from).collect();
     Ok(Json(ContentCheck { ok, entries: checked.entries, diagnostics }))
 }
 
-async fn delete(app: Arc<App>, caller: Caller, kind: ContentKind, name: String) -> Answer<StatusCode> {
+pub(super) async fn delete(
+    app: Arc<App>,
+    caller: Caller,
+    kind: ContentKind,
+    name: String,
+) -> Answer<StatusCode> {
     app.work(move |app| app.delete_content(&caller, kind, &name)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

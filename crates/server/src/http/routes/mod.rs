@@ -1,6 +1,7 @@
 //! The handlers: read the request, ask the application, shape the answer.
 
 pub(crate) mod alerts;
+pub(crate) mod behaviours;
 pub(crate) mod content;
 pub(crate) mod events;
 pub(crate) mod hosts;
