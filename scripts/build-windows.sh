@@ -7,8 +7,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 target=x86_64-pc-windows-gnu
-# The assembler code of AWS-LC comes ready made, so that no NASM is needed.
-export AWS_LC_SYS_PREBUILT_NASM=1
 
 say() { echo "build-windows: $*" >&2; }
 
@@ -34,6 +32,7 @@ if ! has_target && command -v rustup >/dev/null; then
     timeout 300 rustup target add "$target" >&2 || say "rustup has no $target to give"
 fi
 
+# Both at once: the agent's rustls asks AWS-LC for its assembler code ready made, so that no NASM is needed.
 wanted=(-p agent --bin edr-agent -p cli --bin edr)
 if has_target; then
     cargo build --release --locked --target "$target" "${wanted[@]}" >&2

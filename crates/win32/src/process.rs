@@ -10,15 +10,17 @@ use windows_sys::Win32::Foundation::{
     ERROR_NO_MORE_FILES, FILETIME, HANDLE, INVALID_HANDLE_VALUE, NTSTATUS, RtlNtStatusToDosError,
     UNICODE_STRING, WAIT_OBJECT_0,
 };
+use windows_sys::Win32::System::Diagnostics::Debug::ReadProcessMemory;
 use windows_sys::Win32::System::Diagnostics::ToolHelp::{
     CreateToolhelp32Snapshot, PROCESSENTRY32W, Process32FirstW, Process32NextW, TH32CS_SNAPPROCESS,
 };
 use windows_sys::Win32::System::ProcessStatus::{K32GetProcessMemoryInfo, PROCESS_MEMORY_COUNTERS};
 use windows_sys::Win32::System::RemoteDesktop::ProcessIdToSessionId;
 use windows_sys::Win32::System::Threading::{
-    GetCurrentProcess, GetExitCodeProcess, GetProcessTimes, IsProcessCritical, OpenProcess,
-    PROCESS_QUERY_LIMITED_INFORMATION, PROCESS_SUSPEND_RESUME, PROCESS_SYNCHRONIZE, PROCESS_TERMINATE,
-    QueryFullProcessImageNameW, TerminateProcess, WaitForSingleObject,
+    GetCurrentProcess, GetExitCodeProcess, GetProcessId, GetProcessTimes, OpenProcess,
+    PROCESS_QUERY_INFORMATION, PROCESS_QUERY_LIMITED_INFORMATION, PROCESS_SUSPEND_RESUME,
+    PROCESS_SYNCHRONIZE, PROCESS_TERMINATE, PROCESS_VM_READ, QueryFullProcessImageNameW, TerminateProcess,
+    WaitForSingleObject,
 };
 
 use crate::clock::joined;
@@ -30,8 +32,16 @@ use crate::{check, last_error};
 /// Longest command line of Windows, in bytes, with the header that the system puts before it.
 const MOST_COMMAND_LINE: usize = 65_536 + 64;
 
-/// `ProcessCommandLineInformation` of NtQueryInformationProcess.
+/// Questions of NtQueryInformationProcess: `ProcessBasicInformation`, `ProcessBreakOnTermination`,
+/// `ProcessCommandLineInformation`.
+const BASIC: i32 = 0;
+const BREAK_ON_TERMINATION: i32 = 29;
 const COMMAND_LINE: i32 = 60;
+
+/// Where a 64-bit process has its command line: `PEB.ProcessParameters`, and `CommandLine` in that. Both have
+/// stood there since Windows Vista.
+const PARAMETERS_IN_PEB: usize = 0x20;
+const COMMAND_LINE_IN_PARAMETERS: usize = 0x70;
 
 /// Not in the metadata from which windows-sys is made, but exported since Windows XP.
 mod nt {
@@ -192,7 +202,10 @@ impl Process {
                 &raw mut length,
             )
         };
-        check_status(status)?;
+        if status < 0 {
+            // Before Windows 8.1 there is no such question.
+            return self.command_line_in_memory();
+        }
         // SAFETY: the system filled in a UNICODE_STRING at the beginning.
         let text = unsafe { *buffer.as_ptr().cast::<UNICODE_STRING>() };
         let (start, end) = (buffer.as_ptr() as usize, buffer.as_ptr() as usize + buffer.len() * 8);
@@ -208,6 +221,54 @@ impl Process {
         Ok(shown(unsafe { std::slice::from_raw_parts(text.Buffer, units) }))
     }
 
+    /// The command line from where the process itself finds it. It may have written there; what it writes
+    /// is text, and bounded.
+    fn command_line_in_memory(&self) -> io::Result<String> {
+        let process = self.opened_for(PROCESS_QUERY_INFORMATION | PROCESS_VM_READ)?;
+        // PROCESS_BASIC_INFORMATION: six words, the second is the address of the PEB.
+        let mut basic = [0_usize; 6];
+        let mut length = 0;
+        let room = u32::try_from(size_of_val(&basic)).unwrap_or(0);
+        // SAFETY: `room` is that of the buffer.
+        let status = unsafe {
+            NtQueryInformationProcess(process.raw(), BASIC, basic.as_mut_ptr().cast(), room, &raw mut length)
+        };
+        check_status(status)?;
+        let mut parameters = [0_u8; 8];
+        process.read_memory(basic[1].wrapping_add(PARAMETERS_IN_PEB), &mut parameters)?;
+        let mut text = [0_u8; 16];
+        let at = usize::from_le_bytes(parameters).wrapping_add(COMMAND_LINE_IN_PARAMETERS);
+        process.read_memory(at, &mut text)?;
+        let (head, pointer) = text.split_at(8);
+        let bytes = usize::from(u16::from_le_bytes([head[0], head[1]]));
+        let pointer = usize::from_le_bytes(pointer.try_into().unwrap_or_default());
+        let mut line = vec![0_u8; bytes & !1];
+        process.read_memory(pointer, &mut line)?;
+        let units: Vec<u16> =
+            line.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
+        Ok(shown(&units))
+    }
+
+    /// The same process with other rights: it is held, so its PID is still its own.
+    fn opened_for(&self, access: u32) -> io::Result<Self> {
+        // SAFETY: the handle is owned; no pointers are given.
+        let handle = unsafe { OpenProcess(access, 0, GetProcessId(self.raw())) };
+        if handle.is_null() {
+            return Err(last_error());
+        }
+        // SAFETY: the handle is new and nobody else's.
+        Ok(Self(unsafe { OwnedHandle::from_raw_handle(handle) }))
+    }
+
+    fn read_memory(&self, at: usize, to: &mut [u8]) -> io::Result<()> {
+        let mut read = 0;
+        // SAFETY: the length is that of `to`; the address is the other process's and checked by the system.
+        check(unsafe {
+            ReadProcessMemory(self.raw(), at as *const _, to.as_mut_ptr().cast(), to.len(), &raw mut read)
+        })?;
+        if read == to.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
     /// Whom it runs as.
     ///
     /// # Errors
@@ -218,9 +279,18 @@ impl Process {
 
     /// Whether its end takes the system down; false where the system does not say.
     pub fn is_critical(&self) -> bool {
-        let mut critical = 0;
-        // SAFETY: the handle is owned, `critical` is live.
-        unsafe { IsProcessCritical(self.raw(), &raw mut critical) != 0 && critical != 0 }
+        let (mut critical, mut length) = (0_u32, 0);
+        // SAFETY: the handle is owned, `critical` is live and has four bytes.
+        let status = unsafe {
+            NtQueryInformationProcess(
+                self.raw(),
+                BREAK_ON_TERMINATION,
+                (&raw mut critical).cast(),
+                4,
+                &raw mut length,
+            )
+        };
+        status >= 0 && critical != 0
     }
 
     /// Ends it.
