@@ -341,3 +341,32 @@ impl fmt::Display for Action {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_each_system_are_taken_and_tricks_are_not() {
+        for path in ["/tmp/x", r"C:\Users\eve\x.exe", r"d:\a b\ü.dll"] {
+            assert_eq!(check_path("path", path), Ok(()), "{path}");
+        }
+        for path in [
+            "tmp/x",
+            "/tmp/../x",
+            r"C:x",
+            r"C:\",
+            r"C:\a\..\b",
+            r"C:\a\\b",
+            r"C:\a.txt:stream",
+            r"\\server\share\x",
+            r"\\?\C:\x",
+            r"C:\a/b",
+            "C:\\a\0b",
+            r"CC:\a",
+            r"1:\a",
+        ] {
+            assert!(check_path("path", path).is_err(), "{path}");
+        }
+    }
+}

@@ -258,6 +258,7 @@ fn a_windows_host_is_watched_judged_and_acted_on() {
     network(&on);
     responses(&on);
     outage(&mut on);
+    assert!(!on.agent.ended(), "the agent ended:\n{}", on.log());
 }
 
 /// An autostart that comes, changes and goes: told with old and new, and an alert.
