@@ -60,18 +60,13 @@ impl Subscription {
     pub fn begin(channel: &str, query: &str, bookmark: Option<&str>) -> io::Result<Self> {
         let event = Event::new()?;
         let (channel, query) = (wide(channel), wide(query));
-        let text = bookmark.map(wide);
-        // SAFETY: the text is null or ends in a zero.
-        let mark = unsafe { EvtCreateBookmark(text.as_ref().map_or(null(), |text| text.as_ptr())) };
-        if mark == 0 {
-            return Err(known_error());
-        }
-        let mark = Handle(mark);
-        let flags = match bookmark {
+        // Only where there is one: stand-ins for the API end the process that asks for a bookmark.
+        let known = bookmark.map(bookmark_of).transpose()?;
+        let flags = match &known {
             Some(_) => EvtSubscribeStartAfterBookmark | EvtSubscribeStrict,
             None => EvtSubscribeToFutureEvents,
         };
-        let from = if bookmark.is_some() { mark.0 } else { 0 };
+        let from = known.as_ref().map_or(0, |mark| mark.0);
         // SAFETY: the texts end in zeros, the event lives as long as the subscription, no callback is given.
         let handle = unsafe {
             EvtSubscribe(0, event.raw(), channel.as_ptr(), query.as_ptr(), from, null(), None, flags)
@@ -79,7 +74,12 @@ impl Subscription {
         if handle == 0 {
             return Err(known_error());
         }
-        Ok(Self { handle: Handle(handle), bookmark: mark, event })
+        let handle = Handle(handle);
+        let bookmark = match known {
+            Some(mark) => mark,
+            None => empty_bookmark()?,
+        };
+        Ok(Self { handle, bookmark, event })
     }
 
     /// Set when there is something to be taken.
@@ -134,6 +134,21 @@ impl Subscription {
     pub fn wait(&self, limit: Duration) -> bool {
         self.event.wait(limit)
     }
+}
+
+fn bookmark_of(text: &str) -> io::Result<Handle> {
+    let text = wide(text);
+    // SAFETY: the text ends in a zero.
+    handle_of(unsafe { EvtCreateBookmark(text.as_ptr()) })
+}
+
+fn empty_bookmark() -> io::Result<Handle> {
+    // SAFETY: null asks for an empty one.
+    handle_of(unsafe { EvtCreateBookmark(null()) })
+}
+
+fn handle_of(handle: EVT_HANDLE) -> io::Result<Handle> {
+    if handle == 0 { Err(known_error()) } else { Ok(Handle(handle)) }
 }
 
 fn render(fragment: EVT_HANDLE, what: u32) -> io::Result<String> {

@@ -255,6 +255,11 @@ impl Key {
         Ok(names)
     }
 
+    /// False once it was deleted, which not every system tells those who watch it.
+    pub fn is_there(&self) -> bool {
+        self.info().is_ok()
+    }
+
     /// Count of the keys below, and length of the longest value in bytes.
     fn info(&self) -> io::Result<(u32, usize)> {
         let (mut keys, mut longest) = (0_u32, 0_u32);

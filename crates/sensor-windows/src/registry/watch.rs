@@ -113,7 +113,7 @@ impl RegistryWatch {
             for key in expand(&place.key) {
                 let known = watched.iter_mut().find(|one| one.key == key);
                 match known {
-                    Some(one) if one.open.is_some() => {}
+                    Some(one) if one.open.as_ref().is_some_and(|open| open.key.is_there()) => {}
                     Some(one) => one.look(sender),
                     None => {
                         let mut one = Watched {
