@@ -87,8 +87,11 @@ fn begin_anew(program: &Program) -> ExitCode {
 
 /// `EDR_LOG` can say more exactly what is logged, for example `agent=debug,h2=warn`.
 fn start_log(debug: bool) {
-    let default =
-        if debug { "info,agent=debug,sensor_linux=debug,response=debug,spool=debug" } else { "info" };
+    let default = if debug {
+        "info,agent=debug,sensor_linux=debug,sensor_windows=debug,response=debug,spool=debug"
+    } else {
+        "info"
+    };
     let filter = EnvFilter::try_from_env("EDR_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::governor::Budget;
+use crate::system::{observing, paths};
 use settings::{Kind, Program, Request, Resolved, Setting, SettingsError};
 
 /// Where an agent keeps what must survive it.
-pub const DEFAULT_STATE_DIR: &str = "/var/lib/rampart/agent";
+pub const DEFAULT_STATE_DIR: &str = paths::DEFAULT_STATE_DIR;
 
 /// Where the server is looked for if nothing says it.
 pub const DEFAULT_SERVER: &str = "https://localhost:8443";
@@ -104,7 +105,13 @@ pub const PROGRAM: Program = Program {
             "DIR,…",
             "directories whose files are watched for changes, each with its hash"
         ),
-        setting!("regs", "monitor_regs", List, "KEY,…", "Windows registry keys to watch (no effect yet)"),
+        setting!(
+            "regs",
+            "monitor_regs",
+            List,
+            "KEY,…",
+            "Windows registry keys to watch besides the built-in ones"
+        ),
         setting!(
             "quarantine",
             "quarantine_dir",
@@ -180,7 +187,7 @@ pub const PROGRAM: Program = Program {
 };
 
 /// Settings whose feature a later version brings.
-const NO_EFFECT_YET: &[(&str, &str)] = &[("regs", "registry monitoring comes later, on Windows")];
+const NO_EFFECT: &[(&str, &str)] = observing::SETTINGS_WITHOUT_EFFECT;
 
 /// What the agent is to do, checked.
 #[derive(Debug, Clone)]
@@ -207,6 +214,8 @@ pub struct Options {
     pub spool_max_bytes: u64,
     /// Directories whose files are watched for changes.
     pub dirs: Vec<PathBuf>,
+    /// Registry keys that are watched besides the built-in ones, on Windows.
+    pub registry_keys: Vec<String>,
     /// How often they are compared with their baseline, where that was said.
     pub interval: Option<Duration>,
     /// Where quarantined files go, where that was said.
@@ -359,8 +368,8 @@ fn resolve(given: &Resolved) -> Result<Options, SettingsError> {
         Some("off") => false,
         Some(_) => return Err(given.refuse("builtin-behaviours", "`on` or `off`")),
     };
-    let notes = NO_EFFECT_YET.iter().filter(|(flag, _)| given.has(flag));
-    let notes = notes.map(|(flag, why)| format!("-{flag} has no effect in this version: {why}")).collect();
+    let notes = NO_EFFECT.iter().filter(|(flag, _)| given.has(flag));
+    let notes = notes.map(|(flag, why)| format!("-{flag} has no effect here: {why}")).collect();
     let output = given.text("output").map(|target| match target {
         "-" => OutputTarget::Stdout,
         path => OutputTarget::File(path.into()),
@@ -377,6 +386,7 @@ fn resolve(given: &Resolved) -> Result<Options, SettingsError> {
         state_dir: state_dir(given),
         spool_max_bytes,
         dirs,
+        registry_keys: given.list("regs").unwrap_or_default().iter().map(ToString::to_string).collect(),
         interval,
         quarantine_dir,
         protected,

@@ -6,7 +6,6 @@
 
 use std::fs::DirBuilder;
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
@@ -15,8 +14,9 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use event_model::BootId;
+use os_files::DirBuilderExt as _;
 use response::{
-    Clock, Guards, Linux, Order, OrderState, Receipt, Responder, ResponderParts, Signature, Switch,
+    Clock, Guards, Order, OrderState, Receipt, Responder, ResponderParts, Signature, Switch, ThisHost,
 };
 use sensor_api::ProcessClock;
 
@@ -137,7 +137,7 @@ pub fn release_by_code(state_dir: &Path, code: &str) -> Result<String, String> {
 fn open(parts: &RespondingParts, switch: Switch) -> std::io::Result<Responder> {
     DirBuilder::new().recursive(true).mode(0o700).create(&parts.dir)?;
     let vault = parts.vault.clone().unwrap_or_else(|| parts.dir.join("vault"));
-    let platform = Linux::new(Arc::clone(&parts.processes), parts.boot, parts.dir.clone(), &vault)?;
+    let platform = ThisHost::new(Arc::clone(&parts.processes), parts.boot, parts.dir.clone(), &vault)?;
     let platform = match parts.dir.parent().map(PathBuf::from) {
         Some(state) => platform.sign_with(Box::new(move |text| signature(&state, text))),
         None => platform,

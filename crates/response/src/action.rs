@@ -269,13 +269,27 @@ impl Action {
     }
 }
 
+/// The path may be one of any system: the server checks it for hosts of all kinds.
 fn check_path(field: &'static str, path: &str) -> Result<(), BadParameter> {
+    if is_windows_path(path) {
+        return Ok(());
+    }
     let parts_fit = path.split('/').skip(1).all(|part| !part.is_empty() && part != "." && part != "..");
     if path.starts_with('/') && path.len() < 4_096 && parts_fit && !path.contains('\0') {
         return Ok(());
     }
-    let allowed = "an absolute path without `.`, `..` and empty parts, shorter than 4096 bytes";
+    let allowed = "an absolute path (`/…`, on Windows `C:\\…`) without `.`, `..` and empty parts, shorter than 4096 bytes";
     Err(BadParameter { field, what: format!("`{}`", path.escape_debug()), allowed })
+}
+
+/// A drive and names; no stream of a file, which would take a part of it only.
+fn is_windows_path(path: &str) -> bool {
+    let Some((drive, rest)) = path.split_once(":\\") else { return false };
+    let is_drive = drive.len() == 1 && drive.bytes().all(|letter| letter.is_ascii_alphabetic());
+    let is_name = |part: &str| {
+        !matches!(part, "" | "." | "..") && !part.contains(['/', ':', '*', '?', '"', '<', '>', '|', '\0'])
+    };
+    is_drive && path.len() < 4_096 && rest.split('\\').all(is_name)
 }
 
 fn check_sha256(field: &'static str, hash: &str) -> Result<(), BadParameter> {
@@ -331,6 +345,35 @@ impl fmt::Display for Action {
             Self::BlockAddress(target) | Self::UnblockAddress(target) => write!(f, " {}", target.address),
             Self::DeleteService(service) => write!(f, " {}", service.unit),
             _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_each_system_are_taken_and_tricks_are_not() {
+        for path in ["/tmp/x", r"C:\Users\eve\x.exe", r"d:\a b\ü.dll"] {
+            assert_eq!(check_path("path", path), Ok(()), "{path}");
+        }
+        for path in [
+            "tmp/x",
+            "/tmp/../x",
+            r"C:x",
+            r"C:\",
+            r"C:\a\..\b",
+            r"C:\a\\b",
+            r"C:\a.txt:stream",
+            r"\\server\share\x",
+            r"\\?\C:\x",
+            r"C:\a/b",
+            "C:\\a\0b",
+            r"CC:\a",
+            r"1:\a",
+        ] {
+            assert!(check_path("path", path).is_err(), "{path}");
         }
     }
 }

@@ -13,7 +13,6 @@ mod service;
 mod sockets;
 mod tar;
 mod tree;
-mod vault;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,8 +29,7 @@ use crate::plan::Target;
 use crate::platform::{Failure, Platform, Progress, Signer, Subject, Survey};
 use crate::proc;
 use crate::rails::Permit;
-
-use self::vault::Vault;
+use crate::vault::Vault;
 
 /// This host, through the kernel's own interfaces and `nft`.
 pub struct Linux {

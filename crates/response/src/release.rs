@@ -5,12 +5,12 @@
 
 use std::fs;
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand;
+use os_files::OpenCautiously as _;
 
 use crate::journal::write_whole;
 
@@ -75,8 +75,7 @@ pub fn is_isolation_noted(dir: &Path) -> bool {
 /// Takes a code that was left; it is there only once.
 pub(crate) fn take_code(dir: &Path) -> Option<String> {
     let path = code_file(dir);
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(&path).ok()?;
+    let file = fs::OpenOptions::new().read(true).cautiously().open(&path).ok()?;
     let mut text = String::new();
     let read = file.take(256).read_to_string(&mut text);
     let _ = fs::remove_file(&path);

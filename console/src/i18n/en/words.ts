@@ -194,6 +194,8 @@ export const eventType = {
   account_create: 'Account created',
   account_modify: 'Account changed',
   account_delete: 'Account deleted',
+  registry_change: 'Registry changed',
+  event_log: 'Event log record',
   scheduled_task: 'Scheduled task',
   service: 'Service',
   persistence: 'Persistence',

@@ -192,6 +192,8 @@ export const eventType = {
   account_create: '创建账户',
   account_modify: '修改账户',
   account_delete: '删除账户',
+  registry_change: '注册表更改',
+  event_log: '事件日志记录',
   scheduled_task: '计划任务',
   service: '服务',
   persistence: '持久化',

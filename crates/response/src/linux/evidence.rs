@@ -18,8 +18,8 @@ use crate::platform::{Failure, Progress, Signer, Subject, Survey};
 
 use super::place::Place;
 use super::tar::Archive;
-use super::vault::{hex, sha256_of};
 use super::{Linux, inventory, memory};
+use crate::vault::{hex, sha256_of};
 
 /// Bytes of one file, and of all together; what is over is told of in the manifest.
 const MAX_FILE: u64 = 64 << 20;

@@ -159,11 +159,11 @@ impl Linux {
     /// After a crash in an isolation: it stands whole, or not at all. Otherwise the watch would put in
     /// force what the receipt calls failed.
     pub(super) fn recover_isolation(&mut self) -> Result<String, Failure> {
-        self.is_isolated().or_else(|failure| {
+        self.is_isolated().map_err(|failure| {
             let released = self.isolation.forget().and(nft::commit(RELEASE));
-            Err(released.err().map_or(failure, |release| {
+            released.err().map_or(failure, |release| {
                 Failure::system("taking the rules of a half isolation back", release)
-            }))
+            })
         })
     }
 
