@@ -14,8 +14,6 @@ use lettre::{Message, SmtpTransport, Transport as _};
 use playbook::{Alert, Effect};
 use ureq::Agent;
 
-use crate::api;
-
 /// Where Debian and most others keep the certificates of public CAs.
 const PUBLIC_CAS: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// What a script says is kept up to so many bytes.
@@ -95,7 +93,7 @@ impl Outside {
         // Without public CAs `https` fails, and says so; `http` works.
         let public = std::fs::read(PUBLIC_CAS).unwrap_or_default();
         let web = Agent::config_builder()
-            .tls_config(api::tls_of(&api::certificates(&public)))
+            .tls_config(server_api::tls_of(&server_api::certificates(&public)))
             .max_redirects(0)
             .http_status_as_error(false)
             .build()

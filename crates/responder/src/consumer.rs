@@ -41,7 +41,7 @@ enum TakeError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     #[error(transparent)]
-    Server(#[from] crate::api::ApiError),
+    Server(#[from] server_api::ApiError),
 }
 
 impl Consumer {
@@ -139,7 +139,7 @@ impl Consumer {
         // the server's alert that counts, also where the message has it whole.
         let alert = match self.context.server.alert(&message.id) {
             Ok((alert, _)) => alert,
-            Err(crate::api::ApiError::Refused { status, detail }) if status < 500 => {
+            Err(server_api::ApiError::Refused { status, detail }) if status < 500 => {
                 tracing::error!(
                     alert = message.id,
                     status,

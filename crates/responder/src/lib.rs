@@ -7,7 +7,6 @@
 #![deny(missing_docs)]
 
 pub mod act;
-pub mod api;
 pub mod config;
 pub mod consumer;
 pub mod journal;
@@ -16,8 +15,9 @@ pub mod runner;
 
 use std::sync::Arc;
 
+use server_api::ServerApi;
+
 use crate::act::Outside;
-use crate::api::ServerApi;
 use crate::journal::Journals;
 use crate::library::Library;
 

@@ -9,11 +9,11 @@ use anyhow::Context as _;
 use playbook::{Entry, EntryKind};
 use responder::Context;
 use responder::act::Outside;
-use responder::api::ServerApi;
 use responder::config::{Config, PROGRAM, Token};
 use responder::consumer::Consumer;
 use responder::journal::Journals;
 use responder::library::Library;
+use server_api::ServerApi;
 use settings::Request;
 use tracing_subscriber::EnvFilter;
 

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use event_model::Timestamp;
 use playbook::{ActionKind, Decision, Effect, Entry, EntryKind, Outcome, Playbook, RunEnd, RunState, next};
 
+use server_api::{ApiError, ResponseState};
+
 use crate::Context;
-use crate::api::{ApiError, ResponseState};
 use crate::journal::{Journal, JournalError};
 
 /// How often people's decisions are asked for while a step waits for them.

@@ -9,8 +9,8 @@ use ::playbook::{Facts, Given, Playbook, simulate};
 use anyhow::Context as _;
 use event_model::Timestamp;
 use lexopt::{Arg, ValueExt as _};
-use responder::api::ServerApi;
 use serde_json::{Value, json};
+use server_api::ServerApi;
 
 use super::{findings, read_all, visible};
 use crate::arguments::{Usage, parser};

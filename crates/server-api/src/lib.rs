@@ -1,4 +1,6 @@
-//! The server's REST API, as far as the responder needs it.
+//! The server's REST API, as far as programs that act on its alerts need it. Any operating system.
+
+#![deny(missing_docs)]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -269,7 +271,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// The certificates of a PEM text.
-pub(crate) fn certificates(pem: &[u8]) -> Vec<Certificate<'static>> {
+pub fn certificates(pem: &[u8]) -> Vec<Certificate<'static>> {
     let items = parse_pem(pem).filter_map(|item| match item {
         Ok(PemItem::Certificate(certificate)) => Some(certificate),
         _ => None,
@@ -278,7 +280,7 @@ pub(crate) fn certificates(pem: &[u8]) -> Vec<Certificate<'static>> {
 }
 
 /// TLS that trusts these certificates and no others.
-pub(crate) fn tls_of(certificates: &[Certificate<'static>]) -> TlsConfig {
+pub fn tls_of(certificates: &[Certificate<'static>]) -> TlsConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let roots = RootCerts::new_with_certs(certificates);
     TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(provider).build()
