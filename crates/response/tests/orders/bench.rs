@@ -134,7 +134,7 @@ impl Drop for Owned {
 pub(crate) fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
     let began = Instant::now();
     while !reached() {
-        assert!(began.elapsed() < Duration::from_secs(20), "waited 20 s for: {what}");
+        assert!(began.elapsed() < Duration::from_secs(60), "waited 60 s for: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
