@@ -247,9 +247,12 @@ fn rules_in_auto_act_and_those_in_shadow_say_what_they_would_do() {
 
     // Whoever is asked for waits for a person, and lives on.
     let ask = program(&root, "rampart-ask");
-    let mut child = Command::new(&ask).args(["-c", "sleep 1; exit 8"]).spawn().unwrap();
+    // It lives until its input ends.
+    let mut child =
+        Command::new(&ask).args(["-c", "read -r line; exit 8"]).stdin(Stdio::piped()).spawn().unwrap();
     let receipt = wait_for("the asking", || receipt_of(&output, "terminate_process", "ask"));
     assert_eq!(receipt["rampart"]["response"]["state"], "approval_needed", "{receipt:#}");
+    drop(child.stdin.take());
     assert_eq!(child.wait().unwrap().code(), Some(8));
 
     let shadow = program(&root, "rampart-shadow");
