@@ -23,7 +23,7 @@ export CARGO_TERM_PROGRESS_WHEN := never
 CONSOLE_SOURCES := $(shell find console -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null) \
 	schema/openapi.json
 
-.PHONY: help deps deps-test deps-bench console build run demo test test-long telemetry lint fmt bench bench-kill bench-sensor bench-engine screenshots openapi clean
+.PHONY: help deps deps-test deps-bench console build run demo test test-long telemetry lint fmt bench bench-kill bench-response bench-sensor bench-engine screenshots openapi clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,7 +56,7 @@ demo: build ## act a harmless attack against a running `make run` and show what 
 
 test: deps-test build ## run all tests
 	cd console && npm run --silent check-types && npm run --silent test
-	cargo test --release --locked --workspace
+	cargo test --release --locked --workspace --no-fail-fast
 
 test-long: ## run all tests, the slow ones for longer
 	RAMPART_LONG_TESTS=1 $(MAKE) test
@@ -68,7 +68,7 @@ lint: deps console ## formatting and lints
 fmt: ## format the code
 	cargo fmt --all
 
-bench: bench-kill bench-sensor bench-engine ## run the benchmarks
+bench: bench-response bench-sensor bench-engine ## run the benchmarks
 
 bench-sensor: deps-bench build ## what watching costs, beside other sensors
 	cargo bench --locked -p end-to-end --bench sensor_cost
@@ -76,8 +76,11 @@ bench-sensor: deps-bench build ## what watching costs, beside other sensors
 bench-engine: deps ## what the detection engine does per second and core, beside two others
 	@scripts/bench-engine.sh
 
-bench-kill: build ## time from exec to the agent's signal
+bench-kill: build ## time from exec to the agent's signal and to the proved end
 	cargo bench --locked -p agent --bench kill_latency
+
+bench-response: bench-kill ## the same, and from an alert over bus, responder and order to the proof, hop by hop
+	cargo bench --locked -p end-to-end --bench response_latency
 
 telemetry: deps-test build ## act every row of the telemetry list and show the events and the score
 	cargo test --release --locked -p end-to-end --test telemetry -- --nocapture

@@ -11,8 +11,8 @@ use event_model::{
 };
 use file_scan::YaraMatch;
 use response::{
-    Action, AddressTarget, EvidenceRequest, FileTarget, Guards, Isolation, Order, OrderState, Origin, Plan,
-    ProcessTarget, Target, Terminator,
+    Action, AddressTarget, Asked, EvidenceRequest, FileTarget, Guards, Isolation, Order, OrderState, Origin,
+    Plan, ProcessTarget, Target, Terminator,
 };
 use rule_engine::{BehaviourEngine, Phase, RuleHead};
 use uuid::Uuid;
@@ -41,9 +41,11 @@ fn action_of(kind: ActionKind, event: &Numbered<'_>, target: &Target) -> Result<
     };
     match kind {
         ActionKind::KillTree => Ok(Action::KillTree(process)),
+        // Only where a person is asked: else it is done at once, without the thread.
+        ActionKind::TerminateProcess => Ok(Action::TerminateProcess(process)),
         // The file that the event is about, else the program that acted.
         ActionKind::QuarantineFile => Ok(Action::QuarantineFile(match text(Field::FilePath) {
-            Some(path) => FileTarget { path, sha256: text(Field::FileSha256), file: None },
+            Some(path) => event_file(event, path, text(Field::FileSha256))?,
             None => FileTarget { path: target.executable.clone(), sha256: None, file: target.image },
         })),
         ActionKind::BlockConnection => {
@@ -64,11 +66,29 @@ fn action_of(kind: ActionKind, event: &Numbered<'_>, target: &Target) -> Result<
                 files: files.into_iter().flatten().filter(|path| path.starts_with('/')).collect(),
             }))
         }
-        ActionKind::Alert | ActionKind::Log | ActionKind::TerminateProcess => {
-            Err(format!("`{kind}` is no order"))
-        }
+        ActionKind::Alert | ActionKind::Log => Err(format!("`{kind}` is no order")),
     }
 }
+
+/// The file that the event is about, by device and inode where the sensor told them. Without them a path
+/// that a container gave would mean the host's own file of that name.
+fn event_file(event: &Numbered<'_>, path: String, sha256: Option<String>) -> Result<FileTarget, String> {
+    let number = |field: Field| match event.value(field) {
+        Some(ValueRef::Integer(number)) => Some(number.cast_unsigned()),
+        _ => None,
+    };
+    let file = number(Field::FileDevice).zip(number(Field::FileInode));
+    if file.is_none() && sha256.is_none() && event.value(Field::ContainerId).is_some() {
+        return Err(format!(
+            "{} is a path within a container, and the event does not tell which file it is; hint: act on it there",
+            path.escape_debug()
+        ));
+    }
+    Ok(FileTarget { path, sha256, file })
+}
+
+/// Bytes of what a person is asked for. Paths are the longest of it.
+const MOST_ASKED: usize = 16 << 10;
 
 /// An order's receipt in the words of a detection's.
 fn told(receipt: &response::Receipt) -> (ReceiptState, String) {
@@ -77,9 +97,8 @@ fn told(receipt: &response::Receipt) -> (ReceiptState, String) {
         OrderState::Applied => ReceiptState::Applied,
         OrderState::Verified => ReceiptState::Verified,
         OrderState::Failed => ReceiptState::Failed,
-        OrderState::Planned | OrderState::Refused | OrderState::ApprovalNeeded | OrderState::Cancelled => {
-            ReceiptState::Refused
-        }
+        OrderState::ApprovalNeeded => ReceiptState::ApprovalNeeded,
+        OrderState::Planned | OrderState::Refused | OrderState::Cancelled => ReceiptState::Refused,
     };
     (state, receipt.reason.clone())
 }
@@ -423,6 +442,7 @@ impl Judge {
             (ReceiptState::Failed, format!("it ended with wait status {wait_status} and not by SIGKILL"))
         };
         self.tell(ResponseReceipt {
+            asks: None,
             id: receipt_id(detection_id, action),
             detection_id,
             action,
@@ -476,7 +496,7 @@ impl Judge {
                     let reason = "all response is stopped on this host";
                     self.refuse(detection_id, action, target, reason.to_owned());
                 }
-                ActionKind::TerminateProcess => {
+                ActionKind::TerminateProcess if rule.mode != ResponseMode::Ask => {
                     let (rule_id, target, grace) = (rule.id.clone(), target.clone(), rule.terminate_grace);
                     let plan = Plan { detection_id, rule_id, target, grace };
                     match self.guards.authorise(plan, rule.mode) {
@@ -525,11 +545,17 @@ impl Judge {
             dry_run: false,
             expires_at: Timestamp::from_nanos((self.clock)().as_nanos().saturating_add(RULE_ORDER_LIFE_NS)),
         };
+        let asked = Asked { rule_id: rule.id.clone(), action: order.action.clone() };
         let (entity_id, executable) = (target.entity_id, target.executable.clone());
         let receipts = self.own_receipts.clone();
         responding.order(order, move |receipt| {
             let (state, reason) = told(&receipt);
+            // What was not even looked at can't be approved either.
+            let is_asked = state == ReceiptState::ApprovalNeeded && !receipt.plan.is_empty();
+            let asks = is_asked.then(|| serde_json::to_string(&asked).ok()).flatten();
+            let asks = asks.filter(|text| text.len() <= MOST_ASKED);
             let told = ResponseReceipt {
+                asks,
                 id: receipt_id(detection_id, kind),
                 detection_id,
                 action: kind,
@@ -546,6 +572,7 @@ impl Judge {
 
     fn refuse(&self, detection_id: DetectionId, action: ActionKind, target: &Target, reason: String) {
         self.tell(ResponseReceipt {
+            asks: None,
             id: receipt_id(detection_id, action),
             detection_id,
             action,

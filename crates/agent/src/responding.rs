@@ -100,6 +100,9 @@ fn open(parts: &RespondingParts, switch: Switch) -> std::io::Result<Responder> {
     let platform = Linux::new(Arc::clone(&parts.processes), parts.boot, parts.dir.clone(), &vault)?;
     let mut guards = Guards::of_this_host();
     guards.protect(parts.protected.iter().cloned());
+    // The folder of all that the agent keeps is the one around this.
+    let own = parts.dir.parent().map(PathBuf::from).into_iter();
+    guards.protect_folders(own.chain([vault]));
     let (responder, found) = Responder::open(ResponderParts {
         dir: parts.dir.clone(),
         platform: Box::new(platform),
@@ -147,7 +150,9 @@ fn run(parts: &RespondingParts, opened: std::io::Result<Responder>, jobs: &mpsc:
         match jobs.recv_timeout(WATCH_EVERY) {
             Ok(Job { order, answer }) => {
                 let free = order.action.only_looks() || order.action.is_release() || order.dry_run;
-                let receipt = match parts.caution == Caution::SafeMode && !free {
+                // What was done before the crashes is answered with what became of it.
+                let is_new = !responder.knows(order.id);
+                let receipt = match parts.caution == Caution::SafeMode && !free && is_new {
                     true => refusal(
                         &order,
                         "the agent is in safe mode after repeated crashes, it does not act".to_owned(),

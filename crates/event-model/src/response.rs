@@ -40,6 +40,8 @@ words! {
         Failed = "failed",
         /// A guard rail stood against it; nothing was done.
         Refused = "refused",
+        /// It waits for a person's yes; nothing was done.
+        ApprovalNeeded = "approval_needed",
     }
 }
 
@@ -78,4 +80,7 @@ pub struct ResponseReceipt {
     pub reason: String,
     /// Each step with its time.
     pub steps: Vec<ReceiptStep>,
+    /// What a person is asked to approve: rule, action and parameters as JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asks: Option<String>,
 }

@@ -274,6 +274,7 @@ fn detection(event: EventRecord) -> Detection {
 fn receipt(detection: &Detection) -> ResponseReceipt {
     let step = |nanos, what: &str| ReceiptStep { at: Timestamp::from_nanos(nanos), what: what.into() };
     ResponseReceipt {
+        asks: None,
         id: Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001),
         detection_id: detection.id,
         action: ActionKind::TerminateProcess,

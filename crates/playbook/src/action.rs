@@ -344,7 +344,7 @@ impl Effect {
                 respond(parameters)
             }
             ActionKind::QuarantineFile => {
-                let path = values.template("path")?;
+                let path = values.whole("path")?;
                 if !is_absolute(&path) {
                     return Err(ResolveError { what: format!("`{path}` is no absolute path") });
                 }
@@ -360,7 +360,7 @@ impl Effect {
                 respond(parameters)
             }
             ActionKind::BlockAddress => {
-                let address = values.template("address")?;
+                let address = values.whole("address")?;
                 if !is_address(&address) {
                     return Err(ResolveError { what: format!("`{address}` is no IP address or CIDR range") });
                 }
@@ -461,6 +461,15 @@ impl Values<'_> {
         match self.get(name) {
             Some(Argument::Template(template)) => {
                 template.render(self.facts).map_err(|missing| lacking(&missing))
+            }
+            _ => Err(lacking(name)),
+        }
+    }
+
+    fn whole(&self, name: &str) -> Result<String, ResolveError> {
+        match self.get(name) {
+            Some(Argument::Template(template)) => {
+                template.render_whole(self.facts).map_err(|missing| lacking(&missing))
             }
             _ => Err(lacking(name)),
         }

@@ -66,15 +66,27 @@ impl Template {
     /// # Errors
     /// The name that the alert has no value for, unless the template is a sentence: there it reads `-`.
     pub(crate) fn render(&self, facts: &Facts<'_>) -> Result<String, String> {
+        self.filled(facts, self.parts.len() > 1)
+    }
+
+    /// With the values of an alert, all of them: what names a file or an address must not have a `-` for
+    /// a part that is missing, since that would be another file.
+    ///
+    /// # Errors
+    /// The name that the alert has no value for.
+    pub(crate) fn render_whole(&self, facts: &Facts<'_>) -> Result<String, String> {
+        self.filled(facts, false)
+    }
+
+    fn filled(&self, facts: &Facts<'_>, may_lack: bool) -> Result<String, String> {
         let mut text = String::new();
         for part in &self.parts {
             match part {
                 Part::Text(part) => text.push_str(part),
                 Part::Name(name) => match facts.text(name) {
                     Some(value) => text.push_str(&value),
-                    // An address or path made of a missing value would hit something else.
-                    None if self.parts.len() == 1 => return Err(name.clone()),
-                    None => text.push('-'),
+                    None if may_lack => text.push('-'),
+                    None => return Err(name.clone()),
                 },
             }
         }

@@ -301,3 +301,18 @@ fn what_the_alert_does_not_have_is_not_made_up() {
         assert!(matches!(run.next()[..], [Decision::Finish { outcome: Outcome::Failed, .. }]), "{pid}");
     }
 }
+
+/// A part that the alert lacks must not make another path: `/srv/-/x` would be some other file.
+#[test]
+fn a_path_or_an_address_with_a_missing_part_is_not_acted_on() {
+    for with in ["path: '/srv/{{file.name}}/x'", "path: '{{file.path}}'"] {
+        let run = Run::of(&format!("  - {{id: take, do: quarantine_file, with: {{{with}}}}}\n"));
+        let decisions = run.next();
+        let [Decision::Finish { outcome: Outcome::Failed, detail, .. }] = decisions.as_slice() else {
+            panic!("{with}: {decisions:?}");
+        };
+        assert!(detail.contains("the alert has no file."), "{detail}");
+    }
+    let run = Run::of("  - {id: take, do: quarantine_file, with: {path: '/srv/{{host.name}}/x'}}\n");
+    assert!(matches!(run.next().as_slice(), [Decision::Start { .. }]));
+}

@@ -6,7 +6,7 @@
 //! that it is done only once is the agent's journal's part.
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
-use event_model::{HostId, Timestamp};
+use event_model::HostId;
 use prost::Message as _;
 use uuid::Uuid;
 
@@ -26,14 +26,6 @@ pub enum CommandRefusal {
     /// It names another host.
     #[error("the command is for another host")]
     OtherHost,
-    /// Its time is over.
-    #[error("the command expired at {expired_at}, and it is {now}")]
-    Expired {
-        /// When.
-        expired_at: Timestamp,
-        /// The time here.
-        now: Timestamp,
-    },
 }
 
 /// Signs a command.
@@ -43,29 +35,23 @@ pub fn sign_command(command: &Command, key: &Ed25519KeyPair) -> SignedCommand {
     SignedCommand { command, signature }
 }
 
-/// Verifies a command that came to this host. What is expired is told apart from what is not the
-/// server's, together with the command: the server is owed an answer.
+/// Verifies a command that came to this host. That it is not begun after its end is the guard rails' part:
+/// they look first whether it was done before, and then the answer is what became of it.
 ///
 /// # Errors
-/// Why it is not taken; for [`CommandRefusal::Expired`] with the id to answer to.
+/// Why it is not taken.
 pub fn verify_command(
     signed: &SignedCommand,
     command_key: &[u8],
     host: HostId,
-    now: Timestamp,
-) -> Result<(Uuid, Command), (CommandRefusal, Option<Uuid>)> {
+) -> Result<(Uuid, Command), CommandRefusal> {
     UnparsedPublicKey::new(&ED25519, command_key)
         .verify(&signed_bytes(&signed.command), &signed.signature)
-        .map_err(|_| (CommandRefusal::BadSignature, None))?;
-    let malformed = (CommandRefusal::Malformed, None);
-    let command = Command::decode(signed.command.as_slice()).map_err(|_| malformed)?;
-    let id = Uuid::from_slice(&command.id).map_err(|_| malformed)?;
+        .map_err(|_| CommandRefusal::BadSignature)?;
+    let command = Command::decode(signed.command.as_slice()).map_err(|_| CommandRefusal::Malformed)?;
+    let id = Uuid::from_slice(&command.id).map_err(|_| CommandRefusal::Malformed)?;
     if command.host_id != host.as_bytes() {
-        return Err((CommandRefusal::OtherHost, None));
-    }
-    let expired_at = Timestamp::from_nanos(command.expires_at_ns);
-    if expired_at <= now {
-        return Err((CommandRefusal::Expired { expired_at, now }, Some(id)));
+        return Err(CommandRefusal::OtherHost);
     }
     Ok((id, command))
 }
@@ -81,7 +67,7 @@ mod tests {
     use crate::link::PolicyBundle;
 
     #[test]
-    fn only_the_servers_command_for_this_host_and_time_is_taken() {
+    fn only_the_servers_command_for_this_host_is_taken() {
         let key = Ed25519KeyPair::generate().expect("a key");
         let public = public_command_key(&key);
         let host = HostId::from_uuid(Uuid::from_u128(7));
@@ -92,23 +78,20 @@ mod tests {
             ..Command::default()
         };
         let signed = sign_command(&command, &key);
-        let verify = |signed: &SignedCommand, public: &[u8], host, now| {
-            verify_command(signed, public, host, Timestamp::from_nanos(now)).map_err(|(refusal, _)| refusal)
-        };
-        assert_eq!(verify(&signed, &public, host, 99), Ok((Uuid::from_u128(1), command.clone())));
-        assert!(matches!(verify(&signed, &public, host, 100), Err(CommandRefusal::Expired { .. })));
+        let verify = verify_command;
+        assert_eq!(verify(&signed, &public, host), Ok((Uuid::from_u128(1), command.clone())));
         let other = HostId::from_uuid(Uuid::from_u128(8));
-        assert_eq!(verify(&signed, &public, other, 99), Err(CommandRefusal::OtherHost));
+        assert_eq!(verify(&signed, &public, other), Err(CommandRefusal::OtherHost));
         let stranger = public_command_key(&Ed25519KeyPair::generate().expect("a key"));
-        assert_eq!(verify(&signed, &stranger, host, 99), Err(CommandRefusal::BadSignature));
+        assert_eq!(verify(&signed, &stranger, host), Err(CommandRefusal::BadSignature));
         let mut changed = signed.clone();
         changed.command[3] ^= 1;
-        assert_eq!(verify(&changed, &public, host, 99), Err(CommandRefusal::BadSignature));
+        assert_eq!(verify(&changed, &public, host), Err(CommandRefusal::BadSignature));
         let without_id = sign_command(&Command { id: Vec::new(), ..command }, &key);
-        assert_eq!(verify(&without_id, &public, host, 99), Err(CommandRefusal::Malformed));
+        assert_eq!(verify(&without_id, &public, host), Err(CommandRefusal::Malformed));
         // A rule bundle of the same key is no command.
         let bundle = sign_bundle(&PolicyBundle::default(), &key);
         let disguised = SignedCommand { command: bundle.bundle, signature: bundle.signature };
-        assert_eq!(verify(&disguised, &public, host, 99), Err(CommandRefusal::BadSignature));
+        assert_eq!(verify(&disguised, &public, host), Err(CommandRefusal::BadSignature));
     }
 }

@@ -304,6 +304,7 @@ impl RecordDecoder {
             state: ReceiptState::from_word(&receipt.state).ok_or_else(|| self.malformed("receipt state"))?,
             reason: self.text("receipt reason", receipt.reason)?,
             steps: steps.collect::<Result<_, _>>()?,
+            asks: Some(self.text("what a receipt asks", receipt.asks)?).filter(|asks| !asks.is_empty()),
         })
     }
 

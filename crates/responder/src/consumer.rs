@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use alert_bus::{AlertBus, BusError, Delivery, Subscription};
 use playbook::Alert;
@@ -18,6 +18,8 @@ const RUNS_AT_ONCE: usize = 200;
 const LOOK: Duration = Duration::from_secs(1);
 /// After a failure of the bus.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often journals of old runs are removed.
+const FORGET_EVERY: Duration = Duration::from_secs(3_600);
 /// Messages of one look.
 const AT_ONCE: usize = 20;
 
@@ -53,6 +55,8 @@ impl Consumer {
     /// # Errors
     /// [`JournalError`] if the journals can't be read.
     pub fn run(&self, stop: &AtomicBool) -> Result<(), JournalError> {
+        self.forget_old();
+        let mut forgot = Instant::now();
         for journal in self.context.journals.open_runs()? {
             match journal {
                 Ok(journal) => {
@@ -70,6 +74,10 @@ impl Consumer {
         let mut subscription: Option<Box<dyn Subscription>> = None;
         let mut has_failed = false;
         while !stop.load(Ordering::Relaxed) {
+            if forgot.elapsed() >= FORGET_EVERY {
+                self.forget_old();
+                forgot = Instant::now();
+            }
             let free = RUNS_AT_ONCE.saturating_sub(self.running.load(Ordering::Relaxed));
             if free == 0 {
                 let _ = pause.recv_timeout(Duration::from_millis(100));
@@ -94,6 +102,14 @@ impl Consumer {
         Ok(())
     }
 
+    fn forget_old(&self) {
+        match self.context.journals.forget_old(SystemTime::now()) {
+            Ok(0) => {}
+            Ok(forgotten) => tracing::info!(forgotten, "journals of old runs were removed"),
+            Err(error) => tracing::warn!(%error, "journals of old runs can't be removed"),
+        }
+    }
+
     fn look(&self, kept: &mut Option<Box<dyn Subscription>>, limit: usize) -> Result<(), TakeError> {
         let subscription = match kept {
             Some(subscription) => subscription,
@@ -113,22 +129,26 @@ impl Consumer {
 
     fn take(&self, delivery: &Delivery) -> Result<(), TakeError> {
         let message = &delivery.message;
-        let alert = match Alert::from_json(message.payload.as_bytes()) {
-            Ok(alert) if !message.payload.contains("\"shortened\":true") => alert,
-            // Too large for the bus, or of another version: the server has it whole.
-            _ => match self.context.server.alert(&message.id) {
-                Ok((alert, _)) => alert,
-                Err(crate::api::ApiError::Refused { status, detail }) => {
-                    tracing::error!(
-                        alert = message.id,
-                        status,
-                        detail,
-                        "a message is left: the server does not have its alert"
-                    );
-                    return Ok(());
-                }
-                Err(error) => return Err(error.into()),
-            },
+        if let Ok(told) = Alert::from_json(message.payload.as_bytes())
+            && !message.payload.contains("\"shortened\":true")
+            && self.context.library.triggered(&told).next().is_none()
+        {
+            return Ok(());
+        }
+        // The bus is transport: whoever can write to the broker must not choose what is acted on. So it is
+        // the server's alert that counts, also where the message has it whole.
+        let alert = match self.context.server.alert(&message.id) {
+            Ok((alert, _)) => alert,
+            Err(crate::api::ApiError::Refused { status, detail }) if status < 500 => {
+                tracing::error!(
+                    alert = message.id,
+                    status,
+                    detail,
+                    "a message is left: the server does not have its alert"
+                );
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
         };
         let age = now().as_nanos().saturating_sub(alert.time.as_nanos());
         let is_old = u128::try_from(age).is_ok_and(|age| age > self.max_age.as_nanos());

@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 /// Largest journal, in bytes: an alert and some hundred entries.
 const JOURNAL_LIMIT: u64 = 32 << 20;
 
+/// How long the journal of a run that ended is kept. Longer than the bus remembers who ran it.
+const KEPT: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 3_600);
+
 /// What a run is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Header {
@@ -146,6 +149,28 @@ impl Journals {
         if path.exists() { Journal::open(path).map(Some) } else { Ok(None) }
     }
 
+    /// Forgets runs that ended long ago: no message of their alerts comes any more. Gives how many.
+    ///
+    /// # Errors
+    /// [`JournalError`] if the folder can't be read.
+    pub fn forget_old(&self, now: std::time::SystemTime) -> Result<usize> {
+        let mut forgotten = 0;
+        for entry in std::fs::read_dir(&self.folder).map_err(io(&self.folder, "can't be read"))? {
+            let entry = entry.map_err(io(&self.folder, "can't be read"))?;
+            let path = entry.path();
+            let changed = entry.metadata().and_then(|file| file.modified());
+            let is_old = changed.is_ok_and(|changed| now.duration_since(changed).is_ok_and(|age| age > KEPT));
+            if !is_old || path.extension().is_none_or(|extension| extension != "run") {
+                continue;
+            }
+            if Journal::open(path.clone()).is_ok_and(|journal| journal.has_ended()) {
+                std::fs::remove_file(&path).map_err(io(&path, "can't be removed"))?;
+                forgotten += 1;
+            }
+        }
+        Ok(forgotten)
+    }
+
     /// Every run that has not ended. One that can't be read is given as its error.
     ///
     /// # Errors
@@ -244,5 +269,41 @@ impl Journal {
             .rev()
             .find(|entry| matches!(entry.kind, EntryKind::RunFinished { .. } | EntryKind::UndoRequested));
         last.is_some_and(|entry| matches!(entry.kind, EntryKind::RunFinished { .. }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use playbook::{EntryKind, RunEnd};
+
+    use super::*;
+
+    #[test]
+    fn only_runs_that_ended_long_ago_are_forgotten() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journals = Journals::open(folder.path()).expect("it opens");
+        let alert = |id: &str| {
+            let text = format!(
+                r#"{{"id":"{id}","time":"2026-11-26T06:00:00Z","host_id":"h","host_name":"web-1",
+                    "rule":{{"id":"1","name":"r","severity":"high"}}}}"#
+            );
+            Alert::from_json(text.as_bytes()).expect("an alert")
+        };
+        let begin = |id: &str| {
+            let began = Timestamp::from_nanos(1);
+            let header =
+                Header { playbook: "p".to_owned(), fingerprint: "f".to_owned(), began, alert: alert(id) };
+            journals.begin(header).expect("begun").expect("new")
+        };
+        let mut ended = begin("ended");
+        let kind = EntryKind::RunFinished { end: RunEnd::Completed, detail: String::new() };
+        ended.append(Entry { at: Timestamp::from_nanos(2), by: "x".to_owned(), kind }).expect("written");
+        drop(begin("open"));
+        let now = std::time::SystemTime::now();
+        assert_eq!(journals.forget_old(now).expect("a look"), 0, "it ended just now");
+        let later = now + KEPT + std::time::Duration::from_secs(60);
+        assert_eq!(journals.forget_old(later).expect("a look"), 1);
+        assert!(journals.find("ended", "p").expect("a look").is_none());
+        assert!(journals.find("open", "p").expect("a look").is_some(), "it may go on");
     }
 }

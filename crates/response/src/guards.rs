@@ -72,6 +72,32 @@ const SERVICE_FOLDERS: &[&str] = &[
     "/sbin",
 ];
 
+/// Files without which nobody can log in, no name is found, or the agent does not come back. A rule
+/// that acts on the file of its event would take them away as soon as somebody writes them.
+const NEEDED_FILES: &[&str] = &[
+    "/etc/crypttab",
+    "/etc/fstab",
+    "/etc/group",
+    "/etc/gshadow",
+    "/etc/hostname",
+    "/etc/hosts",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/login.defs",
+    "/etc/machine-id",
+    "/etc/nsswitch.conf",
+    "/etc/pam.d",
+    "/etc/passwd",
+    "/etc/rampart",
+    "/etc/resolv.conf",
+    "/etc/shadow",
+    "/etc/ssh",
+    "/etc/sudoers",
+    "/etc/systemd/system/edr-agent.service",
+    "/etc/systemd/system/edr-responder.service",
+    "/etc/systemd/system/edr-server.service",
+];
+
 /// Why an action was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -124,6 +150,8 @@ pub struct Guards {
     /// PID and start in clock ticks of the agent and its ancestors.
     lineage: Vec<(u32, u64)>,
     services: HashSet<(u64, u64)>,
+    /// The agent's own folders.
+    folders: Vec<PathBuf>,
     breaker: Breaker,
 }
 
@@ -140,7 +168,8 @@ impl Guards {
             lineage.push((next, stat.start_ticks));
             next = stat.parent;
         }
-        let mut guards = Self { lineage, services: HashSet::new(), breaker: Breaker::default() };
+        let mut guards =
+            Self { lineage, services: HashSet::new(), folders: Vec::new(), breaker: Breaker::default() };
         guards.refresh();
         guards
     }
@@ -207,6 +236,12 @@ impl Guards {
         self.services.extend(files.map(|file| (file.dev(), file.ino())));
     }
 
+    /// What is in these folders is protected: keys, journals, what is not yet sent.
+    pub fn protect_folders(&mut self, folders: impl IntoIterator<Item = PathBuf>) {
+        // Paths that are acted on have no links in them.
+        self.folders.extend(folders.into_iter().map(|folder| folder.canonicalize().unwrap_or(folder)));
+    }
+
     /// Why this file is protected, if it is.
     pub(crate) fn protected_file(&self, path: &str, (device, inode): (u64, u64)) -> Option<&'static str> {
         if self.protects_image(device, inode) {
@@ -217,6 +252,12 @@ impl Guards {
         };
         if ["/boot", "/proc", "/sys", "/dev"].into_iter().any(is) {
             return Some("the system needs it to start or to run");
+        }
+        if NEEDED_FILES.iter().copied().any(is) {
+            return Some("the host can't be used or reached without it; change it by hand");
+        }
+        if self.folders.iter().any(|folder| Path::new(path).starts_with(folder)) {
+            return Some("it is the agent's own");
         }
         let name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let in_libraries = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"].into_iter().any(is);

@@ -19,6 +19,7 @@
 
 mod action;
 mod address;
+mod approval;
 mod breaker;
 mod guards;
 mod identity;
@@ -38,6 +39,10 @@ pub use action::{
     MAX_TTL_SECONDS, ProcessTarget, ServiceTarget,
 };
 pub use address::{Network, NotANetwork};
+pub use approval::{
+    Approval, Asked, Consent, MASS_ACTION_ABOVE, MASS_ISOLATION_ABOVE, RULE_ASKS, approvals_needed,
+    approvers, mass_above,
+};
 pub use breaker::{Limit, MAX_AUTOMATIC_PER_MINUTE, MAX_IMAGES_ON_HOST_PER_MINUTE};
 pub use guards::{Authorised, Guards, Refusal, Refused};
 pub use linux::Linux;

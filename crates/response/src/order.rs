@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::action::Action;
+use crate::approval::Consent;
 
 words! {
     /// How far an order came.
@@ -43,8 +44,11 @@ pub enum Origin {
     },
     /// A person or a playbook, through the server, which signed it.
     Command {
-        /// Name of the user.
+        /// Name of the user; `rule:ID` where a rule asked and people agreed.
         user: String,
+        /// What it rests on besides.
+        #[serde(flatten)]
+        consent: Consent,
     },
 }
 

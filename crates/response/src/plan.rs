@@ -66,6 +66,7 @@ impl Plan {
         // One detection may condemn several processes: forks of the one that it saw.
         place.extend_from_slice(self.target.entity_id.to_string().as_bytes());
         ResponseReceipt {
+            asks: None,
             id: Uuid::new_v5(&RECEIPTS, &place),
             detection_id: self.detection_id,
             action,

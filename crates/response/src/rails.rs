@@ -1,7 +1,7 @@
 //! The guard rails of an order: all of them stand between a survey and a permit.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use event_model::{ResponseMode, RuleId, Timestamp};
 
 use crate::action::Action;
 use crate::address::Network;
+use crate::approval::{approvals_needed, approvers};
 use crate::guards::Guards;
 use crate::order::{Order, OrderState, Origin};
 use crate::platform::{Subject, Survey};
@@ -153,6 +154,18 @@ impl Rails {
         if order.dry_run {
             return Err((OrderState::Planned, format!("dry run: would {plan}")));
         }
+        if let Origin::Command { user, consent } = &order.origin {
+            let needed = approvals_needed(&order.action, user, consent.fleet_hosts);
+            let agreed = approvers(user, &consent.approvals);
+            if agreed.len() < needed {
+                let by = if agreed.is_empty() { "nobody".to_owned() } else { agreed.join(", ") };
+                let reason = format!(
+                    "{needed} people besides {user} must approve it ({} hosts within an hour), {by} did: {plan}",
+                    consent.fleet_hosts
+                );
+                return Err((OrderState::ApprovalNeeded, reason));
+            }
+        }
         if let Origin::Rule { rule_id, .. } = &order.origin {
             let admitted = match (&order.action, &survey.subject) {
                 // As often as single processes may be ended.
@@ -225,13 +238,52 @@ impl Rails {
         if self.server.iter().any(|server| network.contains(server.ip())) {
             return Some("the server is in it");
         }
+        if own_address_towards(address).is_some_and(|own| network.contains(own)) {
+            return Some("it is an address of this host");
+        }
+        if resolvers().iter().any(|resolver| network.contains(*resolver)) {
+            return Some("this host asks it for names");
+        }
         None
     }
+}
+
+/// The address that this host would use towards that one: its own if that is its own, or if it is in
+/// the same network. Nothing is sent.
+fn own_address_towards(address: IpAddr) -> Option<IpAddr> {
+    let any: IpAddr =
+        if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    // The first address of a network may be taken for a broadcast.
+    socket.set_broadcast(true).ok()?;
+    socket.connect((address, 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+/// Name servers of this host, also those behind systemd's own.
+fn resolvers() -> Vec<IpAddr> {
+    let texts = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"]
+        .into_iter()
+        .filter_map(|path| std::fs::read_to_string(path).ok());
+    texts.flat_map(|text| resolvers_of(&text)).collect()
+}
+
+fn resolvers_of(text: &str) -> Vec<IpAddr> {
+    let addresses = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
+    // An IPv6 address of this link has its device behind it.
+    addresses.filter_map(|rest| rest.trim().split('%').next()?.parse().ok()).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn name_servers_are_read_as_the_resolver_reads_them() {
+        let text = "# nameserver 192.0.2.1\nsearch example.org\nnameserver 192.0.2.53\n nameserver\tfe80::1%eth0\nnameserver x\n";
+        let read: Vec<String> = resolvers_of(text).iter().map(ToString::to_string).collect();
+        assert_eq!(read, ["192.0.2.53", "fe80::1"]);
+    }
 
     #[test]
     fn past_its_limits_a_rule_must_ask() {

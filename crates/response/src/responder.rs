@@ -87,6 +87,11 @@ impl Responder {
         self.rails.server = addresses;
     }
 
+    /// Whether an order of this id came before and is in the journal.
+    pub fn knows(&self, id: Uuid) -> bool {
+        self.journal.find(id).is_some()
+    }
+
     /// Carries out one order and says what became of it. An order that comes again
     /// gets the receipt that it got before.
     pub fn run(&mut self, order: Order) -> Receipt {

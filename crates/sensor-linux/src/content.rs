@@ -27,7 +27,7 @@ use self::script::Script;
 use crate::act::text;
 use crate::ebpf::now_ns;
 use crate::watch::mounts::RemoteMounts;
-use crate::{escape, procfs};
+use crate::{escape, procfs, standing};
 
 /// Losses are told no more often.
 const LOSSES_EVERY: Duration = Duration::from_secs(1);
@@ -183,11 +183,12 @@ fn job_of(observed: &Observed) -> Option<Job> {
 fn place_of(image: &ObservedImage) -> Place {
     Place {
         working_directory: image.working_directory.clone(),
-        // In a user namespace everybody may change the root.
-        own_mounts: image
-            .namespaces
-            .iter()
-            .any(|namespace| namespace.starts_with("mnt:") || namespace.starts_with("user:")),
+        // In a user namespace everybody may change the root. Where the agent itself runs beside
+        // the host's files, what runs there with it has its view.
+        own_mounts: image.namespaces.iter().any(|namespace| {
+            namespace.starts_with("user:")
+                || (namespace.starts_with("mnt:") && namespace != standing::own_mount_namespace())
+        }),
         reader: Reader { uids: [image.uid, image.euid], gid: image.gid, groups: None },
     }
 }

@@ -136,6 +136,12 @@ pub(crate) fn foreign_namespaces(inodes: &[u32; NAMESPACES]) -> Vec<String> {
     foreign.map(|((kind, inode), _)| format!("{kind}:{inode}")).collect()
 }
 
+/// The mount namespace in which this program runs, as `mnt:inode`; it never changes it.
+pub(crate) fn own_mount_namespace() -> &'static str {
+    static OWN: OnceLock<String> = OnceLock::new();
+    OWN.get_or_init(|| format!("{}:{}", KINDS[0], namespaces_of(std::process::id())[0]))
+}
+
 /// The inodes of a live process's namespaces, as its links in /proc give them.
 pub(crate) fn namespaces_of(pid: u32) -> [u32; NAMESPACES] {
     KINDS.map(|kind| {

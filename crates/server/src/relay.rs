@@ -5,7 +5,6 @@
 //! knows.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,11 +12,10 @@ use alert_bus::{AlertBus, Message, PAYLOAD_LIMIT};
 use serde_json::Value;
 use state_store::{OutboxRow, StateStore};
 
-use crate::app::causes;
+use crate::app::{Bell, causes, now};
 
-/// How often the outbox is looked at. A look costs some 50 microseconds; this is most of what an alert
-/// takes from the database to the bus.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often the outbox is looked at though nothing rang: the net under what another process may post.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// After a failure it is tried again this soon, and then less and less often.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -27,27 +25,30 @@ const AT_ONCE: usize = 100;
 /// The thread that publishes.
 #[derive(Debug)]
 pub(crate) struct Relay {
-    /// Dropped to stop it.
-    stop: Option<Sender<()>>,
+    bell: Bell,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Relay {
-    /// Starts it.
+    /// Starts it. It looks into the outbox whenever the bell rings.
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub(crate) fn start(state: Arc<dyn StateStore>, bus: Arc<dyn AlertBus>) -> std::io::Result<Self> {
-        let (stop, stopped) = channel();
-        let work = move || run(state.as_ref(), bus.as_ref(), &stopped);
+    pub(crate) fn start(
+        state: Arc<dyn StateStore>,
+        bus: Arc<dyn AlertBus>,
+        bell: Bell,
+    ) -> std::io::Result<Self> {
+        let heard = bell.clone();
+        let work = move || run(state.as_ref(), bus.as_ref(), &heard);
         let thread = std::thread::Builder::new().name("relay".to_owned()).spawn(work)?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        Ok(Self { bell, thread: Some(thread) })
     }
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        self.stop.take();
+        self.bell.end();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -56,26 +57,27 @@ impl Drop for Relay {
     }
 }
 
-fn run(state: &dyn StateStore, bus: &dyn AlertBus, stopped: &Receiver<()>) {
+fn run(state: &dyn StateStore, bus: &dyn AlertBus, bell: &Bell) {
     let mut failures = 0_u32;
     loop {
-        let pause = match publish_some(state, bus) {
-            Ok(0) => LOOK_EVERY,
-            Ok(_) => Duration::ZERO,
+        let goes_on = match publish_some(state, bus) {
+            Ok(published) => {
+                if failures > 0 {
+                    tracing::info!(failures, "alerts are published again");
+                    failures = 0;
+                }
+                bell.wait(if published == 0 { LOOK_EVERY } else { Duration::ZERO })
+            }
             Err(reason) => {
                 // Once, not at every attempt.
                 if failures == 0 {
                     tracing::warn!(reason, "alerts can't be published; they wait in the outbox");
                 }
                 failures = failures.saturating_add(1);
-                LONGEST_PAUSE.min(FIRST_PAUSE * 2_u32.saturating_pow(failures.min(8) - 1))
+                bell.rest(LONGEST_PAUSE.min(FIRST_PAUSE * 2_u32.saturating_pow(failures.min(8) - 1)))
             }
         };
-        if pause <= LOOK_EVERY && failures > 0 {
-            tracing::info!(failures, "alerts are published again");
-            failures = 0;
-        }
-        if stopped.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
+        if !goes_on {
             return;
         }
     }
@@ -87,6 +89,12 @@ fn publish_some(state: &dyn StateStore, bus: &dyn AlertBus) -> Result<usize, Str
     let Some(last) = rows.last() else { return Ok(0) };
     let messages: Vec<Message> = rows.iter().map(message).collect();
     bus.publish(&messages).map_err(|error| causes(&error))?;
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        let published_at = now();
+        for (row, message) in rows.iter().zip(&messages) {
+            tracing::debug!(alert = message.id, stored_at = %row.created_at, %published_at, "alert published");
+        }
+    }
     state.clear_outbox(last.sequence).map_err(|error| causes(&error))?;
     Ok(rows.len())
 }

@@ -126,7 +126,8 @@ impl Server {
 
     /// Serves until `stop` completes, then ends in an orderly way within five seconds.
     pub async fn serve(self, stop: impl Future<Output = ()>) {
-        let relay = Relay::start(Arc::clone(&self.app.state), Arc::clone(&self.bus));
+        let bell = self.app.posted.clone();
+        let relay = Relay::start(Arc::clone(&self.app.state), Arc::clone(&self.bus), bell);
         if let Err(error) = &relay {
             tracing::error!(%error, "no thread to publish alerts; they wait in the outbox");
         }

@@ -37,7 +37,7 @@ pub use alert::{
 pub use content::{ContentHead, ContentKind, ContentSet, KeptContentFile, NewContentFile};
 pub use error::StateError;
 pub use host::{AgentFigures, AgentStatus, Certificate, Host, HostContact, NewHost};
-pub use response::{NewResponse, Response, ResponseState};
+pub use response::{Decision, NewResponse, Response, ResponseState};
 pub use rule::{NewRule, Rule, RuleHead, RuleOrigin, RulePatch, RuleSet};
 pub use secret::{PasswordError, PasswordHash, SecretDigest, Token, one_time_password};
 pub use sqlite::SqliteStateStore;

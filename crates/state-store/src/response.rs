@@ -1,12 +1,20 @@
 //! Actions that were ordered on hosts, and what became of them.
 
-use event_model::{HostId, Timestamp, words};
-use serde::Serialize;
+use std::time::Duration;
+
+use event_model::{DetectionId, HostId, Timestamp, words};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use crate::AlertId;
 
 words! {
     /// How far an ordered action came.
     ResponseState {
+        /// Waits until people agree.
+        Pending = "pending",
+        /// Somebody said no.
+        Declined = "declined",
         /// Not sent to the agent yet; it can still be taken back.
         Queued = "queued",
         /// Sent to the agent, which has not answered yet.
@@ -47,10 +55,29 @@ pub struct NewResponse {
     pub dry_run: bool,
     /// Why, in the words of who orders it.
     pub comment: String,
-    /// Not to be begun after this time.
-    pub expires_at: Timestamp,
+    /// How long the agent may take to begin it, from the order or, where people must agree, from their yes.
+    pub life: Duration,
     /// The response that it undoes.
     pub undo_of: Option<Uuid>,
+    /// How many people must agree in any case.
+    pub approvals_needed: u32,
+    /// Two must where the action was ordered on more hosts than that within an hour; `None`: never.
+    pub mass_above: Option<u32>,
+    /// The detection whose rule asks for it.
+    pub detection: Option<DetectionId>,
+}
+
+/// What a person said about an action that waits for a yes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Who.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+    /// Yes or no.
+    pub approve: bool,
+    /// Why.
+    pub comment: String,
 }
 
 /// An ordered action.
@@ -82,4 +109,12 @@ pub struct Response {
     pub state_at: Timestamp,
     /// The agent's receipt, as JSON.
     pub receipt: Option<String>,
+    /// How many people must agree.
+    pub approvals_needed: u32,
+    /// Hosts on which the action was ordered within an hour, this one included.
+    pub fleet_hosts: u32,
+    /// What people said.
+    pub decisions: Vec<Decision>,
+    /// The alert whose rule asks for it.
+    pub alert: Option<AlertId>,
 }

@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use crate::{
     AgentStatus, Alert, AlertDetail, AlertId, AlertQuery, AlertUpdate, ApiToken, AuditEntry, AuditRow,
-    Certificate, ContentHead, ContentKind, ContentSet, EnrollmentToken, Findings, FindingsOutcome, Host,
-    HostContact, HourCount, KeptContentFile, NewApiToken, NewContentFile, NewEnrollmentToken, NewHost,
+    Certificate, ContentHead, ContentKind, ContentSet, Decision, EnrollmentToken, Findings, FindingsOutcome,
+    Host, HostContact, HourCount, KeptContentFile, NewApiToken, NewContentFile, NewEnrollmentToken, NewHost,
     NewResponse, NewRule, NewSession, NewUser, OutboxRow, PasswordHash, RedeemError, RefusedCount, Response,
     ResponseState, Retention, Role, Rule, RuleCount, RulePatch, RuleSet, SecretDigest, Session,
     SeverityCount, StateError, TokenRefusal, User,
@@ -256,14 +256,26 @@ pub trait AlertStore: Send + Sync {
 
 /// Actions that were ordered on hosts.
 pub trait ResponseStore: Send + Sync {
-    /// Orders an action: it waits to be sent. [`StateError::Invalid`] if too many wait for the host.
-    fn create_response(&self, response: &NewResponse, now: Timestamp) -> Result<()>;
+    /// Orders an action: it waits to be sent, or for people to agree. False if it was ordered before, or if
+    /// a rule asks for what waits for a yes already. [`StateError::Invalid`] if too many wait for the host.
+    fn create_response(&self, response: &NewResponse, now: Timestamp) -> Result<bool>;
+
+    /// Notes what a person said. The first no ends it; with enough people it waits to be sent. How many are
+    /// enough is counted anew. [`StateError::Invalid`] for who asked for it himself or has spoken before, and
+    /// where it does not wait.
+    fn decide_response(&self, id: Uuid, decision: &Decision) -> Result<Response>;
 
     /// One of them.
     fn response(&self, id: Uuid) -> Result<Option<Response>>;
 
-    /// All of them, or those of one host; the latest first. `limit` is brought into 1 to 500.
-    fn responses(&self, host: Option<HostId>, cursor: Option<&str>, limit: usize) -> Result<Page<Response>>;
+    /// All of them, or those of one host or in one state; the latest first. `limit` is brought into 1 to 500.
+    fn responses(
+        &self,
+        host: Option<HostId>,
+        state: Option<ResponseState>,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<Response>>;
 
     /// What is to be sent to a host: queued, or sent before and not answered. The oldest first.
     fn waiting_responses(&self, host: HostId, now: Timestamp) -> Result<Vec<Response>>;

@@ -3,7 +3,7 @@
 use event_model::{HostId, Timestamp};
 use protocol::command::verify_command;
 use protocol::link::{CommandReceipt, SignedCommand};
-use response::{Action, Order, OrderState, Origin, Receipt};
+use response::{Action, Approval, Consent, Order, OrderState, Origin, Receipt};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -18,26 +18,22 @@ pub(super) struct NotTaken {
 }
 
 /// The order that the command is, if it is the server's and this host's.
-pub(super) fn order_of(
-    signed: &SignedCommand,
-    command_key: &[u8],
-    host: HostId,
-    now: Timestamp,
-) -> Result<Order, NotTaken> {
-    let (id, command) = verify_command(signed, command_key, host, now).map_err(|(refusal, id)| {
-        let reason = refusal.to_string();
-        NotTaken { receipt: id.map(|id| refused(id, reason.clone())), reason }
-    })?;
+pub(super) fn order_of(signed: &SignedCommand, command_key: &[u8], host: HostId) -> Result<Order, NotTaken> {
+    let (id, command) = verify_command(signed, command_key, host)
+        .map_err(|refusal| NotTaken { receipt: None, reason: refusal.to_string() })?;
     let action: Action = serde_json::from_str(&command.action).map_err(|error| {
         let reason = format!(
             "the action is not known to this agent: {error}; hint: is the agent older than the server?"
         );
         NotTaken { receipt: Some(refused(id, reason.clone())), reason }
     })?;
+    let approvals = command.approvals.into_iter();
+    let approvals = approvals.map(|one| Approval { by: one.by, at: Timestamp::from_nanos(one.at_ns) });
+    let consent = Consent { approvals: approvals.take(16).collect(), fleet_hosts: command.fleet_hosts };
     Ok(Order {
         id,
         action,
-        origin: Origin::Command { user: command.user },
+        origin: Origin::Command { user: command.user, consent },
         dry_run: command.dry_run,
         expires_at: Timestamp::from_nanos(command.expires_at_ns),
     })

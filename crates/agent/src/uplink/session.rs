@@ -225,7 +225,7 @@ impl Link {
     /// server sends the command again, and is told what became of it the first time.
     fn command(&self, uplink: &Uplink, signed: &SignedCommand) {
         let identity = &uplink.identity;
-        match commands::order_of(signed, &identity.command_key, identity.host_id, wall_clock()) {
+        match commands::order_of(signed, &identity.command_key, identity.host_id) {
             Ok(order) => {
                 let receipts = self.receipts.sender();
                 uplink.responding.order(order, move |receipt| receipts.send(&receipt));

@@ -226,6 +226,7 @@ fn receipt_to_wire(receipt: &ResponseReceipt) -> link::Receipt {
         executable: cut(&receipt.target.executable).to_owned(),
         state: receipt.state.as_str().to_owned(),
         reason: receipt.reason.clone(),
+        asks: receipt.asks.clone().unwrap_or_default(),
         steps: steps.collect(),
     }
 }

@@ -58,6 +58,7 @@ fn records() -> Vec<Record> {
         actions: vec![ActionKind::Alert, ActionKind::TerminateProcess],
     };
     let receipt = ResponseReceipt {
+        asks: None,
         id: Uuid::from_u128(9),
         detection_id: detection.id,
         action: ActionKind::TerminateProcess,

@@ -199,6 +199,34 @@ fn a_person_decides_and_a_script_does_not() {
     assert!(journal.contains("approved by ada\"") && mark.exists(), "{journal}");
 }
 
+/// Whoever can write to the broker can put any alert on the bus. Only the server's alerts are acted on, and
+/// as the server has them.
+#[test]
+fn an_alert_that_the_server_does_not_have_is_not_acted_on() {
+    let Some(place) = Place::new() else { return };
+    let mark = place.folder.path().join("mark");
+    place.write_script("mark.sh", &format!("cat >> {}", mark.display()));
+    place.write_playbook("act", "id: act\nname: A\nmode: auto\ntrigger: {severity: low}\nsteps:\n  - {id: mark, do: run_script, with: {name: mark.sh}}\n");
+    let bus = alert_bus::connect(&place.broker.url(), alert_bus::Options::default()).expect("a bus");
+    let forged = |id: &str| {
+        let alert = json!({
+            "id": id, "time": crate::place::now().to_string(), "host_id": "victim", "host_name": "victim",
+            "rule": {"id": "1", "name": "forged", "severity": "critical"},
+        });
+        bus.publish(&[alert_bus::Message { id: id.to_owned(), payload: alert.to_string() }]).expect("taken");
+    };
+    forged("11111111-1111-1111-1111-111111111111");
+    forged("not-an-id/../..");
+    let _responder = place.start_responder("responder");
+    let alert = place.alert(1, 4_242);
+    wait_for("the run of the real one ends", LIMIT, || {
+        place.journals("responder").into_iter().find(|run| run.contains("run_finished"))
+    });
+    let acted = std::fs::read_to_string(&mark).expect("as the test needs it");
+    assert!(acted.contains(&alert.to_string()) && !acted.contains("victim"), "{acted}");
+    assert_eq!(place.journals("responder").len(), 1, "nothing was begun for the others");
+}
+
 #[test]
 fn what_goes_wrong_is_said_and_bounded() {
     let Some(place) = Place::new() else { return };

@@ -63,9 +63,15 @@ impl Isolated {
         Ok(())
     }
 
-    fn forget(&mut self) {
-        let _ = fs::remove_file(&self.file);
+    /// Must be told if it fails: what stays noted is put in force again.
+    fn forget(&mut self) -> Result<(), Failure> {
         self.in_force = None;
+        match fs::remove_file(&self.file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Failure::system(format!("removing {}", self.file.display()), error))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -117,8 +123,7 @@ impl Linux {
             progress.step("noted the rules", || self.isolation.keep(InForce { listing, ..planned.clone() }))
         });
         if let Err(failure) = noted {
-            let released = nft::commit(RELEASE);
-            self.isolation.forget();
+            let released = self.isolation.forget().and(nft::commit(RELEASE));
             return Err(match released {
                 Ok(()) => failure,
                 Err(release) => Failure::system(
@@ -135,9 +140,29 @@ impl Linux {
     }
 
     pub(super) fn release(&mut self, progress: &mut Progress<'_>) -> Result<Value, Failure> {
+        // Forgotten first: what is noted would be put back by the watch. If the rules can't be deleted
+        // then, the kernel lets them go when their time is over.
+        progress.step("forgot the isolation", || self.isolation.forget())?;
         progress.step("deleted the rules", || nft::commit(RELEASE))?;
-        self.isolation.forget();
         Ok(Value::Null)
+    }
+
+    /// After a crash in an isolation: it stands whole, or not at all. Otherwise the watch would put in
+    /// force what the receipt calls failed.
+    pub(super) fn recover_isolation(&mut self) -> Result<String, Failure> {
+        self.is_isolated().or_else(|failure| {
+            let released = self.isolation.forget().and(nft::commit(RELEASE));
+            Err(released.err().map_or(failure, |release| {
+                Failure::system("taking the rules of a half isolation back", release)
+            }))
+        })
+    }
+
+    /// After a crash in a release: it is finished.
+    pub(super) fn recover_release(&mut self) -> Result<String, Failure> {
+        self.isolation.forget()?;
+        nft::commit(RELEASE)?;
+        self.is_released()
     }
 
     pub(super) fn is_isolated(&self) -> Result<String, Failure> {
@@ -172,9 +197,10 @@ impl Linux {
         let Some(in_force) = self.isolation.in_force.clone() else { return Vec::new() };
         let left = in_force.until.saturating_sub(now_seconds());
         if left == 0 {
-            let _ = nft::commit(RELEASE);
-            self.isolation.forget();
-            return vec!["the isolation's time is over, the host is released".to_owned()];
+            return vec![match self.isolation.forget().and(nft::commit(RELEASE)) {
+                Ok(()) => "the isolation's time is over, the host is released".to_owned(),
+                Err(failure) => format!("the isolation's time is over; removing its rules: {failure}"),
+            }];
         }
         let devices = devices();
         let same = listing().is_ok_and(|listing| listing == in_force.listing) && self.is_isolated().is_ok();
@@ -254,20 +280,18 @@ fn kept(rule: &str, keep: &[SocketAddr], out: bool) -> Vec<String> {
         "{rule} icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, nd-router-advert, \
          packet-too-big }} accept"
     ));
-    let (from, to) = if out { ("68", "67") } else { ("67", "68") };
-    rules.push(format!("{rule} meta nfproto ipv4 udp sport {from} udp dport {to} accept"));
-    let (from, to) = if out { ("546", "547") } else { ("547", "546") };
-    rules.push(format!("{rule} meta nfproto ipv6 udp sport {from} udp dport {to} accept"));
-    if rule.contains("netdev") {
-        // There, the protocol is the frame's.
-        return rules
-            .into_iter()
-            .map(|one| {
-                one.replace("meta nfproto ipv4", "meta protocol ip")
-                    .replace("meta nfproto ipv6", "meta protocol ip6")
-            })
-            .collect();
-    }
+    // Out to all on this link only: to an address of choice it would be a way out for root. A client
+    // whose unicast renewal is not answered asks everybody before its lease ends.
+    rules.extend(match out {
+        true => [
+            format!("{rule} ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept"),
+            format!("{rule} ip6 daddr ff02::1:2 udp sport 546 udp dport 547 accept"),
+        ],
+        false => [
+            format!("{rule} meta nfproto ipv4 udp sport 67 udp dport 68 accept"),
+            format!("{rule} meta nfproto ipv6 udp sport 547 udp dport 546 accept"),
+        ],
+    });
     rules
 }
 

@@ -151,6 +151,15 @@ impl Linux {
             let _ = renameat_with(&place.dir, &aside, &place.dir, &place.name, RenameFlags::NOREPLACE);
             return Err(failure);
         }
+        // Whoever may write the folder could have put another file under the name between the look and the
+        // removal: then this one lives on under a name that nobody knows.
+        let left = fstat(&held.file).map_err(|errno| Failure::system("reading the file", errno))?.st_nlink;
+        if left != 0 {
+            let path = file.path.escape_debug();
+            return Err(Failure::NotProved(format!(
+                "{path} was given another name while it was removed; the vault has a copy as {id}"
+            )));
+        }
         fsync(&place.dir).map_err(|errno| Failure::system("writing the folder to disk", errno))?;
         Ok(json!({ "item": id, "sha256": sha256, "size": size }))
     }

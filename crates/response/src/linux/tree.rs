@@ -159,12 +159,14 @@ impl Linux {
             let pids: Vec<u32> = members.iter().map(|member| member.pid).collect();
             let below = descendants(&pids);
             let mut found_new = false;
-            for (pid, _) in below {
+            for (pid, parent) in below {
                 if pids.contains(&pid) || spared.contains(&pid) {
                     continue;
                 }
                 let Some(target) = self.target_now(pid) else { continue };
-                if guards.protected(&target).is_some() {
+                // What a service started is the service's: its sessions are not of this tree either, and
+                // looking for their parent among the members would go on for ever.
+                if spared.contains(&parent) || guards.protected(&target).is_some() {
                     spared.push(pid);
                     continue;
                 }

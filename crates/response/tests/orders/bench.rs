@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use event_model::{BootId, DetectionId, ProcessEntityId, ResponseMode, RuleId, Timestamp};
 use response::{
-    Action, Checkpoint, Found, Guards, Linux, Order, Origin, ProcessTarget, Receipt, Responder,
+    Action, Checkpoint, Consent, Found, Guards, Linux, Order, Origin, ProcessTarget, Receipt, Responder,
     ResponderParts, Switch,
 };
 use sensor_api::ProcessClock;
@@ -57,16 +57,23 @@ pub(crate) fn open_with(
     checkpoint: Option<Checkpoint>,
     processes: Arc<dyn ProcessClock>,
 ) -> (Responder, Found) {
+    Responder::open(ResponderParts { checkpoint, ..parts(dir, processes) }).unwrap()
+}
+
+pub(crate) fn open_guarded(dir: &Path, guards: Guards) -> (Responder, Found) {
+    Responder::open(ResponderParts { guards, ..parts(dir, Arc::new(ProcClock)) }).unwrap()
+}
+
+fn parts(dir: &Path, processes: Arc<dyn ProcessClock>) -> ResponderParts {
     let folder = dir.join("responses");
-    Responder::open(ResponderParts {
+    ResponderParts {
         platform: Box::new(Linux::new(processes, boot(), folder.clone(), &folder.join("vault")).unwrap()),
         dir: folder,
         guards: Guards::of_this_host(),
         switch: Switch::default(),
         clock: Arc::new(now),
-        checkpoint,
-    })
-    .unwrap()
+        checkpoint: None,
+    }
 }
 
 pub(crate) fn bench() -> Bench {
@@ -87,7 +94,7 @@ impl Bench {
 
 /// An order of a person.
 pub(crate) fn command(action: Action) -> Order {
-    let origin = Origin::Command { user: "admin".to_owned() };
+    let origin = Origin::Command { user: "admin".to_owned(), consent: Consent::default() };
     Order { id: Uuid::new_v4(), action, origin, dry_run: false, expires_at: in_a_minute() }
 }
 

@@ -175,6 +175,36 @@ fn races_for_the_path_never_move_another_file() {
     assert_eq!(receipt.state, OrderState::Verified, "{}", receipt.reason);
 }
 
+/// Whoever may write the folder swaps the name under which the file waits for its removal: the file
+/// lives on, and no receipt may say that it is gone.
+#[test]
+fn a_file_that_flees_from_its_removal_is_not_called_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    let path = root.join("evil");
+    fs::write(&path, "malware").unwrap();
+    let folder = root.clone();
+    let (mut responder, _) = crate::bench::open(
+        &root,
+        Some(Box::new(move |step: &str| {
+            if step == "removed it" {
+                let entries = fs::read_dir(&folder).unwrap().flatten();
+                let mut names = entries.map(|entry| entry.path());
+                let aside =
+                    |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with(".rampart-");
+                let waiting = names.find(aside).unwrap();
+                fs::rename(&waiting, folder.join("fled")).unwrap();
+                fs::write(&waiting, "decoy").unwrap();
+            }
+            Ok(())
+        })),
+    );
+    let receipt = responder.run(command(Action::QuarantineFile(file(&path))));
+    assert_eq!(fs::read_to_string(root.join("fled")).unwrap(), "malware");
+    assert_eq!(receipt.state, OrderState::Failed, "{}", receipt.reason);
+    assert!(receipt.reason.contains("another name"), "{}", receipt.reason);
+}
+
 fn sha256_of_malware() -> String {
     use std::io::Write as _;
     use std::sync::OnceLock;

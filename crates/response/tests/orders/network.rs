@@ -25,7 +25,7 @@ pub(crate) fn in_namespace<T: Send>(run: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-fn ip(arguments: &str) {
+pub(crate) fn ip(arguments: &str) {
     let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
     assert!(status.success(), "ip {arguments}");
 }
@@ -49,17 +49,11 @@ fn connects(address: &str) -> bool {
 #[test]
 fn a_block_cuts_what_is_there_refuses_what_comes_and_ends_by_itself() {
     in_namespace(|| {
+        let _peer = Peer::new();
         let mut bench = bench();
-        for (address, single) in [("192.0.2.7", "192.0.2.7:0"), ("2001:db8::7", "[2001:db8::7]:0")] {
-            let length = if address.contains(':') { "128 nodad" } else { "32" };
-            ip(&format!("addr add {address}/{length} dev lo"));
-            let listener = TcpListener::bind(single).unwrap();
-            let at = listener.local_addr().unwrap().to_string();
-            // An address is there a moment before its route is.
-            wait_until("the address can be reached", || connects(&at));
-            let mut established = TcpStream::connect(&at).unwrap();
+        for (address, at) in [("10.77.0.1", OTHER), ("fd77::1", OTHER6)] {
+            let mut established = TcpStream::connect(at).unwrap();
             established.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-            let _peer = listener.accept().unwrap();
 
             let receipt = bench.run(Action::BlockAddress(block(address, 3_600)));
             assert_eq!(receipt.state, OrderState::Verified, "{}", receipt.reason);
@@ -67,14 +61,14 @@ fn a_block_cuts_what_is_there_refuses_what_comes_and_ends_by_itself() {
             let mut byte = [0];
             let read = established.read(&mut byte);
             assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::ConnectionAborted);
-            assert!(!connects(&at), "{address} is blocked");
+            assert!(!connects(at), "{address} is blocked");
 
             // Asked for again, it gets the new time.
             let renewed = bench.run(Action::BlockAddress(block(address, 7_200)));
             assert_eq!(renewed.state, OrderState::Verified, "{}", renewed.reason);
             let lifted = bench.run(receipt.undo.unwrap());
             assert_eq!(lifted.state, OrderState::Verified, "{}", lifted.reason);
-            assert!(connects(&at), "{address} is free again");
+            assert!(connects(at), "{address} is free again");
             let again = bench.run(Action::UnblockAddress(block(address, 1)));
             assert_eq!(again.state, OrderState::Refused);
             assert!(again.reason.contains("not blocked"), "{}", again.reason);
@@ -82,7 +76,7 @@ fn a_block_cuts_what_is_there_refuses_what_comes_and_ends_by_itself() {
             let short = bench.run(Action::BlockAddress(block(address, 1)));
             assert_eq!(short.state, OrderState::Verified, "{}", short.reason);
             // No agent is needed for it to end.
-            wait_until("the kernel lifts the block", || connects(&at));
+            wait_until("the kernel lifts the block", || connects(at));
         }
         let network = bench.run(Action::BlockAddress(block("198.51.100.0/24", 60)));
         assert_eq!(network.state, OrderState::Verified, "{}", network.reason);
@@ -235,6 +229,66 @@ fn an_isolated_host_reaches_the_server_and_nothing_else_until_its_time_is_over()
         // The agent is gone; the kernel releases the host.
         wait_until("the kernel releases the host", || connects(OTHER) && connects(OTHER6));
         wait_until("raw frames leave", raw_frame_leaves);
+    });
+}
+
+/// An agent that ends while it isolates or releases: what the next one says of it is what the watch
+/// then keeps.
+#[test]
+fn after_a_crash_what_is_told_of_an_isolation_stays_so() {
+    in_namespace(|| {
+        let _peer = Peer::new();
+        let dir = tempfile::tempdir().unwrap();
+        let stop_at = |at: &'static str| -> response::Checkpoint {
+            Box::new(move |step: &str| if step == at { panic!("as if the agent ended") } else { Ok(()) })
+        };
+        let crash = |at: &'static str, order: &response::Order| {
+            let (mut ending, _) = crate::bench::open(dir.path(), Some(stop_at(at)));
+            ending.keep_server(vec![SERVER.parse().unwrap()]);
+            let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| ending.run(order.clone())));
+            assert!(ran.is_err(), "it ended at `{at}`");
+        };
+        let isolation = crate::bench::command(isolate(600));
+        crash("committed the rules", &isolation);
+        let (mut next, found) = crate::bench::open(dir.path(), None);
+        assert_eq!(found.receipts[0].state, OrderState::Failed, "{}", found.receipts[0].reason);
+        assert!(next.watch().is_empty() && connects(OTHER), "not isolated behind the receipt's back");
+
+        next.keep_server(vec![SERVER.parse().unwrap()]);
+        let receipt = next.run(crate::bench::command(isolate(600)));
+        assert_eq!(receipt.state, OrderState::Verified, "{}", receipt.reason);
+        drop(next);
+        let release = crate::bench::command(receipt.undo.unwrap());
+        for at in ["deleted the rules", "verify"] {
+            let again = response::Order { id: uuid::Uuid::new_v4(), ..release.clone() };
+            crash(at, &again);
+            let (mut next, found) = crate::bench::open(dir.path(), None);
+            assert_eq!(found.receipts[0].state, OrderState::Verified, "{}", found.receipts[0].reason);
+            assert!(next.watch().is_empty() && connects(OTHER), "a host that was released stays so");
+        }
+    });
+}
+
+/// Only what serves to keep an address may leave besides: not to an address of choice.
+#[test]
+fn an_isolated_host_asks_everybody_for_its_address_but_nobody_in_particular() {
+    in_namespace(|| {
+        let _peer = Peer::new();
+        ip("route add default via 10.77.0.1");
+        let mut bench = isolated_bench();
+        let receipt = bench.run(isolate(600));
+        assert_eq!(receipt.state, OrderState::Verified, "{}", receipt.reason);
+        let sends = |to: &str, from: u16, port: u16| {
+            let to: std::net::IpAddr = to.parse().unwrap();
+            let any = if to.is_ipv4() { "0.0.0.0" } else { "::" };
+            let socket = std::net::UdpSocket::bind((any, from)).unwrap();
+            socket.set_broadcast(true).unwrap();
+            // The kernel says EPERM where a rule drops what goes out.
+            socket.send_to(b"x", (to, port)).is_ok()
+        };
+        assert!(!sends("10.77.0.1", 68, 67), "a way out by DHCP");
+        assert!(!sends("fd77::1", 546, 547), "a way out by DHCPv6");
+        assert!(sends("255.255.255.255", 68, 67), "{}", nft(&["list", "ruleset"]));
     });
 }
 

@@ -4,9 +4,9 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use event_model::ResponseMode;
-use response::{Action, OrderState};
+use response::{Action, Guards, OrderState};
 
-use crate::bench::{Owned, bench, command, of_rule, target, wait_until};
+use crate::bench::{Owned, bench, command, of_rule, open_guarded, target, wait_until};
 
 fn state_of(pid: u32) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -41,6 +41,39 @@ fn a_tree_ends_with_all_its_branches_and_nobody_else() {
     assert!(!branches.iter().any(|pid| lives(*pid)) && !lives(pid));
     assert!(lives(bystander.0.id()));
     assert_eq!(receipt.undo, None);
+}
+
+/// A service in the tree is spared with all that it started: otherwise whoever runs a session of sshd
+/// below himself could never be ended.
+#[test]
+fn a_service_in_the_tree_is_spared_with_its_sessions_and_the_rest_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = dir.path().join("service");
+    std::fs::copy("/bin/bash", &service).unwrap();
+    let mut guards = Guards::of_this_host();
+    guards.protect([service.clone()]);
+    let (mut responder, _) = open_guarded(dir.path(), guards);
+    let script = format!("{0} -c 'sleep 617 & sleep 618 & wait' & sleep 619 & wait", service.display());
+    let root = Owned(Command::new("bash").args(["-c", &script]).spawn().unwrap());
+    let pid = root.0.id();
+    wait_until("the tree of five", || below(pid).len() == 4);
+    let runs = |pid: u32, what: &str| {
+        std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(what))
+    };
+    let tree = below(pid);
+    let of_service = tree.iter().copied().find(|pid| runs(*pid, "service")).unwrap();
+    let spared: Vec<u32> = below(of_service).into_iter().chain([of_service]).collect();
+
+    let receipt = responder.run(command(Action::KillTree(target(pid))));
+    let lived = spared.iter().all(|pid| lives(*pid));
+    for pid in &spared {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(*pid).unwrap()).unwrap();
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+    assert_eq!(receipt.state, OrderState::Verified, "{}", receipt.reason);
+    assert!(lived, "the service and its sessions go on");
+    assert_eq!(receipt.result["spared"].as_array().unwrap().len(), 3, "{}", receipt.result);
+    assert!(!tree.iter().any(|pid| lives(*pid) && !spared.contains(pid)) && !lives(pid));
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::process::Command;
 
 use event_model::{ProcessEntityId, ResponseMode, Timestamp};
 use response::{
-    Action, AddressTarget, FileTarget, MAX_RULE_ORDERS_PER_MINUTE, Order, OrderState, ProcessTarget,
+    Action, AddressTarget, Approval, Consent, FileTarget, Isolation, MASS_ACTION_ABOVE, MASS_ISOLATION_ABOVE,
+    MAX_RULE_ORDERS_PER_MINUTE, Order, OrderState, Origin, ProcessTarget, approvals_needed,
 };
 use sensor_api::ProcessClock as _;
 
@@ -45,6 +46,8 @@ fn protected_targets_are_refused_whoever_asks() {
     let own = std::env::current_exe().unwrap();
     refused(&mut bench, command(Action::QuarantineFile(file(own))), "protected");
     refused(&mut bench, command(Action::QuarantineFile(file("/proc/version"))), "protected");
+    // A rule on whoever writes this file would lock everybody out.
+    refused(&mut bench, command(Action::QuarantineFile(file("/etc/passwd"))), "can't be used or reached");
     if std::path::Path::new("/var/lib/dpkg/info/coreutils.md5sums").exists() {
         let single = |path: &String| std::fs::metadata(path).is_ok_and(|file| file.nlink() == 1);
         let programs = ["ls", "sleep", "cat", "tac"].map(|name| format!("/usr/bin/{name}"));
@@ -62,7 +65,10 @@ fn addresses_that_the_host_needs_are_never_blocked() {
     crate::network::in_namespace(|| {
         let mut bench = bench();
         bench.responder.keep_server(vec!["192.0.2.9:443".parse().unwrap()]);
+        crate::network::ip("addr add 203.0.113.7/24 dev lo");
         for (address, because) in [
+            ("203.0.113.7", "an address of this host"),
+            ("203.0.113.0/24", "an address of this host"),
             ("127.0.0.1", "loopback"),
             ("0.0.0.0/0", "too wide"),
             ("224.0.0.1", "no address of a single peer"),
@@ -72,6 +78,20 @@ fn addresses_that_the_host_needs_are_never_blocked() {
             refused(&mut bench, command(Action::BlockAddress(block)), because);
         }
     });
+}
+
+#[test]
+fn the_agents_own_files_are_never_taken_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let own = dir.path().canonicalize().unwrap().join("own");
+    std::fs::create_dir(&own).unwrap();
+    std::fs::write(own.join("key"), "key").unwrap();
+    let mut guards = response::Guards::of_this_host();
+    guards.protect_folders([own.clone()]);
+    let (mut responder, _) = crate::bench::open_guarded(dir.path(), guards);
+    let receipt = responder.run(command(Action::QuarantineFile(file(own.join("key")))));
+    assert_eq!(receipt.state, OrderState::Refused, "{}", receipt.reason);
+    assert!(receipt.reason.contains("agent's own") && own.join("key").exists(), "{}", receipt.reason);
 }
 
 #[test]
@@ -91,6 +111,42 @@ fn only_auto_acts_and_the_others_say_what_they_would_do() {
         assert!(receipt.plan[0].contains("sealed into the vault"), "{:?}", receipt.plan);
         assert_eq!(path.exists(), mode != ResponseMode::Auto, "{mode}");
     }
+}
+
+/// The agent itself counts who agreed: an order that the server signed without them is not done.
+#[test]
+fn a_mass_action_needs_two_other_people_and_what_a_rule_asks_for_one() {
+    let mut bench = bench();
+    let path = bench.path("x");
+    std::fs::write(&path, "x").unwrap();
+    let yes = |by: &str| Approval { by: by.to_owned(), at: crate::bench::now() };
+    let order = |user: &str, fleet_hosts: u32, by: &[&str]| {
+        let consent = Consent { approvals: by.iter().copied().map(yes).collect(), fleet_hosts };
+        let origin = Origin::Command { user: user.to_owned(), consent };
+        Order { origin, ..command(Action::QuarantineFile(file(&path))) }
+    };
+    for (user, hosts, by) in [
+        ("eve", MASS_ACTION_ABOVE + 1, vec![]),
+        ("eve", MASS_ACTION_ABOVE + 1, vec!["ada"]),
+        ("eve", MASS_ACTION_ABOVE + 1, vec!["ada", "ADA"]),
+        ("eve", MASS_ACTION_ABOVE + 1, vec!["ada", "eve", "token:bot"]),
+        ("rule:7", 1, vec![]),
+        ("rule:7", 1, vec!["token:bot"]),
+        ("rule:7", MASS_ACTION_ABOVE + 1, vec!["ada"]),
+    ] {
+        let receipt = bench.responder.run(order(user, hosts, &by));
+        assert_eq!(receipt.state, OrderState::ApprovalNeeded, "{user} {by:?}: {}", receipt.reason);
+        assert!(receipt.reason.contains("must approve it") && path.exists(), "{}", receipt.reason);
+    }
+    let isolation = Action::IsolateHost(Isolation { ttl_seconds: 60, keep: Vec::new() });
+    assert_eq!(approvals_needed(&isolation, "eve", MASS_ISOLATION_ABOVE), 0);
+    assert_eq!(approvals_needed(&isolation, "eve", MASS_ISOLATION_ABOVE + 1), 2);
+    assert_eq!(approvals_needed(&Action::ReleaseHost {}, "eve", 10_000), 0, "letting go is free");
+    let done = bench.responder.run(order("eve", MASS_ACTION_ABOVE + 1, &["ada", "bob"]));
+    assert_eq!(done.state, OrderState::Verified, "{}", done.reason);
+    std::fs::write(&path, "x").unwrap();
+    let done = bench.responder.run(order("rule:7", 1, &["ada"]));
+    assert_eq!(done.state, OrderState::Verified, "{}", done.reason);
 }
 
 #[test]

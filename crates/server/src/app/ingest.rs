@@ -19,8 +19,8 @@ use state_store::{DetectionInput, Findings, StateStore};
 use tokio::sync::{mpsc, oneshot};
 
 use super::live::{EVENTS_OF_A_MESSAGE, LiveEvents};
-use super::silence;
-use super::{Counter, Counters, Link, Live, LiveMessage, causes, now};
+use super::{Bell, Counter, Counters, Link, Live, LiveMessage, causes, now};
+use super::{responses, silence};
 
 /// Batches that may wait. Each link has at most a few under way, so this bounds memory.
 const WAITING: usize = 256;
@@ -75,9 +75,10 @@ impl Ingest {
         events: Arc<dyn EventStore>,
         counters: Arc<Counters>,
         live: Live,
+        posted: Bell,
     ) -> io::Result<Self> {
         let (jobs, waiting) = mpsc::channel(WAITING);
-        let writer = Writer { state, events, counters, live };
+        let writer = Writer { state, events, counters, live, posted };
         let thread =
             std::thread::Builder::new().name("ingest".to_owned()).spawn(move || writer.run(waiting))?;
         Ok(Self { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) })
@@ -113,6 +114,7 @@ struct Writer {
     events: Arc<dyn EventStore>,
     counters: Arc<Counters>,
     live: Live,
+    posted: Bell,
 }
 
 /// Jobs that follow each other in one boot of one host.
@@ -251,6 +253,9 @@ impl Writer {
                 IngestError::NotNow
             })?;
             changed = outcome.changed;
+            responses::queue_asked(self.state.as_ref(), host, &receipts);
+            // The alert is on its way to a responder while the events are still being written.
+            self.posted.ring();
         }
         let outcome = self.events.append(&append).map_err(|error| {
             tracing::error!(%host, error = causes(&error), "events could not be stored");

@@ -9,6 +9,7 @@
 mod access;
 mod alerts;
 mod behaviours;
+mod bell;
 mod content;
 mod counters;
 mod coverage;
@@ -43,6 +44,7 @@ use tokio::sync::Semaphore;
 pub(crate) use access::place_of;
 pub use access::{Caller, Credential, NewUserInput, UserPatch};
 pub(crate) use behaviours::Override;
+pub(crate) use bell::Bell;
 pub use content::{CheckedContent, MAX_CONTENT_BYTES, MAX_TOTAL_CONTENT_BYTES};
 pub use counters::{Counter, Counters};
 pub use coverage::{HostCoverage, RuleCoverage, StarvedHost, StarvedRule};
@@ -82,6 +84,8 @@ pub struct App {
     pub(crate) policy: Policy,
     pub(crate) ingest: Ingest,
     pub(crate) watch: Watch,
+    /// Rings when something was posted to the outbox.
+    pub(crate) posted: Bell,
     sign_ins: SignIns,
     enrollments: Enrollments,
     /// Held by whoever reads the overrides of behaviours to write them changed.
@@ -113,9 +117,15 @@ impl App {
         let counters = Arc::new(Counters::default());
         let live = Live::default();
         let policy = Policy::of(state.as_ref(), &pki.command_key)?;
-        let ingest =
-            Ingest::start(Arc::clone(&state), Arc::clone(&events), Arc::clone(&counters), live.clone())
-                .map_err(|error| AppError::internal("starting the ingest thread", error))?;
+        let posted = Bell::default();
+        let ingest = Ingest::start(
+            Arc::clone(&state),
+            Arc::clone(&events),
+            Arc::clone(&counters),
+            live.clone(),
+            posted.clone(),
+        )
+        .map_err(|error| AppError::internal("starting the ingest thread", error))?;
         Ok(Self {
             state,
             events,
@@ -125,6 +135,7 @@ impl App {
             links: Links::default(),
             policy,
             ingest,
+            posted,
             watch: Watch { silent_after, since: now() },
             sign_ins: SignIns::new()?,
             enrollments: Enrollments::default(),

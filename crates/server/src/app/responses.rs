@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use event_model::HostId;
+use event_model::{HostId, ReceiptState, ResponseReceipt};
 use protocol::command::sign_command;
-use protocol::link::{Command, CommandReceipt, SignedCommand};
-use response::Action;
-use state_store::{NewResponse, Page, Response, ResponseState};
+use protocol::link::{Approval, Command, CommandReceipt, SignedCommand};
+use response::{Action, Asked, RULE_ASKS};
+use state_store::{Decision, NewResponse, Page, Response, ResponseState, StateStore};
 use uuid::Uuid;
 
-use super::{Actor, App, AppError, Caller, Counter, after, now};
+use super::{Actor, App, AppError, Caller, Counter, Credential, causes, now};
 
 /// An order that the agent has not begun by then is not done any more.
 const DEFAULT_LIFE: Duration = Duration::from_secs(600);
@@ -69,9 +69,7 @@ impl App {
         if known.revoked_at.is_some() {
             return Err(AppError::Conflict("the host is revoked: it takes no more orders".to_owned()));
         }
-        if comment.chars().count() > MAX_COMMENT {
-            return Err(AppError::Invalid(format!("`comment` has at most {MAX_COMMENT} characters")));
-        }
+        check_comment(&comment)?;
         let life = match expires_in_seconds {
             None => DEFAULT_LIFE,
             Some(seconds @ 1..=MAX_LIFE_SECONDS) => Duration::from_secs(seconds.into()),
@@ -91,8 +89,11 @@ impl App {
             order,
             dry_run,
             comment,
-            expires_at: after(at, life),
+            life,
             undo_of,
+            approvals_needed: 0,
+            mass_above: response::mass_above(action),
+            detection: None,
         };
         self.state.create_response(&new, at)?;
         let detail = format!("{} host={host} dry_run={dry_run} {}", new.order, new.comment);
@@ -111,11 +112,42 @@ impl App {
     pub(crate) fn response_page(
         &self,
         host: Option<HostId>,
+        state: Option<ResponseState>,
         cursor: Option<&str>,
         limit: usize,
     ) -> Result<Page<Response>, AppError> {
         self.state.expire_responses(now())?;
-        Ok(self.state.responses(host, cursor, limit)?)
+        Ok(self.state.responses(host, state, cursor, limit)?)
+    }
+
+    /// Notes a person's yes or no to an action that waits for it. With enough people it is sent.
+    pub(crate) fn decide_response(
+        &self,
+        caller: &Caller,
+        id: &str,
+        approve: bool,
+        comment: String,
+    ) -> Result<Response, AppError> {
+        if !matches!(caller.credential, Credential::Session(_)) {
+            return Err(AppError::Invalid(
+                "a token is nobody's consent; hint: sign in as a person who may approve".to_owned(),
+            ));
+        }
+        check_comment(&comment)?;
+        let waiting = self.response_of(id)?;
+        if waiting.state != ResponseState::Pending {
+            let reason =
+                format!("its state is `{}`; only what is `pending` waits for approval", waiting.state);
+            return Err(AppError::Conflict(reason));
+        }
+        let decision = Decision { by: caller.name.clone(), at: now(), approve, comment };
+        let decided = self.state.decide_response(waiting.id, &decision)?;
+        let what = if approve { "response.approve" } else { "response.decline" };
+        self.audit(&caller.actor(), what, id, &decision.comment);
+        if decided.state == ResponseState::Queued {
+            self.links.wake(decided.host);
+        }
+        Ok(decided)
     }
 
     /// Takes an order back, as long as it was not sent.
@@ -124,7 +156,7 @@ impl App {
         if !self.state.cancel_response(ordered.id, now())? {
             let state = self.response_of(id)?.state;
             let reason = format!(
-                "its state is `{state}`; only what is `queued` can be cancelled, what was done \
+                "its state is `{state}`; only what is `pending` or `queued` can be cancelled, what was done \
                                   can be undone"
             );
             return Err(AppError::Conflict(reason));
@@ -154,6 +186,8 @@ impl App {
                 user: waiting.created_by,
                 dry_run: waiting.dry_run,
                 action: waiting.order,
+                approvals: approvals_of(&waiting.decisions),
+                fleet_hosts: waiting.fleet_hosts,
             };
             commands.push(sign_command(&command, &self.pki.command_key));
         }
@@ -182,6 +216,50 @@ impl App {
         self.audit(&actor, "response.result", &id.to_string(), state.as_str());
         Ok(())
     }
+}
+
+/// Puts what rules on a host ask for where people find it. What comes again is known.
+pub(super) fn queue_asked(state: &dyn StateStore, host: HostId, receipts: &[Box<ResponseReceipt>]) {
+    for receipt in receipts.iter().filter(|receipt| receipt.state == ReceiptState::ApprovalNeeded) {
+        let Some(text) = &receipt.asks else { continue };
+        let asked = match serde_json::from_str::<Asked>(text) {
+            Ok(asked) if asked.action.check().is_ok() => asked,
+            Ok(_) | Err(_) => {
+                tracing::warn!(%host, receipt = %receipt.id, "what a rule asks for can't be read");
+                continue;
+            }
+        };
+        let Ok(order) = serde_json::to_string(&asked.action) else { continue };
+        let new = NewResponse {
+            id: receipt.id,
+            host,
+            created_by: format!("{RULE_ASKS}{}", asked.rule_id),
+            action: asked.action.word().to_owned(),
+            order,
+            dry_run: false,
+            comment: receipt.reason.chars().take(MAX_COMMENT).collect(),
+            life: DEFAULT_LIFE,
+            undo_of: None,
+            approvals_needed: 1,
+            mass_above: response::mass_above(&asked.action),
+            detection: Some(receipt.detection_id),
+        };
+        if let Err(error) = state.create_response(&new, now()) {
+            tracing::warn!(%host, error = causes(&error), "what a rule asks for can't be put to people");
+        }
+    }
+}
+
+fn approvals_of(decisions: &[Decision]) -> Vec<Approval> {
+    let yes = decisions.iter().filter(|decision| decision.approve);
+    yes.map(|decision| Approval { by: decision.by.clone(), at_ns: decision.at.as_nanos() }).collect()
+}
+
+fn check_comment(comment: &str) -> Result<(), AppError> {
+    if comment.chars().count() > MAX_COMMENT {
+        return Err(AppError::Invalid(format!("`comment` has at most {MAX_COMMENT} characters")));
+    }
+    Ok(())
 }
 
 /// The action of that word with these parameters.

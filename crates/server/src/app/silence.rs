@@ -80,6 +80,7 @@ impl App {
         let input = DetectionInput { detection: &detection, host_name: &host.name, agent_version: None };
         let findings = Findings { host: host.id, detections: vec![input], receipts: Vec::new() };
         let outcome = self.state.record_findings(&findings, time)?;
+        self.posted.ring();
         let alert = outcome.detections.first().map(|change| change.alert);
         self.state.set_contact(host.id, HostContact::Silent, heard, alert)?;
         for id in outcome.changed {

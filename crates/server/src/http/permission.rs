@@ -18,6 +18,8 @@ pub enum Permission {
     EditRules,
     /// To act on hosts.
     Respond,
+    /// To agree to what others ask for.
+    Approve,
     /// Users, tokens, settings, revocation.
     Administer,
     /// To read the audit log.
@@ -32,11 +34,16 @@ impl Permission {
             Self::WorkOnAlerts => {
                 matches!(
                     role,
-                    Role::Analyst | Role::Responder | Role::DetectionEngineer | Role::Administrator
+                    Role::Analyst
+                        | Role::Responder
+                        | Role::DetectionEngineer
+                        | Role::Approver
+                        | Role::Administrator
                 )
             }
             Self::EditRules => matches!(role, Role::DetectionEngineer | Role::Administrator),
             Self::Respond => matches!(role, Role::Responder | Role::Administrator),
+            Self::Approve => matches!(role, Role::Approver | Role::Administrator),
             Self::Administer => role == Role::Administrator,
             Self::ReadAudit => matches!(role, Role::Auditor | Role::Administrator),
         }
@@ -47,9 +54,10 @@ impl Permission {
         match self {
             Self::Public => "nothing",
             Self::OwnSession | Self::Read => "any role",
-            Self::WorkOnAlerts => "analyst, responder, detection_engineer or administrator",
+            Self::WorkOnAlerts => "analyst, responder, detection_engineer, approver or administrator",
             Self::EditRules => "detection_engineer or administrator",
             Self::Respond => "responder or administrator",
+            Self::Approve => "approver or administrator",
             Self::Administer => "administrator",
             Self::ReadAudit => "auditor or administrator",
         }
@@ -78,6 +86,7 @@ pub const ROUTES: &[(Method, &str, Permission)] = &[
     (Method::GET, "/responses/{id}", Permission::Read),
     (Method::DELETE, "/responses/{id}", Permission::Respond),
     (Method::POST, "/responses/{id}/undo", Permission::Respond),
+    (Method::POST, "/responses/{id}/decision", Permission::Approve),
     (Method::GET, "/events", Permission::Read),
     (Method::GET, "/events/histogram", Permission::Read),
     (Method::GET, "/events/stream", Permission::Read),

@@ -121,7 +121,7 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
 
 use tokio_stream::StreamExt as _;
 
-fn detection_of(agent: &Agent, sequence: u64) -> Record {
+pub(crate) fn detection_of(agent: &Agent, sequence: u64) -> Record {
     let event = agent.event(sequence, "xmrig");
     let rule = RuleReference {
         id: RuleId::new("9001"),
@@ -150,11 +150,12 @@ fn detection_of(agent: &Agent, sequence: u64) -> Record {
     Record { header: agent.header(sequence + 1), body: RecordBody::Detection(Box::new(detection)) }
 }
 
-fn receipt_of(detection: &Record) -> Record {
+pub(crate) fn receipt_of(detection: &Record) -> Record {
     let RecordBody::Detection(found) = &detection.body else { panic!() };
     let mut header = detection.header.clone();
     header.sequence += 1;
     let receipt = ResponseReceipt {
+        asks: None,
         id: Uuid::new_v4(),
         detection_id: found.id,
         action: ActionKind::TerminateProcess,

@@ -9,12 +9,14 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use crate::agent::{Agent, Stream};
-use crate::running::{Running, eventually, now};
+use crate::api::Api;
+use crate::ingest::{detection_of, receipt_of};
+use crate::running::{Running, eventually};
 
 async fn next_command(agent: &Agent, stream: &mut Stream) -> (Uuid, Command) {
     match stream.next_answer().await {
         ToAgent::Command(signed) => {
-            verify_command(&signed, &agent.command_key, agent.host, now()).expect("signed for this host")
+            verify_command(&signed, &agent.command_key, agent.host).expect("signed for this host")
         }
         other => panic!("{other:?}"),
     }
@@ -128,5 +130,137 @@ async fn only_sound_orders_by_those_who_may_are_taken() {
     assert_eq!(admin.post(&format!("/hosts/{}/revoke", agent.host), json!({})).await.status, 204);
     let revoked = admin.post(&path, order("release_host", json!({}))).await;
     assert_eq!((revoked.status, revoked.code()), (409, "conflict"));
+    running.stop().await;
+}
+
+/// A person of that role, signed in with a password of his own.
+async fn person(running: &Running, admin: &Api, name: &str, role: &str) -> Api {
+    let (first, own) = ("a first password of theirs", "another password of theirs");
+    let made = admin.post("/users", json!({ "username": name, "password": first, "role": role })).await;
+    assert_eq!(made.status, 201, "{}", made.json);
+    let mut api = running.stranger();
+    assert_eq!(api.sign_in(name, first).await.status, 200);
+    let change = json!({ "current_password": first, "new_password": own });
+    assert_eq!(api.put("/session/password", change).await.status, 204);
+    api
+}
+
+/// An isolation of another host, as somebody ordered it just now.
+fn isolated(number: u128) -> state_store::NewResponse {
+    state_store::NewResponse {
+        id: Uuid::from_u128(number),
+        host: event_model::HostId::from_uuid(Uuid::from_u128(number)),
+        created_by: "eve".to_owned(),
+        action: "isolate_host".to_owned(),
+        order: r#"{"action":"isolate_host","parameters":{}}"#.to_owned(),
+        dry_run: false,
+        comment: String::new(),
+        life: std::time::Duration::from_secs(600),
+        undo_of: None,
+        approvals_needed: 0,
+        mass_above: None,
+        detection: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mass_action_is_sent_only_when_two_other_people_agree() {
+    let running = Running::start().await;
+    let admin = running.administrator().await;
+    let agent = Agent::first(&running).await;
+    let mut stream = agent.connect(&running, 0).await.unwrap();
+    for number in 1..=u128::from(response::MASS_ISOLATION_ABOVE) {
+        use state_store::ResponseStore as _;
+        running.state().create_response(&isolated(number), crate::running::now()).unwrap();
+    }
+    let ordered =
+        admin.post(&format!("/hosts/{}/responses", agent.host), order("isolate_host", json!({}))).await;
+    assert_eq!((ordered.status, &ordered.json["state"]), (201, &json!("pending")), "{}", ordered.json);
+    assert_eq!((&ordered.json["approvals_needed"], &ordered.json["fleet_hosts"]), (&json!(2), &json!(6)));
+    let path = format!("/responses/{}/decision", ordered.json["id"].as_str().unwrap());
+    let yes = || json!({ "approve": true, "comment": "looked at it" });
+
+    let own = admin.post(&path, yes()).await;
+    assert_eq!((own.status, own.code()), (422, "invalid"), "who ordered it does not agree to it");
+    let token = admin.post("/api-tokens", json!({ "name": "bot", "role": "approver", "ttl_days": 1 })).await;
+    let bot = running.stranger().with_token(token.json["token"].as_str().unwrap());
+    assert_eq!(bot.post(&path, yes()).await.status, 422, "a token is no person");
+    let rita = person(&running, &admin, "rita", "responder").await;
+    assert_eq!(rita.post(&path, yes()).await.status, 403, "a responder is no approver");
+    let ada = person(&running, &admin, "ada", "approver").await;
+    let once = ada.post(&path, yes()).await;
+    assert_eq!((once.status, &once.json["state"]), (200, &json!("pending")), "{}", once.json);
+    assert_eq!(ada.post(&path, yes()).await.status, 422, "once each");
+    let bob = person(&running, &admin, "bob", "approver").await;
+    let pending = admin.get("/responses?state=pending").await.json;
+    assert_eq!(pending["items"].as_array().map(Vec::len), Some(1), "{pending}");
+    let twice = bob.post(&path, yes()).await;
+    assert_eq!(twice.status, 200, "{}", twice.json);
+
+    // The agent is told who agreed, under the signature, and counts for itself.
+    let (id, command) = next_command(&agent, &mut stream).await;
+    assert_eq!(ordered.json["id"], id.to_string());
+    let by: Vec<&str> = command.approvals.iter().map(|one| one.by.as_str()).collect();
+    assert_eq!((by, command.fleet_hosts, command.user.as_str()), (vec!["ada", "bob"], 6, "admin"));
+    assert_eq!(bob.post(&path, yes()).await.code(), "conflict", "it is sent");
+
+    // One no is enough; and what waits can be taken back.
+    let host = format!("/hosts/{}/responses", agent.host);
+    let declined = admin.post(&host, order("isolate_host", json!({}))).await.json;
+    let path = format!("/responses/{}/decision", declined["id"].as_str().unwrap());
+    let no = ada.post(&path, json!({ "approve": false })).await;
+    assert_eq!(no.json["state"], "declined", "{}", no.json);
+    assert_eq!(bob.post(&path, yes()).await.code(), "conflict");
+    let taken_back = admin.post(&host, order("isolate_host", json!({}))).await.json;
+    assert_eq!(admin.delete(&format!("/responses/{}", taken_back["id"].as_str().unwrap())).await.status, 204);
+    let audit = admin.get("/audit?limit=100").await.json.to_string();
+    assert!(audit.contains("response.approve") && audit.contains("response.decline"), "{audit}");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_rule_asks_for_waits_for_a_person_and_is_then_sent() {
+    let running = Running::start().await;
+    let admin = running.administrator().await;
+    let mut agent = Agent::first(&running).await;
+    let mut stream = agent.connect(&running, 0).await.unwrap();
+    let detection = detection_of(&agent, 1);
+    let mut receipt = receipt_of(&detection);
+    let event_model::RecordBody::Receipt(asking) = &mut receipt.body else { panic!() };
+    asking.state = event_model::ReceiptState::ApprovalNeeded;
+    asking.reason = "mode is `ask`, waits for a person: copy /tmp/x".to_owned();
+    let action =
+        json!({ "rule_id": "9001", "action": "quarantine_file", "parameters": { "path": "/tmp/x" } });
+    asking.asks = Some(action.to_string());
+    let id = asking.id;
+    let event = event_model::Record {
+        header: agent.header(1),
+        body: event_model::RecordBody::Event(agent.event(1, "xmrig")),
+    };
+    let plain = agent.batch_of(&[event, detection, receipt]);
+    let sealed = agent.sealer.seal(&plain);
+    stream.send_batch(sealed).await;
+    stream.acknowledged(3).await;
+    let waiting = admin.get(&format!("/responses/{id}")).await.json;
+    assert_eq!(
+        (&waiting["state"], &waiting["created_by"]),
+        (&json!("pending"), &json!("rule:9001")),
+        "{waiting}"
+    );
+    assert_eq!((&waiting["parameters"]["path"], &waiting["approvals_needed"]), (&json!("/tmp/x"), &json!(1)));
+    assert!(waiting["alert_id"].is_string() && waiting["comment"].as_str().unwrap().contains("copy /tmp/x"));
+    let ada = person(&running, &admin, "ada", "approver").await;
+    let yes = ada.post(&format!("/responses/{id}/decision"), json!({ "approve": true })).await;
+    assert_eq!(yes.status, 200, "{}", yes.json);
+    let (sent, command) = next_command(&agent, &mut stream).await;
+    assert_eq!((sent, command.user.as_str(), command.approvals[0].by.as_str()), (id, "rule:9001", "ada"));
+
+    // An analyst's note is no approval of a playbook; an approver's is.
+    let tom = person(&running, &admin, "tom", "analyst").await;
+    let alert = format!("/alerts/{}", waiting["alert_id"].as_str().unwrap());
+    let note = |text: &str| json!({ "note": text });
+    assert_eq!(tom.patch(&alert, note("looks bad")).await.status, 200);
+    assert_eq!(tom.patch(&alert, note("well\n Approve p/ok")).await.code(), "forbidden");
+    assert_eq!(ada.patch(&alert, note("approve p/ok")).await.status, 200);
     running.stop().await;
 }

@@ -64,6 +64,7 @@ fn detection(host: u8, number: u64, seconds: i64, rule: &str, executable: &str) 
 
 fn receipt(id: u128, detection: &Detection, state: ReceiptState) -> ResponseReceipt {
     ResponseReceipt {
+        asks: None,
         id: Uuid::from_u128(id),
         detection_id: detection.id,
         action: ActionKind::TerminateProcess,

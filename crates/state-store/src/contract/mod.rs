@@ -54,6 +54,7 @@ pub const SUITE: &[(&str, Check)] = &[
     ("old alerts go", alerts::old_alerts_go),
     ("settings, counters and the audit log keep what they are given", activity::what_is_given_is_kept),
     ("a response goes forward only", responses::a_response_goes_forward_only),
+    ("people agree before a response is sent", responses::people_agree_before_a_response_is_sent),
     ("the outbox is bounded", activity::the_outbox_is_bounded),
 ];
 

@@ -1,30 +1,55 @@
 //! Ordered actions. Each has one row; its state only goes forward.
 
 use event_model::{HostId, Timestamp};
-use rusqlite::{Row, params};
+use rusqlite::{Connection, Row, params};
 use uuid::Uuid;
 
-use super::{Columns, Result, SqliteStateStore, as_i64, collect, execute, first};
-use crate::{NewResponse, Page, Response, ResponseState, ResponseStore, StateError};
+use super::{Columns, Result, SqliteStateStore, as_i64, collect, database, execute, first, to_json};
+use crate::{AlertId, Decision, NewResponse, Page, Response, ResponseState, ResponseStore, StateError};
+
+/// How long people may take to agree.
+const PENDING_NS: i64 = 4 * HOUR_NS;
+
+const HOUR_NS: i64 = 3_600 * 1_000_000_000;
 
 /// Commands that may wait for one host.
 const MOST_WAITING: i64 = 1_000;
 
+/// What was sent and not answered is asked for so long after its end: the link may have broken between
+/// the act and its receipt. An agent begins nothing that has expired; it tells what it did.
+const ASKED_FOR_NS: i64 = 7 * 24 * 3_600 * 1_000_000_000;
+
 impl ResponseStore for SqliteStateStore {
-    fn create_response(&self, new: &NewResponse, now: Timestamp) -> Result<()> {
+    fn create_response(&self, new: &NewResponse, now: Timestamp) -> Result<bool> {
         let doing = "order a response";
         self.write(doing, |transaction| {
-            let sql = "SELECT count(*) AS count FROM responses WHERE host_id = ? AND state IN ('queued', 'sent')
-                       AND expires_at > ?";
+            let sql = "SELECT count(*) AS count FROM responses WHERE id = ?1
+                       OR (?2 AND host_id = ?3 AND state = 'pending' AND order_json = ?4 AND expires_at > ?5)";
+            let asked = new.detection.is_some();
+            let values = params![new.id.as_bytes(), asked, new.host.as_bytes(), new.order, now.as_nanos()];
+            if first(transaction, doing, sql, values, |row| row.count("count"))?.unwrap_or(0) > 0 {
+                return Ok(false);
+            }
+            let sql = "SELECT count(*) AS count FROM responses WHERE host_id = ?
+                       AND state IN ('pending', 'queued', 'sent') AND expires_at > ?";
             let values = params![new.host.as_bytes(), now.as_nanos()];
             let waiting = first(transaction, doing, sql, values, |row| row.count("count"))?.unwrap_or(0);
             if as_i64(waiting) >= MOST_WAITING {
                 let reason = format!("{MOST_WAITING} responses wait for this host already; cancel some first");
                 return Err(StateError::Invalid(reason));
             }
+            let fleet_hosts = fleet_hosts(transaction, &new.action, new.host, now)?;
+            // What is only tried is no mass action, however often.
+            let is_mass = !new.dry_run && new.mass_above.is_some_and(|above| fleet_hosts > above);
+            let needed = if is_mass { new.approvals_needed.max(2) } else { new.approvals_needed };
+            let life = i64::try_from(new.life.as_nanos()).unwrap_or(i64::MAX);
+            let (state, expires_at) = match needed {
+                0 => (ResponseState::Queued, now.as_nanos().saturating_add(life)),
+                _ => (ResponseState::Pending, now.as_nanos().saturating_add(PENDING_NS)),
+            };
             let sql = "INSERT INTO responses (id, host_id, created_at, created_by, action, order_json, dry_run, comment,
-                       expires_at, undo_of, state, state_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?)";
-            let undo_of = new.undo_of.map(|id| id.as_bytes().to_vec());
+                       expires_at, undo_of, state, state_at, life, approvals_needed, mass_above, fleet_hosts,
+                       detection_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
             let values = params![
                 new.id.as_bytes(),
                 new.host.as_bytes(),
@@ -34,22 +59,83 @@ impl ResponseStore for SqliteStateStore {
                 new.order,
                 new.dry_run,
                 new.comment,
-                new.expires_at.as_nanos(),
-                undo_of,
-                now.as_nanos()
+                expires_at,
+                new.undo_of.map(|id| id.as_bytes().to_vec()),
+                state.as_str(),
+                now.as_nanos(),
+                life,
+                needed,
+                new.mass_above,
+                fleet_hosts,
+                new.detection.map(|id| id.as_bytes().to_vec()),
             ];
-            execute(transaction, doing, sql, values).map(|_| ())
+            execute(transaction, doing, sql, values).map(|_| true)
+        })
+    }
+
+    fn decide_response(&self, id: Uuid, decision: &Decision) -> Result<Response> {
+        let doing = "decide on a response";
+        let now = decision.at;
+        self.write(doing, |transaction| {
+            let missing = || StateError::NotFound { what: "response", key: id.to_string() };
+            let found = one(transaction, doing, id)?.ok_or_else(missing)?;
+            if found.state != ResponseState::Pending || found.expires_at <= now {
+                let state = if found.state == ResponseState::Pending { ResponseState::Expired } else { found.state };
+                return Err(unfit(id, &format!("its state is `{state}`, it does not wait for approval")));
+            }
+            if found.created_by.eq_ignore_ascii_case(&decision.by) {
+                let reason = "who orders an action can't approve or decline it; hint: cancel it, or ask another approver";
+                return Err(StateError::Invalid(reason.to_owned()));
+            }
+            let mut decisions = found.decisions;
+            if decisions.iter().any(|one| one.by.eq_ignore_ascii_case(&decision.by)) {
+                return Err(unfit(id, &format!("{} has approved it already", decision.by)));
+            }
+            decisions.push(decision.clone());
+            // Others may have been done since it was asked for.
+            let fleet_hosts = fleet_hosts(transaction, &found.action, found.host, now)?;
+            let sql = "SELECT mass_above, life FROM responses WHERE id = ?";
+            let read = |row: &Row<'_>| {
+                let mass_above: Option<i64> = row.get("mass_above").map_err(database(doing))?;
+                Ok((mass_above, row.get::<_, i64>("life").map_err(database(doing))?))
+            };
+            let (mass_above, life) = first(transaction, doing, sql, [id.as_bytes()], read)?.ok_or_else(missing)?;
+            let is_mass = mass_above.is_some_and(|above| i64::from(fleet_hosts) > above);
+            let needed = if is_mass { found.approvals_needed.max(2) } else { found.approvals_needed };
+            let agreed = decisions.iter().filter(|one| one.approve).count();
+            let (state, expires_at) = match (decision.approve, agreed >= needed as usize) {
+                (false, _) => (ResponseState::Declined, found.expires_at.as_nanos()),
+                (true, true) => (ResponseState::Queued, now.as_nanos().saturating_add(life)),
+                (true, false) => (ResponseState::Pending, found.expires_at.as_nanos()),
+            };
+            let sql = "UPDATE responses SET state = ?2, state_at = ?3, expires_at = ?4, decisions = ?5,
+                       approvals_needed = ?6, fleet_hosts = ?7 WHERE id = ?1";
+            let values = params![
+                id.as_bytes(),
+                state.as_str(),
+                now.as_nanos(),
+                expires_at,
+                to_json(&decisions),
+                needed,
+                fleet_hosts
+            ];
+            execute(transaction, doing, sql, values)?;
+            one(transaction, doing, id)?.ok_or_else(missing)
         })
     }
 
     fn response(&self, id: Uuid) -> Result<Option<Response>> {
         let doing = "read a response";
-        self.read(doing, |transaction| {
-            first(transaction, doing, "SELECT * FROM responses WHERE id = ?", [id.as_bytes()], response)
-        })
+        self.read(doing, |transaction| one(transaction, doing, id))
     }
 
-    fn responses(&self, host: Option<HostId>, cursor: Option<&str>, limit: usize) -> Result<Page<Response>> {
+    fn responses(
+        &self,
+        host: Option<HostId>,
+        state: Option<ResponseState>,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<Response>> {
         let doing = "list responses";
         let limit = limit.clamp(1, 500);
         let before: i64 = match cursor {
@@ -60,10 +146,15 @@ impl ResponseStore for SqliteStateStore {
         };
         let host = host.map(|host| host.as_bytes().to_vec());
         let mut items = self.read(doing, |transaction| {
-            let sql = "SELECT * FROM responses WHERE number < ?1 AND (?2 IS NULL OR host_id = ?2)
-                       ORDER BY number DESC LIMIT ?3";
-            let values = params![before, host, as_i64(limit as u64 + 1)];
-            collect(transaction, doing, sql, values, |row| Ok((row.count("number")?, response(row)?)))
+            // Without results: a page of lists of processes would be gigabytes.
+            let sql = format!(
+                "SELECT {COLUMNS}, json_remove(receipt, '$.result') AS receipt FROM responses
+                 WHERE number < ?1 AND (?2 IS NULL OR host_id = ?2) AND (?3 IS NULL OR state = ?3)
+                 ORDER BY number DESC LIMIT ?4"
+            );
+            let state = state.map(ResponseState::as_str);
+            let values = params![before, host, state, as_i64(limit as u64 + 1)];
+            collect(transaction, doing, &sql, values, |row| Ok((row.count("number")?, response(row)?)))
         })?;
         let more = items.len() > limit;
         items.truncate(limit);
@@ -74,10 +165,10 @@ impl ResponseStore for SqliteStateStore {
     fn waiting_responses(&self, host: HostId, now: Timestamp) -> Result<Vec<Response>> {
         let doing = "read what waits for a host";
         self.read(doing, |transaction| {
-            let sql =
-                "SELECT * FROM responses WHERE host_id = ? AND state IN ('queued', 'sent') AND expires_at > ?
-                       ORDER BY number LIMIT ?";
-            let values = params![host.as_bytes(), now.as_nanos(), MOST_WAITING];
+            let sql = "SELECT * FROM responses WHERE host_id = ?1 AND (state = 'queued' AND expires_at > ?2
+                       OR state = 'sent' AND expires_at > ?3) ORDER BY number LIMIT ?4";
+            let asked_since = now.as_nanos().saturating_sub(ASKED_FOR_NS);
+            let values = params![host.as_bytes(), now.as_nanos(), asked_since, MOST_WAITING];
             collect(transaction, doing, sql, values, response)
         })
     }
@@ -90,7 +181,7 @@ impl ResponseStore for SqliteStateStore {
         self.step(
             id,
             now,
-            "UPDATE responses SET state = 'cancelled', state_at = ?2 WHERE id = ?1 AND state = 'queued'",
+            "UPDATE responses SET state = 'cancelled', state_at = ?2 WHERE id = ?1 AND state IN ('pending', 'queued')",
         )
     }
 
@@ -115,7 +206,8 @@ impl ResponseStore for SqliteStateStore {
     fn expire_responses(&self, now: Timestamp) -> Result<u64> {
         let doing = "expire responses";
         self.write(doing, |transaction| {
-            let sql = "UPDATE responses SET state = 'expired', state_at = ?1 WHERE state = 'queued' AND expires_at <= ?1";
+            let sql = "UPDATE responses SET state = 'expired', state_at = ?1
+                       WHERE state IN ('pending', 'queued') AND expires_at <= ?1";
             Ok(execute(transaction, doing, sql, [now.as_nanos()])? as u64)
         })
     }
@@ -128,6 +220,30 @@ impl SqliteStateStore {
             Ok(execute(transaction, doing, sql, params![id.as_bytes(), now.as_nanos()])? > 0)
         })
     }
+}
+
+/// All that is shown of a response but its receipt, with the alert of its detection.
+const COLUMNS: &str = "number, id, host_id, created_at, created_by, action, order_json, dry_run, comment, expires_at,
+    undo_of, state, state_at, approvals_needed, fleet_hosts, decisions,
+    (SELECT alert_id FROM detections AS d WHERE d.host_id = responses.host_id AND d.id = detection_id) AS alert_id";
+
+fn one(connection: &Connection, doing: &'static str, id: Uuid) -> Result<Option<Response>> {
+    let sql = format!("SELECT {COLUMNS}, receipt FROM responses WHERE id = ?");
+    first(connection, doing, &sql, [id.as_bytes()], response)
+}
+
+/// Hosts on which this action was ordered within an hour, with this one.
+fn fleet_hosts(connection: &Connection, action: &str, host: HostId, now: Timestamp) -> Result<u32> {
+    let sql = "SELECT count(DISTINCT host_id) AS count FROM responses WHERE action = ? AND state_at > ?
+               AND host_id <> ? AND NOT dry_run AND state IN ('queued', 'sent', 'applied', 'verified', 'failed')";
+    let since = now.as_nanos().saturating_sub(HOUR_NS);
+    let values = params![action, since, host.as_bytes()];
+    let others = first(connection, "count hosts", sql, values, |row| row.count("count"))?.unwrap_or(0);
+    Ok(u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1))
+}
+
+fn unfit(id: Uuid, reason: &str) -> StateError {
+    StateError::Invalid(format!("response {id}: {reason}"))
 }
 
 fn response(row: &Row<'_>) -> Result<Response> {
@@ -146,5 +262,9 @@ fn response(row: &Row<'_>) -> Result<Response> {
         state: row.word("state", ResponseState::from_word)?,
         state_at: row.time("state_at")?,
         receipt: row.optional_text("receipt")?,
+        approvals_needed: u32::try_from(row.count("approvals_needed")?).unwrap_or(u32::MAX),
+        fleet_hosts: u32::try_from(row.count("fleet_hosts")?).unwrap_or(u32::MAX),
+        decisions: row.json("decisions")?,
+        alert: row.bytes("alert_id")?.and_then(|id| Uuid::from_slice(&id).ok()).map(AlertId::from_uuid),
     })
 }

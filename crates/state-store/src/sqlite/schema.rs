@@ -14,7 +14,7 @@ use crate::StateError;
 const APPLICATION_ID: i64 = 0x5250_5354;
 
 /// Step `n` takes a file from `user_version` n to n + 1.
-const STEPS: &[&str] = &[FIRST, CONTACT, RESPONSES, CONTENT];
+const STEPS: &[&str] = &[FIRST, CONTACT, RESPONSES, CONTENT, APPROVALS];
 
 /// A whole check reads the whole file; past this size only its structure is checked.
 const WHOLE_CHECK_MAX_BYTES: u64 = 64 << 20;
@@ -223,6 +223,18 @@ CREATE TABLE content_files (
     updated_by TEXT NOT NULL,
     PRIMARY KEY (kind, name)
 );
+";
+
+/// Who must agree to an action, and who did.
+const APPROVALS: &str = "
+ALTER TABLE responses ADD COLUMN life INTEGER NOT NULL DEFAULT 600000000000;
+ALTER TABLE responses ADD COLUMN approvals_needed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE responses ADD COLUMN mass_above INTEGER;
+ALTER TABLE responses ADD COLUMN fleet_hosts INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE responses ADD COLUMN decisions TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE responses ADD COLUMN detection_id BLOB;
+CREATE INDEX responses_by_action ON responses (action, state_at);
+CREATE INDEX responses_pending ON responses (host_id) WHERE state = 'pending';
 ";
 
 /// Makes the tables in a new file, brings an old one up to date, refuses any other.

@@ -28,6 +28,31 @@ pub(crate) struct ResponseCreate {
     pub expires_in_seconds: Option<u32>,
 }
 
+/// A person's word on an action that waits for it.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ResponseDecide {
+    /// Yes or no. One no is enough.
+    pub approve: bool,
+    /// Why.
+    #[serde(default)]
+    pub comment: String,
+}
+
+/// What a person said.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ResponseDecision {
+    /// Who.
+    pub by: String,
+    /// When.
+    #[schema(value_type = TimeText)]
+    pub at: Timestamp,
+    /// Yes or no.
+    pub approve: bool,
+    /// Why.
+    pub comment: String,
+}
+
 /// An ordered action.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Response {
@@ -73,6 +98,15 @@ pub(crate) struct Response {
     pub result: serde_json::Value,
     /// Whether it can be undone.
     pub can_undo: bool,
+    /// How many people must agree, besides who ordered it.
+    pub approvals_needed: u32,
+    /// Hosts on which the action was ordered within an hour, this one included.
+    pub fleet_hosts: u32,
+    /// What people said.
+    pub decisions: Vec<ResponseDecision>,
+    /// The alert whose rule asks for it.
+    #[schema(required)]
+    pub alert_id: Option<String>,
 }
 
 /// One thing that was done on the way.
@@ -114,6 +148,19 @@ impl From<state_store::Response> for Response {
             steps: steps.into_iter().map(|step| ResponseStep { at: step.at, what: step.what }).collect(),
             result,
             can_undo,
+            approvals_needed: stored.approvals_needed,
+            fleet_hosts: stored.fleet_hosts,
+            decisions: stored
+                .decisions
+                .into_iter()
+                .map(|one| ResponseDecision {
+                    by: one.by,
+                    at: one.at,
+                    approve: one.approve,
+                    comment: one.comment,
+                })
+                .collect(),
+            alert_id: stored.alert.map(|id| id.to_string()),
         }
     }
 }
@@ -130,6 +177,9 @@ super::page!(
 pub(crate) struct ResponseQuery {
     /// Id of a host.
     pub host: Option<String>,
+    /// In one state, for example `pending`.
+    #[param(value_type = Option<ResponseStateWord>)]
+    pub state: Option<ResponseState>,
     /// From the page before.
     pub cursor: Option<String>,
     /// At most 500; 100 by default.

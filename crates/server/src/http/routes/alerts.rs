@@ -4,6 +4,7 @@ use event_model::{RuleId, Severity};
 use state_store::AlertStatus;
 
 use super::*;
+use crate::http::permission::Permission;
 
 /// Alerts, the latest first.
 #[utoipa::path(get, path = "/alerts", tag = "alerts", params(AlertQuery), responses((status = 200, body = AlertPage)))]
@@ -53,6 +54,10 @@ pub(crate) async fn change_alert(
     if body.assignee.as_ref().is_some_and(|assignee| assignee.chars().count() > 64) {
         return Err(AppError::Invalid("an assignee has at most 64 characters".to_owned()).into());
     }
+    if body.note.as_deref().is_some_and(decides) && !Permission::Approve.is_given_to(caller.role) {
+        let (role, needed) = (caller.role.to_string(), Permission::Approve.needed());
+        return Err(AppError::Forbidden { role, needed }.into());
+    }
     let update = state_store::AlertUpdate {
         status: body.status,
         close_reason: body.close_reason,
@@ -60,6 +65,12 @@ pub(crate) async fn change_alert(
         note: body.note.filter(|note| !note.trim().is_empty()),
     };
     Ok(Json(app.work(move |app| app.change_alert(&caller, &id, &update)).await?.into()))
+}
+
+/// Whether a playbook may take a line of the note for its approval.
+fn decides(note: &str) -> bool {
+    let mut words = note.lines().filter_map(|line| line.trim().split_once(' '));
+    words.any(|(word, _)| ["approve", "deny"].iter().any(|known| word.eq_ignore_ascii_case(known)))
 }
 
 /// Words with commas between.

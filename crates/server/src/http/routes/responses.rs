@@ -31,7 +31,8 @@ pub(crate) async fn list_responses(
 ) -> Answer<Json<ResponsePage>> {
     let limit = page_size(query.limit)?;
     let host = query.host.as_deref().map(parse_host).transpose()?;
-    let page = app.work(move |app| app.response_page(host, query.cursor.as_deref(), limit)).await?;
+    let page =
+        app.work(move |app| app.response_page(host, query.state, query.cursor.as_deref(), limit)).await?;
     let items = page.items.into_iter().map(Response::from).collect();
     Ok(Json(ResponsePage { items, next_cursor: page.next_cursor }))
 }
@@ -62,4 +63,16 @@ pub(crate) async fn undo_response(
 ) -> Answer<(StatusCode, Json<Response>)> {
     let ordered = app.work(move |app| app.undo_response(&caller, &id)).await?;
     Ok((StatusCode::CREATED, Json(ordered.into())))
+}
+
+/// Agree to an action that waits for it, or decline it. Not for who ordered it, nor for tokens.
+#[utoipa::path(post, path = "/responses/{id}/decision", tag = "responses", params(("id" = String, Path, description = "Id of the response")), request_body = ResponseDecide, responses((status = 200, body = Response), (status = 404, description = "Not there", body = Problem, content_type = "application/problem+json"), (status = 409, description = "Conflict with what is there", body = Problem, content_type = "application/problem+json"), (status = 422, description = "What was sent can not be used", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn decide_response(
+    State(app): Application,
+    SignedIn(caller): SignedIn,
+    Id(id): Id,
+    Body(body): Body<ResponseDecide>,
+) -> Answer<Json<Response>> {
+    let decided = app.work(move |app| app.decide_response(&caller, &id, body.approve, body.comment)).await?;
+    Ok(Json(decided.into()))
 }
