@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use agent::options::{self, Asked, Options};
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
             println!("{text}");
             return ExitCode::SUCCESS;
         }
+        Ok(Asked::Release { state_dir, code }) => return release(&state_dir, &code),
         Err(error) => {
             eprintln!("edr-agent: {}", causes(&error.into()));
             return ExitCode::from(2);
@@ -45,6 +47,20 @@ fn main() -> ExitCode {
         Ok(End::Memory) => begin_anew(&program),
         Err(error) => {
             eprintln!("edr-agent: {}", causes(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Leaves the code for the agent, and says what became of it.
+fn release(state_dir: &Path, code: &str) -> ExitCode {
+    match agent::responding::release_by_code(state_dir, code) {
+        Ok(said) => {
+            println!("{said}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("edr-agent: {error}");
             ExitCode::FAILURE
         }
     }

@@ -120,6 +120,13 @@ pub const PROGRAM: Program = Program {
             "where quarantined files go, sealed (default: responses/vault in -state)"
         ),
         setting!(
+            "release",
+            "release_code",
+            Text,
+            "CODE",
+            "let this isolated host go by the code that the server shows, and end (needs the -state of the agent)"
+        ),
+        setting!(
             "protect",
             "protected_programs",
             List,
@@ -249,6 +256,13 @@ pub enum Asked {
     Run(Box<Options>),
     /// Print this and end.
     Print(String),
+    /// Let the host go by this code.
+    Release {
+        /// The agent's folder.
+        state_dir: PathBuf,
+        /// As it was typed.
+        code: String,
+    },
 }
 
 /// Reads flags (without the program's own name), environment and config file.
@@ -262,8 +276,16 @@ pub fn read(
     Ok(match PROGRAM.read(arguments, environment)? {
         Request::Help => Asked::Print(PROGRAM.help()),
         Request::Version => Asked::Print(format!("edr-agent {}", env!("CARGO_PKG_VERSION"))),
+        Request::Run(resolved) if resolved.has("release") => Asked::Release {
+            state_dir: state_dir(&resolved),
+            code: resolved.text("release").unwrap_or_default().to_owned(),
+        },
         Request::Run(resolved) => Asked::Run(Box::new(resolve(&resolved)?)),
     })
+}
+
+fn state_dir(given: &Resolved) -> PathBuf {
+    given.path("state").unwrap_or_else(|| DEFAULT_STATE_DIR.into())
 }
 
 fn resolve(given: &Resolved) -> Result<Options, SettingsError> {
@@ -361,7 +383,7 @@ fn resolve(given: &Resolved) -> Result<Options, SettingsError> {
         output,
         rules_dir: given.path("rules"),
         block_list: given.path("blocklist"),
-        state_dir: given.path("state").unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
+        state_dir: state_dir(given),
         spool_max_bytes,
         dirs,
         registry_keys: given.list("regs").unwrap_or_default().iter().map(ToString::to_string).collect(),
@@ -420,8 +442,15 @@ mod tests {
         match read(arguments, |_| None) {
             Ok(Asked::Run(options)) => Ok(*options),
             Ok(Asked::Print(text)) => Err(text),
+            Ok(Asked::Release { state_dir, code }) => Err(format!("{}: {code}", state_dir.display())),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    #[test]
+    fn a_release_code_is_no_run() {
+        let asked = run(&["-release", "ABCDE-FGHJK", "-state=/tmp/x"]).unwrap_err();
+        assert_eq!(asked, "/tmp/x: ABCDE-FGHJK");
     }
 
     #[test]

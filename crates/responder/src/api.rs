@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use event_model::Timestamp;
 use playbook::Alert;
 use serde_json::{Map, Value, json};
 use ureq::Agent;
@@ -69,6 +70,15 @@ pub enum ResponseState {
     Failed(String),
 }
 
+/// A page of alerts.
+#[derive(Debug, Clone, Default)]
+pub struct AlertList {
+    /// Id, and when its first event was observed.
+    pub alerts: Vec<(String, Timestamp)>,
+    /// Where the list goes on.
+    pub next: Option<String>,
+}
+
 /// A remark on an alert.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
@@ -118,6 +128,22 @@ impl ServerApi {
         let notes = notes.collect();
         let alert = serde_json::from_value(answer).map_err(|error| self.no_answer(&error))?;
         Ok((alert, notes))
+    }
+
+    /// Ids and times of the alerts before a place in the list, the latest first, and the next place.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub fn alerts(&self, cursor: Option<&str>) -> Result<AlertList, ApiError> {
+        let place = cursor.map(|cursor| format!("&cursor={}", encoded(cursor))).unwrap_or_default();
+        let answer = self.get(&format!("/alerts?limit=500{place}"))?;
+        let items = answer["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let alert =
+            |item: &Value| Some((item["id"].as_str()?.to_owned(), item["time"].as_str()?.parse().ok()?));
+        Ok(AlertList {
+            alerts: items.iter().filter_map(alert).collect(),
+            next: answer["next_cursor"].as_str().map(str::to_owned),
+        })
     }
 
     /// Adds a remark to an alert.

@@ -72,6 +72,9 @@ pub struct Isolation {
     /// What stays reachable besides the server: address and port of TCP services.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keep: Vec<SocketAddr>,
+    /// Hash of the code with which a person on the host lets it go. The server sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_hash: Option<String>,
 }
 
 /// What is to be gathered.
@@ -84,6 +87,9 @@ pub struct EvidenceRequest {
     /// Files to be copied; absolute paths.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
+    /// A process whose memory is to be copied as well, up to 256 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<ProcessTarget>,
 }
 
 /// A systemd unit.
@@ -244,12 +250,13 @@ impl Action {
         match self {
             Self::QuarantineFile(file) | Self::DeleteScheduledTask(file) => {
                 check_path("path", &file.path)?;
-                file.sha256.as_deref().map_or(Ok(()), check_sha256)
+                file.sha256.as_deref().map_or(Ok(()), |hash| check_sha256("sha256", hash))
             }
             Self::BlockAddress(target) => check_ttl(target.ttl_seconds),
             Self::IsolateHost(isolation) => {
                 check_ttl(isolation.ttl_seconds)?;
-                check_count("keep", isolation.keep.len(), "at most 16 of address:port", 16)
+                check_count("keep", isolation.keep.len(), "at most 16 of address:port", 16)?;
+                isolation.release_hash.as_deref().map_or(Ok(()), |hash| check_sha256("release_hash", hash))
             }
             Self::CollectEvidence(request) => {
                 check_count("processes", request.processes.len(), "at most 64 PIDs", 64)?;
@@ -285,13 +292,13 @@ fn is_windows_path(path: &str) -> bool {
     is_drive && path.len() < 4_096 && rest.split('\\').all(is_name)
 }
 
-fn check_sha256(hash: &str) -> Result<(), BadParameter> {
+fn check_sha256(field: &'static str, hash: &str) -> Result<(), BadParameter> {
     let fits = hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
     let allowed = "64 hexadecimal digits";
     if fits {
         return Ok(());
     }
-    Err(BadParameter { field: "sha256", what: format!("`{}`", hash.escape_debug()), allowed })
+    Err(BadParameter { field, what: format!("`{}`", hash.escape_debug()), allowed })
 }
 
 fn check_ttl(seconds: u32) -> Result<(), BadParameter> {

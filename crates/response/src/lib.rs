@@ -28,6 +28,7 @@ mod plan;
 mod platform;
 mod protected;
 mod rails;
+mod release;
 mod responder;
 mod vault;
 
@@ -69,10 +70,13 @@ pub use linux::Linux;
 pub use linux::Linux as ThisHost;
 pub use order::{Order, OrderState, Origin, Receipt};
 pub use plan::{Plan, Target};
-pub use platform::{Checkpoint, Failure, Platform, Progress, Subject, Survey};
+pub use platform::{Checkpoint, Failure, Platform, Progress, Signature, Signer, Subject, Survey};
 pub use rails::{
     MAX_HEAVY_PER_HOUR, MAX_OF_HOST_PER_HOUR, MAX_OF_RULE_PER_HOUR, MAX_RULE_ORDERS_PER_MINUTE, Permit,
     Switch,
+};
+pub use release::{
+    is_isolation_noted, is_release_code_waiting, leave_release_code, new_release_code, release_hash,
 };
 pub use responder::{Found, Responder, ResponderParts, order_id};
 pub use terminate::{Clock, Terminator};

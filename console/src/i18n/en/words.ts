@@ -37,6 +37,7 @@ export const nav = {
   alerts: 'Alerts',
   events: 'Events',
   hosts: 'Hosts',
+  responses: 'Responses',
   rules: 'Rules',
   settings: 'Settings',
   theme: 'Theme',
@@ -103,6 +104,44 @@ export const receipt = {
   verified: 'verified',
   failed: 'failed',
   refused: 'refused',
+  approval_needed: 'approval needed',
+};
+
+export const order = {
+  action: {
+    terminate_process: 'Terminate process',
+    kill_tree: 'Kill process tree',
+    suspend_process: 'Suspend process',
+    resume_process: 'Resume process',
+    quarantine_file: 'Quarantine file',
+    restore_file: 'Restore file',
+    block_address: 'Block address',
+    unblock_address: 'Unblock address',
+    isolate_host: 'Isolate host',
+    release_host: 'Release host',
+    list_processes: 'List processes',
+    list_connections: 'List connections',
+    collect_evidence: 'Collect evidence',
+    delete_scheduled_task: 'Delete scheduled task',
+    delete_service: 'Delete service',
+    restore_service: 'Restore service',
+    stop_responses: 'Stop all response',
+    allow_responses: 'Allow response',
+  },
+  state: {
+    pending: 'waits for approval',
+    declined: 'declined',
+    queued: 'queued',
+    sent: 'sent',
+    applied: 'applied',
+    planned: 'planned',
+    verified: 'verified',
+    failed: 'failed',
+    refused: 'refused',
+    approval_needed: 'approval needed',
+    cancelled: 'cancelled',
+    expired: 'expired',
+  },
 };
 
 export const role = {

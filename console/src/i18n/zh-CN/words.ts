@@ -35,6 +35,7 @@ export const nav = {
   alerts: '告警',
   events: '事件',
   hosts: '主机',
+  responses: '响应',
   rules: '规则',
   settings: '设置',
   theme: '主题',
@@ -101,6 +102,44 @@ export const receipt = {
   verified: '已验证',
   failed: '失败',
   refused: '已拒绝',
+  approval_needed: '等待审批',
+};
+
+export const order = {
+  action: {
+    terminate_process: '终止进程',
+    kill_tree: '终止进程树',
+    suspend_process: '挂起进程',
+    resume_process: '恢复进程',
+    quarantine_file: '隔离文件',
+    restore_file: '还原文件',
+    block_address: '阻止地址',
+    unblock_address: '解除阻止地址',
+    isolate_host: '隔离主机',
+    release_host: '解除主机隔离',
+    list_processes: '列出进程',
+    list_connections: '列出连接',
+    collect_evidence: '收集证据',
+    delete_scheduled_task: '删除计划任务',
+    delete_service: '删除服务',
+    restore_service: '还原服务',
+    stop_responses: '停止所有响应',
+    allow_responses: '允许响应',
+  },
+  state: {
+    pending: '等待审批',
+    declined: '已否决',
+    queued: '排队中',
+    sent: '已发出',
+    applied: '已执行',
+    planned: '已计划',
+    verified: '已验证',
+    failed: '失败',
+    refused: '已拒绝',
+    approval_needed: '需要审批',
+    cancelled: '已取消',
+    expired: '已过期',
+  },
 };
 
 export const role = {

@@ -61,6 +61,7 @@ const LAST_STEP: Record<ReceiptState, string> = {
   verified: 'bg-good',
   failed: 'bg-bad',
   refused: 'bg-warn',
+  approval_needed: 'bg-warn',
 };
 
 const ROAD: ReceiptState[] = ['sent', 'applied', 'verified'];

@@ -19,7 +19,7 @@ use crate::action::{Action, ProcessTarget};
 use crate::guards::Guards;
 use crate::order::Order;
 use crate::plan::Target;
-use crate::platform::{Failure, Platform, Progress, Subject, Survey};
+use crate::platform::{Failure, Platform, Progress, Signer, Subject, Survey};
 use crate::rails::Permit;
 use crate::vault::Vault;
 
@@ -58,6 +58,12 @@ impl Windows {
     /// The folders or the vault's key can't be made or read.
     pub fn new(_: Arc<dyn ProcessClock>, boot: BootId, dir: PathBuf, vault: &Path) -> io::Result<Self> {
         Ok(Self { boot, vault: Vault::open(vault)?, blocks: firewall::Blocks::load(&dir) })
+    }
+
+    /// Evidence is to be signed by this. None is collected on Windows yet.
+    #[must_use]
+    pub fn sign_with(self, _: Signer) -> Self {
+        self
     }
 
     /// Target of an order on a process, as the process is now.

@@ -49,7 +49,8 @@ impl ResponseStore for SqliteStateStore {
             };
             let sql = "INSERT INTO responses (id, host_id, created_at, created_by, action, order_json, dry_run, comment,
                        expires_at, undo_of, state, state_at, life, approvals_needed, mass_above, fleet_hosts,
-                       detection_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+                       detection_id, release_code)
+                       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
             let values = params![
                 new.id.as_bytes(),
                 new.host.as_bytes(),
@@ -68,6 +69,7 @@ impl ResponseStore for SqliteStateStore {
                 new.mass_above,
                 fleet_hosts,
                 new.detection.map(|id| id.as_bytes().to_vec()),
+                new.release_code,
             ];
             execute(transaction, doing, sql, values).map(|_| true)
         })
@@ -121,6 +123,16 @@ impl ResponseStore for SqliteStateStore {
             ];
             execute(transaction, doing, sql, values)?;
             one(transaction, doing, id)?.ok_or_else(missing)
+        })
+    }
+
+    fn release_code(&self, id: Uuid) -> Result<Option<String>> {
+        let doing = "read a release code";
+        self.read(doing, |transaction| {
+            let sql = "SELECT release_code FROM responses WHERE id = ?";
+            let found =
+                first(transaction, doing, sql, [id.as_bytes()], |row| row.optional_text("release_code"))?;
+            Ok(found.flatten())
         })
     }
 
