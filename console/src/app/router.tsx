@@ -98,6 +98,18 @@ const rule = createRoute({
   component: lazyRouteComponent(() => import('../pages/rules/RulePage'), 'RulePage'),
 });
 
+const content = createRoute({
+  getParentRoute: () => shell,
+  path: '/content/{-$tab}',
+  component: lazyRouteComponent(() => import('../pages/content/ContentPage'), 'ContentPage'),
+});
+
+const contentFile = createRoute({
+  getParentRoute: () => shell,
+  path: '/content/$kind/$name',
+  component: lazyRouteComponent(() => import('../pages/content/ContentFilePage'), 'ContentFilePage'),
+});
+
 const settings = createRoute({
   getParentRoute: () => shell,
   path: '/settings/{-$tab}',
@@ -108,7 +120,7 @@ export const router = createRouter({
   routeTree: root.addChildren([
     signIn,
     changePassword,
-    shell.addChildren([dashboard, hosts, host, events, alerts, alert, rules, newRule, rule, settings]),
+    shell.addChildren([dashboard, hosts, host, events, alerts, alert, rules, newRule, rule, content, contentFile, settings]),
   ]),
   parseSearch,
   stringifySearch,
