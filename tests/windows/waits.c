@@ -7,7 +7,7 @@
 int main(int count, char **words)
 {
     int seconds = count > 1 ? atoi(words[1]) : 60;
-    if (count > 3) {
+    if (count > 3 && words[2][0] != '-') {
         WSADATA data;
         struct sockaddr_in to;
         WSAStartup(MAKEWORD(2, 2), &data);

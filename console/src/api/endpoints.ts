@@ -22,9 +22,43 @@ async function allPages<T>(fetchPage: (cursor: string | undefined) => Promise<{ 
   return { items };
 }
 
+/** Files that agents detect with besides rules. */
+export type ContentKind = 'yara' | 'indicators' | 'behaviours';
+
 const at = (id: string) => ({ params: { path: { id } } });
 
+const yaraFiles = {
+  list: () => unwrap(client.GET('/api/v1/yara-files')),
+  one: (name: string) => unwrap(client.GET('/api/v1/yara-files/{id}', at(name))),
+  save: (name: string, text: string) => unwrap(client.PUT('/api/v1/yara-files/{id}', { ...at(name), body: { text } })),
+  check: (name: string, text: string) => unwrap(client.POST('/api/v1/yara-files/{id}/check', { ...at(name), body: { text } })),
+  remove: (name: string) => unwrap(client.DELETE('/api/v1/yara-files/{id}', at(name))),
+};
+
+const indicatorLists: typeof yaraFiles = {
+  list: () => unwrap(client.GET('/api/v1/indicator-lists')),
+  one: (name) => unwrap(client.GET('/api/v1/indicator-lists/{id}', at(name))),
+  save: (name, text) => unwrap(client.PUT('/api/v1/indicator-lists/{id}', { ...at(name), body: { text } })),
+  check: (name, text) => unwrap(client.POST('/api/v1/indicator-lists/{id}/check', { ...at(name), body: { text } })),
+  remove: (name) => unwrap(client.DELETE('/api/v1/indicator-lists/{id}', at(name))),
+};
+
+const behaviourFiles: typeof yaraFiles = {
+  list: () => unwrap(client.GET('/api/v1/behaviour-files')),
+  one: (name) => unwrap(client.GET('/api/v1/behaviour-files/{id}', at(name))),
+  save: (name, text) => unwrap(client.PUT('/api/v1/behaviour-files/{id}', { ...at(name), body: { text } })),
+  check: (name, text) => unwrap(client.POST('/api/v1/behaviour-files/{id}/check', { ...at(name), body: { text } })),
+  remove: (name) => unwrap(client.DELETE('/api/v1/behaviour-files/{id}', at(name))),
+};
+
 export const api = {
+  content: { yara: yaraFiles, indicators: indicatorLists, behaviours: behaviourFiles } satisfies Record<ContentKind, unknown>,
+  behaviours: () => unwrap(client.GET('/api/v1/behaviours')),
+  changeBehaviour: (id: string, body: { enabled?: boolean; weight?: number }) =>
+    unwrap(client.PATCH('/api/v1/behaviours/{id}', { ...at(id), body })),
+  previewException: (ruleId: string, exception: string) =>
+    unwrap(client.POST('/api/v1/rules/{id}/exceptions/preview', { ...at(ruleId), body: { text: exception } })),
+
   session: () => unwrap(client.GET('/api/v1/session')),
   signIn: (username: string, password: string) => unwrap(client.POST('/api/v1/session', { body: { username, password } })),
   signOut: () => unwrap(client.DELETE('/api/v1/session')),

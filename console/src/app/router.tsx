@@ -105,6 +105,18 @@ const rule = createRoute({
   component: lazyRouteComponent(() => import('../pages/rules/RulePage'), 'RulePage'),
 });
 
+const content = createRoute({
+  getParentRoute: () => shell,
+  path: '/content/{-$tab}',
+  component: lazyRouteComponent(() => import('../pages/content/ContentPage'), 'ContentPage'),
+});
+
+const contentFile = createRoute({
+  getParentRoute: () => shell,
+  path: '/content/$kind/$name',
+  component: lazyRouteComponent(() => import('../pages/content/ContentFilePage'), 'ContentFilePage'),
+});
+
 const settings = createRoute({
   getParentRoute: () => shell,
   path: '/settings/{-$tab}',
@@ -115,7 +127,9 @@ export const router = createRouter({
   routeTree: root.addChildren([
     signIn,
     changePassword,
-    shell.addChildren([dashboard, hosts, host, events, alerts, alert, responses, rules, newRule, rule, settings]),
+    shell.addChildren([
+      dashboard, hosts, host, events, alerts, alert, responses, rules, newRule, rule, content, contentFile, settings,
+    ]),
   ]),
   parseSearch,
   stringifySearch,

@@ -1,5 +1,7 @@
 //! From an event to verdicts, and from a verdict to the act.
 
+mod orders;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -10,14 +12,12 @@ use event_model::{
     ResponseReceipt, ResponseTarget, RuleId, RuleReference, Severity, Timestamp, ValueRef,
 };
 use file_scan::YaraMatch;
-use response::{
-    Action, AddressTarget, Asked, EvidenceRequest, FileTarget, Guards, Isolation, Order, OrderState, Origin,
-    Plan, ProcessTarget, Target, Terminator,
-};
+use response::{Asked, Guards, Order, Origin, Plan, Target, Terminator};
 use rule_engine::{BehaviourEngine, Phase, RuleHead};
 use uuid::Uuid;
 
 use crate::anomaly::Anomalies;
+use crate::flood::{Flood, Withheld};
 use crate::indicator_book::ActiveIndicators;
 use crate::indicator_match::IndicatorHit;
 use crate::pipeline::describe_string;
@@ -25,86 +25,10 @@ use crate::responding::Responding;
 use crate::rules::ActiveRules;
 use crate::run_state::Caution;
 
+use self::orders::{MOST_ASKED, action_of, told};
+
 /// What a rule ordered and was not begun by then is not done any more: ten minutes.
 const RULE_ORDER_LIFE_NS: i64 = 600_000_000_000;
-
-/// What a rule's word means for this event.
-fn action_of(kind: ActionKind, event: &Numbered<'_>, target: &Target) -> Result<Action, String> {
-    let text = |field: Field| match event.value(field) {
-        Some(ValueRef::Text(text)) if !text.is_empty() => Some(text.to_string()),
-        _ => None,
-    };
-    let process = ProcessTarget {
-        entity_id: target.entity_id,
-        executable: Some(target.executable.clone()),
-        image: target.image,
-    };
-    match kind {
-        ActionKind::KillTree => Ok(Action::KillTree(process)),
-        // Only where a person is asked: else it is done at once, without the thread.
-        ActionKind::TerminateProcess => Ok(Action::TerminateProcess(process)),
-        // The file that the event is about, else the program that acted.
-        ActionKind::QuarantineFile => Ok(Action::QuarantineFile(match text(Field::FilePath) {
-            Some(path) => event_file(event, path, text(Field::FileSha256))?,
-            None => FileTarget { path: target.executable.clone(), sha256: None, file: target.image },
-        })),
-        ActionKind::BlockConnection => {
-            // The other side: of a connection that came in, that is where it came from.
-            let comes_in = text(Field::NetworkDirection).is_some_and(|direction| direction == "ingress");
-            let field = if comes_in { Field::SourceAddress } else { Field::DestinationAddress };
-            let address = text(field).ok_or("the event has no address to block")?;
-            let address = address.parse().map_err(|error: response::NotANetwork| error.to_string())?;
-            Ok(Action::BlockAddress(AddressTarget { address, ttl_seconds: 3_600 }))
-        }
-        ActionKind::IsolateHost => Ok(Action::IsolateHost(Isolation {
-            ttl_seconds: 24 * 3_600,
-            keep: Vec::new(),
-            release_hash: None,
-        })),
-        ActionKind::CollectEvidence => {
-            let files = [Some(target.executable.clone()), text(Field::FilePath)];
-            Ok(Action::CollectEvidence(EvidenceRequest {
-                processes: vec![target.entity_id.pid()],
-                files: files.into_iter().flatten().filter(|path| path.starts_with('/')).collect(),
-                memory: None,
-            }))
-        }
-        ActionKind::Alert | ActionKind::Log => Err(format!("`{kind}` is no order")),
-    }
-}
-
-/// The file that the event is about, by device and inode where the sensor told them. Without them a path
-/// that a container gave would mean the host's own file of that name.
-fn event_file(event: &Numbered<'_>, path: String, sha256: Option<String>) -> Result<FileTarget, String> {
-    let number = |field: Field| match event.value(field) {
-        Some(ValueRef::Integer(number)) => Some(number.cast_unsigned()),
-        _ => None,
-    };
-    let file = number(Field::FileDevice).zip(number(Field::FileInode));
-    if file.is_none() && sha256.is_none() && event.value(Field::ContainerId).is_some() {
-        return Err(format!(
-            "{} is a path within a container, and the event does not tell which file it is; hint: act on it there",
-            path.escape_debug()
-        ));
-    }
-    Ok(FileTarget { path, sha256, file })
-}
-
-/// Bytes of what a person is asked for. Paths are the longest of it.
-const MOST_ASKED: usize = 16 << 10;
-
-/// An order's receipt in the words of a detection's.
-fn told(receipt: &response::Receipt) -> (ReceiptState, String) {
-    let state = match receipt.state {
-        OrderState::Sent => ReceiptState::Sent,
-        OrderState::Applied => ReceiptState::Applied,
-        OrderState::Verified => ReceiptState::Verified,
-        OrderState::Failed => ReceiptState::Failed,
-        OrderState::ApprovalNeeded => ReceiptState::ApprovalNeeded,
-        OrderState::Planned | OrderState::Refused | OrderState::Cancelled => ReceiptState::Refused,
-    };
-    (state, receipt.reason.clone())
-}
 
 /// The built-in rule that tells of whoever touches the agent.
 pub const TAMPER_RULE: &str = "rampart.tamper";
@@ -227,6 +151,7 @@ pub struct Judge {
     responding: Option<Responding>,
     behaviour: BehaviourEngine,
     anomalies: Option<Anomalies>,
+    flood: Flood,
 }
 
 impl Judge {
@@ -252,6 +177,7 @@ impl Judge {
             indicators,
             behaviour: BehaviourEngine::default(),
             anomalies: None,
+            flood: Flood::default(),
             clock,
             responding: None,
         })
@@ -323,8 +249,23 @@ impl Judge {
         let expected = matches.len() + findings.len() + hits.len() + usize::from(tampered);
         let mut verdicts = Vec::with_capacity(expected);
         verdicts.extend(tampered.then(|| tamper_verdict(event_id)));
-        verdicts.extend(hits.iter().map(|hit| indicator_verdict(event_id, hit)));
+        let program = event.value(Field::ProcessExecutable);
+        let program = match &program {
+            Some(ValueRef::Text(path)) => path,
+            _ => "",
+        };
+        let at_ns = event.header.monotonic_ns;
+        for hit in &hits {
+            if self.flood.lets_through(&hit.rule_id(), program, at_ns) {
+                verdicts.push(indicator_verdict(event_id, hit));
+            }
+        }
         for one in matches {
+            // What a rule does must have its detection.
+            let acts = target.is_some() && one.rule.mode != ResponseMode::Detect;
+            if !acts && !self.flood.lets_through(one.rule.id.as_str(), program, at_ns) {
+                continue;
+            }
             let id = DetectionId::of_match(event_id, &one.rule.id);
             let condemns = target.is_some_and(|target| self.respond(id, one.rule, event, target));
             let matched = one.matched.into_iter().map(str::to_owned).collect();
@@ -333,6 +274,11 @@ impl Judge {
         }
         verdicts.extend(findings.into_iter().map(|it| finding_verdict(event_id, it.rule, it.matched)));
         verdicts
+    }
+
+    /// Detections that were not made because there were too many of them.
+    pub fn take_withheld(&mut self) -> Option<Withheld> {
+        self.flood.take_withheld()
     }
 
     /// The verdict of a YARA rule on a file. It is told of; rules on the event may do more.

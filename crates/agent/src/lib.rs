@@ -19,6 +19,7 @@ pub mod container;
 pub mod content_reload;
 pub mod drop_account;
 pub mod enrich;
+mod flood;
 mod folder;
 pub mod governor;
 pub mod host;

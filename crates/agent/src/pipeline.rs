@@ -505,6 +505,7 @@ impl Work {
         self.clock.refresh();
         self.owes_a_gap = self.recorder.owes_a_gap();
         self.judge.keep_habits(false);
+        self.tell_withheld();
         if std::mem::take(&mut self.lives_doubtful) {
             self.table.sweep(boot_ns(), process::is_there);
         }
@@ -537,6 +538,7 @@ impl Work {
         let _ = self.finish_starts(|_| Ok(()));
         self.judge.finish(Duration::from_millis(1_500));
         self.judge.keep_habits(true);
+        self.tell_withheld();
         self.tell_receipts();
         let (signal, sender) = stop.signal();
         let by = sender.map(|Sender { pid, uid }| SignalSender {

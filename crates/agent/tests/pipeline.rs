@@ -181,6 +181,31 @@ fn lives_of_processes_become_events_in_the_kernels_order() {
 }
 
 #[test]
+fn a_rule_that_matches_everything_is_told_of_and_does_not_drown_the_rest() {
+    let rule = |id: &str, condition: &str| {
+        format!(
+            r#"{{"id": "{id}", "name": "n", "description": "d", "type": "process", "severity": "low", "enabled": true,
+                "conditions": ["{condition}"], "actions": ["alert"]}}"#
+        )
+    };
+    let (all, one) = (rule("all", "pid > 0"), rule("one", "cmdline contains 'needle'"));
+    let lives = (0..1_500).flat_map(|nth| {
+        let process = key(100 + nth, 10 + u64::from(nth));
+        let word = if nth == 1_400 { "needle" } else { "hay" };
+        [fork(process, SHELL), exec(process, SHELL, &["/bin/busy", word]), exit(process, 0)]
+    });
+    let records = replay(lives.collect(), &[&all, &one], None);
+    let of = |id: &str| records.iter().filter(|record| record["rule"]["id"] == id).count();
+    let starts = records.iter().filter(|record| event_type(record) == "process_start").count();
+    assert!(starts >= 1_500, "every event is there: {starts}");
+    assert_eq!((of("all"), of("one")), (1_000, 1));
+    let gap = records.iter().find(|record| record["rampart"]["gap"]["reason"] == "flood").expect("a gap");
+    assert_eq!(gap["rampart"]["gap"]["what"], "detection");
+    let withheld = gap["rampart"]["gap"]["count"].as_u64().unwrap();
+    assert!((500..=600).contains(&withheld), "and so much was withheld: {withheld}");
+}
+
+#[test]
 fn the_first_process_of_a_container_is_told_and_no_other() {
     let id = "c".repeat(64);
     let in_container = |observation: Observation| match observation {

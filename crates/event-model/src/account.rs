@@ -151,6 +151,7 @@ impl GapReason {
             Self::AgentDown => 10,
             Self::MalformedRecord => 11,
             Self::KernelSkipped => 12,
+            Self::Flood => 20,
         }
     }
 
@@ -170,7 +171,8 @@ impl GapReason {
             | Self::Budget
             | Self::AgentDown
             | Self::MalformedRecord
-            | Self::KernelSkipped => false,
+            | Self::KernelSkipped
+            | Self::Flood => false,
         }
     }
 }

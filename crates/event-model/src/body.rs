@@ -58,6 +58,8 @@ words! {
         MalformedRecord = "malformed_record",
         /// The kernel did not run a program that was running already on that processor.
         KernelSkipped = "kernel_skipped",
+        /// One rule matched so often that only some of its detections were made.
+        Flood = "flood",
     }
 }
 

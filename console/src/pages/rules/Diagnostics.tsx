@@ -30,34 +30,42 @@ export function Diagnostics({ checked, diagnostics, onGoTo }: DiagnosticsProps) 
           </span>
         </p>
       )}
-      <ul className="flex max-h-72 flex-col gap-1.5 overflow-auto">
-        {diagnostics.map((one, index) => (
-          <li key={index}>
-            <button
-              type="button"
-              data-testid="rule-diagnostic"
-              onClick={() => onGoTo(one)}
-              className="flex w-full items-start gap-2 rounded-md border px-2.5 py-1.5 text-left hover:bg-sunken"
-            >
-              {one.severity === 'error' ? (
-                <CircleAlert aria-hidden="true" className="mt-0.5 size-4 shrink-0 text-bad" />
-              ) : (
-                <TriangleAlert aria-hidden="true" className="mt-0.5 size-4 shrink-0 text-warn" />
-              )}
-              <span className="min-w-0 [overflow-wrap:anywhere]">
-                <span className="font-mono text-xs text-muted">
-                  {one.line}:{one.column}
-                </span>{' '}
-                <span className={cx('font-medium', one.severity === 'error' ? 'text-bad' : 'text-warn')}>
-                  {t(`rules.level.${one.severity}`)}
-                </span>{' '}
-                {one.reason}
-                {one.hint && <span className="block text-xs text-muted">{one.hint}</span>}
-              </span>
-            </button>
-          </li>
-        ))}
-      </ul>
+      <DiagnosticList diagnostics={diagnostics} onGoTo={onGoTo} />
     </div>
+  );
+}
+
+/** Each place with what is wrong there. */
+export function DiagnosticList({ diagnostics, onGoTo }: Omit<DiagnosticsProps, 'checked'>) {
+  const { t } = useTranslation();
+  return (
+    <ul className="flex max-h-72 flex-col gap-1.5 overflow-auto">
+      {diagnostics.map((one, index) => (
+        <li key={index}>
+          <button
+            type="button"
+            data-testid="rule-diagnostic"
+            onClick={() => onGoTo(one)}
+            className="flex w-full items-start gap-2 rounded-md border px-2.5 py-1.5 text-left hover:bg-sunken"
+          >
+            {one.severity === 'error' ? (
+              <CircleAlert aria-hidden="true" className="mt-0.5 size-4 shrink-0 text-bad" />
+            ) : (
+              <TriangleAlert aria-hidden="true" className="mt-0.5 size-4 shrink-0 text-warn" />
+            )}
+            <span className="min-w-0 [overflow-wrap:anywhere]">
+              <span className="font-mono text-xs text-muted">
+                {one.line}:{one.column}
+              </span>{' '}
+              <span className={cx('font-medium', one.severity === 'error' ? 'text-bad' : 'text-warn')}>
+                {t(`rules.level.${one.severity}`)}
+              </span>{' '}
+              {one.reason}
+              {one.hint && <span className="block text-xs text-muted">{one.hint}</span>}
+            </span>
+          </button>
+        </li>
+      ))}
+    </ul>
   );
 }

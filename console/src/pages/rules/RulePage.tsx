@@ -16,6 +16,7 @@ import { Fetched } from '../../design/States';
 import { Time } from '../../design/Time';
 import { useToast } from '../../design/Toast';
 import { EnabledSwitch } from './EnabledSwitch';
+import { Exceptions } from './Exceptions';
 import { HostsWithoutSource } from './HostsWithoutSource';
 import { ModeSelect } from './ModeSelect';
 import { RuleWorkbench } from './RuleWorkbench';
@@ -66,6 +67,7 @@ function OneRule({ rule }: { rule: Rule }) {
             {t('rules.enabled')} <EnabledSwitch rule={rule} />
           </span>
           <ModeSelect rule={rule} />
+          <Exceptions rule={rule} />
           <DeleteRule rule={rule} />
         </>
       }

@@ -13,6 +13,7 @@ import { ConfirmDialog } from '../../design/Dialog';
 import { SkeletonRows } from '../../design/States';
 import type { RuleEditorHandle } from '../../editor/RuleEditor';
 import { isJsonText } from '../../editor/language';
+import { useDelayed } from '../use-delayed';
 import { Diagnostics } from './Diagnostics';
 import { FieldReference } from './FieldReference';
 
@@ -148,12 +149,3 @@ export function RuleWorkbench<Saved>({ initialText, save, isNew }: RuleWorkbench
 }
 
 const NO_FIELDS: never[] = [];
-
-function useDelayed<T>(value: T, delayMs: number): T {
-  const [delayed, setDelayed] = useState(value);
-  useEffect(() => {
-    const timer = setTimeout(() => setDelayed(value), delayMs);
-    return () => clearTimeout(timer);
-  }, [value, delayMs]);
-  return delayed;
-}

@@ -1,10 +1,11 @@
 //! What the agent tells of itself.
 
-use event_model::{AgentHealth, AgentStart, EventBody, EventType, Field, Value};
+use event_model::{AgentHealth, AgentStart, EventBody, EventType, Field, Gap, GapReason, RuleId, Value};
 use sensor_api::{ObservedActivity, Sensor};
 
 use super::{VERSION, Work};
 use crate::clock::boot_ns;
+use crate::flood::Withheld;
 use crate::system::usage::{cpu_time, resident_bytes};
 
 impl Work {
@@ -42,6 +43,19 @@ impl Work {
             let tampered = ObservedActivity { event_type: EventType::AgentTamper, actor, target, fields };
             self.tell_activity(boot_ns(), tampered);
         }
+    }
+
+    /// Tells of detections that were not made.
+    pub(super) fn tell_withheld(&mut self) {
+        let Some(withheld) = self.judge.take_withheld() else { return };
+        let Withheld { count, from_ns, until_ns, rules } = withheld;
+        let rules = rules.iter().map(RuleId::as_str).collect::<Vec<_>>().join(", ");
+        tracing::warn!(count, rules, "rules match so often that not all detections are made");
+        self.recorder.tell_gap(Gap {
+            from: self.clock.at(from_ns),
+            until: self.clock.at(until_ns),
+            ..Gap::of_observations("rules", GapReason::Flood, "detection", Some(count))
+        });
     }
 
     pub(super) fn tell_health(&mut self) {

@@ -69,6 +69,9 @@ pub fn meaning(record: &LogRecord) -> Option<ObservedActivity> {
     told.take(Field::UserName, "SubjectUserName");
     told.put(Field::EventProvider, Some("event_log".to_owned()));
     told.fields.extend(record.time.map(|time| (Field::EventStart, Value::Time(time))));
+    // A record that does not say what such an event must tell is told as the record only.
+    let has = |needed: &Field| told.fields.iter().any(|(field, _)| field == needed);
+    event_type.spec().needs.iter().all(has).then_some(())?;
     Some(ObservedActivity { event_type, actor: None, target: None, fields: told.fields })
 }
 
