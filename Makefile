@@ -23,7 +23,7 @@ export CARGO_TERM_PROGRESS_WHEN := never
 CONSOLE_SOURCES := $(shell find console -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null) \
 	schema/openapi.json
 
-.PHONY: help deps deps-test deps-bench console build run demo test test-long telemetry lint fmt bench bench-kill bench-response bench-sensor bench-engine screenshots openapi clean
+.PHONY: help deps deps-test deps-bench console build run demo test test-long test-windows windows telemetry lint fmt bench bench-kill bench-response bench-sensor bench-engine screenshots openapi clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,12 @@ demo: build ## act a harmless attack against a running `make run` and show what 
 test: deps-test build ## run all tests
 	cd console && npm run --silent check-types && npm run --silent test
 	cargo test --release --locked --workspace --no-fail-fast
+
+windows: ## build edr-agent.exe and edr.exe for Windows
+	@scripts/build-windows.sh
+
+test-windows: deps console ## run the Windows agent under Wine against the server of this machine
+	@scripts/test-windows.sh
 
 test-long: ## run all tests, the slow ones for longer
 	RAMPART_LONG_TESTS=1 $(MAKE) test

@@ -3,6 +3,7 @@ import { client, unwrap } from './client';
 import type { AlertChange, QueryOf, ResponseMode, Role, Settings } from './types';
 
 export type AlertFilter = Omit<QueryOf<'list_alerts'>, 'cursor' | 'limit'>;
+export type ResponseFilter = Omit<QueryOf<'list_responses'>, 'cursor' | 'limit'>;
 export type EventFilter = Omit<QueryOf<'search_events'>, 'cursor' | 'limit'>;
 
 const PAGE = 500;
@@ -82,6 +83,15 @@ export const api = {
     unwrap(client.GET('/api/v1/alerts', { params: { query: { ...filter, cursor, limit } } })),
   alert: (id: string) => unwrap(client.GET('/api/v1/alerts/{id}', at(id))),
   changeAlert: (id: string, change: AlertChange) => unwrap(client.PATCH('/api/v1/alerts/{id}', { ...at(id), body: change })),
+
+  responses: (filter: ResponseFilter, cursor?: string, limit = 100) =>
+    unwrap(client.GET('/api/v1/responses', { params: { query: { ...filter, cursor, limit } } })),
+  response: (id: string) => unwrap(client.GET('/api/v1/responses/{id}', at(id))),
+  decideResponse: (id: string, approve: boolean) =>
+    unwrap(client.POST('/api/v1/responses/{id}/decision', { ...at(id), body: { approve } })),
+  releaseCode: (id: string) => unwrap(client.GET('/api/v1/responses/{id}/release-code', at(id))),
+  undoResponse: (id: string) => unwrap(client.POST('/api/v1/responses/{id}/undo', at(id))),
+  cancelResponse: (id: string) => unwrap(client.DELETE('/api/v1/responses/{id}', at(id))),
 
   rules: () => unwrap(client.GET('/api/v1/rules')),
   rule: (id: string) => unwrap(client.GET('/api/v1/rules/{id}', at(id))),

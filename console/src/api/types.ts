@@ -29,6 +29,9 @@ export type Keys = Schemas['Keys'];
 export type Ledger = Schemas['Ledger'];
 export type NewApiToken = Schemas['ApiTokenCreated'];
 export type NewEnrollmentToken = Schemas['EnrollmentTokenCreated'];
+/** An action that somebody ordered on a host. */
+export type Order = Schemas['Response'];
+export type OrderState = Schemas['ResponseState'];
 export type ProcessSummary = Schemas['AncestorProcess'];
 export type ReceiptState = Schemas['ReceiptState'];
 export type ResponseMode = Schemas['ResponseMode'];

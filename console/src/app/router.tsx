@@ -78,6 +78,13 @@ const alert = createRoute({
   component: lazyRouteComponent(() => import('../pages/alerts/AlertPage'), 'AlertPage'),
 });
 
+const responses = createRoute({
+  getParentRoute: () => shell,
+  path: '/responses',
+  validateSearch: (search) => pickText(search, ['state']),
+  component: lazyRouteComponent(() => import('../pages/responses/ResponsesPage'), 'ResponsesPage'),
+});
+
 const rules = createRoute({
   getParentRoute: () => shell,
   path: '/rules',
@@ -120,7 +127,21 @@ export const router = createRouter({
   routeTree: root.addChildren([
     signIn,
     changePassword,
-    shell.addChildren([dashboard, hosts, host, events, alerts, alert, rules, newRule, rule, content, contentFile, settings]),
+    shell.addChildren([
+      dashboard,
+      hosts,
+      host,
+      events,
+      alerts,
+      alert,
+      responses,
+      rules,
+      newRule,
+      rule,
+      content,
+      contentFile,
+      settings,
+    ]),
   ]),
   parseSearch,
   stringifySearch,

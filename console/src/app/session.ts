@@ -4,11 +4,13 @@ import { api } from '../api/endpoints';
 import { ApiError } from '../api/problem';
 import type { Role, User } from '../api/types';
 
-export type Permission = 'work_on_alerts' | 'edit_rules' | 'administer' | 'read_audit';
+export type Permission = 'work_on_alerts' | 'respond' | 'approve' | 'edit_rules' | 'administer' | 'read_audit';
 
 /** Which roles have it; everyone may read the rest. The server has the same table and decides. */
 const GRANTED: Record<Permission, Role[]> = {
-  work_on_alerts: ['analyst', 'responder', 'detection_engineer', 'administrator'],
+  work_on_alerts: ['analyst', 'responder', 'detection_engineer', 'approver', 'administrator'],
+  respond: ['responder', 'administrator'],
+  approve: ['approver', 'administrator'],
   edit_rules: ['detection_engineer', 'administrator'],
   administer: ['administrator'],
   read_audit: ['auditor', 'administrator'],

@@ -1,7 +1,7 @@
 //! Puts the agent together, runs it, and takes it apart again.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
@@ -14,7 +14,6 @@ use rule_engine::HostNames;
 use sensor_api::{
     Actor, ObservationSender, ObservedActivity, Sensor, SensorPosition, SourceThreads, observation_queue,
 };
-use sensor_linux::{LinuxSensorOptions, SourceOptions};
 use spool::{Recovery, Spool, SpoolError, SpoolOptions};
 
 use crate::anomaly::Anomalies;
@@ -36,11 +35,13 @@ use crate::responding::{Responding, RespondingParts};
 use crate::rules::RuleBook;
 use crate::run_state::{Caution, HEALTHY_AFTER, RunState};
 use crate::scanner::{ScannerOptions, scanner};
-use crate::self_watch::{SelfWatch, Watched};
-use crate::service_notice::ServiceNotice;
 use crate::signals::{self, Received};
 use crate::state_file;
 use crate::supervisor;
+use crate::system::observing;
+use crate::system::paths::close_state_dir;
+use crate::system::self_watch::{SelfWatch, Watched};
+use crate::system::service_notice::ServiceNotice;
 use crate::uplink::channel::ServerAddress;
 use crate::uplink::identity::{Identity, read_certificates, read_public_key};
 use crate::uplink::{Uplink, enroll};
@@ -51,9 +52,6 @@ const LAST_SENDING: Duration = Duration::from_secs(2);
 
 /// So long an agent that is ending may still hold its state directory.
 const LAST_MOMENT: Duration = Duration::from_secs(3);
-
-/// The kernel's ring: room for about a second of a fork bomb while the agent is busy or away.
-const RING_BYTES: u32 = 16 << 20;
 
 /// Observations of other sources that may wait for the pipeline; some 400 bytes each.
 const SOURCE_QUEUE: usize = 16_384;
@@ -133,7 +131,7 @@ async fn run_standalone(options: Options, mut signals: Signals) -> anyhow::Resul
     let facts = HostFacts::read();
     let host_id = host::local_host_id(&options.state_dir);
     let rules = Arc::new(open_rules(&options).on_host(host_names(&facts, host_id)));
-    let sensor = open_sensor(&options, None, None)?;
+    let sensor = observing::open_sensor(&options, None, None)?;
     let start = Start {
         host_id,
         facts,
@@ -166,6 +164,7 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
     state_file::make_dir(&state_dir).with_context(|| {
         format!("making {}; hint: run as root, or give another directory with -state", state_dir.display())
     })?;
+    close_state_dir(&state_dir);
     let (spool, recovery) = open_spool(&options).await?;
     let spool = Arc::new(spool);
     let address = ServerAddress::parse(server)?;
@@ -192,7 +191,7 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
     }
     let mut table = ProcessTable::default();
     table.restore(note.waiting, note.young);
-    let sensor = open_sensor(&options, Some(pin_dir(&state_dir)), resume.position)?;
+    let sensor = observing::open_sensor(&options, Some(&state_dir), resume.position)?;
     let wake = Arc::new(tokio::sync::Notify::new());
     let sealing_key = match &options.public_key {
         Some(path) => read_public_key(path)?,
@@ -220,7 +219,7 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
             rules: options.rules_dir.clone(),
             state: Some(state_dir.clone()),
             // Kept with the process where there is no bpffs.
-            pins: Some(pin_dir(&state_dir)).filter(|dir| dir.exists()),
+            pins: observing::pins(&state_dir),
         },
         server: Some(address.clone()),
     };
@@ -350,31 +349,6 @@ fn resume_after(spool: &Spool, boot_id: BootId) -> (Resume, Note) {
     (Resume { next_sequence, counters: note.counters, account: note.account.clone(), position }, note)
 }
 
-/// One directory in bpffs for each state directory, so that two agents don't meet.
-fn pin_dir(state_dir: &Path) -> PathBuf {
-    let real = std::fs::canonicalize(state_dir).unwrap_or_else(|_| state_dir.to_owned());
-    let id = to_hex(&sha256(real.as_os_str().as_encoded_bytes())[..8]);
-    PathBuf::from(format!("/sys/fs/bpf/rampart-{id}"))
-}
-
-fn open_sensor(
-    options: &Options,
-    pin_dir: Option<PathBuf>,
-    resume_after: Option<SensorPosition>,
-) -> anyhow::Result<Box<dyn Sensor>> {
-    let options = LinuxSensorOptions {
-        pin_dir,
-        resume_after,
-        ring_bytes: RING_BYTES,
-        module_attempts: options.module_attempts,
-    };
-    let (sensor, notes) = sensor_linux::open(options).context("no process sensor can run here")?;
-    for note in notes {
-        eprintln!("note: {note}");
-    }
-    Ok(sensor)
-}
-
 /// Gives the sensor the block list; what it can't know by itself comes back.
 fn block(path: &Path, sensor: &mut dyn Sensor, caution: Caution) -> anyhow::Result<HashSet<String>> {
     let (list, notes) = BlockList::read(path, &response::Guards::of_this_host())?;
@@ -467,16 +441,8 @@ impl Running {
         let (sender, queue) = observation_queue(SOURCE_QUEUE);
         // Without a server there is no state directory, and nothing is written.
         let kept = keeps_state.then(|| options.state_dir.clone());
-        let mut source_options = SourceOptions {
-            state_dir: kept,
-            integrity_dirs: options.dirs.clone(),
-            ..SourceOptions::default()
-        };
-        if let Some(interval) = options.interval {
-            source_options.scan_interval = interval;
-        }
-        let mut others = sensor_linux::sources(&source_options);
-        let (content, reader) = sensor_linux::content().context("starting to read what is run")?;
+        let mut others = observing::sources(options, kept);
+        let (content, reader) = observing::content().context("starting to read what is run")?;
         others.push(reader);
         others.push(Box::new(SelfWatch::new(start.watched)));
         let indicators = Arc::new(IndicatorBook::open(options.rules_dir.as_deref(), &options.state_dir));

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use event_model::Timestamp;
-use rustix::time::{ClockId, clock_gettime};
+
+use crate::system::clocks;
 
 /// The wall clock is slewed by microseconds all the time; only a step beyond this
 /// moves the offset, so that one process keeps one start time in all its events.
@@ -49,22 +50,17 @@ impl Default for WallClock {
 
 /// Now, in nanoseconds since boot, suspend included.
 pub fn boot_ns() -> u64 {
-    u64::try_from(nanos(ClockId::Boottime)).unwrap_or(0)
+    u64::try_from(clocks::boot()).unwrap_or(0)
 }
 
 fn measure_offset() -> i64 {
     // The thread may be put aside between two readings; of a few tries the one
     // with the least time in between is the nearest to the truth.
     let tries = (0..5).map(|_| {
-        let before = nanos(ClockId::Boottime);
-        let wall = nanos(ClockId::Realtime);
-        let after = nanos(ClockId::Boottime);
+        let before = clocks::boot();
+        let wall = clocks::wall();
+        let after = clocks::boot();
         (after - before, wall - (before + (after - before) / 2))
     });
     tries.min().map_or(0, |(_, offset)| offset)
-}
-
-fn nanos(clock: ClockId) -> i64 {
-    let time = clock_gettime(clock);
-    time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
 }

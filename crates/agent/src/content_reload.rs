@@ -8,7 +8,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sensor_api::{ObservationSender, Provision, Source, StopSignal};
 
 use crate::indicator_book::IndicatorBook;
@@ -59,17 +58,7 @@ impl Source for ContentReload {
 
     fn run(&mut self, _: &ObservationSender, stop: &StopSignal) {
         let mut rest = LOOK_EVERY;
-        loop {
-            let mut waiting = [PollFd::new(stop, PollFlags::IN)];
-            let timeout = Timespec {
-                tv_sec: i64::try_from(rest.as_secs()).unwrap_or(1),
-                tv_nsec: rest.subsec_nanos().into(),
-            };
-            match poll(&mut waiting, Some(&timeout)) {
-                Ok(0) | Err(rustix::io::Errno::INTR) => {}
-                // Asked to stop, or not to be waited for.
-                _ => return,
-            }
+        while !stop.asked_within(rest) {
             let begun = Instant::now();
             if self.rules.reload_if_changed() {
                 tracing::info!("rules were loaded again");

@@ -14,10 +14,10 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use event_model::{BootId, GapReason, RecordKind, Timestamp};
+use os_files::{FileExt as _, OpenOptionsExt as _};
 use protocol::enrollment::sha256;
 use spool::Amount;
 

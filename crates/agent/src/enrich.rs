@@ -7,6 +7,7 @@ use sensor_api::ProcessKey;
 
 use crate::clock::WallClock;
 use crate::process_table::{Entry, ProcessTable};
+use crate::system::process::end_of;
 
 /// Ancestors that a detection carries, and how much of the command line of each, in
 /// bytes; their own events have all of it. Without a limit one attacker with long
@@ -60,17 +61,14 @@ impl Enricher<'_> {
     /// The end of a process.
     pub fn process_exit(&self, key: ProcessKey, at_ns: u64, wait_status: u32) -> Option<ProcessExit> {
         let entry = self.table.entry(key)?;
-        // The layout of wait(2): the low seven bits are the signal, 0x80 is the
-        // core dump flag, the next eight bits are the exit code.
-        let signal = wait_status & 0x7f;
-        let code = (wait_status >> 8) & 0xff;
+        let (exit_code, exit_signal) = end_of(wait_status);
         Some(ProcessExit {
             process: self.process(key, entry),
             parent: self.parent(entry),
             user: entry.image.user.clone(),
             end: self.clock.at(at_ns),
-            exit_code: (signal == 0).then(|| u8::try_from(code).unwrap_or(u8::MAX)),
-            exit_signal: (signal != 0).then(|| u8::try_from(signal).unwrap_or(u8::MAX)),
+            exit_code,
+            exit_signal,
             run_time_ns: at_ns.saturating_sub(key.start_ns),
         })
     }

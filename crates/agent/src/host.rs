@@ -3,13 +3,14 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::Context as _;
 use event_model::{BootId, HostId};
 use uuid::Uuid;
 
-/// Namespace for ids made from /etc/machine-id (drawn once, at random): the
+use crate::system;
+
+/// Namespace for ids made from the machine's own id (drawn once, at random): the
 /// machine id itself is meant to stay on the machine (machine-id(5)).
-const MACHINES: Uuid = Uuid::from_u128(0x52c3_07b1_6ce8_4a35_9d11_c4f0_8a77_e26b);
+pub(crate) const MACHINES: Uuid = Uuid::from_u128(0x52c3_07b1_6ce8_4a35_9d11_c4f0_8a77_e26b);
 
 /// Facts about the host, as they go to the server.
 #[derive(Debug, Clone)]
@@ -27,29 +28,19 @@ pub struct HostFacts {
 impl HostFacts {
     /// Of this host.
     pub fn read() -> Self {
-        let system = rustix::system::uname();
-        let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
-        let pretty = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
-        Self {
-            name: system.nodename().to_string_lossy().into_owned(),
-            os: pretty.map_or_else(|| "Linux".to_owned(), |name| name.trim_matches('"').to_owned()),
-            kernel: system.release().to_string_lossy().into_owned(),
-            machine_id: machine_uuid().map(|id| id.to_string()).unwrap_or_default(),
-        }
+        system::host::facts()
     }
 }
 
 /// The kernel's id of this boot.
 pub fn boot_id() -> anyhow::Result<BootId> {
-    let path = "/proc/sys/kernel/random/boot_id";
-    let text = fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
-    text.trim().parse().with_context(|| format!("{path} holds no boot id"))
+    system::host::boot_id()
 }
 
-/// The id of a host that no server has named: made from /etc/machine-id, else
+/// The id of a host that no server has named: made from the machine's own, else
 /// drawn once and kept in the state directory.
 pub fn local_host_id(state_dir: &Path) -> HostId {
-    if let Some(id) = machine_uuid() {
+    if let Some(id) = system::host::machine_uuid() {
         return HostId::from_uuid(id);
     }
     let path = state_dir.join("host-id");
@@ -61,11 +52,4 @@ pub fn local_host_id(state_dir: &Path) -> HostId {
         tracing::warn!(%error, "the host id could not be kept, the next start draws another one");
     }
     id
-}
-
-fn machine_uuid() -> Option<Uuid> {
-    let text = fs::read_to_string("/etc/machine-id").ok()?;
-    let text = text.trim();
-    let valid = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    valid.then(|| Uuid::new_v5(&MACHINES, text.as_bytes()))
 }

@@ -7,6 +7,7 @@ use protocol::wire::{MAX_LIST_ITEMS, MAX_TEXT_BYTES};
 use sensor_api::{ImageFile, ObservedImage};
 
 use crate::container::{Containers, named};
+use crate::system::paths::USER_TABLE;
 use crate::users::Users;
 
 /// An image and its surroundings. Forked children share their parent's.
@@ -79,7 +80,7 @@ pub struct Images {
 
 impl Default for Images {
     fn default() -> Self {
-        Self { users: Users::new("/etc/passwd"), containers: Containers::new("/") }
+        Self { users: Users::new(USER_TABLE), containers: Containers::new("/") }
     }
 }
 
@@ -89,13 +90,13 @@ impl Images {
         let mut name = |id: u32| self.users.name(id).map(str::to_owned);
         let user = User {
             id: observed.uid,
-            name: name(observed.uid),
+            name: observed.user_name.or_else(|| name(observed.uid)),
             effective_id: observed.euid,
             group_id: observed.gid,
             login_id: observed.login_uid,
             login_name: observed.login_uid.and_then(&mut name),
         };
-        let mut command_line = observed.args.join(" ");
+        let mut command_line = observed.command_line.unwrap_or_else(|| observed.args.join(" "));
         let mut args_truncated = observed.args_truncated;
         if command_line.len() > MAX_TEXT_BYTES {
             // What the wire would cut is cut here, where it can be marked.

@@ -17,7 +17,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use event_model::FileFacts;
 use file_scan::{ContentFacts, ContentReading, ContentUnread, FileIdentity, LastSymlink, RegularFile};
 use sensor_api::ImageFile;
-use sensor_linux::RemoteMounts;
+
+use crate::system::observing::RemoteMounts;
+use crate::system::paths::image_of;
 
 /// Larger images are not read: it would hold up everything behind them.
 pub const MAX_IMAGE_BYTES: u64 = 32 << 20;
@@ -96,7 +98,7 @@ impl ImageReading {
             return Err(REMOTE);
         }
         let mut reason = ContentUnread::Unreadable(std::io::ErrorKind::NotFound);
-        let link = format!("/proc/{pid}/exe");
+        let link = image_of(pid);
         for (path, last) in [(link.as_str(), LastSymlink::Follow), (path, LastSymlink::Refuse)] {
             match RegularFile::open(Path::new(path), last) {
                 Ok(file) if file.identity() == identity(image) => {

@@ -38,12 +38,10 @@ pub mod responding;
 pub mod rules;
 pub mod run_state;
 pub mod scanner;
-pub mod self_watch;
-pub mod service_notice;
-pub mod signals;
 mod state_file;
-pub mod supervisor;
+mod system;
 pub mod uplink;
-pub mod usage;
 pub mod users;
 pub mod yara_book;
+
+pub use system::{signals, supervisor};

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use agent::options::{self, Asked, Options};
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
             println!("{text}");
             return ExitCode::SUCCESS;
         }
+        Ok(Asked::Release { state_dir, code }) => return release(&state_dir, &code),
         Err(error) => {
             eprintln!("edr-agent: {}", causes(&error.into()));
             return ExitCode::from(2);
@@ -50,6 +52,20 @@ fn main() -> ExitCode {
     }
 }
 
+/// Leaves the code for the agent, and says what became of it.
+fn release(state_dir: &Path, code: &str) -> ExitCode {
+    match agent::responding::release_by_code(state_dir, code) {
+        Ok(said) => {
+            println!("{said}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("edr-agent: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn supervise(program: &Program, options: &Options) -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     match supervisor::run(program, &arguments, &options.state_dir) {
@@ -71,8 +87,11 @@ fn begin_anew(program: &Program) -> ExitCode {
 
 /// `EDR_LOG` can say more exactly what is logged, for example `agent=debug,h2=warn`.
 fn start_log(debug: bool) {
-    let default =
-        if debug { "info,agent=debug,sensor_linux=debug,response=debug,spool=debug" } else { "info" };
+    let default = if debug {
+        "info,agent=debug,sensor_linux=debug,sensor_windows=debug,response=debug,spool=debug"
+    } else {
+        "info"
+    };
     let filter = EnvFilter::try_from_env("EDR_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::governor::Budget;
+use crate::system::{observing, paths};
 use settings::{Kind, Program, Request, Resolved, Setting, SettingsError};
 
 /// Where an agent keeps what must survive it.
-pub const DEFAULT_STATE_DIR: &str = "/var/lib/rampart/agent";
+pub const DEFAULT_STATE_DIR: &str = paths::DEFAULT_STATE_DIR;
 
 /// Where the server is looked for if nothing says it.
 pub const DEFAULT_SERVER: &str = "https://localhost:8443";
@@ -104,13 +105,26 @@ pub const PROGRAM: Program = Program {
             "DIR,…",
             "directories whose files are watched for changes, each with its hash"
         ),
-        setting!("regs", "monitor_regs", List, "KEY,…", "Windows registry keys to watch (no effect yet)"),
+        setting!(
+            "regs",
+            "monitor_regs",
+            List,
+            "KEY,…",
+            "Windows registry keys to watch besides the built-in ones"
+        ),
         setting!(
             "quarantine",
             "quarantine_dir",
             Text,
             "DIR",
             "where quarantined files go, sealed (default: responses/vault in -state)"
+        ),
+        setting!(
+            "release",
+            "release_code",
+            Text,
+            "CODE",
+            "let this isolated host go by the code that the server shows, and end (needs the -state of the agent)"
         ),
         setting!(
             "protect",
@@ -173,7 +187,7 @@ pub const PROGRAM: Program = Program {
 };
 
 /// Settings whose feature a later version brings.
-const NO_EFFECT_YET: &[(&str, &str)] = &[("regs", "registry monitoring comes later, on Windows")];
+const NO_EFFECT: &[(&str, &str)] = observing::SETTINGS_WITHOUT_EFFECT;
 
 /// What the agent is to do, checked.
 #[derive(Debug, Clone)]
@@ -200,6 +214,8 @@ pub struct Options {
     pub spool_max_bytes: u64,
     /// Directories whose files are watched for changes.
     pub dirs: Vec<PathBuf>,
+    /// Registry keys that are watched besides the built-in ones, on Windows.
+    pub registry_keys: Vec<String>,
     /// How often they are compared with their baseline, where that was said.
     pub interval: Option<Duration>,
     /// Where quarantined files go, where that was said.
@@ -240,6 +256,13 @@ pub enum Asked {
     Run(Box<Options>),
     /// Print this and end.
     Print(String),
+    /// Let the host go by this code.
+    Release {
+        /// The agent's folder.
+        state_dir: PathBuf,
+        /// As it was typed.
+        code: String,
+    },
 }
 
 /// Reads flags (without the program's own name), environment and config file.
@@ -253,8 +276,16 @@ pub fn read(
     Ok(match PROGRAM.read(arguments, environment)? {
         Request::Help => Asked::Print(PROGRAM.help()),
         Request::Version => Asked::Print(format!("edr-agent {}", env!("CARGO_PKG_VERSION"))),
+        Request::Run(resolved) if resolved.has("release") => Asked::Release {
+            state_dir: state_dir(&resolved),
+            code: resolved.text("release").unwrap_or_default().to_owned(),
+        },
         Request::Run(resolved) => Asked::Run(Box::new(resolve(&resolved)?)),
     })
+}
+
+fn state_dir(given: &Resolved) -> PathBuf {
+    given.path("state").unwrap_or_else(|| DEFAULT_STATE_DIR.into())
 }
 
 fn resolve(given: &Resolved) -> Result<Options, SettingsError> {
@@ -337,8 +368,8 @@ fn resolve(given: &Resolved) -> Result<Options, SettingsError> {
         Some("off") => false,
         Some(_) => return Err(given.refuse("builtin-behaviours", "`on` or `off`")),
     };
-    let notes = NO_EFFECT_YET.iter().filter(|(flag, _)| given.has(flag));
-    let notes = notes.map(|(flag, why)| format!("-{flag} has no effect in this version: {why}")).collect();
+    let notes = NO_EFFECT.iter().filter(|(flag, _)| given.has(flag));
+    let notes = notes.map(|(flag, why)| format!("-{flag} has no effect here: {why}")).collect();
     let output = given.text("output").map(|target| match target {
         "-" => OutputTarget::Stdout,
         path => OutputTarget::File(path.into()),
@@ -352,9 +383,10 @@ fn resolve(given: &Resolved) -> Result<Options, SettingsError> {
         output,
         rules_dir: given.path("rules"),
         block_list: given.path("blocklist"),
-        state_dir: given.path("state").unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
+        state_dir: state_dir(given),
         spool_max_bytes,
         dirs,
+        registry_keys: given.list("regs").unwrap_or_default().iter().map(ToString::to_string).collect(),
         interval,
         quarantine_dir,
         protected,
@@ -410,8 +442,15 @@ mod tests {
         match read(arguments, |_| None) {
             Ok(Asked::Run(options)) => Ok(*options),
             Ok(Asked::Print(text)) => Err(text),
+            Ok(Asked::Release { state_dir, code }) => Err(format!("{}: {code}", state_dir.display())),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    #[test]
+    fn a_release_code_is_no_run() {
+        let asked = run(&["-release", "ABCDE-FGHJK", "-state=/tmp/x"]).unwrap_err();
+        assert_eq!(asked, "/tmp/x: ABCDE-FGHJK");
     }
 
     #[test]

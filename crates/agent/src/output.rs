@@ -11,8 +11,6 @@
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -21,8 +19,10 @@ use std::time::{Duration, Instant};
 use event_model::{
     EcsContext, EventBody, EventHeader, EventRecord, Gap, GapReason, Record, RecordBody, Timestamp, Value,
 };
+use os_files::{FileExt as _, OpenOptionsExt as _};
 
 use crate::options::OutputTarget;
+use crate::system::standard_output;
 
 /// Records that may wait.
 const MAX_WAITING: usize = 65_536;
@@ -133,10 +133,7 @@ impl Output {
     /// If the file can't be opened.
     pub fn open(target: &OutputTarget, host_name: String) -> io::Result<Self> {
         match target {
-            // Not by way of `Stdout`: its buffer would hide how much of a failed write got out.
-            OutputTarget::Stdout => {
-                Self::to(Lines::new(File::from(io::stdout().as_fd().try_clone_to_owned()?)), host_name)
-            }
+            OutputTarget::Stdout => Self::to(Lines::new(standard_output::unbuffered()?), host_name),
             OutputTarget::File(path) => {
                 let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
                 let torn = ends_within_a_line(path, &file);

@@ -18,8 +18,6 @@ mod own_events;
 mod parts;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -35,8 +33,6 @@ use sensor_api::{
     Sensor, SensorError, SensorPosition,
 };
 
-use sensor_linux::ContentFeed;
-
 use crate::clock::{WallClock, boot_ns};
 use crate::enrich::Enricher;
 use crate::image::Images;
@@ -48,6 +44,8 @@ use crate::recorder::Recorder;
 use crate::rules::RuleBook;
 use crate::scanner::ScanFeed;
 use crate::signals::Sender;
+use crate::system::observing::ContentFeed;
+use crate::system::process;
 
 use self::economy::Economy;
 pub(crate) use self::findings::describe_string;
@@ -59,9 +57,6 @@ const POLL: Duration = Duration::from_millis(5);
 /// Observations of other sources taken in one round, so that the kernel's stream does not wait long.
 const FROM_QUEUE: usize = 1_024;
 const HEALTH_EVERY: Duration = Duration::from_secs(60);
-
-/// Nice value of the pipeline's thread.
-const PRIORITY: i32 = -10;
 
 /// Detections logged in any second; whoever can trigger a rule must not fill the disk with log lines.
 const LOGGED_DETECTIONS: u32 = 20;
@@ -76,7 +71,7 @@ const LIVES: [&str; 4] = ["process_fork", "process_start", "process_exit", "obse
 /// # Errors
 /// The sensor's error; what was observed before is recorded all the same.
 pub fn run(parts: Parts, stop: &Stop) -> Result<End, SensorError> {
-    prefer_this_thread();
+    process::prefer_this_thread();
     let Parts {
         mut sensor,
         queue,
@@ -382,7 +377,7 @@ impl Work {
     /// Ends a fork of a condemned process, as long as it runs the image for which its parent was condemned.
     fn pursue(&mut self, key: ProcessKey, condemned_by: DetectionId) {
         let Some(target) = self.target(key) else { return };
-        let runs = std::fs::metadata(format!("/proc/{}/exe", key.pid)).ok().map(|file| file.ino());
+        let runs = process::image_number(key.pid);
         if runs.is_some() && runs == target.image.map(|(_, inode)| inode) {
             self.judge.pursue(condemned_by, &target);
         }
@@ -512,7 +507,7 @@ impl Work {
         self.judge.keep_habits(false);
         self.tell_withheld();
         if std::mem::take(&mut self.lives_doubtful) {
-            self.table.sweep(boot_ns(), |pid| Path::new(&format!("/proc/{pid}")).exists());
+            self.table.sweep(boot_ns(), process::is_there);
         }
     }
 
@@ -572,15 +567,5 @@ impl Work {
         }
         self.logged.1 += 1;
         self.logged.1 <= LOGGED_DETECTIONS
-    }
-}
-
-/// Between an exec and the signal that answers it stands the scheduler first of all.
-/// On a host that is busy with something else this thread goes first; it sleeps
-/// whenever there is nothing to judge.
-fn prefer_this_thread() {
-    // On Linux the priority is the calling thread's own.
-    if let Err(error) = rustix::process::setpriority_process(None, PRIORITY) {
-        tracing::debug!(%error, "the pipeline runs at normal priority");
     }
 }

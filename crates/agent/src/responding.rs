@@ -6,17 +6,22 @@
 
 use std::fs::DirBuilder;
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use event_model::BootId;
-use response::{Clock, Guards, Linux, Order, OrderState, Receipt, Responder, ResponderParts, Switch};
+use os_files::DirBuilderExt as _;
+use response::{
+    Clock, Guards, Order, OrderState, Receipt, Responder, ResponderParts, Signature, Switch, ThisHost,
+};
 use sensor_api::ProcessClock;
 
 use crate::run_state::Caution;
+use crate::uplink::identity::Identity;
 
 /// Orders that may wait.
 const QUEUE: usize = 256;
@@ -94,10 +99,49 @@ impl Responding {
     }
 }
 
+/// Lets this host go by its code: leaves it for the agent, and waits until the agent has taken it.
+///
+/// # Errors
+/// What stands against it, in words for a person.
+pub fn release_by_code(state_dir: &Path, code: &str) -> Result<String, String> {
+    let dir = state_dir.join("responses");
+    if !response::is_isolation_noted(&dir) {
+        return Err(format!(
+            "{}: this host is not isolated, as far as this folder says; hint: give the -state of the agent",
+            dir.display()
+        ));
+    }
+    response::leave_release_code(&dir, code).map_err(|error| format!("{}: {error}", dir.display()))?;
+    let began = Instant::now();
+    let (_keep, pause) = mpsc::channel::<()>();
+    while response::is_release_code_waiting(&dir) {
+        if began.elapsed() > 3 * WATCH_EVERY {
+            return Err(
+                "no agent took the code; hint: start the agent, it looks for the code at once".to_owned()
+            );
+        }
+        let _ = pause.recv_timeout(Duration::from_millis(100));
+    }
+    // Taken first, then acted on.
+    while response::is_isolation_noted(&dir) {
+        if began.elapsed() > 4 * WATCH_EVERY {
+            return Err("the agent did not let the host go: the code is not that of this isolation, or the \
+                        firewall refused; its log says which"
+                .to_owned());
+        }
+        let _ = pause.recv_timeout(Duration::from_millis(100));
+    }
+    Ok("the host is released".to_owned())
+}
+
 fn open(parts: &RespondingParts, switch: Switch) -> std::io::Result<Responder> {
     DirBuilder::new().recursive(true).mode(0o700).create(&parts.dir)?;
     let vault = parts.vault.clone().unwrap_or_else(|| parts.dir.join("vault"));
-    let platform = Linux::new(Arc::clone(&parts.processes), parts.boot, parts.dir.clone(), &vault)?;
+    let platform = ThisHost::new(Arc::clone(&parts.processes), parts.boot, parts.dir.clone(), &vault)?;
+    let platform = match parts.dir.parent().map(PathBuf::from) {
+        Some(state) => platform.sign_with(Box::new(move |text| signature(&state, text))),
+        None => platform,
+    };
     let mut guards = Guards::of_this_host();
     guards.protect(parts.protected.iter().cloned());
     // The folder of all that the agent keeps is the one around this.
@@ -122,6 +166,20 @@ fn open(parts: &RespondingParts, switch: Switch) -> std::io::Result<Responder> {
         );
     }
     Ok(responder)
+}
+
+/// By the key of the certificate that the server gave; read anew, since it is renewed.
+fn signature(state: &Path, text: &[u8]) -> Option<Signature> {
+    let identity = match Identity::load(state) {
+        Ok(identity) => identity?,
+        Err(error) => {
+            tracing::warn!(%error, "evidence can't be signed");
+            return None;
+        }
+    };
+    let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &identity.private_key).ok()?;
+    let signature = key.sign(&SystemRandom::new(), text).ok()?.as_ref().to_vec();
+    Some(Signature { signature, certificate: identity.certificate })
 }
 
 fn run(parts: &RespondingParts, opened: std::io::Result<Responder>, jobs: &mpsc::Receiver<Job>) {

@@ -11,14 +11,12 @@ mod file;
 mod known;
 
 use std::collections::{HashSet, VecDeque};
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use event_model::{EventType, Field, FileFacts, GapReason, Value};
 use file_scan::YaraMatch;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use sensor_api::{
     Actor, ImageFile, Observation, ObservationSender, Observed, ObservedActivity, ObservedLoss, Provision,
     Source, StopSignal,
@@ -29,6 +27,8 @@ pub use self::file::MAX_SCANNED_BYTES;
 use self::file::{Scanned, Scanning};
 use self::known::KnownScans;
 use crate::indicator_book::IndicatorBook;
+use crate::system::bell::Bell;
+use crate::system::paths;
 use crate::yara_book::YaraBook;
 
 /// Files of either kind that may wait.
@@ -116,7 +116,7 @@ struct Shared {
     own: Vec<PathBuf>,
     waiting: Mutex<Waiting>,
     /// Readable while something waits.
-    bell: OwnedFd,
+    bell: Bell,
 }
 
 #[derive(Debug, Default)]
@@ -266,8 +266,7 @@ impl ScanFeed {
             waiting.paths.insert(job.path.clone());
             waiting.writes.push_back(job);
         }
-        // It can only fail where it rings already.
-        let _ = rustix::io::write(&shared.bell, &1_u64.to_ne_bytes());
+        shared.bell.ring();
     }
 
     /// What was found since the last time.
@@ -322,7 +321,7 @@ fn job_of(observed: &Observed) -> Option<Job> {
             };
             let path = text_of(activity, field)?;
             // Files of these are made by the kernel while they are read.
-            if !path.starts_with('/') || path.starts_with("/proc/") || path.starts_with("/sys/") {
+            if !paths::is_scanned(path) {
                 return None;
             }
             let path = path.to_owned();
@@ -359,7 +358,7 @@ pub struct ScannerOptions {
 /// # Errors
 /// If the system gives no descriptor.
 pub fn scanner(options: ScannerOptions) -> std::io::Result<(ScanFeed, Box<dyn Source>)> {
-    let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    let bell = Bell::new()?;
     let ScannerOptions { yara, indicators, watched, own, cpu_permille } = options;
     let shared = Arc::new(Shared { yara, indicators, own, waiting: Mutex::default(), bell });
     let source = Scanner {
@@ -396,25 +395,9 @@ impl Source for Scanner {
                 }
                 None => Duration::from_secs(1),
             };
-            let mut descriptors = [
-                PollFd::from_borrowed_fd(stop.as_fd(), PollFlags::IN),
-                PollFd::from_borrowed_fd(self.shared.bell.as_fd(), PollFlags::IN),
-            ];
             // While it rests, the bell may ring.
             let resting = !wait.is_zero() && self.allowance.is_overdrawn();
-            let descriptors = if resting { &mut descriptors[..1] } else { &mut descriptors[..] };
-            let timeout = Timespec {
-                tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: wait.subsec_nanos().into(),
-            };
-            let result = poll(descriptors, Some(&timeout));
-            let rings = descriptors.get(1).is_some_and(|bell| !bell.revents().is_empty());
-            let stops = !descriptors[0].revents().is_empty();
-            if rings {
-                let mut count = [0; 8];
-                let _ = rustix::io::read(&self.shared.bell, &mut count);
-            }
-            if stops || result.is_err_and(|error| error != rustix::io::Errno::INTR) {
+            if self.shared.bell.stops(stop, wait, !resting) {
                 break;
             }
         }

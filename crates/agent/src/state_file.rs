@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read as _, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use os_files::{DirBuilderExt as _, Folder, OpenCautiously as _, OpenOptionsExt as _};
 use protocol::enrollment::sha256;
 
 /// More than that in one such file is not the agent's.
@@ -32,7 +32,7 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
         written.insert(path.to_owned(), sha256(content));
     }
     match path.parent() {
-        Some(dir) => File::open(dir)?.sync_all(),
+        Some(dir) => Folder::open(dir)?.sync_all(),
         None => Ok(()),
     }
 }
@@ -50,8 +50,7 @@ pub(crate) fn is_anothers(path: &Path) -> bool {
 /// The content; `None` for what is no file. Whoever put it there may have made it a pipe,
 /// a link, or of any size.
 fn read_regular(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let file = OpenOptions::new().read(true).cautiously().open(path)?;
     if !file.metadata()?.is_file() {
         return Ok(None);
     }

@@ -42,7 +42,7 @@ fn forking_on_is_no_way_out() {
     });
 
     let hopper = folder.path().join("rampart_hopper");
-    std::fs::copy("/bin/sh", &hopper).expect("/bin/sh can be copied");
+    test_support::copy_program("/bin/sh", &hopper, "");
     let escaped = folder.path().join("escaped");
     // What is ignored stays ignored over the exec: the agent is too fast for a `trap` in the script.
     let mut first = Command::new("/bin/sh")

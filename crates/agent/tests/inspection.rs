@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the report")]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write as _};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -112,8 +112,7 @@ fn detections_of<'a>(records: &'a [Json], rule: &str) -> Vec<&'a Json> {
 
 /// A program that does nothing, with a hash of its own.
 fn program(path: &Path, mark: &str) {
-    fs::copy("/bin/true", path).unwrap();
-    fs::OpenOptions::new().append(true).open(path).unwrap().write_all(mark.as_bytes()).unwrap();
+    test_support::copy_program("/bin/true", path, mark);
 }
 
 fn run(path: &Path) {

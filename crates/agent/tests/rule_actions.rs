@@ -69,9 +69,139 @@ fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = look() {
             return found;
         }
-        assert!(began.elapsed() < Duration::from_secs(30), "waited 30 s for {what}");
+        assert!(began.elapsed() < Duration::from_secs(60), "waited 60 s for {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// The agent with the rules of that folder, once it runs; `None` where it can't. `within` comes before it on
+/// the command line.
+fn started(root: &Path, output: &Path, within: &[String]) -> Option<Owned> {
+    let agent = env!("CARGO_BIN_EXE_edr-agent").to_owned();
+    let line: Vec<String> = within.iter().cloned().chain([agent]).collect();
+    let mut agent = Command::new(&line[0])
+        .args(&line[1..])
+        .args(["-standalone", "-cpulimit", "0", "-rules"])
+        .arg(root.join("rules"))
+        .arg("-output")
+        .arg(output)
+        .arg("-state")
+        .arg(root.join("state"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (lines, errors) = mpsc::channel();
+    let stderr = BufReader::new(agent.stderr.take().unwrap());
+    let agent = Owned(agent);
+    std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
+    loop {
+        let line = errors.recv_timeout(Duration::from_secs(60)).unwrap();
+        if line.contains("no process sensor can run here") {
+            eprintln!("skipped: {line}");
+            return None;
+        }
+        if line.starts_with("agent is running") {
+            return Some(agent);
+        }
+    }
+}
+
+/// A network namespace that this test made, and how to run something in it.
+struct Namespace {
+    holder: Child,
+}
+
+impl Namespace {
+    fn new() -> Self {
+        let mut holder = Command::new("unshare")
+            .args(["-n", "sh", "-c", "echo ready; exec sleep 600"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        Self { holder }
+    }
+
+    fn inside(&self) -> Vec<String> {
+        let pid = self.holder.id().to_string();
+        ["nsenter", "-t", &pid, "-n"].map(str::to_owned).to_vec()
+    }
+
+    fn run(&self, program: &str, arguments: &str) -> String {
+        let line = self.inside();
+        let mut command = Command::new(&line[0]);
+        let output = command.args(&line[1..]).arg(program).args(arguments.split(' ')).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+#[test]
+fn rules_block_an_address_and_isolate_the_host_in_its_own_network() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    fs::create_dir(root.join("rules")).unwrap();
+    let connecting = root.join("rampart-connects").display().to_string();
+    let block = json!({
+        "id": "block", "name": "block", "description": "Test", "type": "network", "severity": "high", "enabled": true,
+        "mode": "auto", "conditions": [format!("process.executable = '{connecting}'")], "actions": ["alert", "block_connection"],
+    });
+    fs::write(root.join("rules/block.json"), block.to_string()).unwrap();
+    let isolate = rule("isolate", "auto", "rampart-isolates", &["alert", "isolate_host"]);
+    fs::write(root.join("rules/isolate.json"), isolate).unwrap();
+    let (network, peer) = (Namespace::new(), Namespace::new());
+    network.run("ip", "link set lo up");
+    network.run("ip", &format!("link add cable0 type veth peer name cable1 netns {}", peer.holder.id()));
+    network.run("ip", "addr add 10.88.0.1/24 dev cable0");
+    network.run("ip", "link set cable0 up");
+    peer.run("ip", "addr add 10.88.0.7/24 dev cable1");
+    peer.run("ip", "link set cable1 up");
+    let listening = "import socket, time; s = socket.create_server(('10.88.0.7', 7445)); print('ready', flush=True); time.sleep(600)";
+    let line = peer.inside();
+    let mut server = Command::new(&line[0])
+        .args(&line[1..])
+        .args(["python3", "-c", listening])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    let _server = Owned(server);
+    assert_eq!(ready.trim(), "ready");
+    let output = root.join("out.ndjson");
+    let Some(_agent) = started(&root, &output, &network.inside()) else { return };
+
+    let program_of = program(&root, "rampart-connects");
+    let line = network.inside();
+    let mut attempt = Command::new(&line[0])
+        .args(&line[1..])
+        .arg(&program_of)
+        .args(["-c", "exec 3<>/dev/tcp/10.88.0.7/7445; sleep 60"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let receipt = wait_for("the block's receipt", || receipt_of(&output, "block_connection", "block"));
+    let _ = attempt.kill();
+    let _ = attempt.wait();
+    assert_eq!(receipt["rampart"]["response"]["state"], "verified", "{receipt:#}");
+    let rules = network.run("nft", "list ruleset");
+    assert!(rules.contains("10.88.0.7") && rules.contains("rampart_block"), "{rules}");
+
+    let isolates = program(&root, "rampart-isolates");
+    let _ = Command::new(&isolates).args(["-c", "exit 0"]).status();
+    let receipt = wait_for("the isolation's receipt", || receipt_of(&output, "isolate_host", "isolate"));
+    assert_eq!(receipt["rampart"]["response"]["state"], "verified", "{receipt:#}");
+    let rules = network.run("nft", "list ruleset");
+    assert!(
+        rules.contains("table inet rampart_isolation") && rules.contains("table netdev rampart_isolation")
+    );
 }
 
 #[test]
@@ -83,35 +213,13 @@ fn rules_in_auto_act_and_those_in_shadow_say_what_they_would_do() {
     for (id, mode, marker, actions) in [
         ("tree", "auto", "rampart-tree", ["alert", "kill_tree"].as_slice()),
         ("file", "auto", "rampart-file", &["alert", "quarantine_file", "collect_evidence"]),
+        ("ask", "ask", "rampart-ask", &["alert", "terminate_process"]),
         ("shadow", "shadow", "rampart-shadow", &["alert", "kill_tree", "quarantine_file"]),
     ] {
         fs::write(rules.join(format!("{id}.json")), rule(id, mode, marker, actions)).unwrap();
     }
     let output = root.join("out.ndjson");
-    let mut agent = Command::new(env!("CARGO_BIN_EXE_edr-agent"))
-        .args(["-standalone", "-cpulimit", "0", "-rules"])
-        .arg(&rules)
-        .arg("-output")
-        .arg(&output)
-        .arg("-state")
-        .arg(root.join("state"))
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let (lines, errors) = mpsc::channel();
-    let stderr = BufReader::new(agent.stderr.take().unwrap());
-    let _agent = Owned(agent);
-    std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
-    loop {
-        let line = errors.recv_timeout(Duration::from_secs(60)).unwrap();
-        if line.contains("no process sensor can run here") {
-            eprintln!("skipped: {line}");
-            return;
-        }
-        if line.starts_with("agent is running") {
-            break;
-        }
-    }
+    let Some(_agent) = started(&root, &output, &[]) else { return };
 
     // It starts others before it is judged and while it is ended; all of them end.
     let tree = program(&root, "rampart-tree");
@@ -136,6 +244,13 @@ fn rules_in_auto_act_and_those_in_shadow_say_what_they_would_do() {
     let evidence = root.join("state/responses/evidence");
     let archives = fs::read_dir(evidence).unwrap().flatten();
     assert_eq!(archives.filter(|one| one.path().extension().is_some_and(|end| end == "tar")).count(), 1);
+
+    // Whoever is asked for waits for a person, and lives on.
+    let ask = program(&root, "rampart-ask");
+    let mut child = Command::new(&ask).args(["-c", "sleep 1; exit 8"]).spawn().unwrap();
+    let receipt = wait_for("the asking", || receipt_of(&output, "terminate_process", "ask"));
+    assert_eq!(receipt["rampart"]["response"]["state"], "approval_needed", "{receipt:#}");
+    assert_eq!(child.wait().unwrap().code(), Some(8));
 
     let shadow = program(&root, "rampart-shadow");
     let mut child = Command::new(&shadow).args(["-c", "sleep 1; exit 7"]).spawn().unwrap();

@@ -101,7 +101,7 @@ fn a_process_named_like_a_trojan_is_ended_within_its_first_second_and_written_do
     assert!(lines.last().unwrap().ends_with("1 rules"), "the good rule loads: {lines:?}");
 
     let trojan = dir.path().join("my_trojan_x");
-    fs::copy("/bin/sleep", &trojan).unwrap();
+    test_support::copy_program("/bin/sleep", &trojan, "");
     let begun = Instant::now();
     let mut victim = Command::new(&trojan).arg("60").spawn().unwrap();
     let pid = victim.id();
@@ -157,7 +157,7 @@ fn a_rule_in_mode_detect_only_reports() {
         return;
     }
     let trojan = dir.path().join("my_only_reported_y");
-    fs::copy("/bin/sleep", &trojan).unwrap();
+    test_support::copy_program("/bin/sleep", &trojan, "");
     assert!(Command::new(&trojan).arg("0.3").status().unwrap().success(), "it lives to its end");
     assert_eq!(agent.stop(), Some(0));
     let records = records(&output);
@@ -235,7 +235,7 @@ fn a_pipe_among_the_rules_stops_neither_the_judging_nor_later_rules() {
     let rule = SEED_RULE.replace("\"auto\"", "\"detect\"").replace("keylogger", "later_rule");
     fs::write(rules.join("b.json"), rule).unwrap();
     let program = dir.path().join("my_later_rule");
-    fs::copy("/bin/true", &program).unwrap();
+    test_support::copy_program("/bin/true", &program, "");
     let deadline = Instant::now() + Duration::from_secs(60);
     let alert = |record: &Json| record["rule"]["id"] == "1" && record["process"]["name"] == "my_later_rule";
     while !records(&output).iter().any(alert) {
@@ -356,11 +356,8 @@ fn what_is_on_the_block_list_is_ended_and_that_is_proved_without_any_rule() {
     let dir = dir.path().canonicalize().unwrap();
     let (by_path, by_hash) = (dir.join("by_path"), dir.join("by_hash"));
     for (path, more) in [(&by_path, "1"), (&by_hash, "2")] {
-        fs::copy("/bin/sleep", path).unwrap();
         // A content of its own, so that no other program on this machine is meant.
-        let mut content = fs::read(path).unwrap();
-        content.extend(format!("{more} {}", dir.display()).as_bytes());
-        fs::write(path, content).unwrap();
+        test_support::copy_program("/bin/sleep", path, &format!("{more} {}", dir.display()));
     }
     let sum = Command::new("sha256sum").arg(&by_hash).output().unwrap().stdout;
     let sha256 = String::from_utf8(sum).unwrap().split_whitespace().next().unwrap().to_owned();

@@ -115,7 +115,9 @@ impl Default for Options {
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
     /// Not a bus.
-    #[error("`{0}` is not a bus; allowed are `memory:`, `redis://HOST:PORT` and `nats://HOST:PORT`")]
+    #[error(
+        "`{0}` is not a bus; allowed are `memory:`, `redis://HOST:PORT`, `rediss://HOST:PORT` (TLS) and `nats://HOST:PORT`"
+    )]
     Url(String),
     /// The broker said no or said nothing.
     #[error("the alert bus {bus} failed to {doing}: {reason}")]
@@ -137,7 +139,8 @@ pub enum BusError {
     },
 }
 
-/// The bus of a URL: `memory:`, `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`, `nats://[USER:PASSWORD@]HOST[:PORT]`.
+/// The bus of a URL: `memory:`, `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`, the same with `rediss:` over
+/// TLS, `nats://[USER:PASSWORD@]HOST[:PORT]`.
 /// Nothing is connected yet where that can wait.
 ///
 /// # Errors
@@ -146,7 +149,7 @@ pub fn connect(url: &str, options: Options) -> Result<Arc<dyn AlertBus>> {
     if url == "memory:" {
         return Ok(Arc::new(MemoryBus::new(options)));
     }
-    if url.starts_with("redis://") {
+    if url.starts_with("redis://") || url.starts_with("rediss://") {
         return Ok(Arc::new(RedisBus::new(url, options)?));
     }
     if url.starts_with("nats://") {

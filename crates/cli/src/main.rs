@@ -83,6 +83,12 @@ const COMMANDS: &[Command] = &[
         run: playbook::test,
     },
     Command {
+        words: &["playbook", "backtest"],
+        arguments: "--server URL --ca FILE [--token-file FILE] [--days N] [--json] PATH…",
+        summary: "show what playbooks would have done about the alerts that a server has, and do nothing",
+        run: playbook::backtest,
+    },
+    Command {
         words: &["playbook", "dry-run"],
         arguments: "ALERT.json PATH… [--json]",
         summary: "show what playbooks would do for an alert, and do nothing",

@@ -1,4 +1,6 @@
-//! `edr playbook check|test|dry-run`: whether playbooks are good, and what they would do. Acts on nothing.
+//! `edr playbook check|test|dry-run|backtest`: whether playbooks are good, and what they would do. Acts on nothing.
+
+mod backtest;
 
 use std::ffi::OsString;
 use std::fs;
@@ -17,6 +19,8 @@ const GROUPS_FILE: &str = "host-groups.yml";
 const FILE_LIMIT: usize = 10_000;
 /// An alert is a page or two; what is larger is another file.
 const ALERT_LIMIT: u64 = 16 << 20;
+
+pub(crate) use backtest::backtest;
 
 struct Arguments {
     paths: Vec<PathBuf>,

@@ -205,8 +205,8 @@ pub struct ProcessExit {
     pub user: User,
     /// When it ended (wall clock).
     pub end: Timestamp,
-    /// Exit code, where it ended by itself.
-    pub exit_code: Option<u8>,
+    /// Exit code, where it ended by itself. At most 255, except on Windows.
+    pub exit_code: Option<u32>,
     /// The signal that ended it.
     pub exit_signal: Option<u8>,
     /// From start to end in nanoseconds.

@@ -173,6 +173,12 @@ event_types! {
 
     110 FileScan "file_scan" "malware" "info" Protected [FilePath FileSha256 ScanTrigger]
         "A file was scanned, and a YARA rule or an indicator of its hash matched.";
+
+    // What only Windows has; their numbers are those of their groups.
+    43 RegistryChange "registry_change" "registry" "change" Protected [RegistryPath RegistryKey RegistryOperation]
+        "A key or value of the Windows registry was made, set or removed.";
+    70 EventLogRecord "event_log" "host" "info" Protected [LogEventId LogChannel LogProvider]
+        "A record of the Windows event log, of a channel and id that are collected.";
 }
 
 #[cfg(test)]

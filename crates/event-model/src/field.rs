@@ -99,7 +99,7 @@ fields! {
     4 ProcessExecutable Text "process.executable" seed ["path", "exe", "image"] home [Process, Attack]
         sigma ["Image"] scopes WHO, "Absolute path of the executable; bytes that are not UTF-8 as `\\xNN`.";
     5 ProcessCommandLine Text "process.command_line" seed ["cmdline", "command", "command_line"] home [Process, Attack]
-        sigma ["CommandLine"] scopes WHO, "The arguments joined by spaces.";
+        sigma ["CommandLine"] scopes WHO, "The arguments joined by spaces; on Windows the command line as it was given.";
     6 ProcessArgs TextList "process.args" seed ["args"] home [Process, Attack]
         sigma [] scopes STARTED, "The arguments one by one, the program's own name first.";
     7 ProcessArgsTruncated Boolean "rampart.process.args_truncated" seed ["args_truncated"] home [Process, Attack]
@@ -113,7 +113,7 @@ fields! {
     11 ProcessEnd Time "process.end" seed ["end_time"] home [Process, Attack]
         sigma [] scopes STARTED, "When the process ended.";
     12 ProcessExitCode Integer "process.exit_code" seed ["exit_code"] home [Process, Attack]
-        sigma [] scopes STARTED, "Exit code, 0 to 255; absent where a signal ended the process.";
+        sigma [] scopes STARTED, "Exit code, 0 to 255, on Windows 0 to 4294967295; absent where a signal ended the process.";
     13 ProcessExitSignal Integer "rampart.process.exit_signal" seed ["exit_signal"] home [Process, Attack]
         sigma [] scopes STARTED, "The signal that ended the process.";
     14 ProcessRunTime Integer "rampart.process.run_time_ns" seed ["run_time_ns"] home [Process, Attack]
@@ -307,10 +307,10 @@ fields! {
         sigma [] scopes ACTED, "Why, in the words of whoever refused or did it.";
     184 EventProvider Text "event.provider" seed ["seen_by"] home [Network, File, Attack]
         sigma [] scopes ACTED, "The source that saw it, for example `ebpf`, `journal`, `file_watch`.";
-    185 ChangeOld Text "rampart.change.old" seed ["old"] home [File, Attack]
-        sigma [] scopes &[File, Attack], "What stood there before; long values are cut and marked.";
-    186 ChangeNew Text "rampart.change.new" seed ["new"] home [File, Attack]
-        sigma [] scopes &[File, Attack], "What stands there now; long values are cut and marked.";
+    185 ChangeOld Text "rampart.change.old" seed ["old"] home [File, Registry, Attack]
+        sigma [] scopes &[File, Registry, Attack], "What stood there before; long values are cut and marked.";
+    186 ChangeNew Text "rampart.change.new" seed ["new"] home [File, Registry, Attack]
+        sigma [] scopes &[File, Registry, Attack], "What stands there now; long values are cut and marked.";
     187 ChangedFields TextList "rampart.change.fields" seed ["changed"] home [File, Attack]
         sigma [] scopes &[File, Attack], "The names of what changed.";
     188 EventIncomplete TextList "rampart.event.incomplete" seed ["incomplete"] home [Network, File, Attack]
@@ -419,6 +419,8 @@ fields! {
         sigma ["Details"] scopes &[Registry], "The value's data as text.";
     244 RegistryOperation Text "rampart.registry.operation" seed ["operation", "action"] home [Registry]
         sigma ["EventType"] scopes &[Registry], "`create`, `set`, `delete`, `rename`.";
+    245 RegistryType Text "registry.data.type" seed ["value_type"] home [Registry]
+        sigma [] scopes &[Registry], "Type of the value, for example `REG_SZ`.";
 
     // Windows event log: 250 to 259.
     250 LogEventId Integer "winlog.event_id" seed ["event_id", "id"] home [EventLog]

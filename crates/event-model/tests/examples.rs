@@ -294,7 +294,11 @@ fn the_examples_are_what_the_code_makes() {
     let mut examples = Vec::new();
     for (event_type, sequence) in EventType::ALL.iter().zip(1..) {
         let event = EventRecord::from_body(header(sequence), &body(*event_type));
-        examples.push((format!("{event_type}_linux.json"), event_to_ecs(&event, CONTEXT)));
+        let system = match event_type {
+            EventType::RegistryChange | EventType::EventLogRecord => "windows",
+            _ => "linux",
+        };
+        examples.push((format!("{event_type}_{system}.json"), event_to_ecs(&event, CONTEXT)));
     }
     let event = EventRecord::from_body(header(1), &body(EventType::ProcessStart));
     let detection = detection(event);

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::ControlFlow;
 
 use crate::content_facts::{ContentFacts, FactsBuilder};
-use crate::linux::RegularFile;
+use crate::system::RegularFile;
 
 /// Bytes read in one step: a third of a millisecond for all algorithms together.
 const STEP: usize = 32 << 10;

@@ -17,14 +17,14 @@ mod content_facts;
 mod content_reading;
 mod entropy;
 mod file_type;
-mod linux;
+mod system;
 mod yara;
 
 pub use content_facts::{ContentFacts, FactsBuilder, HEADER_BYTES, MAX_TLSH_BYTES};
 pub use content_reading::{ContentReading, ContentUnread, read_content};
 pub use entropy::ByteCounts;
 pub use file_type::{FileKind, FileType};
-pub use linux::{FileIdentity, LastSymlink, ProcessMemory, ProcessUnread, RegularFile};
+pub use system::{FileIdentity, LastSymlink, ProcessMemory, ProcessUnread, RegularFile};
 pub use yara::{
     CompiledYara, MAX_SOURCE_BYTES, MAX_SOURCES, MAX_TOTAL_SOURCE_BYTES, MatchedString, MetaValue,
     ScanLimits, ScanSubject, YaraIncomplete, YaraMatch, YaraRules, YaraScan, YaraSource, YaraSources,

@@ -27,9 +27,49 @@ const SCRIPT_LOOK: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Outside {
     web: Agent,
-    smtp: Option<(String, u16)>,
+    smtp: Option<Relay>,
     mail_from: Option<String>,
     scripts: Option<PathBuf>,
+}
+
+/// The server that takes mails.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Relay {
+    /// Without TLS, meant to be on this machine.
+    Plain(String, u16),
+    /// `smtps://…`, or `smtp://…?tls=required` for STARTTLS; it may hold a password.
+    Tls(String),
+}
+
+/// Without the password.
+impl std::fmt::Debug for Relay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+impl Relay {
+    /// From what stands in `-smtp`; `None` if it is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_tls =
+            text.starts_with("smtps://") || text.starts_with("smtp://") && text.ends_with("?tls=required");
+        if is_tls {
+            return SmtpTransport::from_url(text).is_ok().then(|| Self::Tls(text.to_owned()));
+        }
+        let (host, port) = text.rsplit_once(':')?;
+        (!host.is_empty() && !host.contains('/')).then_some(Self::Plain(host.to_owned(), port.parse().ok()?))
+    }
+
+    /// For people: without what stands before `@`.
+    fn name(&self) -> String {
+        match self {
+            Self::Plain(host, port) => format!("{host}:{port}"),
+            Self::Tls(url) => match (url.split_once("://"), url.rsplit_once('@')) {
+                (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{rest}"),
+                _ => url.clone(),
+            },
+        }
+    }
 }
 
 impl Outside {
@@ -38,7 +78,7 @@ impl Outside {
     /// # Errors
     /// If the folder of scripts is none.
     pub fn new(
-        smtp: Option<(String, u16)>,
+        smtp: Option<Relay>,
         mail_from: Option<String>,
         scripts: Option<&Path>,
     ) -> anyhow::Result<Self> {
@@ -78,7 +118,7 @@ impl Outside {
     }
 
     fn mail(&self, to: &[String], subject: &str, text: &str, timeout: Duration) -> Result<String, String> {
-        let (Some((host, port)), Some(from)) = (&self.smtp, &self.mail_from) else {
+        let (Some(relay), Some(from)) = (&self.smtp, &self.mail_from) else {
             return Err(
                 "no mail relay; hint: start edr-responder with -smtp HOST:PORT and -mail-from ADDRESS"
                     .to_owned(),
@@ -93,9 +133,14 @@ impl Outside {
         }
         let message = message.header(ContentType::TEXT_PLAIN).body(text.to_owned());
         let message = message.map_err(|error| error.to_string())?;
-        let relay = SmtpTransport::builder_dangerous(host).port(*port).timeout(Some(timeout)).build();
-        relay.send(&message).map_err(|error| format!("{host}:{port}: {error}"))?;
-        Ok(format!("taken by {host}:{port}"))
+        let name = relay.name();
+        let builder = match relay {
+            Relay::Plain(host, port) => SmtpTransport::builder_dangerous(host).port(*port),
+            Relay::Tls(url) => SmtpTransport::from_url(url).map_err(|error| format!("{name}: {error}"))?,
+        };
+        let sent = builder.timeout(Some(timeout)).build().send(&message);
+        sent.map_err(|error| format!("{name}: {}", causes(&error)))?;
+        Ok(format!("taken by {name}"))
     }
 
     fn post(&self, url: &str, body: &serde_json::Value, timeout: Duration) -> Result<String, String> {
@@ -185,6 +230,17 @@ fn run(mut child: Child, input: Vec<u8>, timeout: Duration) -> Result<String, St
     if status.success() { Ok(text) } else { Err(format!("{status}: {text}")) }
 }
 
+/// An error with what is behind it: of TLS, only that says why.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(&format!(": {cause}"));
+        next = cause.source();
+    }
+    text
+}
+
 enum Stream {
     Out(std::process::ChildStdout),
     Error(std::process::ChildStderr),
@@ -243,6 +299,23 @@ fn with_environment(url: &str, value_of: impl Fn(&str) -> Option<String>) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_relay_is_plain_only_where_it_is_written_so_and_shows_no_password() {
+        assert_eq!(Relay::parse("127.0.0.1:25"), Some(Relay::Plain("127.0.0.1".to_owned(), 25)));
+        for (text, name) in [
+            ("smtps://ada:secret@mail.example.org", "smtps://mail.example.org"),
+            ("smtp://mail.example.org:587?tls=required", "smtp://mail.example.org:587?tls=required"),
+        ] {
+            let relay = Relay::parse(text).unwrap();
+            assert_eq!(relay.name(), name);
+            assert!(!format!("{relay:?}").contains("secret"));
+        }
+        for bad in ["", ":25", "host", "smtp://host:25", "smtp://host?tls=none", "http://host:25", "smtps://"]
+        {
+            assert_eq!(Relay::parse(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn secrets_are_filled_in_and_a_missing_one_is_named() {

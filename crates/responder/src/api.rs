@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use event_model::Timestamp;
 use playbook::Alert;
 use serde_json::{Map, Value, json};
 use ureq::Agent;
@@ -69,6 +70,15 @@ pub enum ResponseState {
     Failed(String),
 }
 
+/// A page of alerts.
+#[derive(Debug, Clone, Default)]
+pub struct AlertList {
+    /// Id, and when its first event was observed.
+    pub alerts: Vec<(String, Timestamp)>,
+    /// Where the list goes on.
+    pub next: Option<String>,
+}
+
 /// A remark on an alert.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
@@ -120,13 +130,29 @@ impl ServerApi {
         Ok((alert, notes))
     }
 
+    /// Ids and times of the alerts before a place in the list, the latest first, and the next place.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub fn alerts(&self, cursor: Option<&str>) -> Result<AlertList, ApiError> {
+        let place = cursor.map(|cursor| format!("&cursor={}", encoded(cursor))).unwrap_or_default();
+        let answer = self.get(&format!("/alerts?limit=500{place}"))?;
+        let items = answer["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let alert =
+            |item: &Value| Some((item["id"].as_str()?.to_owned(), item["time"].as_str()?.parse().ok()?));
+        Ok(AlertList {
+            alerts: items.iter().filter_map(alert).collect(),
+            next: answer["next_cursor"].as_str().map(str::to_owned),
+        })
+    }
+
     /// Adds a remark to an alert.
     ///
     /// # Errors
     /// [`ApiError`].
     pub fn add_note(&self, alert: &str, text: &str) -> Result<(), ApiError> {
         let url = format!("{}/api/v1/alerts/{}", self.base, encoded(alert));
-        let text: String = text.chars().take(3_900).collect();
+        let text: String = quoted(text).chars().take(3_900).collect();
         let request = self.client.patch(url).header("authorization", self.bearer());
         self.read(request.send_json(json!({ "note": text }))).map(|_| ())
     }
@@ -229,6 +255,19 @@ impl ServerApi {
     }
 }
 
+/// A remark of this responder never reads as a person's decision, whatever an attacker wrote into a command
+/// line: the server would refuse the remark, and nobody would be asked.
+fn quoted(text: &str) -> String {
+    let line = |line: &str| {
+        let word = line.trim().split_once(' ').map_or("", |(word, _)| word);
+        match word.eq_ignore_ascii_case("approve") || word.eq_ignore_ascii_case("deny") {
+            true => format!("> {line}"),
+            false => line.to_owned(),
+        }
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
 /// The certificates of a PEM text.
 pub(crate) fn certificates(pem: &[u8]) -> Vec<Certificate<'static>> {
     let items = parse_pem(pem).filter_map(|item| match item {
@@ -256,4 +295,16 @@ fn encoded(id: &str) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_attacker_wrote_does_not_read_as_a_decision() {
+        let text = "asks: sh -c 'x\n Approve p/ok\ndeny p/ok'\nto approve p/ok, write so";
+        let read = quoted(text);
+        assert_eq!(read, "asks: sh -c 'x\n>  Approve p/ok\n> deny p/ok'\nto approve p/ok, write so");
+    }
 }

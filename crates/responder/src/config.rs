@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::act::Relay;
 use settings::{Kind, Program, Resolved, Setting, SettingsError};
 
 const fn setting(
@@ -85,7 +86,7 @@ pub struct Config {
     /// Folder of scripts.
     pub scripts: Option<PathBuf>,
     /// Mail relay.
-    pub smtp: Option<(String, u16)>,
+    pub smtp: Option<Relay>,
     /// Who mails are from.
     pub mail_from: Option<String>,
     /// Consumer group.
@@ -166,9 +167,13 @@ impl Config {
         };
         let smtp = match resolved.text("smtp") {
             None => None,
-            Some(text) => match text.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
-                Some((host, Ok(port))) if !host.is_empty() => Some((host.to_owned(), port)),
-                _ => return Err(resolved.refuse("smtp", "a mail relay, like `127.0.0.1:25`").into()),
+            Some(text) => match Relay::parse(text) {
+                Some(relay) => Some(relay),
+                None => {
+                    let allowed = "a mail relay: `HOST:PORT` without TLS, `smtps://[USER:PASSWORD@]HOST[:PORT]`, or \
+                                   `smtp://[USER:PASSWORD@]HOST[:PORT]?tls=required` for STARTTLS";
+                    return Err(resolved.refuse("smtp", allowed).into());
+                }
             },
         };
         let max_age = match resolved.number("max-age") {

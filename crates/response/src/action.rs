@@ -72,6 +72,9 @@ pub struct Isolation {
     /// What stays reachable besides the server: address and port of TCP services.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keep: Vec<SocketAddr>,
+    /// Hash of the code with which a person on the host lets it go. The server sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_hash: Option<String>,
 }
 
 /// What is to be gathered.
@@ -84,6 +87,9 @@ pub struct EvidenceRequest {
     /// Files to be copied; absolute paths.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
+    /// A process whose memory is to be copied as well, up to 256 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<ProcessTarget>,
 }
 
 /// A systemd unit.
@@ -244,12 +250,13 @@ impl Action {
         match self {
             Self::QuarantineFile(file) | Self::DeleteScheduledTask(file) => {
                 check_path("path", &file.path)?;
-                file.sha256.as_deref().map_or(Ok(()), check_sha256)
+                file.sha256.as_deref().map_or(Ok(()), |hash| check_sha256("sha256", hash))
             }
             Self::BlockAddress(target) => check_ttl(target.ttl_seconds),
             Self::IsolateHost(isolation) => {
                 check_ttl(isolation.ttl_seconds)?;
-                check_count("keep", isolation.keep.len(), "at most 16 of address:port", 16)
+                check_count("keep", isolation.keep.len(), "at most 16 of address:port", 16)?;
+                isolation.release_hash.as_deref().map_or(Ok(()), |hash| check_sha256("release_hash", hash))
             }
             Self::CollectEvidence(request) => {
                 check_count("processes", request.processes.len(), "at most 64 PIDs", 64)?;
@@ -262,22 +269,36 @@ impl Action {
     }
 }
 
+/// The path may be one of any system: the server checks it for hosts of all kinds.
 fn check_path(field: &'static str, path: &str) -> Result<(), BadParameter> {
+    if is_windows_path(path) {
+        return Ok(());
+    }
     let parts_fit = path.split('/').skip(1).all(|part| !part.is_empty() && part != "." && part != "..");
     if path.starts_with('/') && path.len() < 4_096 && parts_fit && !path.contains('\0') {
         return Ok(());
     }
-    let allowed = "an absolute path without `.`, `..` and empty parts, shorter than 4096 bytes";
+    let allowed = "an absolute path (`/…`, on Windows `C:\\…`) without `.`, `..` and empty parts, shorter than 4096 bytes";
     Err(BadParameter { field, what: format!("`{}`", path.escape_debug()), allowed })
 }
 
-fn check_sha256(hash: &str) -> Result<(), BadParameter> {
+/// A drive and names; no stream of a file, which would take a part of it only.
+fn is_windows_path(path: &str) -> bool {
+    let Some((drive, rest)) = path.split_once(":\\") else { return false };
+    let is_drive = drive.len() == 1 && drive.bytes().all(|letter| letter.is_ascii_alphabetic());
+    let is_name = |part: &str| {
+        !matches!(part, "" | "." | "..") && !part.contains(['/', ':', '*', '?', '"', '<', '>', '|', '\0'])
+    };
+    is_drive && path.len() < 4_096 && rest.split('\\').all(is_name)
+}
+
+fn check_sha256(field: &'static str, hash: &str) -> Result<(), BadParameter> {
     let fits = hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
     let allowed = "64 hexadecimal digits";
     if fits {
         return Ok(());
     }
-    Err(BadParameter { field: "sha256", what: format!("`{}`", hash.escape_debug()), allowed })
+    Err(BadParameter { field, what: format!("`{}`", hash.escape_debug()), allowed })
 }
 
 fn check_ttl(seconds: u32) -> Result<(), BadParameter> {
@@ -324,6 +345,35 @@ impl fmt::Display for Action {
             Self::BlockAddress(target) | Self::UnblockAddress(target) => write!(f, " {}", target.address),
             Self::DeleteService(service) => write!(f, " {}", service.unit),
             _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_each_system_are_taken_and_tricks_are_not() {
+        for path in ["/tmp/x", r"C:\Users\eve\x.exe", r"d:\a b\ü.dll"] {
+            assert_eq!(check_path("path", path), Ok(()), "{path}");
+        }
+        for path in [
+            "tmp/x",
+            "/tmp/../x",
+            r"C:x",
+            r"C:\",
+            r"C:\a\..\b",
+            r"C:\a\\b",
+            r"C:\a.txt:stream",
+            r"\\server\share\x",
+            r"\\?\C:\x",
+            r"C:\a/b",
+            "C:\\a\0b",
+            r"CC:\a",
+            r"1:\a",
+        ] {
+            assert!(check_path("path", path).is_err(), "{path}");
         }
     }
 }

@@ -95,7 +95,7 @@ mod tests {
     fn what_is_asked_for_reads_back() {
         let asked = Asked {
             rule_id: RuleId::new("7"),
-            action: Action::IsolateHost(Isolation { ttl_seconds: 60, keep: Vec::new() }),
+            action: Action::IsolateHost(Isolation { ttl_seconds: 60, keep: Vec::new(), release_hash: None }),
         };
         let text = serde_json::to_string(&asked).unwrap();
         assert_eq!(text, r#"{"rule_id":"7","action":"isolate_host","parameters":{"ttl_seconds":60}}"#);

@@ -11,8 +11,6 @@
 //! rule that acts on its own and names one of them ends it.
 
 use std::collections::HashSet;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -20,83 +18,7 @@ use event_model::{ReceiptState, ResponseMode, ResponseReceipt};
 
 use crate::breaker::{Breaker, Limit};
 use crate::plan::{Plan, Target};
-use crate::proc;
-
-/// Services that are never ended, wherever of these folders they are installed.
-const PROTECTED_SERVICES: &[&str] = &[
-    "systemd/systemd",
-    "systemd/systemd-journald",
-    "systemd/systemd-logind",
-    "systemd/systemd-networkd",
-    "systemd/systemd-resolved",
-    "systemd/systemd-udevd",
-    "systemd/systemd-timesyncd",
-    "systemd/systemd-executor",
-    "openssh/sshd-session",
-    "openssh/sshd-auth",
-    "NetworkManager",
-    "agetty",
-    "auditd",
-    "containerd",
-    "containerd-shim-runc-v2",
-    "crio",
-    "cron",
-    "crond",
-    "dbus-broker",
-    "dbus-broker-launch",
-    "dbus-daemon",
-    "dhclient",
-    "dockerd",
-    "edr-agent",
-    "edr-server",
-    "getty",
-    "init",
-    "kubelet",
-    "libvirtd",
-    "login",
-    "polkitd",
-    "rsyslogd",
-    "sshd",
-    "udevd",
-    "wpa_supplicant",
-];
-
-const SERVICE_FOLDERS: &[&str] = &[
-    "/usr/lib",
-    "/usr/libexec",
-    "/usr/sbin",
-    "/usr/bin",
-    "/usr/local/sbin",
-    "/usr/local/bin",
-    "/lib",
-    "/sbin",
-];
-
-/// Files without which nobody can log in, no name is found, or the agent does not come back. A rule
-/// that acts on the file of its event would take them away as soon as somebody writes them.
-const NEEDED_FILES: &[&str] = &[
-    "/etc/crypttab",
-    "/etc/fstab",
-    "/etc/group",
-    "/etc/gshadow",
-    "/etc/hostname",
-    "/etc/hosts",
-    "/etc/ld.so.cache",
-    "/etc/ld.so.conf",
-    "/etc/login.defs",
-    "/etc/machine-id",
-    "/etc/nsswitch.conf",
-    "/etc/pam.d",
-    "/etc/passwd",
-    "/etc/rampart",
-    "/etc/resolv.conf",
-    "/etc/shadow",
-    "/etc/ssh",
-    "/etc/sudoers",
-    "/etc/systemd/system/edr-agent.service",
-    "/etc/systemd/system/edr-responder.service",
-    "/etc/systemd/system/edr-server.service",
-];
+use crate::{proc, protected};
 
 /// Why an action was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -177,16 +99,7 @@ impl Guards {
     /// Looks the services up again: an update gives them new inodes. What was
     /// protected stays so, for services that still run the old file.
     pub fn refresh(&mut self) {
-        let standard = SERVICE_FOLDERS
-            .iter()
-            .flat_map(|folder| PROTECTED_SERVICES.iter().map(move |service| Path::new(folder).join(service)));
-        let beside = std::env::current_exe().ok().into_iter().flat_map(|exe| {
-            let folder = exe.parent().map(PathBuf::from).unwrap_or_default();
-            [exe, folder.join("edr-server")]
-        });
-        let standard: HashSet<PathBuf> = standard.collect();
-        let services = services_at(&standard).chain(beside);
-        self.services.extend(services.filter_map(|path| identity_of_service(&path)));
+        self.services.extend(protected::services());
     }
 
     /// Whether `plan` may be carried out in `mode`.
@@ -207,13 +120,12 @@ impl Guards {
     pub fn protects_name(&self, name: &str) -> bool {
         let own = std::env::current_exe().ok();
         let is_own = own.is_some_and(|exe| exe.file_name().is_some_and(|own| own == name));
-        let mut services = PROTECTED_SERVICES.iter().map(|service| Path::new(service).file_name());
-        is_own || services.any(|service| service.is_some_and(|service| service == name))
+        is_own || protected::is_name_of_service(name)
     }
 
     /// Whether the file at this path is protected, under whatever name it stands there.
     pub fn protects_path(&self, path: &Path) -> bool {
-        fs::metadata(path).is_ok_and(|file| self.protects_image(file.dev(), file.ino()))
+        protected::file_id(path).is_some_and(|(device, inode)| self.protects_image(device, inode))
     }
 
     /// Whether this file is protected, by device and inode as stat(2) gives them.
@@ -232,8 +144,7 @@ impl Guards {
 
     /// These files are protected too, from now on. Configuration adds, it never removes.
     pub fn protect(&mut self, paths: impl IntoIterator<Item = PathBuf>) {
-        let files = paths.into_iter().filter_map(|path| fs::metadata(path).ok());
-        self.services.extend(files.map(|file| (file.dev(), file.ino())));
+        self.services.extend(paths.into_iter().filter_map(|path| protected::file_id(&path)));
     }
 
     /// What is in these folders is protected: keys, journals, what is not yet sent.
@@ -247,26 +158,10 @@ impl Guards {
         if self.protects_image(device, inode) {
             return Some("it is the program of a system service, or protected by configuration");
         }
-        let is = |prefix: &str| {
-            path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        if ["/boot", "/proc", "/sys", "/dev"].into_iter().any(is) {
-            return Some("the system needs it to start or to run");
-        }
-        if NEEDED_FILES.iter().copied().any(is) {
-            return Some("the host can't be used or reached without it; change it by hand");
-        }
-        if self.folders.iter().any(|folder| Path::new(path).starts_with(folder)) {
+        if self.folders.iter().any(|folder| protected::is_below(path, folder)) {
             return Some("it is the agent's own");
         }
-        let name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let in_libraries = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"].into_iter().any(is);
-        let is_loader = ["ld-linux", "libc.so", "libc-", "libpthread", "libdl.so", "libm.so"].iter();
-        if in_libraries && (is_loader.clone().any(|start| name.starts_with(start)) || is("/usr/lib/modules"))
-        {
-            return Some("every program needs it");
-        }
-        None
+        protected::needed_by_the_system(path)
     }
 
     fn refusal(&mut self, plan: &Plan, mode: ResponseMode) -> Option<Refusal> {
@@ -283,7 +178,7 @@ impl Guards {
     /// Why this process is protected, if it is.
     pub(crate) fn protected(&self, target: &Target) -> Option<&'static str> {
         let pid = target.entity_id.pid();
-        if pid <= 1 {
+        if protected::is_first_process(pid) {
             return Some("it is the first process");
         }
         if target.kernel_thread {
@@ -305,48 +200,5 @@ impl Guards {
             return Some("it is a thread of the kernel");
         }
         None
-    }
-}
-
-/// The files at these paths. A link may lead to a file of many names (busybox):
-/// that one is no service.
-fn services_at(standard: &HashSet<PathBuf>) -> impl Iterator<Item = PathBuf> {
-    let resolved = standard.iter().filter_map(|path| path.canonicalize().ok());
-    resolved.filter(|path| standard.contains(path))
-}
-
-/// Device and inode of a service's executable, if only root can have put it there.
-fn identity_of_service(path: &Path) -> Option<(u64, u64)> {
-    let file = fs::metadata(path).ok()?;
-    let others_may_write = file.mode() & 0o022 != 0;
-    (file.is_file() && file.uid() == 0 && !others_may_write).then(|| (file.dev(), file.ino()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_link_to_a_file_of_many_names_protects_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = |name: &str| dir.path().canonicalize().unwrap().join(name);
-        fs::write(path("busybox"), "").unwrap();
-        fs::write(path("systemd"), "").unwrap();
-        std::os::unix::fs::symlink(path("busybox"), path("getty")).unwrap();
-        std::os::unix::fs::symlink(path("systemd"), path("init")).unwrap();
-        let standard = ["getty", "init", "systemd"].map(path).into();
-        let found: HashSet<PathBuf> = services_at(&standard).collect();
-        assert_eq!(found, HashSet::from([path("systemd")]));
-    }
-
-    #[test]
-    fn a_service_is_known_by_its_file_only_if_root_alone_can_write_it() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("sshd");
-        fs::write(&path, "").unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o757)).unwrap();
-        assert_eq!(identity_of_service(&path), None);
-        assert_eq!(identity_of_service(&dir.path().join("missing")), None);
     }
 }

@@ -4,12 +4,12 @@
 //! that after a crash it is known what may have happened, and how to undo it.
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use event_model::Timestamp;
+use os_files::{DirBuilderExt as _, Folder, OpenCautiously as _, OpenOptionsExt as _};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -106,8 +106,7 @@ impl Journal {
 
 fn read(path: &Path) -> io::Result<Entry> {
     let mut text = Vec::new();
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let file = OpenOptions::new().read(true).cautiously().open(path)?;
     file.take(MOST_BYTES).read_to_end(&mut text)?;
     Ok(serde_json::from_slice(&text)?)
 }
@@ -115,15 +114,10 @@ fn read(path: &Path) -> io::Result<Entry> {
 /// Writes beside the file, syncs, renames into place and syncs the folder; mode 0600.
 pub(crate) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(&beside)?;
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).cautiously().open(&beside)?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&beside, path)?;
-    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+    path.parent().map_or(Ok(()), |dir| Folder::open(dir)?.sync_all())
 }

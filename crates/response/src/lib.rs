@@ -22,17 +22,36 @@ mod address;
 mod approval;
 mod breaker;
 mod guards;
-mod identity;
 mod journal;
-mod linux;
 mod order;
 mod plan;
 mod platform;
-mod proc;
-mod prove;
+mod protected;
 mod rails;
+mod release;
 mod responder;
+mod vault;
+
+// What an operating system does its own way; the names are the same on each.
+#[cfg(target_os = "linux")]
+mod identity;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+mod proc;
+#[cfg(target_os = "linux")]
+mod prove;
+#[cfg(target_os = "linux")]
 mod terminate;
+
+#[cfg(windows)]
+#[path = "windows/proc.rs"]
+mod proc;
+#[cfg(windows)]
+#[path = "windows/terminate.rs"]
+mod terminate;
+#[cfg(windows)]
+mod windows;
 
 pub use action::{
     Action, AddressTarget, BadParameter, EvidenceRequest, FileTarget, Isolation, Item, MAX_EVIDENCE_FILES,
@@ -45,13 +64,21 @@ pub use approval::{
 };
 pub use breaker::{Limit, MAX_AUTOMATIC_PER_MINUTE, MAX_IMAGES_ON_HOST_PER_MINUTE};
 pub use guards::{Authorised, Guards, Refusal, Refused};
+#[cfg(target_os = "linux")]
 pub use linux::Linux;
+#[cfg(target_os = "linux")]
+pub use linux::Linux as ThisHost;
 pub use order::{Order, OrderState, Origin, Receipt};
 pub use plan::{Plan, Target};
-pub use platform::{Checkpoint, Failure, Platform, Progress, Subject, Survey};
+pub use platform::{Checkpoint, Failure, Platform, Progress, Signature, Signer, Subject, Survey};
 pub use rails::{
     MAX_HEAVY_PER_HOUR, MAX_OF_HOST_PER_HOUR, MAX_OF_RULE_PER_HOUR, MAX_RULE_ORDERS_PER_MINUTE, Permit,
     Switch,
 };
+pub use release::{
+    is_isolation_noted, is_release_code_waiting, leave_release_code, new_release_code, release_hash,
+};
 pub use responder::{Found, Responder, ResponderParts, order_id};
 pub use terminate::{Clock, Terminator};
+#[cfg(windows)]
+pub use windows::Windows as ThisHost;

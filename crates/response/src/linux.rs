@@ -4,6 +4,7 @@ mod block;
 mod evidence;
 mod inventory;
 mod isolate;
+mod memory;
 mod nft;
 mod place;
 mod quarantine;
@@ -12,7 +13,6 @@ mod service;
 mod sockets;
 mod tar;
 mod tree;
-mod vault;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,11 +26,10 @@ use crate::action::{Action, ProcessTarget};
 use crate::guards::Guards;
 use crate::order::Order;
 use crate::plan::Target;
-use crate::platform::{Failure, Platform, Progress, Subject, Survey};
+use crate::platform::{Failure, Platform, Progress, Signer, Subject, Survey};
 use crate::proc;
 use crate::rails::Permit;
-
-use self::vault::Vault;
+use crate::vault::Vault;
 
 /// This host, through the kernel's own interfaces and `nft`.
 pub struct Linux {
@@ -39,6 +38,7 @@ pub struct Linux {
     dir: PathBuf,
     vault: Vault,
     isolation: isolate::Isolated,
+    signer: Option<Signer>,
 }
 
 impl Linux {
@@ -55,7 +55,13 @@ impl Linux {
     ) -> io::Result<Self> {
         let vault = Vault::open(vault)?;
         let isolation = isolate::Isolated::load(&dir);
-        Ok(Self { processes, boot, dir, vault, isolation })
+        Ok(Self { processes, boot, dir, vault, isolation, signer: None })
+    }
+
+    /// Evidence is signed by this.
+    #[must_use]
+    pub fn sign_with(self, signer: Signer) -> Self {
+        Self { signer: Some(signer), ..self }
     }
 
     /// Target of an order on a process, as the process is now.
@@ -123,7 +129,7 @@ impl Platform for Linux {
             Action::ReleaseHost {} => self.survey_release(),
             Action::ListProcesses {} => Ok(looks("list the processes")),
             Action::ListConnections {} => Ok(looks("list the connections of TCP and UDP")),
-            Action::CollectEvidence(request) => Ok(self.survey_evidence(request, order.id)),
+            Action::CollectEvidence(request) => self.survey_evidence(request, order.id),
             Action::DeleteScheduledTask(file) => self.survey_task(file, order.id),
             Action::DeleteService(service) => self.survey_service(service, order.id),
             Action::RestoreService(item) => self.survey_restore_service(*item),

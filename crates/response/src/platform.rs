@@ -119,6 +119,18 @@ impl Progress<'_> {
     }
 }
 
+/// A signature with what verifies it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signature {
+    /// ECDSA over P-256 and SHA-256, as DER.
+    pub signature: Vec<u8>,
+    /// The certificate of its key, as DER.
+    pub certificate: Vec<u8>,
+}
+
+/// Signs what evidence says of itself; `None` where there is no key (yet).
+pub type Signer = Box<dyn Fn(&[u8]) -> Option<Signature> + Send>;
+
 /// One operating system's way to act. `survey` and `verify` change nothing.
 pub trait Platform: Send {
     /// What would be done.

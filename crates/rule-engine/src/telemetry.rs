@@ -141,6 +141,8 @@ impl Telemetry {
             | EventType::NetworkListen
             | EventType::DnsQuery => Some(Self::Network),
             EventType::ScheduledTask | EventType::Service => Some(Self::Task),
+            EventType::RegistryChange => Some(Self::Registry),
+            EventType::EventLogRecord => Some(Self::EventLog),
             EventType::AgentStart
             | EventType::AgentStop
             | EventType::AgentHealth

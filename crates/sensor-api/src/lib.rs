@@ -17,6 +17,7 @@ pub mod contract;
 mod queue;
 mod replay;
 mod source;
+mod stop;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,8 @@ use event_model::{BlockedBy, EventClass, EventType, Field, GapReason, Value};
 
 pub use queue::{ObservationQueue, ObservationSender, observation_queue};
 pub use replay::ReplaySensor;
-pub use source::{Provision, Source, SourceThreads, StopHandle, StopSignal, stop_signal};
+pub use source::{Provision, Source, SourceThreads};
+pub use stop::{StopHandle, StopSignal, boot_ns, stop_signal};
 
 /// One life of one process as the kernel names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,12 +102,16 @@ pub struct ObservedImage {
     pub args: Vec<String>,
     /// Full length of the arguments in bytes, ends included.
     pub args_bytes: u64,
+    /// The command line as one text, where the system has it so; else it is the arguments joined by spaces.
+    pub command_line: Option<String>,
     /// True where `args` is less than all.
     pub args_truncated: bool,
     /// Working directory.
     pub working_directory: Option<String>,
-    /// Real user id.
+    /// Real user id; on Windows the last part of the SID.
     pub uid: u32,
+    /// Name of the user, where the sensor knows it.
+    pub user_name: Option<String>,
     /// Effective user id.
     pub euid: u32,
     /// Real group id.

@@ -1,16 +1,14 @@
 //! Sources that are not the kernel's ordered stream: logs, watched files, sockets.
 //! Each runs on a thread of its own and puts what it sees into the queue.
 
-use std::io::{PipeReader, PipeWriter};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use event_model::{EventType, GapReason};
 
-use crate::{ObservationSender, ObservedLoss};
+use crate::stop::{StopHandle, StopSignal, stop_signal};
+use crate::{ObservationSender, ObservedLoss, boot_ns};
 
 /// A source of observations with a thread of its own.
 pub trait Source: Send {
@@ -21,7 +19,7 @@ pub trait Source: Send {
     fn provisions(&self) -> Vec<Provision>;
 
     /// Watches until `stop` is readable, and then returns soon. It must wait with
-    /// poll(2) or the like on [`StopSignal`] too, and never block on anything that
+    /// poll(2) or the like on [`StopSignal`] too (on Windows: look at it several times a second), and never block on anything that
     /// an outsider controls (a FIFO, a device, a dead network mount).
     fn run(&mut self, sender: &ObservationSender, stop: &StopSignal);
 }
@@ -45,33 +43,6 @@ impl Provision {
             Some(reason) => format!("{}=none: {reason} ({})", self.event_type, self.source),
         }
     }
-}
-
-/// Asks sources to stop, once it is dropped.
-#[derive(Debug)]
-pub struct StopHandle {
-    _writer: PipeWriter,
-}
-
-/// Becomes readable (end of file) when the source is to stop.
-#[derive(Debug, Clone)]
-pub struct StopSignal {
-    reader: Arc<PipeReader>,
-}
-
-impl AsFd for StopSignal {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.reader.as_fd()
-    }
-}
-
-/// A pair of them.
-///
-/// # Errors
-/// If no pipe can be made.
-pub fn stop_signal() -> std::io::Result<(StopHandle, StopSignal)> {
-    let (reader, writer) = std::io::pipe()?;
-    Ok((StopHandle { _writer: writer }, StopSignal { reader: Arc::new(reader) }))
 }
 
 /// All sources together may take so long to end.
@@ -132,9 +103,7 @@ impl SourceThreads {
 
 fn tell_panic(name: &str, event_types: &[EventType], sender: &ObservationSender) {
     tracing::error!(source = name, "a source panicked and sees nothing any more; hint: restart the agent");
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let seconds = now.tv_sec.cast_unsigned();
-    let now_ns = seconds.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec.cast_unsigned());
+    let now_ns = boot_ns();
     for event_type in event_types {
         let (reason, what) = (GapReason::AgentDown, event_type.as_str());
         sender.lost(ObservedLoss { reason, what, count: None, from_ns: now_ns, until_ns: now_ns });

@@ -134,7 +134,9 @@ pub(crate) fn image_of(process: ProcessKey, parent: ProcessKey) -> Option<Observ
         working_directory: fs::read_link(format!("/proc/{pid}/cwd"))
             .ok()
             .map(|link| escape::text(link.as_os_str().as_bytes())),
+        command_line: None,
         uid: ids.uid,
+        user_name: None,
         euid: ids.euid,
         gid: ids.gid,
         login_uid: number_in(format!("/proc/{pid}/loginuid")).filter(|uid| *uid != u32::MAX),

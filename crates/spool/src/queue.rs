@@ -3,11 +3,10 @@
 use std::collections::VecDeque;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, MutexGuard};
 
-use rustix::fs::{FlockOperation, flock};
+use os_files::{DirBuilderExt as _, FileExt as _, Folder, OpenOptionsExt as _};
 
 use crate::SpoolError;
 use crate::codec::{BatchHeader, MAX_NOTE, MAX_PAYLOAD, StoredHeader, encode};
@@ -68,7 +67,7 @@ pub(crate) struct Inner {
 /// A bounded, crash-safe queue of sealed batches in a directory.
 pub struct Spool {
     disk: Arc<Disk>,
-    dir_file: Arc<File>,
+    folder: Arc<Folder>,
     max_bytes: u64,
     segment_bytes: u64,
     syncer: Syncer,
@@ -86,9 +85,8 @@ impl Spool {
         let lock_path = dir.join("lock");
         let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&lock_path);
         let lock = lock.map_err(SpoolError::io("opening", &lock_path))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| SpoolError::Locked { path: dir.to_owned() })?;
-        let dir_file = Arc::new(File::open(dir).map_err(SpoolError::io("opening", dir))?);
+        lock.try_lock().map_err(|_| SpoolError::Locked { path: dir.to_owned() })?;
+        let folder = Arc::new(Folder::open(dir).map_err(SpoolError::io("opening", dir))?);
         let (inner, recovery) = recover(dir)?;
         let disk = Arc::new(Disk::new(dir.to_owned(), inner));
         disk.delete_retired()?;
@@ -100,7 +98,7 @@ impl Spool {
             Syncer::start(disk.clone()).map_err(SpoolError::io("starting the sync thread for", dir))?;
         let spool = Self {
             disk,
-            dir_file,
+            folder,
             max_bytes: options.max_bytes,
             segment_bytes: options.segment_bytes.min(options.max_bytes / 4),
             syncer,
@@ -271,7 +269,7 @@ impl Spool {
         let path = path_of(&self.disk.dir, id);
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
         let file = Arc::new(file.map_err(SpoolError::io("making", path))?);
-        self.syncer.soon(&self.dir_file);
+        self.syncer.folder_soon(&self.folder);
         inner.next_id += 1;
         inner.segments.push_back(Segment { id, file, len: 0, closed: false });
         Ok(())

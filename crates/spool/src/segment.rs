@@ -2,8 +2,9 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+use os_files::FileExt as _;
 
 use crate::codec::{FIXED_LEN, MAGIC, MAX_HEADER_LEN, MIN_HEADER_LEN, StoredHeader, VERSION, decode_header};
 

@@ -6,9 +6,9 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use os_files::{Folder, OpenOptionsExt as _};
 use serde::{Deserialize, Serialize};
 
 use crate::SpoolError;
@@ -269,5 +269,5 @@ fn read(path: &Path) -> Option<State> {
 
 /// Makes new names and deletions in `dir` durable.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), SpoolError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(SpoolError::io("syncing", dir))
+    Folder::open(dir).and_then(|dir| dir.sync_all()).map_err(SpoolError::io("syncing", dir))
 }

@@ -9,6 +9,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use os_files::Folder;
+
 use crate::disk::Disk;
 
 /// Longest time that an appended batch lies in memory alone.
@@ -17,6 +19,7 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 #[derive(Default)]
 struct Dirty {
     files: Vec<Arc<File>>,
+    folder: Option<Arc<Folder>>,
     tidy: bool,
     stop: bool,
 }
@@ -50,6 +53,11 @@ impl Syncer {
         if !dirty.files.iter().any(|known| Arc::ptr_eq(known, file)) {
             dirty.files.push(file.clone());
         }
+    }
+
+    /// Has the names in the folder synced within a second.
+    pub(crate) fn folder_soon(&self, folder: &Arc<Folder>) {
+        self.shared.lock().folder.get_or_insert_with(|| Arc::clone(folder));
     }
 
     /// Has the state stored and old segments deleted, at once but not here.
@@ -99,9 +107,12 @@ impl Shared {
     }
 
     fn sync(&self) {
-        let files = std::mem::take(&mut self.lock().files);
-        for file in files {
-            if let Err(error) = file.sync_data() {
+        let mut dirty = self.lock();
+        let (files, folder) = (std::mem::take(&mut dirty.files), dirty.folder.take());
+        drop(dirty);
+        let files = files.iter().map(|file| file.sync_data());
+        for synced in files.chain(folder.iter().map(|folder| folder.sync_all())) {
+            if let Err(error) = synced {
                 tracing::warn!(%error, "spool segment could not be synced, a power cut now would lose its newest batches");
             }
         }

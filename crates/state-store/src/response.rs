@@ -65,6 +65,8 @@ pub struct NewResponse {
     pub mass_above: Option<u32>,
     /// The detection whose rule asks for it.
     pub detection: Option<DetectionId>,
+    /// Of an isolation: what lets the host go on the spot.
+    pub release_code: Option<String>,
 }
 
 /// What a person said about an action that waits for a yes.

@@ -265,6 +265,9 @@ pub trait ResponseStore: Send + Sync {
     /// where it does not wait.
     fn decide_response(&self, id: Uuid, decision: &Decision) -> Result<Response>;
 
+    /// The code that lets an isolated host go on the spot; `None` where it has none.
+    fn release_code(&self, id: Uuid) -> Result<Option<String>>;
+
     /// One of them.
     fn response(&self, id: Uuid) -> Result<Option<Response>>;
 

@@ -13,7 +13,8 @@ mod responder;
 mod server;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub use agent::{AgentOptions, AgentProcess, can_load_bpf};
@@ -33,6 +34,24 @@ pub fn binary(name: &str) -> PathBuf {
     let path = folder.join(name);
     assert!(path.exists(), "{} was not built; run `make build` (or `make test`) first", path.display());
     path
+}
+
+/// Makes a program of a test's own: a copy with some bytes behind it, so that its hash is no other program's.
+///
+/// Another process writes it. A file that this one had open could be held on to by the fork of a test beside,
+/// and nothing can be run that somebody has open for writing.
+///
+/// # Panics
+/// If it can't be made.
+pub fn copy_program(of: impl AsRef<Path>, to: impl AsRef<Path>, mark: &str) {
+    let script = "cp -- \"$1\" \"$2\" && printf %s \"$3\" >> \"$2\"";
+    let status = Command::new("/bin/sh")
+        .args(["-c", script, "sh"])
+        .arg(of.as_ref())
+        .arg(to.as_ref())
+        .arg(mark)
+        .status();
+    assert!(status.is_ok_and(|status| status.success()), "{} can't be made", to.as_ref().display());
 }
 
 /// Asks until there is an answer.

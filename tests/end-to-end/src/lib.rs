@@ -120,7 +120,7 @@ impl Load {
     /// thread, until [`finish`](Self::finish) or until `limit` have been started.
     pub fn start(folder: &Path, workers: u64, gap: Duration, limit: u64) -> Self {
         let image = folder.join("short-lived");
-        std::fs::copy("/bin/true", &image).expect("/bin/true can be copied");
+        test_support::copy_program("/bin/true", &image, "");
         let started = Arc::new(AtomicU64::new(0));
         let stop = Arc::new(AtomicBool::new(false));
         let share = limit / workers;

@@ -1,7 +1,6 @@
 //! YARA rules and indicators that are given to the server are looked for on a host, and what is found is an alert.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -18,11 +17,8 @@ fn what_the_server_is_given_is_found_on_the_host() {
     let api = &installation.api;
     let folder = installation.folder();
     let tool = folder.join("bad_tool");
-    fs::copy("/bin/true", &tool).expect("/bin/true can be copied");
     let mark = format!("rampart-end-to-end {}", folder.display());
-    let mut file = fs::OpenOptions::new().append(true).open(&tool).expect("our own file");
-    file.write_all(mark.as_bytes()).expect("our own file");
-    drop(file);
+    test_support::copy_program("/bin/true", &tool, &mark);
     let hash = Command::new("sha256sum").arg(&tool).output().expect("coreutils");
     let hash = String::from_utf8_lossy(&hash.stdout).chars().take(64).collect::<String>();
 

@@ -86,7 +86,7 @@ fn wait_for_alert(installation: &Installation, rule: &str, wanted: impl Fn(&Valu
 fn miner_named(folder: &Path, seconds: &str) -> Command {
     let image = folder.join("xmrig");
     if !image.exists() {
-        std::fs::copy("/bin/sleep", &image).expect("/bin/sleep can be copied");
+        test_support::copy_program("/bin/sleep", &image, "");
     }
     let mut command = Command::new(image);
     command.arg(seconds);
@@ -98,7 +98,7 @@ fn shell_tricks(folder: &Path) {
     let encoded = Command::new("/bin/sh").args(["-c", "echo ZWNobyBoYXJtbGVzcwo= | base64 -d | sh"]).output();
     assert!(encoded.expect("it starts").status.success());
     let nginx = folder.join("nginx");
-    std::fs::copy("/bin/sh", &nginx).expect("/bin/sh can be copied");
+    test_support::copy_program("/bin/sh", &nginx, "");
     let shell = Command::new(nginx).args(["-c", "sh -c 'id; true'; true"]).output();
     assert!(shell.expect("it starts").status.success());
 }

@@ -55,7 +55,7 @@ fn a_playbook_ends_the_process_of_an_alert_and_proves_it() {
     });
 
     let image = folder.join("playbook-victim");
-    fs::copy("/bin/sleep", &image).expect("coreutils");
+    test_support::copy_program("/bin/sleep", &image, "");
     let mut victim = Command::new(&image).arg("600").spawn().expect("it starts");
     let status = wait_for("the victim has ended", LIMIT, || victim.try_wait().expect("our own child"));
     assert_eq!(status.signal(), Some(9));

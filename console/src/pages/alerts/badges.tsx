@@ -26,6 +26,7 @@ const RECEIPT: Record<ReceiptState, { tone: Tone; icon: ReactNode }> = {
   verified: { tone: 'good', icon: <CircleCheck aria-hidden="true" /> },
   failed: { tone: 'bad', icon: <CircleAlert aria-hidden="true" /> },
   refused: { tone: 'warn', icon: <CircleSlash aria-hidden="true" /> },
+  approval_needed: { tone: 'warn', icon: <Clock aria-hidden="true" /> },
 };
 
 export function ReceiptBadge({ state }: { state: ReceiptState }) {
@@ -37,7 +38,7 @@ export function ReceiptBadge({ state }: { state: ReceiptState }) {
   );
 }
 
-const WORST_FIRST: ReceiptState[] = ['failed', 'refused', 'sent', 'applied', 'verified'];
+const WORST_FIRST: ReceiptState[] = ['failed', 'approval_needed', 'refused', 'sent', 'applied', 'verified'];
 
 /** What was done about an alert, in one badge: of several receipts the worst. */
 export function ResponseBadge({ responses }: { responses: ResponseReceipt[] }) {

@@ -44,6 +44,8 @@ export const EVENT_TYPES = [
   'account_create',
   'account_modify',
   'account_delete',
+  'registry_change',
+  'event_log',
   'scheduled_task',
   'service',
   'persistence',

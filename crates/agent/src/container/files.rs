@@ -2,10 +2,10 @@
 
 use std::fs::OpenOptions;
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use event_model::Container;
+use os_files::OpenCautiously as _;
 use serde_json::{Map, Value};
 
 use super::Named;
@@ -132,11 +132,7 @@ fn cut(text: &str) -> String {
 
 /// The file, if it is one and not too large to be right.
 fn json(path: &Path) -> Option<Value> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags((rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW).bits().cast_signed())
-        .open(path)
-        .ok()?;
+    let file = OpenOptions::new().read(true).cautiously().open(path).ok()?;
     let is_right = file.metadata().is_ok_and(|status| status.is_file() && status.len() <= MAX_FILE);
     let mut bytes = Vec::new();
     is_right.then_some(file)?.take(MAX_FILE).read_to_end(&mut bytes).ok()?;

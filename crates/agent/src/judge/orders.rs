@@ -35,14 +35,17 @@ pub(super) fn action_of(kind: ActionKind, event: &Numbered<'_>, target: &Target)
             let address = address.parse().map_err(|error: response::NotANetwork| error.to_string())?;
             Ok(Action::BlockAddress(AddressTarget { address, ttl_seconds: 3_600 }))
         }
-        ActionKind::IsolateHost => {
-            Ok(Action::IsolateHost(Isolation { ttl_seconds: 24 * 3_600, keep: Vec::new() }))
-        }
+        ActionKind::IsolateHost => Ok(Action::IsolateHost(Isolation {
+            ttl_seconds: 24 * 3_600,
+            keep: Vec::new(),
+            release_hash: None,
+        })),
         ActionKind::CollectEvidence => {
             let files = [Some(target.executable.clone()), text(Field::FilePath)];
             Ok(Action::CollectEvidence(EvidenceRequest {
                 processes: vec![target.entity_id.pid()],
                 files: files.into_iter().flatten().filter(|path| path.starts_with('/')).collect(),
+                memory: None,
             }))
         }
         ActionKind::Alert | ActionKind::Log => Err(format!("`{kind}` is no order")),

@@ -13,7 +13,7 @@ use super::Work;
 use super::merger::Merger;
 use crate::governor::{Ask, Governor, KEEP_ONE_OF, Keep, MEASURE_EVERY};
 use crate::recorder::{MAX_AGE, MAX_RECORDS};
-use crate::usage::{cpu_time, resident_bytes};
+use crate::system::usage::{cpu_time, resident_bytes};
 
 /// A batch may be as old while work is saved; like acts are merged within it.
 const SAVING_AGE: Duration = Duration::from_secs(1);

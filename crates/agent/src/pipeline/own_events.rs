@@ -6,7 +6,7 @@ use sensor_api::{ObservedActivity, Sensor};
 use super::{VERSION, Work};
 use crate::clock::boot_ns;
 use crate::flood::Withheld;
-use crate::usage::{cpu_time, resident_bytes};
+use crate::system::usage::{cpu_time, resident_bytes};
 
 impl Work {
     pub(super) fn tell_start(

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use event_model::{BootId, Timestamp};
 use sensor_api::{ObservationQueue, Sensor};
-use sensor_linux::ContentFeed;
 
 use crate::clock::WallClock;
 use crate::governor::Governor;
@@ -17,6 +16,7 @@ use crate::recorder::Recorder;
 use crate::rules::RuleBook;
 use crate::scanner::ScanFeed;
 use crate::signals;
+use crate::system::observing::ContentFeed;
 
 /// Asks the pipeline to stop.
 #[derive(Debug, Default)]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
+use crate::system::clocks::thread_cpu;
 
 /// What the scanner may save up: so much of its share.
 const SAVED: f64 = 10.0;
@@ -46,12 +46,6 @@ impl Allowance {
         }
         Duration::try_from_secs_f64(-self.left / share).unwrap_or(Duration::from_secs(3_600))
     }
-}
-
-/// CPU time of this thread.
-fn thread_cpu() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! Scanning one file.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,11 +9,12 @@ use file_scan::{
     ScanSubject, YaraScan,
 };
 use sensor_api::Actor;
-use sensor_linux::RemoteMounts;
 
 use super::{Found, Job};
 use crate::image_facts::{REMOTE, as_event_carries, identity, may_not_answer};
 use crate::indicator_book::ActiveIndicators;
+use crate::system::observing::RemoteMounts;
+use crate::system::paths::{image_of, is_executable};
 use crate::yara_book::ActiveYara;
 
 /// Larger files are not scanned.
@@ -118,7 +117,7 @@ impl Scanning {
         if may_not_answer(pid, &job.path, image) {
             return Err(REMOTE);
         }
-        let link = format!("/proc/{pid}/exe");
+        let link = image_of(pid);
         if let Ok(file) = RegularFile::open(Path::new(&link), LastSymlink::Follow)
             && file.identity() == wanted
         {
@@ -138,14 +137,12 @@ impl Scanning {
     }
 
     fn is_of_interest(&self, path: &Path, kind: FileKind) -> bool {
-        let executable =
-            |path: &Path| fs::symlink_metadata(path).is_ok_and(|file| file.permissions().mode() & 0o111 != 0);
         let is_script =
             |end: &std::ffi::OsStr| SCRIPT_EXTENSIONS.iter().any(|one| end.eq_ignore_ascii_case(one));
         use FileKind::{Elf, JavaClass, MachO, Mz, Pe, Script};
         matches!(kind, Elf | Pe | Mz | MachO | JavaClass | Script)
             || path.extension().is_some_and(is_script)
             || self.watched.iter().any(|dir| path.starts_with(dir))
-            || executable(path)
+            || is_executable(path)
     }
 }

@@ -10,7 +10,7 @@ use boreal::scanner::{FragmentedScanMode, ScanCallbackResult, ScanError, ScanEve
 use super::compile::{EXTERNALS, YaraRules};
 use super::matched::YaraMatch;
 use crate::content_reading::ContentUnread;
-use crate::linux::{ProcessMemory, ReadProgress, RegularFile};
+use crate::system::{ProcessMemory, ReadProgress, RegularFile};
 
 /// Matches of one string that are counted, as in YARA itself. Conditions that ask for
 /// more (`#a > 2000`) never hold.

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use event_model::Severity;
 use jiff::Timestamp;
+use os_files::{Folder, OpenOptionsExt as _};
 use xorf::BinaryFuse8;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -205,7 +205,7 @@ impl TableBuilder {
         file.sync_all().map_err(failed)?;
         fs::rename(&unfinished, path).map_err(failed)?;
         // So that the name is on disk too.
-        fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+        Folder::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
         Ok(BuiltTable { indicators: entries.into(), repeated: added as u64 - u64::from(entries) })
     }
 }

@@ -11,11 +11,11 @@ mod format;
 use std::fs::File;
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use event_model::Severity;
 use jiff::Timestamp;
+use os_files::FileExt as _;
 use xorf::{BinaryFuse8, Filter};
 
 pub use build::{BuiltTable, TableBuilder};

@@ -72,6 +72,84 @@ fn mail_relay() -> (String, Receiver<String>) {
     (place, mails)
 }
 
+/// The same over TLS from the first byte, with a certificate of its own.
+fn tls_mail_relay(folder: &std::path::Path) -> (String, std::path::PathBuf, Receiver<String>) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    let file = folder.join("relay.crt");
+    std::fs::write(&file, made.cert.pem()).expect("our own folder");
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .expect("a good pair");
+    let config = std::sync::Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("as the test needs it");
+    let url = format!("smtps://{}", listener.local_addr().expect("as the test needs it"));
+    let (send, mails) = channel();
+    std::thread::spawn(move || {
+        for socket in listener.incoming().map_while(Result::ok) {
+            let connection =
+                rustls::ServerConnection::new(std::sync::Arc::clone(&config)).expect("good settings");
+            let mut stream = BufReader::new(rustls::StreamOwned::new(connection, socket));
+            if stream.get_mut().write_all(b"220 relay\r\n").is_err() {
+                continue;
+            }
+            let (mut text, mut in_data) = (String::new(), false);
+            loop {
+                let mut line = String::new();
+                if stream.read_line(&mut line).unwrap_or(0) == 0 {
+                    break;
+                }
+                text.push_str(&line);
+                let answer = match (in_data, line.trim_end()) {
+                    (true, ".") => "250 taken\r\n",
+                    (true, _) => continue,
+                    (false, "DATA") => "354 go on\r\n",
+                    (false, _) => "250 ok\r\n",
+                };
+                in_data = line.trim_end() == "DATA";
+                if stream.get_mut().write_all(answer.as_bytes()).is_err() {
+                    break;
+                }
+                if answer.starts_with("250 taken") {
+                    let _ = send.send(text.clone());
+                }
+            }
+        }
+    });
+    (url, file, mails)
+}
+
+#[test]
+fn mails_go_over_tls_to_who_the_host_trusts() {
+    let Some(place) = Place::new() else { return };
+    let (url, certificate, mails) = tls_mail_relay(place.folder.path());
+    place.write_playbook("tell", "id: tell\nname: Tell\nmode: auto\ntrigger: {severity: low}\nsteps:\n  - {id: mail, do: send_mail, with: {to: [a@example.org]}}\n");
+    let options = |name: &str| {
+        let mut options = place.responder_options(name);
+        options.arguments.extend([format!("-smtp={url}"), "-mail-from=rampart@example.org".to_owned()]);
+        options.arguments.push(format!("-group={name}"));
+        options
+    };
+    // Who is not trusted gets nothing, and no plain mail either.
+    let distrusts = ResponderProcess::start(options("distrusts"));
+    place.alert(1, 4_242);
+    let journal = wait_for("the run ends", LIMIT, || {
+        place.journals("distrusts").into_iter().find(|run| run.contains("run_finished"))
+    });
+    assert!(journal.contains("\"failed\"") && journal.contains("certificate"), "{journal}");
+    distrusts.stop();
+    let mut trusting = options("trusts");
+    trusting.environment.push(("SSL_CERT_FILE".to_owned(), certificate.display().to_string()));
+    let _trusts = ResponderProcess::start(trusting);
+    place.alert(2, 4_242);
+    let mail = mails.recv_timeout(LIMIT).expect("the relay gets the mail");
+    assert!(mail.contains("RCPT TO:<a@example.org>"), "{mail}");
+}
+
 #[test]
 fn people_and_systems_are_told() {
     let Some(place) = Place::new() else { return };
@@ -188,7 +266,10 @@ fn a_person_decides_and_a_script_does_not() {
     };
     wait_for("the question", LIMIT, asked);
     // A token is no person; and the wait outlives the responder.
-    api.patch(&format!("/alerts/{alert}"), &json!({"note": "approve ask/ok"})).expect("as the test needs it");
+    let yes = json!({"note": "approve ask/ok"});
+    let scripts = place.server.api("approver");
+    scripts.patch(&format!("/alerts/{alert}"), &yes).expect("as the test needs it");
+    api.patch(&format!("/alerts/{alert}"), &yes).expect_err("a responder does not approve");
     let options: ResponderOptions = responder.kill();
     let _responder = ResponderProcess::start(options);
     place.note_as("ada", alert, "approve ask/nothing");
@@ -225,6 +306,43 @@ fn an_alert_that_the_server_does_not_have_is_not_acted_on() {
     let acted = std::fs::read_to_string(&mark).expect("as the test needs it");
     assert!(acted.contains(&alert.to_string()) && !acted.contains("victim"), "{acted}");
     assert_eq!(place.journals("responder").len(), 1, "nothing was begun for the others");
+}
+
+/// `edr playbook backtest` plays playbooks over the alerts that the server has, and nothing is done.
+#[test]
+fn playbooks_are_played_over_the_alerts_that_there_were() {
+    let Some(place) = Place::new() else { return };
+    for number in 1..=3 {
+        place.alert(number, 4_000);
+    }
+    place.write_playbook("block", "id: block\nname: Block\nmode: auto\ntrigger: {attack: [T1059]}\nsteps:\n  - {id: kill, do: kill_tree}\n  - {id: block, do: block_address, on_failure: continue}\n");
+    place.write_playbook("never", "id: never\nname: Never\nmode: auto\ntrigger: {rules: [other]}\nsteps:\n  - {id: kill, do: kill_tree}\n");
+    let token = place.folder.path().join("token");
+    std::fs::write(&token, place.server.api_token("backtest", "viewer")).expect("our own folder");
+    let run = |more: &[&str]| {
+        let mut command = std::process::Command::new(test_support::binary("edr"));
+        command.args(["playbook", "backtest", "--server"]).arg(place.server.url());
+        command.arg("--ca").arg(place.server.ca_file()).arg("--token-file").arg(&token).args(more);
+        let output = command.arg(place.path("playbooks")).output().expect("it runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let text = run(&[]);
+    assert!(text.contains("3 alerts since") && text.contains("3 runs on 1 hosts (web-1 3)"), "{text}");
+    assert!(text.contains("(never, mode auto): 0 runs"), "{text}");
+    let told: Value = serde_json::from_str(&run(&["--json", "--days", "1"])).expect("JSON");
+    let steps = &told["playbooks"][0]["steps"];
+    assert_eq!(
+        (&steps[0]["step"], &steps[0]["outcome"], &steps[0]["count"]),
+        (&json!("kill"), &json!("succeeded"), &json!(3))
+    );
+    assert_eq!(
+        (&steps[1]["step"], &steps[1]["outcome"]),
+        (&json!("block"), &json!("failed")),
+        "no address in them"
+    );
+    let orders = place.server.api("administrator").get("/responses").expect("a list");
+    assert_eq!(orders["items"], json!([]), "nothing was ordered");
 }
 
 #[test]

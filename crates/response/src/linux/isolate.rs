@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use crate::action::Isolation;
 use crate::journal::write_whole;
 use crate::platform::{Failure, Progress, Subject, Survey};
+use crate::release;
 
 use super::{Linux, nft};
 
@@ -39,6 +40,8 @@ struct InForce {
     until: u64,
     keep: Vec<SocketAddr>,
     devices: Vec<String>,
+    #[serde(default)]
+    release_hash: Option<String>,
     /// Both tables as the kernel listed them right after the commit.
     listing: String,
 }
@@ -108,7 +111,13 @@ impl Linux {
         let reached_before = reachable(server);
         let until = now_seconds().saturating_add(isolation.ttl_seconds.into());
         // Before the commit: an agent that ends right after it must know what is in force.
-        let planned = InForce { until, keep, devices, listing: String::new() };
+        let planned = InForce {
+            until,
+            keep,
+            devices,
+            release_hash: isolation.release_hash.clone(),
+            listing: String::new(),
+        };
         progress.step("noted the isolation", || self.isolation.keep(planned.clone()))?;
         let committed = progress.step("committed the rules", || nft::commit(&script)).and_then(|()| {
             progress.step("reached the server through them", || match (reached_before, reachable(server)) {
@@ -150,11 +159,11 @@ impl Linux {
     /// After a crash in an isolation: it stands whole, or not at all. Otherwise the watch would put in
     /// force what the receipt calls failed.
     pub(super) fn recover_isolation(&mut self) -> Result<String, Failure> {
-        self.is_isolated().or_else(|failure| {
+        self.is_isolated().map_err(|failure| {
             let released = self.isolation.forget().and(nft::commit(RELEASE));
-            Err(released.err().map_or(failure, |release| {
+            released.err().map_or(failure, |release| {
                 Failure::system("taking the rules of a half isolation back", release)
-            }))
+            })
         })
     }
 
@@ -194,7 +203,18 @@ impl Linux {
 
     /// Puts back what others took away, for the time that is left, and takes in new devices.
     pub(super) fn watch_isolation(&mut self) -> Vec<String> {
+        let code = release::take_code(&self.dir);
         let Some(in_force) = self.isolation.in_force.clone() else { return Vec::new() };
+        if let Some(code) = code {
+            let hash = in_force.release_hash.as_deref();
+            if !hash.is_some_and(|hash| release::is_code(&code, hash)) {
+                return vec!["somebody on the host gave a wrong code to release it".to_owned()];
+            }
+            return vec![match self.isolation.forget().and(nft::commit(RELEASE)) {
+                Ok(()) => "the host was released on the host itself, by its code".to_owned(),
+                Err(failure) => format!("the host's release by its code: {failure}"),
+            }];
+        }
         let left = in_force.until.saturating_sub(now_seconds());
         if left == 0 {
             return vec![match self.isolation.forget().and(nft::commit(RELEASE)) {

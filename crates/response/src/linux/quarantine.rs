@@ -12,7 +12,7 @@ use crate::platform::{Failure, Progress, Subject, Survey};
 
 use super::Linux;
 use super::place::{Held, Place, not_allowed, not_the_target};
-use super::vault::{MAX_FILE, Metadata, QUOTA, sha256_of};
+use crate::vault::{MAX_FILE, Metadata, QUOTA, sha256_of};
 
 /// Extended attributes of one file that are kept; the kernel allows 64 KiB of names.
 const MAX_ATTRIBUTE: usize = 64 << 10;

@@ -15,7 +15,7 @@ use crate::platform::{Failure, Progress, Subject, Survey};
 
 use super::Linux;
 use super::place::{Place, not_allowed};
-use super::vault::{Metadata, sha256_of};
+use crate::vault::{Metadata, sha256_of};
 
 impl Linux {
     pub(super) fn survey_restore(&self, item: Item) -> Result<Survey, Failure> {

@@ -221,5 +221,5 @@ fn md5_of(held: &Held) -> Option<String> {
         }
     }
     file.seek(SeekFrom::Start(0)).ok()?;
-    Some(super::vault::hex(&hash.finalize()))
+    Some(crate::vault::hex(&hash.finalize()))
 }

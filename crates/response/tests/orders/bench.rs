@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use event_model::{BootId, DetectionId, ProcessEntityId, ResponseMode, RuleId, Timestamp};
 use response::{
     Action, Checkpoint, Consent, Found, Guards, Linux, Order, Origin, ProcessTarget, Receipt, Responder,
-    ResponderParts, Switch,
+    ResponderParts, Signer, Switch,
 };
 use sensor_api::ProcessClock;
 use uuid::Uuid;
@@ -62,6 +62,13 @@ pub(crate) fn open_with(
 
 pub(crate) fn open_guarded(dir: &Path, guards: Guards) -> (Responder, Found) {
     Responder::open(ResponderParts { guards, ..parts(dir, Arc::new(ProcClock)) }).unwrap()
+}
+
+pub(crate) fn open_signing(dir: &Path, signer: Signer) -> (Responder, Found) {
+    let folder = dir.join("responses");
+    let platform = Linux::new(Arc::new(ProcClock), boot(), folder.clone(), &folder.join("vault")).unwrap();
+    let platform = Box::new(platform.sign_with(signer));
+    Responder::open(ResponderParts { platform, ..parts(dir, Arc::new(ProcClock)) }).unwrap()
 }
 
 fn parts(dir: &Path, processes: Arc<dyn ProcessClock>) -> ResponderParts {

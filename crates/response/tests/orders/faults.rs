@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use response::{Action, AddressTarget, Checkpoint, EvidenceRequest, Failure, Isolation, Order, OrderState};
 
-use crate::bench::{Owned, command, open, target};
+use crate::bench::{Owned, command, open, rounds, target};
 use crate::files::file;
 use crate::network::in_namespace;
 
@@ -74,13 +74,27 @@ fn block_case() -> Case {
 }
 
 fn isolate_case() -> Case {
-    let isolation = Isolation { ttl_seconds: 600, keep: Vec::new() };
+    let isolation = Isolation { ttl_seconds: 600, keep: Vec::new(), release_hash: None };
     let _ = Command::new("nft").args(["flush", "ruleset"]).status();
     Case {
         action: Action::IsolateHost(isolation),
         reached: Box::new(|| nft_has("rampart_isolation")),
         _process: None,
     }
+}
+
+fn resume_case(dir: &Path) -> Case {
+    let case = process_case(Action::SuspendProcess, "RSD");
+    let (mut responder, _) = open(dir, None);
+    let receipt = responder.run(command(case.action));
+    Case { action: receipt.undo.unwrap(), ..case }
+}
+
+/// What lifts a block or an isolation that is in force.
+fn lift_case(dir: &Path, case: Case, text: &'static str) -> Case {
+    let (mut responder, _) = open(dir, None);
+    let receipt = responder.run(command(case.action));
+    Case { action: receipt.undo.unwrap(), reached: Box::new(move || !nft_has(text)), ..case }
 }
 
 fn evidence_case(dir: &Path) -> Case {
@@ -99,8 +113,11 @@ fn cases(name: &str, dir: &Path) -> Case {
         "suspend" => process_case(Action::SuspendProcess, "T"),
         "quarantine" => quarantine_case(dir),
         "restore" => restore_case(dir),
+        "resume" => resume_case(dir),
         "block" => block_case(),
+        "unblock" => lift_case(dir, block_case(), "192.0.2.7"),
         "isolate" => isolate_case(),
+        "release" => lift_case(dir, isolate_case(), "rampart_isolation"),
         "evidence" => evidence_case(dir),
         "switch" => {
             let file = dir.join("responses/stopped");
@@ -111,14 +128,29 @@ fn cases(name: &str, dir: &Path) -> Case {
     }
 }
 
-const NAMES: &[&str] =
-    &["terminate", "kill_tree", "suspend", "quarantine", "restore", "block", "isolate", "evidence", "switch"];
+const NAMES: &[&str] = &[
+    "terminate",
+    "kill_tree",
+    "suspend",
+    "resume",
+    "quarantine",
+    "restore",
+    "block",
+    "unblock",
+    "isolate",
+    "release",
+    "evidence",
+    "switch",
+];
+
+/// Some 75 runs are one round of all actions; the long tests make a thousand of them.
+const LONG_ROUNDS: usize = 15;
 
 #[test]
 fn a_fault_at_any_step_is_never_told_as_success() {
     in_namespace(|| {
         let mut runs = 0;
-        for name in NAMES {
+        for name in std::iter::repeat_n(NAMES, rounds(1, LONG_ROUNDS)).flatten() {
             let mut without_fault = false;
             for number in 0..40 {
                 let dir = tempfile::tempdir().unwrap();
@@ -149,6 +181,7 @@ fn a_fault_at_any_step_is_never_told_as_success() {
             }
             assert!(without_fault, "{name} has more steps than were tried");
         }
+        assert!(rounds(0, 1) == 0 || runs >= 1_000, "{runs} runs are not the thousand that were asked for");
         println!("{runs} runs with a fault at each step, 0 false successes");
     });
 }
@@ -179,7 +212,7 @@ fn crashes_at_a_step() {
 fn after_a_crash_at_any_step_the_next_agent_knows_what_is_so() {
     in_namespace(|| {
         let mut runs = 0;
-        for name in ["suspend", "quarantine", "restore", "block", "isolate"] {
+        for name in ["suspend", "resume", "quarantine", "restore", "block", "unblock", "isolate", "release"] {
             for number in 0..40 {
                 let dir = tempfile::tempdir().unwrap();
                 let root = dir.path().canonicalize().unwrap();

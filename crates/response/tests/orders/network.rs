@@ -104,7 +104,7 @@ fn others_rules_stay_as_they_are() {
 }
 
 fn isolate(ttl_seconds: u32) -> Action {
-    Action::IsolateHost(Isolation { ttl_seconds, keep: Vec::new() })
+    Action::IsolateHost(Isolation { ttl_seconds, keep: Vec::new(), release_hash: None })
 }
 
 /// Another host: a namespace with one end of a cable, and a program that answers on two ports.
@@ -266,6 +266,35 @@ fn after_a_crash_what_is_told_of_an_isolation_stays_so() {
             assert_eq!(found.receipts[0].state, OrderState::Verified, "{}", found.receipts[0].reason);
             assert!(next.watch().is_empty() && connects(OTHER), "a host that was released stays so");
         }
+    });
+}
+
+/// Nobody reaches the server: a person on the host has been read the code.
+#[test]
+fn a_code_releases_the_host_on_the_spot_and_a_wrong_one_does_not() {
+    in_namespace(|| {
+        let _peer = Peer::new();
+        let mut bench = isolated_bench();
+        let code = response::new_release_code().unwrap();
+        let isolation = Isolation {
+            ttl_seconds: 600,
+            keep: Vec::new(),
+            release_hash: Some(response::release_hash(&code)),
+        };
+        let receipt = bench.run(Action::IsolateHost(isolation));
+        assert_eq!(receipt.state, OrderState::Verified, "{}", receipt.reason);
+        // The host itself has nothing that it could be read from.
+        let noted = std::fs::read_to_string(bench.path("responses/isolation.json")).unwrap();
+        assert!(!noted.contains(&code) && response::is_isolation_noted(&bench.path("responses")));
+        // By the agent that comes next, too.
+        let (mut next, _) = crate::bench::open(bench.dir.path(), None);
+        response::leave_release_code(&bench.path("responses"), "AAAAA-BBBBB-CCCCC-DDDDD").unwrap();
+        assert!(next.watch()[0].contains("wrong code"));
+        assert!(!connects(OTHER) && !response::is_release_code_waiting(&bench.path("responses")));
+        response::leave_release_code(&bench.path("responses"), &format!("{} ", code.to_lowercase())).unwrap();
+        assert!(next.watch()[0].contains("released"));
+        assert!(connects(OTHER) && next.watch().is_empty());
+        assert!(!nft(&["list", "ruleset"]).contains("rampart_isolation"));
     });
 }
 

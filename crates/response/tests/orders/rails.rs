@@ -138,7 +138,7 @@ fn a_mass_action_needs_two_other_people_and_what_a_rule_asks_for_one() {
         assert_eq!(receipt.state, OrderState::ApprovalNeeded, "{user} {by:?}: {}", receipt.reason);
         assert!(receipt.reason.contains("must approve it") && path.exists(), "{}", receipt.reason);
     }
-    let isolation = Action::IsolateHost(Isolation { ttl_seconds: 60, keep: Vec::new() });
+    let isolation = Action::IsolateHost(Isolation { ttl_seconds: 60, keep: Vec::new(), release_hash: None });
     assert_eq!(approvals_needed(&isolation, "eve", MASS_ISOLATION_ABOVE), 0);
     assert_eq!(approvals_needed(&isolation, "eve", MASS_ISOLATION_ABOVE + 1), 2);
     assert_eq!(approvals_needed(&Action::ReleaseHost {}, "eve", 10_000), 0, "letting go is free");

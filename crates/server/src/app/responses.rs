@@ -5,7 +5,7 @@ use std::time::Duration;
 use event_model::{HostId, ReceiptState, ResponseReceipt};
 use protocol::command::sign_command;
 use protocol::link::{Approval, Command, CommandReceipt, SignedCommand};
-use response::{Action, Asked, RULE_ASKS};
+use response::{Action, Asked, Isolation, RULE_ASKS};
 use state_store::{Decision, NewResponse, Page, Response, ResponseState, StateStore};
 use uuid::Uuid;
 
@@ -78,8 +78,9 @@ impl App {
             }
         };
         action.check().map_err(|bad| AppError::Invalid(bad.to_string()))?;
+        let (action, release_code) = with_release_code(action.clone(), dry_run)?;
         let order =
-            serde_json::to_string(action).map_err(|error| AppError::internal("writing an order", error))?;
+            serde_json::to_string(&action).map_err(|error| AppError::internal("writing an order", error))?;
         let (id, at) = (Uuid::now_v7(), now());
         let new = NewResponse {
             id,
@@ -92,8 +93,9 @@ impl App {
             life,
             undo_of,
             approvals_needed: 0,
-            mass_above: response::mass_above(action),
+            mass_above: response::mass_above(&action),
             detection: None,
+            release_code,
         };
         self.state.create_response(&new, at)?;
         let detail = format!("{} host={host} dry_run={dry_run} {}", new.order, new.comment);
@@ -107,6 +109,15 @@ impl App {
         let parsed: Uuid = id.parse().map_err(|_| unknown())?;
         self.state.expire_responses(now())?;
         self.state.response(parsed)?.ok_or_else(unknown)
+    }
+
+    /// The code that lets an isolated host go on the spot, for a person to read out.
+    pub(crate) fn release_code(&self, caller: &Caller, id: &str) -> Result<String, AppError> {
+        let isolation = self.response_of(id)?;
+        let none = || AppError::Conflict("it is no isolation, and has no code".to_owned());
+        let code = self.state.release_code(isolation.id)?.ok_or_else(none)?;
+        self.audit(&caller.actor(), "response.release_code", id, "");
+        Ok(code)
     }
 
     pub(crate) fn response_page(
@@ -229,24 +240,39 @@ pub(super) fn queue_asked(state: &dyn StateStore, host: HostId, receipts: &[Box<
                 continue;
             }
         };
-        let Ok(order) = serde_json::to_string(&asked.action) else { continue };
+        let Ok((action, release_code)) = with_release_code(asked.action, false) else { continue };
+        let Ok(order) = serde_json::to_string(&action) else { continue };
         let new = NewResponse {
             id: receipt.id,
             host,
             created_by: format!("{RULE_ASKS}{}", asked.rule_id),
-            action: asked.action.word().to_owned(),
+            action: action.word().to_owned(),
             order,
             dry_run: false,
             comment: receipt.reason.chars().take(MAX_COMMENT).collect(),
             life: DEFAULT_LIFE,
             undo_of: None,
             approvals_needed: 1,
-            mass_above: response::mass_above(&asked.action),
+            mass_above: response::mass_above(&action),
             detection: Some(receipt.detection_id),
+            release_code,
         };
         if let Err(error) = state.create_response(&new, now()) {
             tracing::warn!(%host, error = causes(&error), "what a rule asks for can't be put to people");
         }
+    }
+}
+
+/// An isolation gets a code of its own; what the order carries is its hash.
+fn with_release_code(action: Action, dry_run: bool) -> Result<(Action, Option<String>), AppError> {
+    match action {
+        Action::IsolateHost(isolation) if !dry_run => {
+            let code = response::new_release_code()
+                .map_err(|error| AppError::internal("drawing a release code", error))?;
+            let release_hash = Some(response::release_hash(&code));
+            Ok((Action::IsolateHost(Isolation { release_hash, ..isolation }), Some(code)))
+        }
+        other => Ok((other, None)),
     }
 }
 

@@ -49,6 +49,7 @@ fn api_router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(responses::response, responses::cancel_response))
         .routes(routes!(responses::undo_response))
         .routes(routes!(responses::decide_response))
+        .routes(routes!(responses::release_code))
         .routes(routes!(events::search_events))
         .routes(routes!(events::histogram))
         .routes(routes!(stream::stream_events))

@@ -86,6 +86,7 @@ pub const ROUTES: &[(Method, &str, Permission)] = &[
     (Method::GET, "/responses/{id}", Permission::Read),
     (Method::DELETE, "/responses/{id}", Permission::Respond),
     (Method::POST, "/responses/{id}/undo", Permission::Respond),
+    (Method::GET, "/responses/{id}/release-code", Permission::Respond),
     (Method::POST, "/responses/{id}/decision", Permission::Approve),
     (Method::GET, "/events", Permission::Read),
     (Method::GET, "/events/histogram", Permission::Read),

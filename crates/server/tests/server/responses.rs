@@ -160,6 +160,7 @@ fn isolated(number: u128) -> state_store::NewResponse {
         approvals_needed: 0,
         mass_above: None,
         detection: None,
+        release_code: None,
     }
 }
 
@@ -203,6 +204,14 @@ async fn a_mass_action_is_sent_only_when_two_other_people_agree() {
     let by: Vec<&str> = command.approvals.iter().map(|one| one.by.as_str()).collect();
     assert_eq!((by, command.fleet_hosts, command.user.as_str()), (vec!["ada", "bob"], 6, "admin"));
     assert_eq!(bob.post(&path, yes()).await.code(), "conflict", "it is sent");
+
+    // The host has the hash of a code that the server shows to who may act.
+    let action: Json = serde_json::from_str(&command.action).unwrap();
+    let shown = admin.get(&format!("/responses/{id}/release-code")).await;
+    let code = shown.json["code"].as_str().unwrap().to_owned();
+    assert_eq!(action["parameters"]["release_hash"], response::release_hash(&code));
+    assert_eq!(ada.get(&format!("/responses/{id}/release-code")).await.status, 403);
+    assert!(!admin.get("/responses").await.json.to_string().contains(&code));
 
     // One no is enough; and what waits can be taken back.
     let host = format!("/hosts/{}/responses", agent.host);

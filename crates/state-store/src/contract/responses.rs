@@ -24,6 +24,7 @@ fn ordered(number: u128, host: u8) -> NewResponse {
         approvals_needed: 0,
         mass_above: None,
         detection: None,
+        release_code: (number == 1).then(|| "AB-CD".to_owned()),
     }
 }
 
@@ -67,6 +68,8 @@ pub(super) fn a_response_goes_forward_only(place: &Path, open: Open<'_>) {
     assert_eq!((first.state, first.state_at), (verified, after_noon(9)));
     assert_eq!(first.receipt.as_deref(), Some(RECEIPT));
     assert_eq!(store.response(id(2)).expect("a look").expect("there").undo_of, Some(id(1)));
+    assert_eq!(store.release_code(id(1)).expect("a look").as_deref(), Some("AB-CD"));
+    assert_eq!(store.release_code(id(2)).expect("a look"), None);
     assert_eq!(store.response(id(9)).expect("a look"), None);
     let page = store.responses(Some(host_id(1)), None, None, 2).expect("a page");
     assert_eq!(page.items.iter().map(|one| one.id).collect::<Vec<_>>(), [id(4), id(2)]);

@@ -49,7 +49,8 @@ impl ResponseStore for SqliteStateStore {
             };
             let sql = "INSERT INTO responses (id, host_id, created_at, created_by, action, order_json, dry_run, comment,
                        expires_at, undo_of, state, state_at, life, approvals_needed, mass_above, fleet_hosts,
-                       detection_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+                       detection_id, release_code)
+                       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
             let values = params![
                 new.id.as_bytes(),
                 new.host.as_bytes(),
@@ -68,6 +69,7 @@ impl ResponseStore for SqliteStateStore {
                 new.mass_above,
                 fleet_hosts,
                 new.detection.map(|id| id.as_bytes().to_vec()),
+                new.release_code,
             ];
             execute(transaction, doing, sql, values).map(|_| true)
         })
@@ -124,6 +126,16 @@ impl ResponseStore for SqliteStateStore {
         })
     }
 
+    fn release_code(&self, id: Uuid) -> Result<Option<String>> {
+        let doing = "read a release code";
+        self.read(doing, |transaction| {
+            let sql = "SELECT release_code FROM responses WHERE id = ?";
+            let found =
+                first(transaction, doing, sql, [id.as_bytes()], |row| row.optional_text("release_code"))?;
+            Ok(found.flatten())
+        })
+    }
+
     fn response(&self, id: Uuid) -> Result<Option<Response>> {
         let doing = "read a response";
         self.read(doing, |transaction| one(transaction, doing, id))
@@ -165,11 +177,13 @@ impl ResponseStore for SqliteStateStore {
     fn waiting_responses(&self, host: HostId, now: Timestamp) -> Result<Vec<Response>> {
         let doing = "read what waits for a host";
         self.read(doing, |transaction| {
-            let sql = "SELECT * FROM responses WHERE host_id = ?1 AND (state = 'queued' AND expires_at > ?2
-                       OR state = 'sent' AND expires_at > ?3) ORDER BY number LIMIT ?4";
+            let sql = format!(
+                "SELECT {COLUMNS}, receipt FROM responses WHERE host_id = ?1 AND (state = 'queued' AND expires_at > ?2
+                 OR state = 'sent' AND expires_at > ?3) ORDER BY number LIMIT ?4"
+            );
             let asked_since = now.as_nanos().saturating_sub(ASKED_FOR_NS);
             let values = params![host.as_bytes(), now.as_nanos(), asked_since, MOST_WAITING];
-            collect(transaction, doing, sql, values, response)
+            collect(transaction, doing, &sql, values, response)
         })
     }
 

@@ -233,6 +233,7 @@ ALTER TABLE responses ADD COLUMN mass_above INTEGER;
 ALTER TABLE responses ADD COLUMN fleet_hosts INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE responses ADD COLUMN decisions TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE responses ADD COLUMN detection_id BLOB;
+ALTER TABLE responses ADD COLUMN release_code TEXT;
 CREATE INDEX responses_by_action ON responses (action, state_at);
 CREATE INDEX responses_pending ON responses (host_id) WHERE state = 'pending';
 ";

@@ -39,6 +39,13 @@ pub(crate) struct ResponseDecide {
     pub comment: String,
 }
 
+/// What lets an isolated host go on the spot: `edr-agent -release CODE` on the host.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ReleaseCode {
+    /// The code.
+    pub code: String,
+}
+
 /// What a person said.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ResponseDecision {

@@ -76,3 +76,14 @@ pub(crate) async fn decide_response(
     let decided = app.work(move |app| app.decide_response(&caller, &id, body.approve, body.comment)).await?;
     Ok(Json(decided.into()))
 }
+
+/// The code that lets an isolated host go on the spot, where it can't be reached. That it was read is audited.
+#[utoipa::path(get, path = "/responses/{id}/release-code", tag = "responses", params(("id" = String, Path, description = "Id of the isolation")), responses((status = 200, body = ReleaseCode), (status = 404, description = "Not there", body = Problem, content_type = "application/problem+json"), (status = 409, description = "Conflict with what is there", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn release_code(
+    State(app): Application,
+    SignedIn(caller): SignedIn,
+    Id(id): Id,
+) -> Answer<Json<ReleaseCode>> {
+    let code = app.work(move |app| app.release_code(&caller, &id)).await?;
+    Ok(Json(ReleaseCode { code }))
+}

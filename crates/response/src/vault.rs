@@ -6,25 +6,25 @@
 //! cut off. Sealing keeps the content from being run, scanned or read by chance; it
 //! does not keep root of this host from it, who can read the key as well.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::digest::{Context, SHA256};
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use aws_lc_rs::rand;
+use os_files::{DirBuilderExt as _, Folder, OpenCautiously as _, OpenOptionsExt as _};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::journal::write_whole;
 
 /// Largest file that is taken.
-pub(super) const MAX_FILE: u64 = 1 << 30;
+pub(crate) const MAX_FILE: u64 = 1 << 30;
 
 /// Bytes that all sealed files of a host may take.
-pub(super) const QUOTA: u64 = 4 << 30;
+pub(crate) const QUOTA: u64 = 4 << 30;
 
 const MAGIC: &[u8; 8] = b"RVAULT1\0";
 const PIECE: usize = 1 << 20;
@@ -32,37 +32,37 @@ const TAG: usize = 16;
 
 /// What a file was, besides its content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Metadata {
-    pub(super) path: String,
+pub(crate) struct Metadata {
+    pub(crate) path: String,
     /// Device and inode of the file, and of its folder.
-    pub(super) file: (u64, u64),
-    pub(super) folder: (u64, u64),
-    pub(super) size: u64,
-    pub(super) sha256: String,
-    pub(super) mode: u32,
-    pub(super) owner: (u32, u32),
+    pub(crate) file: (u64, u64),
+    pub(crate) folder: (u64, u64),
+    pub(crate) size: u64,
+    pub(crate) sha256: String,
+    pub(crate) mode: u32,
+    pub(crate) owner: (u32, u32),
     /// Seconds and nanoseconds of the last access and the last change of the content.
-    pub(super) accessed: (i64, i64),
-    pub(super) modified: (i64, i64),
+    pub(crate) accessed: (i64, i64),
+    pub(crate) modified: (i64, i64),
     /// Extended attributes (ACLs and security labels are among them): name and value.
-    pub(super) attributes: Vec<(String, Vec<u8>)>,
+    pub(crate) attributes: Vec<(String, Vec<u8>)>,
     /// It was put back; its content is no longer here.
     #[serde(default)]
-    pub(super) restored: bool,
+    pub(crate) restored: bool,
 }
 
 /// The folder of sealed files.
-pub(super) struct Vault {
+pub(crate) struct Vault {
     dir: PathBuf,
     key: [u8; 32],
 }
 
 impl Vault {
-    pub(super) fn open(dir: &Path) -> io::Result<Self> {
+    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let path = dir.join("key");
         let mut key = [0; 32];
-        match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&path) {
+        match OpenOptions::new().read(true).cautiously().open(&path) {
             Ok(mut file) => file.read_exact(&mut key)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 rand::fill(&mut key).map_err(|_| io::Error::other("no random numbers"))?;
@@ -74,13 +74,13 @@ impl Vault {
     }
 
     /// Bytes that the sealed files take.
-    pub(super) fn used(&self) -> u64 {
+    pub(crate) fn used(&self) -> u64 {
         let Ok(entries) = fs::read_dir(&self.dir) else { return 0 };
         entries.flatten().filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()
     }
 
     /// Seals all that can be read from `from`, synced. Gives the SHA-256 and the count of its bytes.
-    pub(super) fn seal(&self, id: Uuid, from: impl Read) -> io::Result<(String, u64)> {
+    pub(crate) fn seal(&self, id: Uuid, from: impl Read) -> io::Result<(String, u64)> {
         let mut salt = [0; 16];
         rand::fill(&mut salt).map_err(|_| io::Error::other("no random numbers"))?;
         let mut to =
@@ -107,14 +107,13 @@ impl Vault {
             }
         }
         to.sync_all()?;
-        File::open(&self.dir)?.sync_all()?;
+        Folder::open(&self.dir)?.sync_all()?;
         Ok((hex(hash.finish().as_ref()), size))
     }
 
     /// Opens the seal and writes the content to `to`. Gives its SHA-256.
-    pub(super) fn unseal(&self, id: Uuid, mut to: impl Write) -> io::Result<String> {
-        let mut from =
-            OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(self.content_path(id))?;
+    pub(crate) fn unseal(&self, id: Uuid, mut to: impl Write) -> io::Result<String> {
+        let mut from = OpenOptions::new().read(true).cautiously().open(self.content_path(id))?;
         let (mut magic, mut salt) = ([0; 8], [0; 16]);
         from.read_exact(&mut magic)?;
         from.read_exact(&mut salt)?;
@@ -139,20 +138,19 @@ impl Vault {
         }
     }
 
-    pub(super) fn write_metadata(&self, id: Uuid, metadata: &Metadata) -> io::Result<()> {
+    pub(crate) fn write_metadata(&self, id: Uuid, metadata: &Metadata) -> io::Result<()> {
         write_whole(&self.metadata_path(id), &serde_json::to_vec(metadata)?)
     }
 
-    pub(super) fn metadata(&self, id: Uuid) -> io::Result<Metadata> {
-        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(self.metadata_path(id))?;
+    pub(crate) fn metadata(&self, id: Uuid) -> io::Result<Metadata> {
+        let file = OpenOptions::new().read(true).cautiously().open(self.metadata_path(id))?;
         let mut text = Vec::new();
         file.take(4 << 20).read_to_end(&mut text)?;
         Ok(serde_json::from_slice(&text)?)
     }
 
     /// Forgets the content of an item, and all of it if nothing was taken.
-    pub(super) fn forget(&self, id: Uuid, metadata_too: bool) {
+    pub(crate) fn forget(&self, id: Uuid, metadata_too: bool) {
         // What can't be removed only takes space, and is tried again by nobody but a person.
         let _ = fs::remove_file(self.content_path(id));
         if metadata_too {
@@ -192,7 +190,7 @@ fn read_piece(from: &mut impl Read, most: usize) -> io::Result<Vec<u8>> {
 }
 
 /// SHA-256 of all that can be read, in hexadecimal digits.
-pub(super) fn sha256_of(mut from: impl Read) -> io::Result<(String, u64)> {
+pub(crate) fn sha256_of(mut from: impl Read) -> io::Result<(String, u64)> {
     let (mut hash, mut buffer, mut size) = (Context::new(&SHA256), vec![0; 64 << 10], 0);
     loop {
         match from.read(&mut buffer)? {
@@ -205,7 +203,7 @@ pub(super) fn sha256_of(mut from: impl Read) -> io::Result<(String, u64)> {
     }
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

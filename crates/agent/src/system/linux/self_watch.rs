@@ -38,20 +38,20 @@ const UNITS: [&str; 3] = [
 
 /// What is watched.
 #[derive(Debug, Clone, Default)]
-pub struct Watched {
+pub(crate) struct Watched {
     /// The configuration file.
-    pub configuration: Option<PathBuf>,
+    pub(crate) configuration: Option<PathBuf>,
     /// The directory of rules.
-    pub rules: Option<PathBuf>,
+    pub(crate) rules: Option<PathBuf>,
     /// The state directory.
-    pub state: Option<PathBuf>,
+    pub(crate) state: Option<PathBuf>,
     /// The directory of pins.
-    pub pins: Option<PathBuf>,
+    pub(crate) pins: Option<PathBuf>,
 }
 
 /// The source of what was done to the agent's own files.
 #[derive(Debug)]
-pub struct SelfWatch {
+pub(crate) struct SelfWatch {
     watched: Watched,
     pins: Vec<OsString>,
     /// The supervisor, if there is one and it is still there.
@@ -83,7 +83,7 @@ const KEPT: [&str; 5] = ["identity.json", "run.json", "policy.bin", "policy.prev
 
 impl SelfWatch {
     /// A watch over these.
-    pub fn new(watched: Watched) -> Self {
+    pub(crate) fn new(watched: Watched) -> Self {
         let supervisor = crate::supervisor::is_supervised().then(std::os::unix::process::parent_id);
         Self {
             watched,

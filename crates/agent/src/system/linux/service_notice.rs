@@ -12,7 +12,7 @@ const START_SAID_EVERY: Duration = Duration::from_secs(30);
 
 /// The way to the service manager.
 #[derive(Debug)]
-pub struct ServiceNotice {
+pub(crate) struct ServiceNotice {
     socket: UnixDatagram,
     manager: SocketAddr,
     /// How often it wants to hear that the agent is well.
@@ -21,7 +21,7 @@ pub struct ServiceNotice {
 
 impl ServiceNotice {
     /// From the environment; `None` where nobody wants to hear anything.
-    pub fn from_environment() -> Option<Self> {
+    pub(crate) fn from_environment() -> Option<Self> {
         let path = std::env::var_os("NOTIFY_SOCKET")?;
         let manager = match path.as_bytes() {
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
@@ -38,14 +38,14 @@ impl ServiceNotice {
     }
 
     /// Says something.
-    pub fn say(&self, what: &str) {
+    pub(crate) fn say(&self, what: &str) {
         if let Err(error) = self.socket.send_to_addr(what.as_bytes(), &self.manager) {
             tracing::debug!(%error, what, "the service manager does not listen");
         }
     }
 
     /// Says that the start takes longer, for as long as it does. Never ends.
-    pub async fn keep_starting(&self) {
+    pub(crate) async fn keep_starting(&self) {
         loop {
             self.say(&format!("EXTEND_TIMEOUT_USEC={}", (START_SAID_EVERY * 3).as_micros()));
             tokio::time::sleep(START_SAID_EVERY).await;
@@ -53,7 +53,7 @@ impl ServiceNotice {
     }
 
     /// Says that the agent is well for as long as its rounds go on.
-    pub async fn keep_saying(&self, rounds: Arc<AtomicU64>) {
+    pub(crate) async fn keep_saying(&self, rounds: Arc<AtomicU64>) {
         self.say("READY=1");
         let Some(watchdog) = self.watchdog else { return std::future::pending().await };
         let mut seen = rounds.load(Ordering::Relaxed);

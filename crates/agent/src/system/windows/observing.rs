@@ -1,0 +1,45 @@
+//! The sensor and the sources of this system.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use sensor_api::{Sensor, SensorPosition, Source};
+use sensor_windows::SourceOptions;
+
+use crate::options::Options;
+
+pub(crate) use sensor_windows::{ContentFeed, RemoteMounts, content};
+
+/// Settings that are for other systems.
+pub(crate) const SETTINGS_WITHOUT_EFFECT: &[(&str, &str)] = &[
+    ("blocklist", "no sensor for Windows can end a program before it runs"),
+    ("module-attempts", "it is about Linux kernel modules"),
+    ("supervise", "the service's recovery options start an agent again"),
+];
+
+/// Opens the process sensor.
+pub(crate) fn open_sensor(
+    _: &Options,
+    _: Option<&Path>,
+    _: Option<SensorPosition>,
+) -> anyhow::Result<Box<dyn Sensor>> {
+    // Before the first look: starts of processes are counted from the boot that it fixes.
+    super::host::boot_id()?;
+    sensor_windows::open().context("no process sensor can run here")
+}
+
+/// Nothing of the agent stays in the kernel.
+pub(crate) fn pins(_: &Path) -> Option<PathBuf> {
+    None
+}
+
+/// The sources beside it. `kept` is where they may keep something.
+pub(crate) fn sources(options: &Options, kept: Option<PathBuf>) -> Vec<Box<dyn Source>> {
+    let defaults = SourceOptions::default();
+    sensor_windows::sources(&SourceOptions {
+        state_dir: kept,
+        dirs: options.dirs.clone(),
+        registry_keys: options.registry_keys.clone(),
+        scan_interval: options.interval.unwrap_or(defaults.scan_interval),
+    })
+}

@@ -1,0 +1,36 @@
+//! Paths that mean something to this system.
+
+use std::path::Path;
+
+/// Where an agent keeps what must survive it.
+pub(crate) const DEFAULT_STATE_DIR: &str = r"C:\ProgramData\Rampart\agent";
+
+/// There is no file with the names of users: the sensor tells them.
+pub(crate) const USER_TABLE: &str = r"\\.\nul";
+
+/// What can be run by its name.
+const EXECUTABLE: [&str; 13] =
+    ["exe", "dll", "sys", "scr", "com", "cpl", "ocx", "msi", "bat", "cmd", "hta", "wsf", "lnk"];
+
+/// Whether what was written there may be scanned.
+pub(crate) fn is_scanned(path: &str) -> bool {
+    // A drive and a folder; neither a device nor another host.
+    matches!(path.as_bytes(), [drive, b':', b'\\', ..] if drive.is_ascii_alphabetic())
+}
+
+/// There is no second path to an image.
+pub(crate) fn image_of(_: u32) -> String {
+    String::new()
+}
+
+/// Whether its name lets anybody run it.
+pub(crate) fn is_executable(path: &Path) -> bool {
+    path.extension().is_some_and(|end| EXECUTABLE.iter().any(|one| end.eq_ignore_ascii_case(one)))
+}
+
+/// Lets only the system and administrators into the agent's state directory.
+pub(crate) fn close_state_dir(path: &Path) {
+    if let Err(error) = win32::access_list::close_folder(path) {
+        tracing::error!(dir = %path.display(), %error, "who may use the state directory could not be set");
+    }
+}

@@ -1,0 +1,73 @@
+//! What asks an agent to stop: the console's keys, its closing, the end of the session or host.
+
+use std::io;
+
+use tokio::signal::windows::{ctrl_break, ctrl_c, ctrl_close, ctrl_logoff, ctrl_shutdown};
+use tokio::sync::mpsc;
+
+/// The numbers that these have on other systems: an interrupt, and a request to end.
+const INTERRUPT: u8 = 2;
+const TERMINATE: u8 = 15;
+
+/// A request that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// Its number.
+    pub signal: u8,
+    /// Windows does not say who asks.
+    pub by: Option<Sender>,
+}
+
+/// Who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sender {
+    /// PID.
+    pub pid: u32,
+    /// User id.
+    pub uid: u32,
+}
+
+impl Received {
+    /// Whether it asks the agent to stop. Every one does.
+    pub fn asks_to_stop(&self) -> bool {
+        true
+    }
+
+    /// Whether it comes from where such requests are expected to come from.
+    pub fn is_expected(&self) -> bool {
+        true
+    }
+}
+
+/// Nothing is to be blocked.
+///
+/// # Errors
+/// None.
+pub fn block() -> io::Result<()> {
+    Ok(())
+}
+
+/// Hands out requests as they come. To be called within the runtime.
+///
+/// # Errors
+/// If the system refuses a handler.
+pub fn listen() -> io::Result<mpsc::UnboundedReceiver<Received>> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let (mut key, mut pause) = (ctrl_c()?, ctrl_break()?);
+    let (mut close, mut logoff, mut shutdown) = (ctrl_close()?, ctrl_logoff()?, ctrl_shutdown()?);
+    tokio::spawn(async move {
+        loop {
+            let (came, signal) = tokio::select! {
+                came = key.recv() => (came, INTERRUPT),
+                came = pause.recv() => (came, INTERRUPT),
+                came = close.recv() => (came, TERMINATE),
+                came = logoff.recv() => (came, TERMINATE),
+                came = shutdown.recv() => (came, TERMINATE),
+            };
+            if came.is_none() || sender.send(Received { signal, by: None }).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(receiver)
+}

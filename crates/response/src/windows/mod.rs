@@ -1,0 +1,183 @@
+//! Windows: processes and files by their handles, the firewall by `netsh`.
+
+mod firewall;
+mod inventory;
+mod processes;
+mod quarantine;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use event_model::BootId;
+use sensor_api::ProcessClock;
+use serde_json::Value;
+use win32::clock::since_boot_ns;
+use win32::process::{Process, Wanted};
+
+use crate::action::{Action, ProcessTarget};
+use crate::guards::Guards;
+use crate::order::Order;
+use crate::plan::Target;
+use crate::platform::{Failure, Platform, Progress, Signer, Subject, Survey};
+use crate::rails::Permit;
+use crate::vault::Vault;
+
+/// The process that a target names, held; or why it is not there.
+pub(crate) fn held(target: &Target, wanted: Wanted) -> Result<Process, String> {
+    let pid = target.entity_id.pid();
+    let process = Process::open(pid, wanted).map_err(|error| match error.kind() {
+        // ERROR_INVALID_PARAMETER: no such PID.
+        io::ErrorKind::InvalidInput => format!("process {pid} had already ended"),
+        _ => format!("process {pid} can't be opened: {error}"),
+    })?;
+    let (created, _) =
+        process.times().map_err(|error| format!("process {pid}: its start can't be read: {error}"))?;
+    if since_boot_ns(created) != target.entity_id.start_ns() {
+        let now = process.image_path().unwrap_or_else(|_| "unknown".to_owned());
+        return Err(format!("PID {pid} is another process by now ({now}), nothing was done"));
+    }
+    if process.has_ended() {
+        return Err(format!("process {pid} had already ended"));
+    }
+    Ok(process)
+}
+
+/// This host.
+pub struct Windows {
+    boot: BootId,
+    vault: Vault,
+    blocks: firewall::Blocks,
+}
+
+impl Windows {
+    /// The host that this process runs on. `dir` is the responder's folder; `vault` is where files go
+    /// that are taken away.
+    ///
+    /// # Errors
+    /// The folders or the vault's key can't be made or read.
+    pub fn new(_: Arc<dyn ProcessClock>, boot: BootId, dir: PathBuf, vault: &Path) -> io::Result<Self> {
+        Ok(Self { boot, vault: Vault::open(vault)?, blocks: firewall::Blocks::load(&dir) })
+    }
+
+    /// Evidence is to be signed by this. None is collected on Windows yet.
+    #[must_use]
+    pub fn sign_with(self, _: Signer) -> Self {
+        self
+    }
+
+    /// Target of an order on a process, as the process is now.
+    fn target(&self, wanted: &ProcessTarget) -> Result<Target, Failure> {
+        let subject = || format!("process {}", wanted.entity_id);
+        let not = |why: String| Failure::NotTheTarget { subject: subject(), why };
+        if !wanted.entity_id.is_of_boot(self.boot) {
+            return Err(not("it is of another boot of this host".to_owned()));
+        }
+        let pid = wanted.entity_id.pid();
+        let mut target = Target {
+            entity_id: wanted.entity_id,
+            executable: wanted.executable.clone().unwrap_or_default(),
+            image: wanted.image,
+            kernel_thread: false,
+        };
+        // The kernel's own are refused by the guard rails, whatever is said of them.
+        if !crate::protected::is_first_process(pid) {
+            let process = held(&target, Wanted::Look).map_err(not)?;
+            if target.executable.is_empty() {
+                target.executable = process.image_path().unwrap_or_default();
+            }
+        }
+        Ok(target)
+    }
+}
+
+impl Platform for Windows {
+    fn survey(&self, order: &Order) -> Result<Survey, Failure> {
+        match &order.action {
+            Action::TerminateProcess(wanted)
+            | Action::KillTree(wanted)
+            | Action::SuspendProcess(wanted)
+            | Action::ResumeProcess(wanted) => self.survey_process(&order.action, wanted),
+            Action::QuarantineFile(file) => self.survey_quarantine(file, order.id),
+            Action::RestoreFile(item) => self.survey_restore(*item),
+            Action::BlockAddress(target) => Ok(firewall::survey(target)),
+            Action::UnblockAddress(target) => self.blocks.survey_lift(target),
+            Action::ListProcesses {} => Ok(looks("list the processes")),
+            Action::ListConnections {} => Ok(looks("list the connections of TCP and UDP")),
+            Action::StopResponses {} => Ok(looks("stop all response of this agent")),
+            Action::AllowResponses {} => Ok(looks("allow response again")),
+            Action::IsolateHost(_)
+            | Action::ReleaseHost {}
+            | Action::CollectEvidence(_)
+            | Action::DeleteScheduledTask(_)
+            | Action::DeleteService(_)
+            | Action::RestoreService(_) => Err(Failure::NotAllowed {
+                subject: order.action.word().to_owned(),
+                why: "is not done on Windows hosts by this version".to_owned(),
+                hint: "docs/limitations.md says what there is instead",
+            }),
+        }
+    }
+
+    fn apply(
+        &mut self,
+        permit: &Permit,
+        guards: &Guards,
+        progress: &mut Progress<'_>,
+    ) -> Result<Value, Failure> {
+        let id = permit.order().id;
+        match (&permit.order().action, &permit.survey().subject) {
+            (Action::TerminateProcess(_), Subject::Process(target)) => self.terminate(target, progress),
+            (Action::KillTree(_), Subject::Process(target)) => self.kill_tree(target, guards, progress),
+            (Action::SuspendProcess(_), Subject::Process(target)) => self.suspend(target, progress),
+            (Action::ResumeProcess(_), Subject::Process(target)) => self.resume(target, progress),
+            (Action::QuarantineFile(file), Subject::File { file: held, .. }) => {
+                self.quarantine(file, *held, id, progress)
+            }
+            (Action::RestoreFile(item), _) => self.restore(*item, progress),
+            (Action::BlockAddress(target), _) => self.blocks.apply(target, progress),
+            (Action::UnblockAddress(target), _) => self.blocks.lift(target, progress),
+            (Action::ListProcesses {}, _) => {
+                progress.step("list the processes", || inventory::processes(self.boot))
+            }
+            (Action::ListConnections {}, _) => progress.step("list the connections", inventory::connections),
+            (action, _) => Err(Failure::system(action.to_string(), "the survey does not fit the action")),
+        }
+    }
+
+    fn verify(&self, order: &Order) -> Result<String, Failure> {
+        match &order.action {
+            Action::TerminateProcess(target) | Action::KillTree(target) => processes::is_gone(target),
+            // Windows does not say whether a process is suspended; the system took the order.
+            Action::SuspendProcess(target) => processes::is_there(target, "suspended"),
+            Action::ResumeProcess(target) => processes::is_there(target, "resumed"),
+            Action::QuarantineFile(file) => self.is_quarantined(file, order.id),
+            Action::RestoreFile(item) => self.is_restored(*item),
+            Action::BlockAddress(target) => firewall::is_blocked(target, true),
+            Action::UnblockAddress(target) => firewall::is_blocked(target, false),
+            Action::ListProcesses {} | Action::ListConnections {} => {
+                Ok("the list is in the result".to_owned())
+            }
+            Action::StopResponses {} | Action::AllowResponses {} => Ok("the switch is turned".to_owned()),
+            action => Err(Failure::NotProved(format!("{action} is not done on Windows"))),
+        }
+    }
+
+    fn recover(&mut self, order: &Order) -> Result<String, Failure> {
+        match &order.action {
+            Action::QuarantineFile(file) => self.recover_quarantine(file, order.id),
+            Action::ListProcesses {} | Action::ListConnections {} => {
+                Err(Failure::NotProved("the list is lost; order it again".to_owned()))
+            }
+            _ => self.verify(order),
+        }
+    }
+
+    fn watch(&mut self) -> Vec<String> {
+        self.blocks.lift_expired()
+    }
+}
+
+fn looks(what: &str) -> Survey {
+    Survey { steps: vec![what.to_owned()], subject: Subject::Nothing }
+}

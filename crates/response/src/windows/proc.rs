@@ -1,0 +1,51 @@
+//! The little that is asked of a process here. On Windows a file stands beside this one in `src/`
+//! with the same names for Linux.
+
+use win32::clock::since_boot_ns;
+use win32::process::{Process, Wanted, list};
+
+/// What identifies a process and its place among others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stat {
+    pub(crate) parent: u32,
+    /// The kernel's own.
+    pub(crate) kernel_thread: bool,
+    /// Start in nanoseconds on the counter of the boot.
+    pub(crate) start_ticks: u64,
+}
+
+/// The process's stat; `None` if there is no such process.
+pub(crate) fn stat(pid: u32) -> Option<Stat> {
+    let listed = list().ok()?.into_iter().find(|one| one.pid == pid)?;
+    let process = Process::open(pid, Wanted::Look);
+    if process.as_ref().is_ok_and(Process::has_ended) {
+        return None;
+    }
+    let start_ticks = process
+        .ok()
+        .and_then(|process| process.times().ok())
+        .map_or(0, |(created, _)| since_boot_ns(created));
+    Some(Stat { parent: listed.parent_pid, kernel_thread: matches!(pid, 0 | 4), start_ticks })
+}
+
+/// Whether the system itself runs it, or can't do without it.
+pub(crate) fn runs_as_root(pid: u32) -> bool {
+    let Ok(process) = Process::open(pid, Wanted::Look) else {
+        // Whatever even an administrator may not look at is the system's.
+        return true;
+    };
+    // The system, and the accounts of services.
+    let of_system =
+        process.user().is_ok_and(|user| matches!(user.sid.as_str(), "S-1-5-18" | "S-1-5-19" | "S-1-5-20"));
+    of_system || process.is_critical()
+}
+
+/// Volume and number of the image that the process runs.
+pub(crate) fn image_of(pid: u32) -> Option<(u64, u64)> {
+    crate::protected::file_id(executable_of(pid)?.as_ref())
+}
+
+/// Path of the image that the process runs.
+pub(crate) fn executable_of(pid: u32) -> Option<String> {
+    Process::open(pid, Wanted::Look).ok()?.image_path().ok()
+}

@@ -1,0 +1,313 @@
+//! A file into the vault and back. It is copied from a handle that keeps all others from writing, renaming
+//! or removing it, and removed by that same handle, so that no other file can be taken in its place.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Seek as _, SeekFrom};
+use std::os::windows::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+use win32::file::{Facts, facts, facts_at, open_to_remove, real_path, remove};
+
+use super::Windows;
+use crate::action::{FileTarget, Item};
+use crate::platform::{Failure, Progress, Subject, Survey};
+use crate::vault::{MAX_FILE, Metadata, QUOTA, sha256_of};
+
+/// `FILE_FLAG_OPEN_REPARSE_POINT`.
+const OPEN_REPARSE_POINT: u32 = 0x0020_0000;
+
+struct Held {
+    file: File,
+    facts: Facts,
+}
+
+impl Held {
+    fn id(&self) -> (u64, u64) {
+        (self.facts.volume, self.facts.index)
+    }
+}
+
+fn not_allowed(path: &str, why: &str, hint: &'static str) -> Failure {
+    Failure::NotAllowed { subject: path.escape_debug().to_string(), why: why.to_owned(), hint }
+}
+
+fn not_the_target(path: &str, why: &str) -> Failure {
+    Failure::NotTheTarget { subject: path.escape_debug().to_string(), why: why.to_owned() }
+}
+
+/// The file, held; refused where the path leads through a link or junction.
+fn open(path: &str, file: File) -> Result<Held, Failure> {
+    let facts = facts(&file).map_err(|error| Failure::system(format!("asking what {path} is"), error))?;
+    if facts.is_folder() {
+        return Err(not_allowed(path, "is a folder", "name the file"));
+    }
+    if facts.is_reparse_point() {
+        return Err(not_allowed(
+            path,
+            "is a link, or the place holder of a file that is elsewhere",
+            "name the file itself",
+        ));
+    }
+    let real = real_path(&file).map_err(|error| Failure::system(format!("asking where {path} is"), error))?;
+    if !real.eq_ignore_ascii_case(path) {
+        let why = format!("leads elsewhere, to {}", real.escape_debug());
+        return Err(not_allowed(path, &why, "name that path if it is the file that is meant"));
+    }
+    Ok(Held { file, facts })
+}
+
+fn open_for_removal(path: &str) -> Result<Held, Failure> {
+    let file = open_to_remove(Path::new(path)).map_err(|error| match error.raw_os_error() {
+        Some(2 | 3) => not_the_target(path, "there is no such file"),
+        // ERROR_SHARING_VIOLATION
+        Some(32) => not_allowed(path, "is open for writing in another process", "end that process first"),
+        _ => Failure::system(format!("opening {}", path.escape_debug()), error),
+    })?;
+    open(path, file)
+}
+
+impl Windows {
+    pub(super) fn survey_quarantine(&self, file: &FileTarget, id: Uuid) -> Result<Survey, Failure> {
+        let held = open_for_removal(&file.path)?;
+        check_target(file, &held)?;
+        if held.facts.links > 1 {
+            let why = format!("has {} names", held.facts.links);
+            return Err(not_allowed(&file.path, &why, "remove the other hard links first"));
+        }
+        if held.facts.size > MAX_FILE {
+            let why = format!("has {} bytes, more than the 1073741824 that the vault takes", held.facts.size);
+            return Err(not_allowed(&file.path, &why, "copy and remove it by hand"));
+        }
+        if self.vault.used() + held.facts.size > QUOTA {
+            let why = "does not fit: the vault holds 4 GiB and is full";
+            return Err(not_allowed(&file.path, why, "restore or remove older items of the vault"));
+        }
+        let (path, size) = (file.path.escape_debug(), held.facts.size);
+        let steps = vec![
+            format!("copy {path} ({size} bytes) sealed into the vault as {id}"),
+            format!("remove {path} by the handle that it was copied from"),
+        ];
+        Ok(Survey { steps, subject: Subject::File { path: file.path.clone(), file: held.id() } })
+    }
+
+    pub(super) fn quarantine(
+        &self,
+        file: &FileTarget,
+        surveyed: (u64, u64),
+        id: Uuid,
+        progress: &mut Progress<'_>,
+    ) -> Result<Value, Failure> {
+        let held = progress
+            .step("opened it, for nobody else to write or remove", || open_for_removal(&file.path))?;
+        if held.id() != surveyed {
+            return Err(not_the_target(&file.path, "another file has that name now"));
+        }
+        check_target(file, &held)?;
+        let copied = progress.step("copied it sealed into the vault", || self.copy(file, &held, id));
+        let (sha256, size) = match copied {
+            Ok(copied) => copied,
+            Err(failure) => {
+                self.vault.forget(id, true);
+                return Err(failure);
+            }
+        };
+        let removed = progress.step("removed it by its handle", || {
+            remove(&held.file).map_err(|error| {
+                Failure::system(
+                    format!(
+                        "removing {} (a program that runs can't be: end it first)",
+                        file.path.escape_debug()
+                    ),
+                    error,
+                )
+            })
+        });
+        if let Err(failure) = removed {
+            self.vault.forget(id, true);
+            return Err(failure);
+        }
+        // It is gone with its last handle.
+        drop(held);
+        Ok(json!({ "item": id, "sha256": sha256, "size": size }))
+    }
+
+    fn copy(&self, file: &FileTarget, held: &Held, id: Uuid) -> Result<(String, u64), Failure> {
+        let failure = |error| Failure::system("copying the file into the vault", error);
+        (&held.file).seek(SeekFrom::Start(0)).map_err(failure)?;
+        let (sha256, size) = self.vault.seal(id, &held.file).map_err(failure)?;
+        if size != held.facts.size {
+            return Err(not_the_target(&file.path, "it was changed while it was copied"));
+        }
+        let nanoseconds = 1_000_000_000;
+        let modified = held.facts.modified_ns;
+        let metadata = Metadata {
+            path: file.path.clone(),
+            file: held.id(),
+            folder: folder_of(&file.path)?,
+            size,
+            sha256: sha256.clone(),
+            mode: held.facts.attributes,
+            owner: (0, 0),
+            accessed: (0, 0),
+            modified: (modified.div_euclid(nanoseconds), modified.rem_euclid(nanoseconds)),
+            attributes: Vec::new(),
+            restored: false,
+        };
+        self.vault.write_metadata(id, &metadata).map_err(failure)?;
+        Ok((sha256, size))
+    }
+
+    /// The name no longer means the file, and the vault's copy opens and has its hash.
+    pub(super) fn is_quarantined(&self, file: &FileTarget, id: Uuid) -> Result<String, Failure> {
+        let metadata =
+            self.vault.metadata(id).map_err(|error| Failure::system("the vault's record", error))?;
+        let there = facts_at(Path::new(&file.path)).ok().map(|facts| (facts.volume, facts.index));
+        if there == Some(metadata.file) {
+            return Err(Failure::NotProved(format!("{} is still there", file.path.escape_debug())));
+        }
+        let hash = self
+            .vault
+            .unseal(id, std::io::sink())
+            .map_err(|error| Failure::NotProved(format!("the vault's copy can't be opened: {error}")))?;
+        if hash != metadata.sha256 {
+            return Err(Failure::NotProved(format!("the vault's copy has SHA-256 {hash}")));
+        }
+        Ok(format!(
+            "{} is gone from its folder; the vault's copy has SHA-256 {hash}",
+            file.path.escape_debug()
+        ))
+    }
+
+    /// After a crash: if the file is still there, nothing was done.
+    pub(super) fn recover_quarantine(&self, file: &FileTarget, id: Uuid) -> Result<String, Failure> {
+        let there = facts_at(Path::new(&file.path)).ok().map(|facts| (facts.volume, facts.index));
+        match self.vault.metadata(id) {
+            Ok(metadata) if there != Some(metadata.file) => self.is_quarantined(file, id),
+            _ => {
+                self.vault.forget(id, true);
+                Err(Failure::NotProved(format!("{} was not moved", file.path.escape_debug())))
+            }
+        }
+    }
+
+    fn item(&self, item: Item) -> Result<Metadata, Failure> {
+        let subject = format!("item {}", item.item);
+        let metadata = self.vault.metadata(item.item).map_err(|error| Failure::NotTheTarget {
+            subject: subject.clone(),
+            why: format!("the vault has no such item ({error})"),
+        })?;
+        if metadata.restored {
+            return Err(Failure::NotTheTarget { subject, why: "it was restored before".to_owned() });
+        }
+        Ok(metadata)
+    }
+
+    pub(super) fn survey_restore(&self, item: Item) -> Result<Survey, Failure> {
+        let metadata = self.item(item)?;
+        check_place(&metadata)?;
+        let path = metadata.path.escape_debug();
+        let steps =
+            vec![format!("write {path} back (SHA-256 {}; its access list is the folder's)", metadata.sha256)];
+        Ok(Survey { steps, subject: Subject::Nothing })
+    }
+
+    pub(super) fn restore(&self, item: Item, progress: &mut Progress<'_>) -> Result<Value, Failure> {
+        let metadata = self.item(item)?;
+        check_place(&metadata)?;
+        let beside = PathBuf::from(format!("{}.rampart-{}", metadata.path, item.item));
+        let written =
+            progress.step("opened the seal beside its place", || self.unsealed(&beside, &metadata, item));
+        let placed = written.and_then(|()| {
+            progress.step("put it back under its name", || {
+                // Never over another file: a hard link refuses a name that is taken.
+                std::fs::hard_link(&beside, &metadata.path)
+                    .map_err(|error| Failure::system("giving the file its name", error))
+            })
+        });
+        // Where it got its name, the other one goes; else all of it goes.
+        let _ = std::fs::remove_file(&beside);
+        placed?;
+        is_as_it_was(&metadata)?;
+        progress.step("closed the vault's item", || {
+            let restored = Metadata { restored: true, ..metadata.clone() };
+            self.vault
+                .write_metadata(item.item, &restored)
+                .map_err(|error| Failure::system("writing the vault's record", error))
+        })?;
+        self.vault.forget(item.item, false);
+        Ok(json!({ "path": metadata.path, "sha256": metadata.sha256 }))
+    }
+
+    fn unsealed(&self, beside: &Path, metadata: &Metadata, item: Item) -> Result<(), Failure> {
+        let failure = |error| Failure::system("writing the file", error);
+        let file =
+            OpenOptions::new().write(true).create_new(true).share_mode(0).open(beside).map_err(failure)?;
+        let hash = self
+            .vault
+            .unseal(item.item, &file)
+            .map_err(|error| Failure::system("opening the vault's item", error))?;
+        if hash != metadata.sha256 {
+            let error = format!("the item has SHA-256 {hash}, it was {}", metadata.sha256);
+            return Err(Failure::system("opening the vault's item", error));
+        }
+        if let (Ok(seconds), Ok(nanoseconds)) =
+            (u64::try_from(metadata.modified.0), u32::try_from(metadata.modified.1))
+        {
+            file.set_modified(UNIX_EPOCH + Duration::new(seconds, nanoseconds)).map_err(failure)?;
+        }
+        file.sync_all().map_err(failure)
+    }
+
+    pub(super) fn is_restored(&self, item: Item) -> Result<String, Failure> {
+        let metadata =
+            self.vault.metadata(item.item).map_err(|error| Failure::system("the vault's record", error))?;
+        is_as_it_was(&metadata)?;
+        Ok(format!("{} is back, with SHA-256 {}", metadata.path.escape_debug(), metadata.sha256))
+    }
+}
+
+fn check_target(file: &FileTarget, held: &Held) -> Result<(), Failure> {
+    if file.file.is_some_and(|wanted| wanted != held.id()) {
+        return Err(not_the_target(&file.path, "another file has that name now"));
+    }
+    let Some(wanted) = &file.sha256 else { return Ok(()) };
+    let failure = |error| Failure::system("reading the file", error);
+    (&held.file).seek(SeekFrom::Start(0)).map_err(failure)?;
+    let (hash, _) = sha256_of(&held.file).map_err(failure)?;
+    if hash.eq_ignore_ascii_case(wanted) {
+        return Ok(());
+    }
+    Err(not_the_target(&file.path, &format!("it has SHA-256 {hash}")))
+}
+
+fn folder_of(path: &str) -> Result<(u64, u64), Failure> {
+    let folder = Path::new(path).parent().unwrap_or(Path::new("\\"));
+    let facts = facts_at(folder).map_err(|error| Failure::system("asking what its folder is", error))?;
+    Ok((facts.volume, facts.index))
+}
+
+/// The folder is still the same one, and the name in it is free.
+fn check_place(metadata: &Metadata) -> Result<(), Failure> {
+    if folder_of(&metadata.path)? != metadata.folder {
+        let hint = "put the folder back, or copy the file out by hand";
+        return Err(not_allowed(&metadata.path, "had its place in another folder", hint));
+    }
+    if facts_at(Path::new(&metadata.path)).is_ok() {
+        return Err(not_allowed(&metadata.path, "is another file by now", "move that file away first"));
+    }
+    Ok(())
+}
+
+fn is_as_it_was(metadata: &Metadata) -> Result<(), Failure> {
+    let opened = OpenOptions::new().read(true).custom_flags(OPEN_REPARSE_POINT).open(&metadata.path);
+    let file = opened.map_err(|error| Failure::system("opening the file that was put back", error))?;
+    let held = open(&metadata.path, file)?;
+    let (sha256, _) = sha256_of(&held.file).map_err(|error| Failure::system("reading the file", error))?;
+    if sha256 == metadata.sha256 {
+        return Ok(());
+    }
+    Err(Failure::NotProved(format!("{} is not as it was (SHA-256 {sha256})", metadata.path.escape_debug())))
+}

@@ -1,0 +1,16 @@
+//! The Windows event log: which channels and ids are collected, and what a record means.
+//!
+//! A record takes one way whether it comes from the live subscription (as XML) or from a recorded
+//! file: [`Records`] is the consumer of the crate `log-reader` for both.
+
+mod channels;
+mod meaning;
+mod records;
+#[cfg(windows)]
+mod subscription;
+
+pub use channels::{CHANNELS, Channel, is_collected};
+pub use meaning::meaning;
+pub use records::{LogRecord, Records};
+#[cfg(windows)]
+pub use subscription::EventLogs;

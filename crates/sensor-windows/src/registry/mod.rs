@@ -1,0 +1,14 @@
+//! Changes of the registry: which keys are watched, what differs between two looks at one, and
+//! how a value is shown.
+
+mod change;
+mod places;
+mod value;
+#[cfg(windows)]
+mod watch;
+
+pub use change::{Contents, Difference, compare, describe};
+pub use places::{BUILT_IN, Depth, Place, normal};
+pub use value::{MOST_BYTES, Shown, kind_name, shown};
+#[cfg(windows)]
+pub use watch::RegistryWatch;

@@ -1,0 +1,140 @@
+//! Keys from which things are started by themselves, or by which the host's guard is lowered.
+
+/// How far below a key is looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Its own values only.
+    Values,
+    /// The keys right below it too.
+    Keys,
+    /// Two keys deep, as services have their parameters.
+    Two,
+}
+
+impl Depth {
+    /// In keys.
+    pub fn keys(self) -> usize {
+        match self {
+            Self::Values => 0,
+            Self::Keys => 1,
+            Self::Two => 2,
+        }
+    }
+}
+
+/// A key that is watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// As `HKLM\…`; `HKU\*\…` stands for each user that is logged on.
+    pub key: String,
+    /// How far below it is looked.
+    pub depth: Depth,
+    /// What it is for, in a word.
+    pub what: &'static str,
+}
+
+/// The built-in ones. Order and words are part of no contract.
+pub const BUILT_IN: &[(&str, Depth, &str)] = &[
+    (r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Run", Depth::Values, "autostart"),
+    (r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\RunOnce", Depth::Keys, "autostart"),
+    (r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\RunOnceEx", Depth::Two, "autostart"),
+    (r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\RunServices", Depth::Values, "autostart"),
+    (r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Policies\Explorer\Run", Depth::Values, "autostart"),
+    (r"HKLM\SOFTWARE\WOW6432Node\Microsoft\Windows\CurrentVersion\Run", Depth::Values, "autostart"),
+    (r"HKLM\SOFTWARE\WOW6432Node\Microsoft\Windows\CurrentVersion\RunOnce", Depth::Keys, "autostart"),
+    (r"HKU\*\Software\Microsoft\Windows\CurrentVersion\Run", Depth::Values, "autostart"),
+    (r"HKU\*\Software\Microsoft\Windows\CurrentVersion\RunOnce", Depth::Keys, "autostart"),
+    (r"HKU\*\Software\Microsoft\Windows\CurrentVersion\Policies\Explorer\Run", Depth::Values, "autostart"),
+    (r"HKU\*\Software\Microsoft\Windows NT\CurrentVersion\Windows", Depth::Values, "autostart"),
+    (r"HKU\*\Environment", Depth::Values, "environment"),
+    (
+        r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Explorer\User Shell Folders",
+        Depth::Values,
+        "autostart",
+    ),
+    (
+        r"HKU\*\Software\Microsoft\Windows\CurrentVersion\Explorer\User Shell Folders",
+        Depth::Values,
+        "autostart",
+    ),
+    (r"HKLM\SOFTWARE\Microsoft\Active Setup\Installed Components", Depth::Keys, "autostart"),
+    (r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Winlogon", Depth::Keys, "winlogon"),
+    (r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Windows", Depth::Values, "appinit"),
+    (r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Image File Execution Options", Depth::Keys, "ifeo"),
+    (r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion\SilentProcessExit", Depth::Keys, "ifeo"),
+    (r"HKLM\SYSTEM\CurrentControlSet\Control\Session Manager", Depth::Values, "boot"),
+    (r"HKLM\SYSTEM\CurrentControlSet\Control\Session Manager\AppCertDlls", Depth::Values, "appinit"),
+    (r"HKLM\SYSTEM\CurrentControlSet\Control\Session Manager\KnownDLLs", Depth::Values, "boot"),
+    (r"HKLM\SYSTEM\CurrentControlSet\Control\Lsa", Depth::Keys, "lsa"),
+    (r"HKLM\SYSTEM\CurrentControlSet\Control\SecurityProviders", Depth::Keys, "lsa"),
+    (r"HKLM\SYSTEM\CurrentControlSet\Control\Print\Monitors", Depth::Keys, "print_monitor"),
+    (r"HKLM\SYSTEM\CurrentControlSet\Control\NetworkProvider\Order", Depth::Values, "network_provider"),
+    (r"HKLM\SYSTEM\CurrentControlSet\Control\SafeBoot", Depth::Two, "boot"),
+    (r"HKLM\SYSTEM\CurrentControlSet\Services", Depth::Two, "service"),
+    (
+        r"HKLM\SYSTEM\CurrentControlSet\Services\SharedAccess\Parameters\FirewallPolicy\StandardProfile",
+        Depth::Values,
+        "firewall",
+    ),
+    (
+        r"HKLM\SYSTEM\CurrentControlSet\Services\SharedAccess\Parameters\FirewallPolicy\PublicProfile",
+        Depth::Values,
+        "firewall",
+    ),
+    (
+        r"HKLM\SYSTEM\CurrentControlSet\Services\SharedAccess\Parameters\FirewallPolicy\DomainProfile",
+        Depth::Values,
+        "firewall",
+    ),
+    (
+        r"HKLM\SYSTEM\CurrentControlSet\Services\SharedAccess\Parameters\FirewallPolicy\FirewallRules",
+        Depth::Values,
+        "firewall",
+    ),
+    (r"HKLM\SOFTWARE\Microsoft\Windows Defender", Depth::Two, "defender"),
+    (r"HKLM\SOFTWARE\Policies\Microsoft\Windows Defender", Depth::Two, "defender"),
+    (r"HKLM\SOFTWARE\Policies\Microsoft\Windows\PowerShell", Depth::Two, "powershell_logging"),
+    (r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Policies\System", Depth::Two, "policy"),
+    (r"HKLM\SYSTEM\CurrentControlSet\Control\Terminal Server", Depth::Keys, "remote_desktop"),
+    (r"HKLM\SYSTEM\CurrentControlSet\Services\EventLog", Depth::Two, "event_log"),
+    (
+        r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Schedule\TaskCache\Tree",
+        Depth::Two,
+        "scheduled_task",
+    ),
+    (r"HKU\*\Software\Classes\CLSID", Depth::Two, "com"),
+    (r"HKU\*\Software\Classes\ms-settings\shell\open\command", Depth::Values, "uac_bypass"),
+    (r"HKU\*\Software\Classes\mscfile\shell\open\command", Depth::Values, "uac_bypass"),
+    (r"HKLM\SOFTWARE\Classes\exefile\shell\open\command", Depth::Values, "file_association"),
+];
+
+/// A key as events have it: short hive, no slash at the end, single backslashes.
+pub fn normal(key: &str) -> String {
+    let mut parts = key.split(['\\', '/']).filter(|part| !part.is_empty());
+    let root = parts.next().unwrap_or_default();
+    let long = [
+        ("HKEY_LOCAL_MACHINE", "HKLM"),
+        ("HKEY_CURRENT_USER", "HKCU"),
+        ("HKEY_USERS", "HKU"),
+        ("HKEY_CLASSES_ROOT", "HKCR"),
+        ("HKEY_CURRENT_CONFIG", "HKCC"),
+    ];
+    let short = long.iter().find(|(long, _)| root.eq_ignore_ascii_case(long));
+    let root = short.map_or_else(|| root.to_ascii_uppercase(), |(_, short)| (*short).to_owned());
+    std::iter::once(root).chain(parts.map(str::to_owned)).collect::<Vec<_>>().join("\\")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_have_one_form() {
+        for key in [r"HKLM\SOFTWARE\X", r"HKEY_LOCAL_MACHINE\SOFTWARE\X\", r"hklm\\SOFTWARE\X"] {
+            assert_eq!(normal(key), r"HKLM\SOFTWARE\X");
+        }
+        for (key, ..) in BUILT_IN {
+            assert_eq!(normal(key), *key);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Events of the event log as they come, with bookmarks (wevtapi).
+
+use std::io;
+use std::ptr::null;
+use std::time::Duration;
+
+use windows_sys::Win32::Foundation::{ERROR_INSUFFICIENT_BUFFER, ERROR_NO_MORE_ITEMS, ERROR_TIMEOUT};
+use windows_sys::Win32::System::EventLog::{
+    EVT_HANDLE, EvtClose, EvtCreateBookmark, EvtNext, EvtRender, EvtRenderBookmark, EvtRenderEventXml,
+    EvtSubscribe, EvtSubscribeStartAfterBookmark, EvtSubscribeStrict, EvtSubscribeToFutureEvents,
+    EvtUpdateBookmark,
+};
+
+use crate::event::Event;
+use crate::text::{shown, until_zero, wide};
+use crate::{check, last_error};
+
+/// Events that are taken at once.
+const BATCH: usize = 64;
+
+/// A larger event is not read.
+const MOST_XML_BYTES: u32 = 1 << 20;
+
+struct Handle(EVT_HANDLE);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // SAFETY: the handle is open and nobody else's.
+        unsafe { EvtClose(self.0) };
+    }
+}
+
+/// What a look gave.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// Events as XML.
+    pub events: Vec<String>,
+    /// Events that could not be rendered.
+    pub unreadable: u64,
+    /// The first reason for that.
+    pub reason: Option<String>,
+}
+
+/// A subscription to one channel.
+pub struct Subscription {
+    handle: Handle,
+    bookmark: Handle,
+    event: Event,
+}
+
+// SAFETY: the handles may be used from any thread.
+unsafe impl Send for Subscription {}
+
+impl Subscription {
+    /// Subscribes to what comes after the bookmark, or from now on without one.
+    ///
+    /// # Errors
+    /// There is no such channel, it may not be read, or what the bookmark names is gone
+    /// (the log was cleared or has gone round).
+    pub fn begin(channel: &str, query: &str, bookmark: Option<&str>) -> io::Result<Self> {
+        let event = Event::new()?;
+        let (channel, query) = (wide(channel), wide(query));
+        // Only where there is one: stand-ins for the API end the process that asks for a bookmark.
+        let known = bookmark.map(bookmark_of).transpose()?;
+        let flags = match &known {
+            Some(_) => EvtSubscribeStartAfterBookmark | EvtSubscribeStrict,
+            None => EvtSubscribeToFutureEvents,
+        };
+        let from = known.as_ref().map_or(0, |mark| mark.0);
+        // SAFETY: the texts end in zeros, the event lives as long as the subscription, no callback is given.
+        let handle = unsafe {
+            EvtSubscribe(0, event.raw(), channel.as_ptr(), query.as_ptr(), from, null(), None, flags)
+        };
+        if handle == 0 {
+            return Err(known_error());
+        }
+        let handle = Handle(handle);
+        let bookmark = match known {
+            Some(mark) => mark,
+            None => empty_bookmark()?,
+        };
+        Ok(Self { handle, bookmark, event })
+    }
+
+    /// Set when there is something to be taken.
+    pub fn event(&self) -> &Event {
+        &self.event
+    }
+
+    /// Takes what there is, at most some dozens.
+    ///
+    /// # Errors
+    /// The subscription is broken: the log was cleared with what was waiting, or its service is gone.
+    pub fn take(&mut self) -> io::Result<Taken> {
+        let mut handles: [EVT_HANDLE; BATCH] = [0; BATCH];
+        let mut count = 0;
+        // SAFETY: there is room for as many handles as are asked for.
+        let got = unsafe { EvtNext(self.handle.0, BATCH as u32, handles.as_mut_ptr(), 0, 0, &raw mut count) };
+        if got == 0 {
+            let error = last_error();
+            return match error.raw_os_error().map(i32::cast_unsigned) {
+                Some(ERROR_NO_MORE_ITEMS | ERROR_TIMEOUT) => {
+                    self.event.reset();
+                    Ok(Taken::default())
+                }
+                _ => Err(known(error)),
+            };
+        }
+        let mut taken = Taken::default();
+        for handle in handles.into_iter().take(count as usize) {
+            let event = Handle(handle);
+            match render(event.0, EvtRenderEventXml) {
+                Ok(xml) => taken.events.push(xml),
+                Err(error) => {
+                    taken.unreadable += 1;
+                    taken.reason.get_or_insert_with(|| error.to_string());
+                }
+            }
+            // SAFETY: both handles are open.
+            unsafe { EvtUpdateBookmark(self.bookmark.0, event.0) };
+        }
+        Ok(taken)
+    }
+
+    /// Where it is, as text that [`begin`](Self::begin) takes.
+    ///
+    /// # Errors
+    /// Nothing has been taken yet, or the system does not say.
+    pub fn bookmark(&self) -> io::Result<String> {
+        render(self.bookmark.0, EvtRenderBookmark)
+    }
+
+    /// Waits until there is something to be taken.
+    pub fn wait(&self, limit: Duration) -> bool {
+        self.event.wait(limit)
+    }
+}
+
+fn bookmark_of(text: &str) -> io::Result<Handle> {
+    let text = wide(text);
+    // SAFETY: the text ends in a zero.
+    handle_of(unsafe { EvtCreateBookmark(text.as_ptr()) })
+}
+
+fn empty_bookmark() -> io::Result<Handle> {
+    // SAFETY: null asks for an empty one.
+    handle_of(unsafe { EvtCreateBookmark(null()) })
+}
+
+fn handle_of(handle: EVT_HANDLE) -> io::Result<Handle> {
+    if handle == 0 { Err(known_error()) } else { Ok(Handle(handle)) }
+}
+
+fn render(fragment: EVT_HANDLE, what: u32) -> io::Result<String> {
+    let (mut used, mut properties) = (0, 0);
+    let mut buffer = vec![0_u16; 4 << 10];
+    loop {
+        let room = u32::try_from(buffer.len() * 2).unwrap_or(0);
+        // SAFETY: `room` is that of the buffer.
+        let got = unsafe {
+            EvtRender(0, fragment, what, room, buffer.as_mut_ptr().cast(), &raw mut used, &raw mut properties)
+        };
+        match check(got) {
+            Ok(()) => return Ok(shown(until_zero(&buffer))),
+            Err(error) => {
+                let more = error.raw_os_error() == Some(ERROR_INSUFFICIENT_BUFFER.cast_signed());
+                if !more || used <= room || used > MOST_XML_BYTES {
+                    return Err(error);
+                }
+                buffer.resize(used as usize / 2 + 1, 0);
+            }
+        }
+    }
+}
+
+/// The last error; a null without one, as stand-ins for the API give it, is no success.
+fn known_error() -> io::Error {
+    known(last_error())
+}
+
+fn known(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(0) => io::Error::new(io::ErrorKind::Unsupported, "the system has no such event log"),
+        _ => error,
+    }
+}

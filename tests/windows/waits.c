@@ -1,0 +1,24 @@
+/* A harmless program to be seen, suspended and ended: waits SECONDS [after connecting to ADDRESS PORT]. */
+#include <winsock2.h>
+#include <windows.h>
+#include <stdlib.h>
+#include <string.h>
+
+int main(int count, char **words)
+{
+    int seconds = count > 1 ? atoi(words[1]) : 60;
+    if (count > 3 && words[2][0] != '-') {
+        WSADATA data;
+        struct sockaddr_in to;
+        WSAStartup(MAKEWORD(2, 2), &data);
+        SOCKET peer = socket(AF_INET, SOCK_STREAM, 0);
+        memset(&to, 0, sizeof to);
+        to.sin_family = AF_INET;
+        to.sin_addr.s_addr = inet_addr(words[2]);
+        to.sin_port = htons((unsigned short)atoi(words[3]));
+        if (connect(peer, (struct sockaddr *)&to, sizeof to) != 0)
+            return 3;
+    }
+    Sleep((seconds > 0 ? seconds : 60) * 1000);
+    return 0;
+}
