@@ -151,7 +151,8 @@ impl FolderWatch {
 
     /// The entries of the buffer, each a FILE_NOTIFY_INFORMATION: offset of the next, act, length, name.
     fn changes(&self, length: usize) -> Vec<(Act, String)> {
-        let words = &self.buffer[..(length / 4).min(self.buffer.len())];
+        // The last name may end within a word.
+        let words = &self.buffer[..length.div_ceil(4).min(self.buffer.len())];
         let mut changes = Vec::new();
         let mut at = 0;
         while let Some([next, act, bytes]) = words.get(at..at + 3) {
