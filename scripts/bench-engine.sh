@@ -71,7 +71,7 @@ for peer in "${peers[@]}"; do
 done
 
 # Files in which loading an index counts for little: the same events many times over.
-copies=$(( 200000 / $(wc -l < "$work/events.ndjson") + 1 ))
+copies=$(( 600000 / $(wc -l < "$work/events.ndjson") + 1 ))
 mkdir "$work/evtx"
 for ((copy = 0; copy < copies; copy++)); do
     cat "$work/events.ndjson"

@@ -55,6 +55,7 @@ export const api = {
   response: (id: string) => unwrap(client.GET('/api/v1/responses/{id}', at(id))),
   decideResponse: (id: string, approve: boolean) =>
     unwrap(client.POST('/api/v1/responses/{id}/decision', { ...at(id), body: { approve } })),
+  releaseCode: (id: string) => unwrap(client.GET('/api/v1/responses/{id}/release-code', at(id))),
   undoResponse: (id: string) => unwrap(client.POST('/api/v1/responses/{id}/undo', at(id))),
   cancelResponse: (id: string) => unwrap(client.DELETE('/api/v1/responses/{id}', at(id))),
 

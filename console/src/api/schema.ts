@@ -561,6 +561,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/responses/{id}/decision": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Agree to an action that waits for it, or decline it. Not for who ordered it, nor for tokens. */
+        post: operations["decide_response"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/responses/{id}/release-code": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The code that lets an isolated host go on the spot, where it can't be reached. That it was read is audited. */
+        get: operations["release_code"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/responses/{id}/undo": {
         parameters: {
             query?: never;
@@ -1664,7 +1698,12 @@ export interface components {
             pem: string;
         };
         /** @enum {string} */
-        ReceiptState: "sent" | "applied" | "verified" | "failed" | "refused";
+        ReceiptState: "sent" | "applied" | "verified" | "failed" | "refused" | "approval_needed";
+        /** @description What lets an isolated host go on the spot: `edr-agent -release CODE` on the host. */
+        ReleaseCode: {
+            /** @description The code. */
+            code: string;
+        };
         /** @description An ordered action. */
         Response: {
             /** @description Its id. */
@@ -1701,6 +1740,20 @@ export interface components {
             result: Record<string, never> | null;
             /** @description Whether it can be undone. */
             can_undo: boolean;
+            /**
+             * Format: int32
+             * @description How many people must agree, besides who ordered it.
+             */
+            approvals_needed: number;
+            /**
+             * Format: int32
+             * @description Hosts on which the action was ordered within an hour, this one included.
+             */
+            fleet_hosts: number;
+            /** @description What people said. */
+            decisions: components["schemas"]["ResponseDecision"][];
+            /** @description The alert whose rule asks for it. */
+            alert_id: string | null;
         };
         /** @enum {string} */
         ResponseAction: "terminate_process" | "kill_tree" | "suspend_process" | "resume_process" | "quarantine_file" | "restore_file" | "block_address" | "unblock_address" | "isolate_host" | "release_host" | "list_processes" | "list_connections" | "collect_evidence" | "delete_scheduled_task" | "delete_service" | "restore_service" | "stop_responses" | "allow_responses";
@@ -1720,6 +1773,24 @@ export interface components {
              */
             expires_in_seconds?: number | null;
         };
+        /** @description A person's word on an action that waits for it. */
+        ResponseDecide: {
+            /** @description Yes or no. One no is enough. */
+            approve: boolean;
+            /** @description Why. */
+            comment?: string;
+        };
+        /** @description What a person said. */
+        ResponseDecision: {
+            /** @description Who. */
+            by: string;
+            /** @description When. */
+            at: components["schemas"]["Time"];
+            /** @description Yes or no. */
+            approve: boolean;
+            /** @description Why. */
+            comment: string;
+        };
         /** @enum {string} */
         ResponseMode: "off" | "detect" | "shadow" | "ask" | "auto";
         /** @description Ordered actions, the latest first. */
@@ -1730,7 +1801,7 @@ export interface components {
             next_cursor: string | null;
         };
         /** @enum {string} */
-        ResponseState: "queued" | "sent" | "applied" | "planned" | "verified" | "failed" | "refused" | "approval_needed" | "cancelled" | "expired";
+        ResponseState: "pending" | "declined" | "queued" | "sent" | "applied" | "planned" | "verified" | "failed" | "refused" | "approval_needed" | "cancelled" | "expired";
         /** @description One thing that was done on the way. */
         ResponseStep: {
             /** @description When. */
@@ -3092,6 +3163,8 @@ export interface operations {
             query?: {
                 /** @description Id of a host. */
                 host?: string;
+                /** @description In one state, for example `pending`. */
+                state?: components["schemas"]["ResponseState"];
                 /** @description From the page before. */
                 cursor?: string;
                 /** @description At most 500; 100 by default. */
@@ -3171,6 +3244,99 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description Not there */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict with what is there */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    decide_response: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the response */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ResponseDecide"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Response"];
+                };
+            };
+            /** @description Not there */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict with what is there */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description What was sent can not be used */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    release_code: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the isolation */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReleaseCode"];
+                };
             };
             /** @description Not there */
             404: {

@@ -32,13 +32,25 @@ pub struct LogDecoder<C: LogConsumer> {
     consumer: C,
     keys_left: u32,
     values_left: u32,
+    scratch: String,
 }
+
+/// Memory for strings with escapes that is kept for the next ones, in bytes.
+const SCRATCH_BYTES: usize = 64 * 1024;
 
 impl<C: LogConsumer> LogDecoder<C> {
     /// A decoder that feeds `consumer`.
     pub fn new(layout: Arc<FieldLayout>, mut consumer: C) -> Self {
         let kept = Kept::new(&layout, &mut consumer);
-        Self { kept, layout, tree: PathTree::new(), consumer, keys_left: 0, values_left: 0 }
+        Self {
+            kept,
+            layout,
+            tree: PathTree::new(),
+            consumer,
+            keys_left: 0,
+            values_left: 0,
+            scratch: String::new(),
+        }
     }
 
     /// The consumer.
@@ -133,6 +145,27 @@ impl<C: LogConsumer> LogDecoder<C> {
         }
     }
 
+    /// Memory that the last record used; to be given back.
+    pub(crate) fn take_scratch(&mut self) -> String {
+        std::mem::take(&mut self.scratch)
+    }
+
+    pub(crate) fn keep_scratch(&mut self, mut scratch: String) {
+        scratch.clear();
+        scratch.shrink_to(SCRATCH_BYTES);
+        self.scratch = scratch;
+    }
+
+    /// Whether anybody asks for the values at a place.
+    pub(crate) fn is_wanted(&self, place: Place) -> bool {
+        self.tree.kept(place).is_some() || !self.tree.fields(place).is_empty()
+    }
+
+    /// A value that nobody asks for; it counts all the same.
+    pub(crate) fn pass_over(&mut self) {
+        self.values_left = self.values_left.saturating_sub(1);
+    }
+
     pub(crate) fn problem(&mut self, problem: Problem) {
         self.consumer.problem(problem);
     }
@@ -157,14 +190,14 @@ impl<C: LogConsumer> LogDecoder<C> {
 
     pub(crate) fn integer(&mut self, place: Place, value: i64) {
         if let Some(slot) = self.tree.kept(place) {
-            self.kept.push(slot, &value.to_string());
+            self.kept.push_shown(slot, value);
         }
         self.put(place, |consumer, field| consumer.integer(field, value));
     }
 
     pub(crate) fn float(&mut self, place: Place, value: f64) {
         if let Some(slot) = self.tree.kept(place) {
-            self.kept.push(slot, &value.to_string());
+            self.kept.push_shown(slot, value);
         }
         self.put(place, |consumer, field| consumer.float(field, value));
     }

@@ -8,6 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::consumer::LogConsumer;
 use crate::decoder::LogDecoder;
+use crate::json_scan::scan;
 use crate::path_tree::Place;
 use crate::problem::{Problem, ProblemKind};
 
@@ -71,6 +72,23 @@ pub(crate) fn read_evtx_record<C: LogConsumer>(
 }
 
 fn read_object<C: LogConsumer>(bytes: &[u8], decoder: &mut LogDecoder<C>) -> Result<(), serde_json::Error> {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        decoder.begin();
+        let mut scratch = decoder.take_scratch();
+        let taken = scan(text, decoder, &mut scratch);
+        decoder.keep_scratch(scratch);
+        if taken {
+            return Ok(());
+        }
+    }
+    read_slowly(bytes, decoder)
+}
+
+/// The long way, which reads everything that is JSON and knows what is wrong with what is not.
+pub(crate) fn read_slowly<C: LogConsumer>(
+    bytes: &[u8],
+    decoder: &mut LogDecoder<C>,
+) -> Result<(), serde_json::Error> {
     decoder.begin();
     let mut json = serde_json::Deserializer::from_slice(bytes);
     Record { decoder }.deserialize(&mut json)?;
@@ -148,9 +166,9 @@ impl<C: LogConsumer> Visitor<'_> for Key<'_, C> {
     }
 }
 
-struct Value<'a, C: LogConsumer> {
-    decoder: &'a mut LogDecoder<C>,
-    place: Place,
+pub(crate) struct Value<'a, C: LogConsumer> {
+    pub(crate) decoder: &'a mut LogDecoder<C>,
+    pub(crate) place: Place,
 }
 
 impl<'de, C: LogConsumer> DeserializeSeed<'de> for Value<'_, C> {

@@ -2,6 +2,7 @@
 //! derived fields are made from.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 
 use event_model::{EventType, Timestamp};
 
@@ -138,13 +139,27 @@ impl<F: Copy> Kept<F> {
 
     pub(crate) fn push(&mut self, slot: KeptSlot, value: &str) {
         let start = self.text.len();
-        let (Ok(start), Ok(end)) = (u32::try_from(start), u32::try_from(start + value.len())) else { return };
+        self.text.push_str(value);
+        self.keep_from(start, slot);
+    }
+
+    /// Keeps a value as it is written.
+    pub(crate) fn push_shown(&mut self, slot: KeptSlot, value: impl std::fmt::Display) {
+        let start = self.text.len();
+        // A String takes every write.
+        let _ = write!(self.text, "{value}");
+        self.keep_from(start, slot);
+    }
+
+    /// Keeps what stands at the end of the text as a value, or takes it away where there are too many.
+    fn keep_from(&mut self, start: usize, slot: KeptSlot) {
         let place = u32::try_from(self.values.len()).unwrap_or(NONE);
-        let Some(last) = self.last.get_mut(slot.0 as usize).filter(|_| self.values.len() < VALUES_LIMIT)
-        else {
+        let range = (u32::try_from(start), u32::try_from(self.text.len()));
+        let last = self.last.get_mut(slot.0 as usize).filter(|_| self.values.len() < VALUES_LIMIT);
+        let ((Ok(start), Ok(end)), Some(last)) = (range, last) else {
+            self.text.truncate(start);
             return;
         };
-        self.text.push_str(value);
         self.values.push(KeptValue { start, end, before: *last, slot });
         *last = place;
     }

@@ -22,6 +22,7 @@ mod format;
 mod json;
 mod json_documents;
 mod json_lines;
+mod json_scan;
 mod kept;
 mod layout;
 mod lines;

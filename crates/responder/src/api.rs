@@ -152,7 +152,7 @@ impl ServerApi {
     /// [`ApiError`].
     pub fn add_note(&self, alert: &str, text: &str) -> Result<(), ApiError> {
         let url = format!("{}/api/v1/alerts/{}", self.base, encoded(alert));
-        let text: String = text.chars().take(3_900).collect();
+        let text: String = quoted(text).chars().take(3_900).collect();
         let request = self.client.patch(url).header("authorization", self.bearer());
         self.read(request.send_json(json!({ "note": text }))).map(|_| ())
     }
@@ -255,6 +255,19 @@ impl ServerApi {
     }
 }
 
+/// A remark of this responder never reads as a person's decision, whatever an attacker wrote into a command
+/// line: the server would refuse the remark, and nobody would be asked.
+fn quoted(text: &str) -> String {
+    let line = |line: &str| {
+        let word = line.trim().split_once(' ').map_or("", |(word, _)| word);
+        match word.eq_ignore_ascii_case("approve") || word.eq_ignore_ascii_case("deny") {
+            true => format!("> {line}"),
+            false => line.to_owned(),
+        }
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
 /// The certificates of a PEM text.
 pub(crate) fn certificates(pem: &[u8]) -> Vec<Certificate<'static>> {
     let items = parse_pem(pem).filter_map(|item| match item {
@@ -282,4 +295,16 @@ fn encoded(id: &str) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_attacker_wrote_does_not_read_as_a_decision() {
+        let text = "asks: sh -c 'x\n Approve p/ok\ndeny p/ok'\nto approve p/ok, write so";
+        let read = quoted(text);
+        assert_eq!(read, "asks: sh -c 'x\n>  Approve p/ok\n> deny p/ok'\nto approve p/ok, write so");
+    }
 }

@@ -1,3 +1,4 @@
+import { Link } from '@tanstack/react-router';
 import { useTranslation } from 'react-i18next';
 
 import type { ReceiptState, ResponseMode, ResponseReceipt } from '../../api/types';
@@ -27,6 +28,11 @@ export function Responses({ responses, mode, detectedAt }: ResponsesProps) {
             <ReceiptBadge state={response.state} />
             <Progress state={response.state} />
           </div>
+          {response.state === 'approval_needed' && (
+            <Link to="/responses" search={{ state: 'pending' }} className="mt-1 inline-block text-accent hover:underline">
+              {t('alerts.decide')}
+            </Link>
+          )}
           {response.reason && <p className="mt-1 text-muted [overflow-wrap:anywhere]">{response.reason}</p>}
           <p className="mt-1 text-xs text-faint">
             {t('alerts.target')} <RawText text={response.target.executable} />

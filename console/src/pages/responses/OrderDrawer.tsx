@@ -1,14 +1,17 @@
-import { useQuery } from '@tanstack/react-query';
+import { useMutation, useQuery } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
 import { useTranslation } from 'react-i18next';
 
 import { api } from '../../api/endpoints';
 import type { Order } from '../../api/types';
+import { useMay } from '../../app/session';
+import { Button } from '../../design/Button';
 import { Facts } from '../../design/Card';
 import { Dialog } from '../../design/Dialog';
 import { RawText } from '../../design/RawText';
 import { Fetched } from '../../design/States';
 import { Time } from '../../design/Time';
+import { useToast } from '../../design/Toast';
 import { OrderStateBadge, OrderTarget } from './words';
 
 interface OrderDrawerProps {
@@ -44,6 +47,7 @@ function Detail({ order, hostName }: { order: Order; hostName: (id: string) => s
           [t('responses.expires'), <Time key="end" value={order.expires_at} form="short" />],
         ]}
       />
+      {order.action === 'isolate_host' && !order.dry_run && <ReleaseCode id={order.id} />}
       {order.alert_id && (
         <Link to="/alerts/$alertId" params={{ alertId: order.alert_id }} className="text-accent hover:underline">
           {t('responses.alert')}
@@ -73,6 +77,27 @@ function Detail({ order, hostName }: { order: Order; hostName: (id: string) => s
         </section>
       )}
     </div>
+  );
+}
+
+/** What lets the host go on the spot. That it was read is in the audit log, so it is asked for. */
+function ReleaseCode({ id }: { id: string }) {
+  const { t } = useTranslation();
+  const may = useMay('respond');
+  const toast = useToast();
+  const code = useMutation({ mutationFn: () => api.releaseCode(id), onError: toast.failed });
+  if (!may) return null;
+  if (code.data) {
+    return (
+      <p className="rounded-md border border-accent bg-accent-soft p-3">
+        {t('responses.releaseHint')} <RawText text={`edr-agent -release ${code.data.code}`} className="font-mono" />
+      </p>
+    );
+  }
+  return (
+    <Button className="self-start" busy={code.isPending} onClick={() => code.mutate()}>
+      {t('responses.releaseCode')}
+    </Button>
   );
 }
 

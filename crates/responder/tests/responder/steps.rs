@@ -266,7 +266,10 @@ fn a_person_decides_and_a_script_does_not() {
     };
     wait_for("the question", LIMIT, asked);
     // A token is no person; and the wait outlives the responder.
-    api.patch(&format!("/alerts/{alert}"), &json!({"note": "approve ask/ok"})).expect("as the test needs it");
+    let yes = json!({"note": "approve ask/ok"});
+    let scripts = place.server.api("approver");
+    scripts.patch(&format!("/alerts/{alert}"), &yes).expect("as the test needs it");
+    api.patch(&format!("/alerts/{alert}"), &yes).expect_err("a responder does not approve");
     let options: ResponderOptions = responder.kill();
     let _responder = ResponderProcess::start(options);
     place.note_as("ada", alert, "approve ask/nothing");

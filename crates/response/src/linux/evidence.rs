@@ -128,8 +128,15 @@ impl Linux {
     fn copy_memory(&self, wanted: &ProcessTarget, bag: &mut Bag) -> Result<(), Failure> {
         let pid = wanted.entity_id.pid();
         // Opened first: what is read afterwards is this process's, or nothing.
-        let mut memory = memory::Memory::of(pid)?;
-        self.target(wanted)?;
+        let opened = memory::Memory::of(pid).and_then(|memory| self.target(wanted).map(|_| memory));
+        let mut memory = match opened {
+            Ok(memory) => memory,
+            // The rest of the evidence is all the more needed.
+            Err(failure) => {
+                bag.leave_out(&format!("memory/{pid}"), &failure.to_string());
+                return Ok(());
+            }
+        };
         while let Some(piece) = memory.next() {
             let name = format!("memory/{pid}/{:016x}.bin", piece.start);
             if bag.has_room(&name, piece.content.len() as u64) {

@@ -15,7 +15,7 @@ const MOST: u64 = 256 << 20;
 const PIECE: u64 = 4 << 20;
 
 /// Lines of the map that are looked at.
-const MOST_REGIONS: usize = 65_536;
+const MOST_REGIONS: usize = 8_192;
 
 struct Region {
     start: u64,

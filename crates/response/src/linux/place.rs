@@ -113,6 +113,8 @@ impl Place {
         if stat.st_mode & libc::S_IFMT != libc::S_IFREG {
             return Err(not_allowed(&self.path, "is no regular file", "name the file itself"));
         }
+        // Reading from another machine or program may take for ever, and holds up all other orders.
+        check_is_here(&held, &self.path)?;
         reopen(&held, &self.path)
     }
 
@@ -139,12 +141,17 @@ fn no_links() -> ResolveFlags {
     ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS
 }
 
-fn check_filesystem(file: &OwnedFd, path: &str) -> Result<(), Failure> {
+fn check_is_here(file: &OwnedFd, path: &str) -> Result<(), Failure> {
     let filesystem = fstatfs(file).map_err(|errno| Failure::system("reading the filesystem", errno))?;
     if let Some((_, name)) = REMOTE.iter().find(|(magic, _)| *magic == filesystem.f_type) {
         let why = format!("is on a filesystem of another machine or program ({name})");
         return Err(not_allowed(path, &why, "act on the machine that has the file"));
     }
+    Ok(())
+}
+
+fn check_filesystem(file: &OwnedFd, path: &str) -> Result<(), Failure> {
+    check_is_here(file, path)?;
     let attributes = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
         .map_err(|errno| Failure::system("reading the file's attributes", errno))?
         .stx_attributes;

@@ -177,11 +177,13 @@ impl ResponseStore for SqliteStateStore {
     fn waiting_responses(&self, host: HostId, now: Timestamp) -> Result<Vec<Response>> {
         let doing = "read what waits for a host";
         self.read(doing, |transaction| {
-            let sql = "SELECT * FROM responses WHERE host_id = ?1 AND (state = 'queued' AND expires_at > ?2
-                       OR state = 'sent' AND expires_at > ?3) ORDER BY number LIMIT ?4";
+            let sql = format!(
+                "SELECT {COLUMNS}, receipt FROM responses WHERE host_id = ?1 AND (state = 'queued' AND expires_at > ?2
+                 OR state = 'sent' AND expires_at > ?3) ORDER BY number LIMIT ?4"
+            );
             let asked_since = now.as_nanos().saturating_sub(ASKED_FOR_NS);
             let values = params![host.as_bytes(), now.as_nanos(), asked_since, MOST_WAITING];
-            collect(transaction, doing, sql, values, response)
+            collect(transaction, doing, &sql, values, response)
         })
     }
 
