@@ -110,7 +110,7 @@ impl FolderWatch {
         self.reading = false;
         let seen = match result {
             Ok(()) if length == 0 => Seen::Overflow,
-            Ok(()) => Seen::Changes(self.changes(length as usize)),
+            Ok(()) => Seen::Changes(self.changes()),
             Err(error) if error.raw_os_error() == Some(ERROR_NOTIFY_ENUM_DIR.cast_signed()) => Seen::Overflow,
             Err(error) => return Err(error),
         };
@@ -150,8 +150,10 @@ impl FolderWatch {
     }
 
     /// The entries of the buffer, each a FILE_NOTIFY_INFORMATION: offset of the next, act, length, name.
-    fn changes(&self, length: usize) -> Vec<(Act, String)> {
-        let words = &self.buffer[..(length / 4).min(self.buffer.len())];
+    fn changes(&self) -> Vec<(Act, String)> {
+        // Not cut to the length that was told: Wine leaves the padding between entries out of it. What lies
+        // behind the last entry is never looked at.
+        let words = &self.buffer[..];
         let mut changes = Vec::new();
         let mut at = 0;
         while let Some([next, act, bytes]) = words.get(at..at + 3) {

@@ -307,9 +307,13 @@ fn files(on: &Installation) {
         is(event) && text(event, &["rampart", "file", "before", "sha256"]) == one
     });
     assert_eq!(modified["file"]["size"], 11, "{modified}");
-    fs::remove_file(&file).expect("removed");
-    on.event("file_delete", is);
-    tell("files: create, modify with both hashes, delete");
+    let other = on.wine.drive("watched/other.txt");
+    fs::rename(&file, &other).expect("renamed");
+    let renamed = on.event("file_rename", |event| text(event, &["file", "path"]).ends_with("other.txt"));
+    assert!(text(&renamed, &["rampart", "file", "old_path"]).eq_ignore_ascii_case(path), "{renamed}");
+    fs::remove_file(&other).expect("removed");
+    on.event("file_delete", |event| text(event, &["file", "path"]).ends_with("other.txt"));
+    tell("files: create, modify with both hashes, rename, delete");
 }
 
 /// The two rules of the seed, and the life of a process.
