@@ -93,7 +93,8 @@ fn started(root: &Path, output: &Path, within: &[String]) -> Option<Owned> {
     let (lines, errors) = mpsc::channel();
     let stderr = BufReader::new(agent.stderr.take().unwrap());
     let agent = Owned(agent);
-    std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
+    // Read to the end, also when nobody listens any more: a closed pipe would be the agent's trouble.
+    std::thread::spawn(move || stderr.lines().map_while(Result::ok).for_each(|line| drop(lines.send(line))));
     loop {
         let line = errors.recv_timeout(Duration::from_secs(60)).unwrap();
         if line.contains("no process sensor can run here") {
