@@ -41,7 +41,7 @@ fn rule(id: &str, mode: &str, marker: &str, actions: &[&str]) -> String {
 /// A program of that name: a copy of the shell, so that it is nobody's file but the test's.
 fn program(dir: &Path, name: &str) -> std::path::PathBuf {
     let path = dir.join(name);
-    fs::copy(fs::canonicalize("/bin/bash").unwrap(), &path).unwrap();
+    test_support::copy_program("/bin/bash", &path, "");
     path
 }
 
