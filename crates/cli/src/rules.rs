@@ -20,14 +20,12 @@ use event_model::EventType;
 use rule_engine::{
     CompileOptions, Diagnostic, DiagnosticCode, DiagnosticSeverity, ParseOutcome, ParsedRule,
     RULE_FILE_LIMIT, RuleSet, SigmaOptions, is_behaviour_file, is_sigma_file, parse_behaviours,
-    parse_rules_bytes_with, rules_without_source,
+    parse_rules_bytes_with,
 };
 
 use crate::arguments::{Usage, nearest, parser};
 use crate::{Outcome, print};
 
-/// What the sensors of this version collect: all that there is a type for.
-const COLLECTED: &[EventType] = EventType::ALL;
 /// Systems that live events come from, in Sigma's words.
 const PRODUCTS: &[&str] = &["linux", "windows"];
 /// How deep folders may stand in each other; a link that leads up ends here too.
@@ -202,11 +200,9 @@ impl Report {
             RuleSet::compile_with(rules, CompileOptions { live_product, ..CompileOptions::default() });
         self.refused += compiled.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
         self.loaded = compiled.rules.len() + compiled.rules.filters();
-        // Collections of Sigma rules are for every system there is; which of them can fire where is
-        // a question to a host, not to the file.
+        // Rules are for every system there is; which of them can fire where is a question to a host.
         let starved = if options.sources.is_empty() {
-            let native = compiled.rules.rules().filter(|rule| rule.log_source().is_none());
-            rules_without_source(native, COLLECTED)
+            Vec::new()
         } else {
             let collected = read_sources(&options.sources)?;
             let starved = compiled.rules.without_source(&collected).into_iter();

@@ -69,12 +69,12 @@ fn a_rule_without_source_is_a_warning_and_no_failure() {
     let folder = tempfile::tempdir().unwrap();
     let registry = rule(1, "key contains 'Run'").replace("process", "registry");
     fs::write(folder.path().join("r.json"), registry).unwrap();
-    let output = edr(folder.path(), &["rules", "check", "r.json"]);
+    fs::write(folder.path().join("sources"), "process_start=ebpf\n").unwrap();
+    let output = edr(folder.path(), &["rules", "check", "r.json", "--sources", "sources"]);
     assert_eq!(output.status.code(), Some(0));
-    assert!(
-        err(&output)
-            .contains("warning[no-source]: rule `1` can never fire here: no source of registry events")
-    );
+    let told = err(&output);
+    let expected = "warning[no-source]: rule `1` can never fire there: no source of registry_change events";
+    assert!(told.contains(expected), "{told}");
 }
 
 #[test]

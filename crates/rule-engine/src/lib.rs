@@ -63,4 +63,4 @@ pub use rule_file::{
 pub use rule_set::{CompileOptions, CompileOutcome, Phase, RuleCounters, RuleMatch, RuleSet, Verdicts};
 pub use sigma::{Placeholders, SigmaOptions, parse_sigma};
 pub use source::{Place, Source, Span};
-pub use telemetry::{Telemetry, rules_without_source};
+pub use telemetry::Telemetry;

@@ -6,9 +6,6 @@
 
 use event_model::{EventType, Field, RuleScope};
 
-use crate::diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
-use crate::rule::ParsedRule;
-
 /// A source of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -174,23 +171,6 @@ impl Telemetry {
 
 fn of_process(field: Field) -> bool {
     field.spec().scopes.contains(&RuleScope::Process)
-}
-
-/// A warning for each rule that can never fire where only these types of events
-/// are collected.
-pub fn rules_without_source<'a>(
-    rules: impl IntoIterator<Item = &'a ParsedRule>,
-    collected: &[EventType],
-) -> Vec<Diagnostic> {
-    let starved = rules.into_iter().filter(|rule| !rule.telemetry().is_fed_by(collected));
-    let warning = |rule: &ParsedRule| {
-        let events = rule.telemetry().describe();
-        let reason = format!("rule `{}` can never fire here: no source of {events}", rule.head().id);
-        let hint = Some("it stays loaded and works once they are collected".to_owned());
-        let code = DiagnosticCode::NoSource;
-        Diagnostic::new(DiagnosticSeverity::Warning, code, rule.place(), reason, hint)
-    };
-    starved.map(warning).collect()
 }
 
 #[cfg(test)]

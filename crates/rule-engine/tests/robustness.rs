@@ -5,7 +5,7 @@ mod events;
 use event_model::EventType;
 use events::{process_start, rule_text};
 use proptest::prelude::*;
-use rule_engine::{Phase, RuleSet, parse_rules, parse_rules_bytes, rules_without_source, set_key};
+use rule_engine::{Phase, RuleSet, parse_rules, parse_rules_bytes, set_key};
 use serde_json::json;
 
 /// Reads, draws, compiles and judges; panics are what the tests look for.
@@ -25,7 +25,7 @@ fn exercise_file(name: &str, bytes: &[u8]) {
     let refused = outcome.diagnostics.iter().any(|diagnostic| diagnostic.is_error());
     assert_eq!(refused, outcome.refused > 0, "{:?}", outcome.diagnostics);
     let compiled = RuleSet::compile(outcome.rules);
-    rules_without_source(compiled.rules.rules(), &[EventType::ProcessStart]);
+    compiled.rules.without_source(&[EventType::ProcessStart]);
     let event = process_start(json!({
         "process.name": "İstanbul-ſ-ß", "process.command_line": "a 'b' \u{0} ]", "process.pid": -1,
         "process.args": ["", "a"], "process.hash.sha256": "",
