@@ -86,7 +86,8 @@ fn wait_for_alert(installation: &Installation, rule: &str, wanted: impl Fn(&Valu
 fn miner_named(folder: &Path, seconds: &str) -> Command {
     let image = folder.join("xmrig");
     if !image.exists() {
-        test_support::copy_program("/bin/sleep", &image, "");
+        // By this process, which is alone here: the copying itself must not come up where the miner is looked for.
+        std::fs::copy("/bin/sleep", &image).expect("/bin/sleep can be copied");
     }
     let mut command = Command::new(image);
     command.arg(seconds);
@@ -98,7 +99,7 @@ fn shell_tricks(folder: &Path) {
     let encoded = Command::new("/bin/sh").args(["-c", "echo ZWNobyBoYXJtbGVzcwo= | base64 -d | sh"]).output();
     assert!(encoded.expect("it starts").status.success());
     let nginx = folder.join("nginx");
-    test_support::copy_program("/bin/sh", &nginx, "");
+    std::fs::copy("/bin/sh", &nginx).expect("/bin/sh can be copied");
     let shell = Command::new(nginx).args(["-c", "sh -c 'id; true'; true"]).output();
     assert!(shell.expect("it starts").status.success());
 }
