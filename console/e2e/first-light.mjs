@@ -115,7 +115,7 @@ try {
     return rows.length > 0 && rows.every((row) => row.textContent.includes("xmrig"));
   });
 } catch (error) {
-  const rows = await byTestId("event-row").allTextContents();
+  const rows = await page.locator('[data-testid="event-row"]').allTextContents();
   throw new Error(`rows of a search for xmrig: ${JSON.stringify(rows)}`, { cause: error });
 }
 await picture("events");
