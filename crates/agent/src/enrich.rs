@@ -1,5 +1,7 @@
 //! From a process of the table to the body of an event.
 
+use std::sync::Arc;
+
 use event_model::{
     BootId, Process, ProcessEntityId, ProcessExit, ProcessStart, ProcessSummary, StartKind, Who,
 };
@@ -30,31 +32,12 @@ impl Enricher<'_> {
     /// The start of a process, without the hash of its image.
     pub fn process_start(&self, key: ProcessKey, kind: StartKind) -> Option<ProcessStart> {
         let entry = self.table.entry(key)?;
-        let image = &entry.image;
         Some(ProcessStart {
             kind,
             process: self.process(key, entry),
             parent: self.parent(entry),
-            args: image.args.clone(),
-            args_bytes: image.args_bytes,
-            args_truncated: image.args_truncated,
-            working_directory: image.working_directory.clone(),
-            user: image.user.clone(),
-            tty: image.tty.clone(),
-            session_id: image.session_id,
-            inode: image.file.map(|file| file.inode),
-            device: image.file.map(|file| file.device),
-            image_deleted: image.image_deleted,
             facts: None,
             hash_skipped: None,
-            container_id: image.container_id.clone(),
-            cgroup_path: image.cgroup_path.clone(),
-            container: image.container.clone(),
-            capabilities: image.capabilities.clone(),
-            environment: image.environment.clone(),
-            memfd: image.memfd,
-            namespaces: image.namespaces.clone(),
-            blocked: image.blocked,
         })
     }
 
@@ -65,7 +48,6 @@ impl Enricher<'_> {
         Some(ProcessExit {
             process: self.process(key, entry),
             parent: self.parent(entry),
-            user: entry.image.user.clone(),
             end: self.clock.at(at_ns),
             exit_code,
             exit_signal,
@@ -76,12 +58,7 @@ impl Enricher<'_> {
     /// The process as events of what it does show it.
     pub fn who(&self, key: ProcessKey) -> Option<Who> {
         let entry = self.table.entry(key)?;
-        Some(Who {
-            process: self.process(key, entry),
-            parent: self.parent(entry),
-            user: entry.image.user.clone(),
-            container_id: entry.image.container_id.clone(),
-        })
+        Some(Who { process: self.process(key, entry), parent: self.parent(entry) })
     }
 
     /// The process and its ancestors, nearest first.
@@ -109,8 +86,7 @@ impl Enricher<'_> {
         Process {
             entity_id: self.entity_id(key),
             start: self.clock.at(key.start_ns),
-            executable: entry.image.executable.clone(),
-            command_line: entry.image.command_line.clone(),
+            image: Arc::clone(&entry.image),
         }
     }
 

@@ -2,73 +2,13 @@
 
 use std::sync::Arc;
 
-use event_model::{BlockedBy, Container, User};
+use event_model::{Image, User};
 use protocol::wire::{MAX_LIST_ITEMS, MAX_TEXT_BYTES};
-use sensor_api::{ImageFile, ObservedImage};
+use sensor_api::ObservedImage;
 
 use crate::container::{Containers, named};
 use crate::system::paths::USER_TABLE;
 use crate::users::Users;
-
-/// An image and its surroundings. Forked children share their parent's.
-#[derive(Debug, Clone, Default)]
-pub struct Image {
-    /// Absolute path; empty where nobody saw the exec.
-    pub executable: String,
-    /// Arguments joined by spaces.
-    pub command_line: String,
-    /// Arguments.
-    pub args: Vec<String>,
-    /// Full length of the arguments in bytes.
-    pub args_bytes: u64,
-    /// True where something of them was cut.
-    pub args_truncated: bool,
-    /// Working directory at the exec.
-    pub working_directory: Option<String>,
-    /// Whom it runs as.
-    pub user: User,
-    /// Controlling terminal.
-    pub tty: Option<String>,
-    /// PID of the session leader.
-    pub session_id: Option<u32>,
-    /// The file.
-    pub file: Option<ImageFile>,
-    /// The file had no name in any directory.
-    pub image_deleted: bool,
-    /// Container id.
-    pub container_id: Option<String>,
-    /// Cgroup path.
-    pub cgroup_path: Option<String>,
-    /// More about the container, where it is known.
-    pub container: Option<Arc<Container>>,
-    /// A thread of the kernel itself.
-    pub kernel_thread: bool,
-    /// Effective capabilities by name.
-    pub capabilities: Vec<String>,
-    /// Variables of the environment that change what is run.
-    pub environment: Vec<String>,
-    /// The file never had a name.
-    pub memfd: bool,
-    /// Namespaces other than the host's.
-    pub namespaces: Vec<String>,
-    /// It was ended before its first instruction, because this stands on the block list.
-    pub blocked: Option<BlockedBy>,
-}
-
-impl Image {
-    /// For a process whose exec nobody saw.
-    pub fn unknown() -> Arc<Self> {
-        // The kernel's own "no such id": 0 would say that it was root's.
-        let (id, effective_id, group_id) = (u32::MAX, u32::MAX, u32::MAX);
-        let user = User { id, effective_id, group_id, ..User::default() };
-        Arc::new(Self { user, ..Self::default() })
-    }
-
-    /// False for [`unknown`](Self::unknown).
-    pub fn is_known(&self) -> bool {
-        self.kernel_thread || !self.executable.is_empty()
-    }
-}
 
 /// Makes images of observations.
 #[derive(Debug)]

@@ -12,11 +12,11 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use event_model::FileFacts;
+use event_model::{FileFacts, ImageFile};
 use file_scan::{ContentFacts, ContentReading, ContentUnread, FileIdentity, LastSymlink, RegularFile};
-use sensor_api::ImageFile;
 
 use crate::system::observing::RemoteMounts;
 use crate::system::paths::image_of;
@@ -34,7 +34,7 @@ const SETTLED: Duration = Duration::from_millis(100);
 const SETTLED_COARSE: Duration = Duration::from_secs(3);
 
 /// What an image's content is, or the reason why it is not known.
-pub type ImageFacts = Result<FileFacts, &'static str>;
+pub type ImageFacts = Result<Arc<FileFacts>, &'static str>;
 
 /// Facts of images by what identifies a file and its state. Bounded: what was not
 /// used for a whole generation is forgotten.
@@ -116,7 +116,7 @@ impl ImageReading {
     pub fn step(self) -> ControlFlow<ImageFacts, Self> {
         match self.0.step() {
             ControlFlow::Continue(reading) => ControlFlow::Continue(Self(reading)),
-            ControlFlow::Break(Ok(facts)) => ControlFlow::Break(Ok(as_event_carries(facts))),
+            ControlFlow::Break(Ok(facts)) => ControlFlow::Break(Ok(Arc::new(as_event_carries(facts)))),
             ControlFlow::Break(Err(reason)) => ControlFlow::Break(Err(reason.as_str())),
         }
     }
@@ -169,7 +169,7 @@ mod tests {
             }
         });
         known.keep(image, &facts);
-        facts.map(|facts| facts.sha256)
+        facts.map(|facts| facts.sha256.clone())
     }
 
     fn image(path: &Path) -> ImageFile {

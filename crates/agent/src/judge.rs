@@ -8,7 +8,7 @@ use std::sync::mpsc;
 
 use event_model::{
     ActionKind, BlockedBy, Detection, DetectionId, EventBody, EventHeader, EventId, EventRecord, EventType,
-    Field, FieldSource, ProcessEntityId, ProcessSummary, ReceiptState, ReceiptStep, ResponseMode,
+    Field, FieldSource, Process, ProcessEntityId, ProcessSummary, ReceiptState, ReceiptStep, ResponseMode,
     ResponseReceipt, ResponseTarget, RuleId, RuleReference, Severity, Timestamp, ValueRef,
 };
 use file_scan::YaraMatch;
@@ -235,7 +235,7 @@ impl Judge {
     }
 
     /// Judges one event in one phase. Where a rule acts, the first signal is sent before this returns.
-    pub fn judge(&mut self, event: &Numbered<'_>, phase: Phase, target: Option<&Target>) -> Vec<Verdict> {
+    pub fn judge(&mut self, event: &Numbered<'_>, phase: Phase) -> Vec<Verdict> {
         let rules = Arc::clone(&self.rules);
         let found = rules.set.verdicts(event, phase);
         let tampered = event.body.event_type() == EventType::AgentTamper && phase != Phase::HashOnly;
@@ -255,6 +255,7 @@ impl Judge {
             _ => "",
         };
         let at_ns = event.header.monotonic_ns;
+        let actor = event.body.actor();
         for hit in &hits {
             if self.flood.lets_through(&hit.rule_id(), program, at_ns) {
                 verdicts.push(indicator_verdict(event_id, hit));
@@ -262,12 +263,13 @@ impl Judge {
         }
         for one in matches {
             // What a rule does must have its detection.
-            let acts = target.is_some() && one.rule.mode != ResponseMode::Detect;
+            let acts = actor.is_some() && one.rule.mode != ResponseMode::Detect;
             if !acts && !self.flood.lets_through(one.rule.id.as_str(), program, at_ns) {
                 continue;
             }
             let id = DetectionId::of_match(event_id, &one.rule.id);
-            let condemns = target.is_some_and(|target| self.respond(id, one.rule, event, target));
+            let condemns =
+                actor.filter(|_| acts).is_some_and(|actor| self.respond(id, one.rule, event, &actor.into()));
             let matched = one.matched.into_iter().map(str::to_owned).collect();
             let actions = one.rule.actions.clone();
             verdicts.push(Verdict { id, rule: one.rule.reference(), matched, actions, condemns });
@@ -336,12 +338,12 @@ impl Judge {
 
     /// The verdict on a process that is on the block list. Where the kernel has not ended it
     /// already, it is ended here, and the receipt comes like any other.
-    pub fn block(&mut self, header: &EventHeader, by: BlockedBy, to_end: Option<&Target>) -> Verdict {
+    pub fn block(&mut self, header: &EventHeader, by: BlockedBy, to_end: Option<&Process>) -> Verdict {
         let rule_id = RuleId::new(BLOCK_LIST);
         let id = DetectionId::of_match(header.event_id(), &rule_id);
         let mut condemns = false;
         if let Some(target) = to_end.filter(|_| self.caution != Caution::SafeMode && !self.is_stopped()) {
-            let (target, grace) = (target.clone(), std::time::Duration::ZERO);
+            let (target, grace) = (target.into(), std::time::Duration::ZERO);
             let plan = Plan { detection_id: id, rule_id: rule_id.clone(), target, grace };
             match self.guards.authorise(plan, ResponseMode::Auto) {
                 Ok(authorised) => {

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use event_model::{
     Activity, AgentStop, BootId, DetectionId, EventBody, EventHeader, EventRecord, Field, Gap, GapReason,
-    ProcessEntityId, ProcessSummary, RecordBody, ResponseReceipt, SignalSender, StartKind, Value, Who,
+    ProcessSummary, RecordBody, ResponseReceipt, SignalSender, StartKind, Value, Who,
 };
 use response::Target;
 use rule_engine::Phase;
@@ -287,16 +287,15 @@ impl Work {
         let Some(start) = enricher.process_start(key, kind) else { return };
         self.meet_container(key, at_ns);
         let header = self.recorder.number(at_ns);
-        let target = self.target(key);
-        let image = self.table.entry(key).and_then(|entry| entry.image.file);
-        let blocked = start.blocked;
+        let (image, blocked) = (start.process.image.file, start.process.image.blocked);
+        let blocked = blocked.map(|by| self.tell_blocked(&header, key, by, &start.process));
         let body = EventBody::ProcessStart(Box::new(start));
         let event = Numbered { header: &header, body: &body };
-        let mut verdicts = self.judge.judge(&event, Phase::WithoutHash, target.as_ref());
+        let mut verdicts = self.judge.judge(&event, Phase::WithoutHash);
         if let Some(verdict) = verdicts.iter().find(|verdict| verdict.condemns()) {
             self.table.condemn(key, verdict.id());
         }
-        verdicts.extend(blocked.map(|by| self.tell_blocked(&header, key, by, target.as_ref())));
+        verdicts.extend(blocked);
         if image.is_none() {
             // No hash will come.
             verdicts.extend(self.judge.notice(&event));
@@ -305,7 +304,7 @@ impl Work {
         let ancestry = if verdicts.is_empty() { Vec::new() } else { self.ancestry(key) };
         match (body, image) {
             (EventBody::ProcessStart(start), Some(image)) => {
-                let one = Unfinished { header, start, key, target, verdicts, ancestry, image };
+                let one = Unfinished { header, start, key, verdicts, ancestry, image };
                 match self.known_images.get(&image) {
                     Some(facts) => self.finish_start(one, facts),
                     None if self.may_skip_hash() => self.finish_start(one, Err("budget")),
@@ -336,9 +335,8 @@ impl Work {
         }
         let header = self.recorder.number(at_ns);
         let body = EventBody::Activity(Box::new(activity));
-        let response_target = actor.and_then(|key| self.target(key));
         let event = Numbered { header: &header, body: &body };
-        let mut verdicts = self.judge.judge(&event, Phase::All, response_target.as_ref());
+        let mut verdicts = self.judge.judge(&event, Phase::All);
         verdicts.extend(self.judge.notice(&event));
         if let (Some(key), Some(verdict)) = (actor, verdicts.iter().find(|verdict| verdict.condemns())) {
             self.table.condemn(key, verdict.id());
@@ -364,19 +362,14 @@ impl Work {
         }
     }
 
-    fn who(&mut self, key: ProcessKey) -> Option<Arc<Who>> {
-        if let Some(who) = self.table.who(key) {
-            return Some(who);
-        }
-        let enricher = Enricher { boot_id: self.boot_id, clock: &self.clock, table: &self.table };
-        let who = Arc::new(enricher.who(key)?);
-        self.table.keep_who(key, &who);
-        Some(who)
+    fn who(&self, key: ProcessKey) -> Option<Who> {
+        Enricher { boot_id: self.boot_id, clock: &self.clock, table: &self.table }.who(key)
     }
 
     /// Ends a fork of a condemned process, as long as it runs the image for which its parent was condemned.
     fn pursue(&mut self, key: ProcessKey, condemned_by: DetectionId) {
-        let Some(target) = self.target(key) else { return };
+        let Some(who) = self.who(key) else { return };
+        let target = Target::from(&who.process);
         let runs = process::image_number(key.pid);
         if runs.is_some() && runs == target.image.map(|(_, inode)| inode) {
             self.judge.pursue(condemned_by, &target);
@@ -389,8 +382,7 @@ impl Work {
         let Some(exit) = enricher.process_exit(key, at_ns, wait_status) else { return };
         let header = self.recorder.number(at_ns);
         let body = EventBody::ProcessExit(Box::new(exit));
-        // The process is gone: there is nothing to act on.
-        let verdicts = self.judge.judge(&Numbered { header: &header, body: &body }, Phase::All, None);
+        let verdicts = self.judge.judge(&Numbered { header: &header, body: &body }, Phase::All);
         let ancestry = if verdicts.is_empty() { Vec::new() } else { self.ancestry(key) };
         self.record(header, &body, verdicts, ancestry, key.pid);
     }
@@ -421,16 +413,6 @@ impl Work {
             let header = self.recorder.number(at_ns);
             self.recorder.push(header, RecordBody::Detection(Box::new(detection)));
         }
-    }
-
-    fn target(&self, key: ProcessKey) -> Option<Target> {
-        let image = &self.table.entry(key)?.image;
-        Some(Target {
-            entity_id: ProcessEntityId::new(self.boot_id, key.pid, key.start_ns),
-            executable: image.executable.clone(),
-            image: image.file.map(|file| (file.device, file.inode)),
-            kernel_thread: image.kernel_thread,
-        })
     }
 
     fn tell_receipts(&mut self) {
@@ -489,6 +471,7 @@ impl Work {
             return None;
         }
         let at_once = active.may_act_on_start();
+        self.rules.take_up(&active);
         self.judge.use_rules(active);
         Some(at_once)
     }

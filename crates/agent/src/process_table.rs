@@ -11,10 +11,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use event_model::{DetectionId, StartKind, User, Who};
+use event_model::{DetectionId, Image, StartKind, User};
 use sensor_api::{Observation, ObservedFork, ObservedImage, ProcessKey};
 
-use crate::image::{Image, Images};
+use crate::image::Images;
 
 /// How long a fork may wait for its exec before it is told by itself.
 pub const FORK_WAITS_NS: u64 = 500_000_000;
@@ -78,13 +78,11 @@ pub struct Entry {
     ended: bool,
     /// The detection for which it is to be ended.
     condemned_by: Option<DetectionId>,
-    /// How events of what it does show it, made when first needed.
-    who: Option<Arc<Who>>,
 }
 
 impl Entry {
     fn new(parent: Option<ProcessKey>, image: Arc<Image>) -> Self {
-        Self { parent, image, waiting: None, provisional: false, ended: false, condemned_by: None, who: None }
+        Self { parent, image, waiting: None, provisional: false, ended: false, condemned_by: None }
     }
 }
 
@@ -223,18 +221,6 @@ impl ProcessTable {
         living.or(last).or_else(|| self.live.get(&pid).filter(began)).copied()
     }
 
-    /// How events show the process, if that was made already.
-    pub fn who(&self, key: ProcessKey) -> Option<Arc<Who>> {
-        self.entries.get(&key)?.who.clone()
-    }
-
-    /// Keeps how events show the process, until it runs another image.
-    pub fn keep_who(&mut self, key: ProcessKey, who: &Arc<Who>) {
-        if let Some(entry) = self.entries.get_mut(&key) {
-            entry.who = Some(Arc::clone(who));
-        }
-    }
-
     /// The process's ancestors as far as they are known, nearest first.
     pub fn ancestors(&self, key: ProcessKey) -> impl Iterator<Item = (ProcessKey, &Entry)> {
         let parent_of = |key| self.entries.get(&key).and_then(|entry: &Entry| entry.parent);
@@ -271,7 +257,6 @@ impl ProcessTable {
         match self.entries.get_mut(&key) {
             Some(entry) => {
                 entry.image = image;
-                entry.who = None;
                 entry.provisional = false;
                 entry.parent = entry.parent.or(parent);
             }
@@ -315,7 +300,6 @@ impl ProcessTable {
         match self.entries.get_mut(&key) {
             Some(entry) => {
                 entry.image = image;
-                entry.who = None;
                 entry.provisional = false;
                 entry.waiting = None;
                 // Another image is judged by itself.
@@ -351,7 +335,6 @@ impl ProcessTable {
         let image = parent.map(|parent| Arc::clone(&parent.image));
         if let (Some(image), Some(entry)) = (image, self.entries.get_mut(&key)) {
             entry.image = image;
-            entry.who = None;
         }
     }
 

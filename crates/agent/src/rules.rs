@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use event_model::{EventType, Timestamp};
 use prost::Message as _;
 use protocol::bundle::{BundleRefusal, verify_bundle, verify_stored_bundle};
@@ -19,6 +19,7 @@ use rule_engine::{
     BehaviourFile, BehaviourSet, CompileOptions, Diagnostic, HostNames, ParsedRule, RULE_FILE_LIMIT, RuleSet,
     is_behaviour_file, is_sigma_file, parse_behaviours, parse_rule_text, parse_rules_bytes,
 };
+use tokio::sync::Notify;
 
 use crate::folder::read_bounded;
 use crate::run_state::Caution;
@@ -63,6 +64,9 @@ pub enum BundleError {
 /// Where rules come from, and what of them is in force.
 pub struct RuleBook {
     active: ArcSwap<ActiveRules>,
+    /// What the pipeline judges by: `active`, a round later.
+    in_use: ArcSwapOption<ActiveRules>,
+    taken_up: Notify,
     /// What is wrong with indicators and YARA files, to be told to the server with the rest.
     content_errors: ArcSwap<Vec<String>>,
     sources: Mutex<Sources>,
@@ -104,9 +108,14 @@ impl RuleBook {
     /// As [`Self::open`], or without the behaviours that are built in.
     pub fn open_with(dir: Option<PathBuf>, built_in: bool) -> Self {
         let sources = Sources { dir_stamp: stamp(dir.as_deref()), dir, built_in, ..Sources::default() };
-        let (active, content_errors) = (ArcSwap::default(), ArcSwap::default());
-        let (sources, retired) = (Mutex::new(sources), Mutex::default());
-        let book = Self { active, content_errors, sources, retired };
+        let book = Self {
+            active: ArcSwap::default(),
+            in_use: ArcSwapOption::empty(),
+            taken_up: Notify::new(),
+            content_errors: ArcSwap::default(),
+            sources: Mutex::new(sources),
+            retired: Mutex::default(),
+        };
         book.compile();
         book
     }
@@ -147,6 +156,22 @@ impl RuleBook {
     /// The rules in force.
     pub fn active(&self) -> Arc<ActiveRules> {
         self.active.load_full()
+    }
+
+    /// The pipeline judges by these from now on.
+    pub fn take_up(&self, rules: &Arc<ActiveRules>) {
+        self.in_use.store(Some(Arc::clone(rules)));
+        self.taken_up.notify_one();
+    }
+
+    /// What the pipeline judges by; `None` before it has begun to.
+    pub fn in_use(&self) -> Option<Arc<ActiveRules>> {
+        self.in_use.load_full()
+    }
+
+    /// Waits until the pipeline has taken up other rules since the last call. For one who waits.
+    pub async fn taken_up(&self) {
+        self.taken_up.notified().await;
     }
 
     /// What is wrong with indicators and YARA files.

@@ -15,11 +15,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use event_model::{EventType, Field, FileFacts, GapReason, Value};
+use event_model::{EventType, Field, FileFacts, GapReason, ImageFile, Value};
 use file_scan::YaraMatch;
 use sensor_api::{
-    Actor, ImageFile, Observation, ObservationSender, Observed, ObservedActivity, ObservedLoss, Provision,
-    Source, StopSignal,
+    Actor, Observation, ObservationSender, Observed, ObservedActivity, ObservedLoss, Provision, Source,
+    StopSignal,
 };
 
 use self::allowance::Allowance;

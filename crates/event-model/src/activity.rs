@@ -2,10 +2,8 @@
 //! about the host. Sensors fill in fields of the table; who did it comes from the
 //! agent's table of processes.
 
-use std::sync::Arc;
-
 use crate::body::{string, text, who};
-use crate::{EventType, Field, ParentProcess, Process, User, Value, ValueRef};
+use crate::{EventType, Field, ParentProcess, Process, Value, ValueRef};
 
 /// Who did something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,10 +12,6 @@ pub struct Who {
     pub process: Process,
     /// Its parent, where it is known.
     pub parent: Option<ParentProcess>,
-    /// Whom it runs as.
-    pub user: User,
-    /// Its container.
-    pub container_id: Option<String>,
 }
 
 /// Something that was done or found.
@@ -26,9 +20,9 @@ pub struct Activity {
     /// What kind of thing.
     pub event_type: EventType,
     /// Who did it; `None` where nobody knows (found by comparing, read from a log).
-    pub who: Option<Arc<Who>>,
+    pub who: Option<Who>,
     /// To whom it was done.
-    pub target: Option<Arc<Who>>,
+    pub target: Option<Who>,
     /// The rest, in any order, each field at most once. A field here wins over the
     /// same field of `who` and `target`.
     pub fields: Vec<(Field, Value)>,
@@ -44,24 +38,24 @@ impl Activity {
     }
 
     pub(crate) fn of_who(&self, field: Field) -> Option<ValueRef<'_>> {
-        let one = self.who.as_deref()?;
+        let one = self.who.as_ref()?;
         match field {
-            Field::ContainerId => Some(text(one.container_id.as_deref()?)),
+            Field::ContainerId => Some(text(one.process.image.container_id.as_deref()?)),
             // Those stand in the start event; here they would only cost room.
             Field::UserEffectiveId | Field::UserGroupId => None,
-            _ => who(&one.process, one.parent.as_ref(), &one.user, field),
+            _ => who(&one.process, one.parent.as_ref(), field),
         }
     }
 
     pub(crate) fn of_target(&self, field: Field) -> Option<ValueRef<'_>> {
-        let one = self.target.as_deref()?;
+        let one = self.target.as_ref()?;
         Some(match field {
             Field::TargetEntityId => string(one.process.entity_id),
             Field::TargetPid => ValueRef::Integer(one.process.entity_id.pid().into()),
             Field::TargetName => text(one.process.name()),
-            Field::TargetExecutable => text(&one.process.executable),
-            Field::TargetCommandLine => text(&one.process.command_line),
-            Field::TargetUserId => string(one.user.id),
+            Field::TargetExecutable => text(&one.process.image.executable),
+            Field::TargetCommandLine => text(&one.process.image.command_line),
+            Field::TargetUserId => string(one.process.image.user.id),
             _ => return None,
         })
     }

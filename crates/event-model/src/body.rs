@@ -7,7 +7,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::{Activity, BootId, EventType, Field, ProcessEntityId, Timestamp, ValueRef, Who, words};
+use crate::{
+    Activity, BootId, EventType, Field, FileFacts, ParentProcess, Process, ProcessEntityId, Timestamp,
+    ValueRef, Who, words,
+};
 
 words! {
     /// How a process came to run its image.
@@ -16,18 +19,6 @@ words! {
         Exec = "exec",
         /// It was forked and never called execve.
         Fork = "fork",
-    }
-}
-
-words! {
-    /// What of a program stands on the block list.
-    BlockedBy {
-        /// The name of its file.
-        Name = "name",
-        /// Its path.
-        Path = "path",
-        /// The hash of its content.
-        Hash = "hash",
     }
 }
 
@@ -63,46 +54,6 @@ words! {
     }
 }
 
-/// A process as every event about it shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Process {
-    /// One life of one process.
-    pub entity_id: ProcessEntityId,
-    /// When it was created (wall clock).
-    pub start: Timestamp,
-    /// Absolute path of its image.
-    pub executable: String,
-    /// Its arguments joined by spaces.
-    pub command_line: String,
-}
-
-impl Process {
-    /// Last part of the image's path; the ` (deleted)` that Linux appends is no part of it.
-    pub fn name(&self) -> &str {
-        name_of(&self.executable)
-    }
-}
-
-/// The parent of a process.
-pub type ParentProcess = Process;
-
-/// Whom a process runs as.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct User {
-    /// Real user id.
-    pub id: u32,
-    /// Its name, where the host's user table has one.
-    pub name: Option<String>,
-    /// Effective user id.
-    pub effective_id: u32,
-    /// Real group id.
-    pub group_id: u32,
-    /// The user who logged in; `None` where nobody did.
-    pub login_id: Option<u32>,
-    /// That user's name.
-    pub login_name: Option<String>,
-}
-
 /// A process began to run an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessStart {
@@ -112,86 +63,10 @@ pub struct ProcessStart {
     pub process: Process,
     /// Its parent, where it is known.
     pub parent: Option<ParentProcess>,
-    /// The arguments one by one.
-    pub args: Vec<String>,
-    /// Full length of the arguments in bytes.
-    pub args_bytes: u64,
-    /// True where `args` is shorter than what the process got.
-    pub args_truncated: bool,
-    /// Working directory.
-    pub working_directory: Option<String>,
-    /// Whom it runs as.
-    pub user: User,
-    /// Controlling terminal.
-    pub tty: Option<String>,
-    /// PID of the session leader.
-    pub session_id: Option<u32>,
-    /// Inode of the image.
-    pub inode: Option<u64>,
-    /// Device of the image.
-    pub device: Option<u64>,
-    /// The image had no name in any directory.
-    pub image_deleted: bool,
     /// What its content is.
-    pub facts: Option<FileFacts>,
+    pub facts: Option<Arc<FileFacts>>,
     /// Why there is no hash.
     pub hash_skipped: Option<&'static str>,
-    /// Container id.
-    pub container_id: Option<String>,
-    /// Cgroup path.
-    pub cgroup_path: Option<String>,
-    /// More about the container, where it is known.
-    pub container: Option<Arc<Container>>,
-    /// Effective capabilities by name.
-    pub capabilities: Vec<String>,
-    /// Variables of the environment that change what is run.
-    pub environment: Vec<String>,
-    /// The image is a file in memory that never had a name.
-    pub memfd: bool,
-    /// Namespaces other than the host's, as `kind:inode`.
-    pub namespaces: Vec<String>,
-    /// It was ended before its first instruction, because this stands on the block list.
-    pub blocked: Option<BlockedBy>,
-}
-
-/// What the content of a file is.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct FileFacts {
-    /// MD5 in hex.
-    pub md5: String,
-    /// SHA-1 in hex.
-    pub sha1: String,
-    /// SHA-256 in hex.
-    pub sha256: String,
-    /// TLSH; `None` where the content is too short or uniform for one.
-    pub tlsh: Option<String>,
-    /// Shannon entropy in thousandths of a bit per byte.
-    pub entropy_milli: u32,
-    /// Size in bytes.
-    pub size: u64,
-    /// The first bytes, at most 16, in hex.
-    pub header: String,
-    /// What they say it is.
-    pub content_type: &'static str,
-}
-
-/// A container, as far as the runtime's files and the cgroup's name tell.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Container {
-    /// `docker`, `containerd` and so on.
-    pub runtime: Option<&'static str>,
-    /// Its name.
-    pub name: Option<String>,
-    /// Its image.
-    pub image: Option<String>,
-    /// Kubernetes pod.
-    pub pod: Option<String>,
-    /// Its namespace.
-    pub pod_namespace: Option<String>,
-    /// The pod's uid.
-    pub pod_uid: Option<String>,
-    /// Labels as `name=value`.
-    pub labels: Vec<String>,
 }
 
 /// A process ended.
@@ -201,8 +76,6 @@ pub struct ProcessExit {
     pub process: Process,
     /// Its parent, where it is known.
     pub parent: Option<ParentProcess>,
-    /// Whom it ran as.
-    pub user: User,
     /// When it ended (wall clock).
     pub end: Timestamp,
     /// Exit code, where it ended by itself. At most 255, except on Windows.
@@ -255,7 +128,7 @@ pub struct SignalSender {
     /// Real user id.
     pub uid: u32,
     /// The process, where the agent knows it.
-    pub who: Option<Arc<Who>>,
+    pub who: Option<Who>,
 }
 
 /// The agent's own figures.
@@ -366,12 +239,25 @@ impl EventBody {
         }
     }
 
+    /// The process that did it, as far as there is still one: the end of a process leaves nobody to act on.
+    pub fn actor(&self) -> Option<&Process> {
+        match self {
+            Self::ProcessStart(body) => Some(&body.process),
+            Self::Activity(body) => body.who.as_ref().map(|who| &who.process),
+            Self::ProcessExit(_)
+            | Self::AgentStart(_)
+            | Self::AgentStop(_)
+            | Self::AgentHealth(_)
+            | Self::Gap(_) => None,
+        }
+    }
+
     /// The process that did it, or its parent, by the field that has its id.
     pub fn entity(&self, field: Field) -> Option<ProcessEntityId> {
         let (process, parent) = match self {
             Self::ProcessStart(body) => (&body.process, &body.parent),
             Self::ProcessExit(body) => (&body.process, &body.parent),
-            Self::Activity(body) => body.who.as_deref().map(|who| (&who.process, &who.parent))?,
+            Self::Activity(body) => body.who.as_ref().map(|who| (&who.process, &who.parent))?,
             Self::AgentStart(_) | Self::AgentStop(_) | Self::AgentHealth(_) | Self::Gap(_) => return None,
         };
         match field {
@@ -384,22 +270,23 @@ impl EventBody {
 
 impl ProcessStart {
     fn value(&self, field: Field) -> Option<ValueRef<'_>> {
+        let image = &*self.process.image;
         Some(match field {
             Field::EventAction => text(self.kind.as_str()),
-            Field::ProcessArgs => ValueRef::TextList(&self.args),
-            Field::ProcessArgsBytes => integer(self.args_bytes),
-            Field::ProcessArgsTruncated => ValueRef::Boolean(self.args_truncated),
-            Field::ProcessWorkingDirectory => text(self.working_directory.as_deref()?),
-            Field::ProcessTty => text(self.tty.as_deref()?),
-            Field::ProcessSessionId => integer(self.session_id?),
-            Field::ProcessInode => integer(self.inode?),
-            Field::ProcessDevice => integer(self.device?),
-            Field::ProcessImageDeleted => ValueRef::Boolean(self.image_deleted),
-            Field::ProcessMemfd => ValueRef::Boolean(self.memfd),
-            Field::ProcessCapabilities => list(&self.capabilities)?,
-            Field::ProcessEnvironment => list(&self.environment)?,
-            Field::ProcessNamespaces => list(&self.namespaces)?,
-            Field::ProcessBlocked => text(self.blocked?.as_str()),
+            Field::ProcessArgs => ValueRef::TextList(&image.args),
+            Field::ProcessArgsBytes => integer(image.args_bytes),
+            Field::ProcessArgsTruncated => ValueRef::Boolean(image.args_truncated),
+            Field::ProcessWorkingDirectory => text(image.working_directory.as_deref()?),
+            Field::ProcessTty => text(image.tty.as_deref()?),
+            Field::ProcessSessionId => integer(image.session_id?),
+            Field::ProcessInode => integer(image.file?.inode),
+            Field::ProcessDevice => integer(image.file?.device),
+            Field::ProcessImageDeleted => ValueRef::Boolean(image.image_deleted),
+            Field::ProcessMemfd => ValueRef::Boolean(image.memfd),
+            Field::ProcessCapabilities => list(&image.capabilities)?,
+            Field::ProcessEnvironment => list(&image.environment)?,
+            Field::ProcessNamespaces => list(&image.namespaces)?,
+            Field::ProcessBlocked => text(image.blocked?.as_str()),
             Field::ProcessMd5 => text(present(&self.facts.as_ref()?.md5)?),
             Field::ProcessSha1 => text(present(&self.facts.as_ref()?.sha1)?),
             Field::ProcessSha256 => text(&self.facts.as_ref()?.sha256),
@@ -408,17 +295,17 @@ impl ProcessStart {
             Field::ProcessImageSize => integer(self.facts.as_ref()?.size),
             Field::ProcessImageHeader => text(present(&self.facts.as_ref()?.header)?),
             Field::ProcessImageType => text(present(self.facts.as_ref()?.content_type)?),
-            Field::ContainerRuntime => text(self.container.as_ref()?.runtime?),
-            Field::ContainerName => text(self.container.as_ref()?.name.as_deref()?),
-            Field::ContainerImage => text(self.container.as_ref()?.image.as_deref()?),
-            Field::PodName => text(self.container.as_ref()?.pod.as_deref()?),
-            Field::PodNamespace => text(self.container.as_ref()?.pod_namespace.as_deref()?),
-            Field::PodUid => text(self.container.as_ref()?.pod_uid.as_deref()?),
-            Field::ContainerLabels => list(&self.container.as_ref()?.labels)?,
+            Field::ContainerRuntime => text(image.container.as_ref()?.runtime?),
+            Field::ContainerName => text(image.container.as_ref()?.name.as_deref()?),
+            Field::ContainerImage => text(image.container.as_ref()?.image.as_deref()?),
+            Field::PodName => text(image.container.as_ref()?.pod.as_deref()?),
+            Field::PodNamespace => text(image.container.as_ref()?.pod_namespace.as_deref()?),
+            Field::PodUid => text(image.container.as_ref()?.pod_uid.as_deref()?),
+            Field::ContainerLabels => list(&image.container.as_ref()?.labels)?,
             Field::ProcessHashSkipped => text(self.hash_skipped?),
-            Field::ContainerId => text(self.container_id.as_deref()?),
-            Field::CgroupPath => text(self.cgroup_path.as_deref()?),
-            _ => return who(&self.process, self.parent.as_ref(), &self.user, field),
+            Field::ContainerId => text(image.container_id.as_deref()?),
+            Field::CgroupPath => text(image.cgroup_path.as_deref()?),
+            _ => return who(&self.process, self.parent.as_ref(), field),
         })
     }
 }
@@ -430,7 +317,7 @@ impl ProcessExit {
             Field::ProcessExitCode => integer(self.exit_code?),
             Field::ProcessExitSignal => integer(self.exit_signal?),
             Field::ProcessRunTime => integer(self.run_time_ns),
-            _ => return who(&self.process, self.parent.as_ref(), &self.user, field),
+            _ => return who(&self.process, self.parent.as_ref(), field),
         })
     }
 }
@@ -464,8 +351,8 @@ impl AgentStop {
 
 impl SignalSender {
     fn value(&self, field: Field) -> Option<ValueRef<'_>> {
-        if let Some(one) = self.who.as_deref() {
-            return who(&one.process, one.parent.as_ref(), &one.user, field);
+        if let Some(one) = &self.who {
+            return who(&one.process, one.parent.as_ref(), field);
         }
         Some(match field {
             Field::ProcessPid => integer(self.pid),
@@ -532,21 +419,21 @@ impl Gap {
 pub(crate) fn who<'a>(
     process: &'a Process,
     parent: Option<&'a ParentProcess>,
-    user: &'a User,
     field: Field,
 ) -> Option<ValueRef<'a>> {
+    let (image, user) = (&*process.image, &process.image.user);
     Some(match field {
         Field::ProcessEntityId => string(process.entity_id),
         Field::ProcessPid => integer(process.entity_id.pid()),
         Field::ProcessName => text(process.name()),
-        Field::ProcessExecutable => text(&process.executable),
-        Field::ProcessCommandLine => text(&process.command_line),
+        Field::ProcessExecutable => text(&image.executable),
+        Field::ProcessCommandLine => text(&image.command_line),
         Field::ProcessStart => ValueRef::Time(process.start),
         Field::ParentEntityId => string(parent?.entity_id),
         Field::ParentPid => integer(parent?.entity_id.pid()),
         Field::ParentName => text(parent?.name()),
-        Field::ParentExecutable => text(&parent?.executable),
-        Field::ParentCommandLine => text(&parent?.command_line),
+        Field::ParentExecutable => text(&parent?.image.executable),
+        Field::ParentCommandLine => text(&parent?.image.command_line),
         Field::UserId => string(user.id),
         Field::UserName => text(user.name.as_deref()?),
         Field::UserEffectiveId => string(user.effective_id),

@@ -21,6 +21,7 @@ mod event_type;
 pub mod field;
 mod field_lookup;
 mod ids;
+mod image;
 mod record;
 mod response;
 mod timestamp;
@@ -31,8 +32,8 @@ mod words;
 pub use account::{KindFigures, RecordKind};
 pub use activity::{Activity, Who};
 pub use body::{
-    AgentHealth, AgentStart, AgentStop, BlockedBy, Container, EventBody, FileFacts, Gap, GapReason,
-    ParentProcess, Process, ProcessExit, ProcessStart, SignalSender, StartKind, User,
+    AgentHealth, AgentStart, AgentStop, EventBody, Gap, GapReason, ProcessExit, ProcessStart, SignalSender,
+    StartKind,
 };
 pub use detection::{Detection, ProcessSummary, ResponseMode, RuleReference, Severity};
 pub use ecs::{ECS_VERSION, EcsContext, detection_to_ecs, event_to_ecs, receipt_to_ecs};
@@ -40,6 +41,7 @@ pub use event_type::{EventClass, EventType, EventTypeSpec};
 pub use field::{Field, FieldSpec};
 pub use field_lookup::{RuleScope, UnknownField, resolve_field, spellings_in_scope};
 pub use ids::{BootId, DetectionId, EventId, HostId, ParseIdError, ProcessEntityId, RuleId};
+pub use image::{BlockedBy, Container, FileFacts, Image, ImageFile, ParentProcess, Process, User};
 pub use record::{EventHeader, EventRecord, FieldSource, Record, RecordBody};
 pub use response::{ActionKind, ReceiptState, ReceiptStep, ResponseReceipt, ResponseTarget};
 pub use timestamp::Timestamp;

@@ -144,23 +144,28 @@ mod tests {
 
     use super::*;
     use crate::{
-        BlockedBy, BootId, Container, EventType, FileFacts, Process, ProcessEntityId, ProcessExit,
-        ProcessStart, StartKind, Timestamp, User, Who,
+        BlockedBy, BootId, Container, EventType, FileFacts, Image, ImageFile, Process, ProcessEntityId,
+        ProcessExit, ProcessStart, StartKind, Timestamp, User, Who,
     };
 
-    fn process(pid: u32) -> Process {
+    fn process_of(pid: u32, image: Image) -> Process {
         let boot = BootId::from_uuid(Uuid::from_u128(1));
+        let some = || Some("root".to_owned());
         Process {
             entity_id: ProcessEntityId::new(boot, pid, 7),
             start: Timestamp::from_nanos(1),
-            executable: format!("/bin/{pid}"),
-            command_line: format!("{pid} -x"),
+            image: Arc::new(Image {
+                executable: format!("/bin/{pid}"),
+                command_line: format!("{pid} -x"),
+                user: User { name: some(), login_id: Some(0), login_name: some(), ..User::default() },
+                container_id: some(),
+                ..image
+            }),
         }
     }
 
-    fn user() -> User {
-        let some = || Some("root".to_owned());
-        User { name: some(), login_id: Some(0), login_name: some(), ..User::default() }
+    fn process(pid: u32) -> Process {
+        process_of(pid, Image::default())
     }
 
     fn is_complete(body: &EventBody, least: usize) {
@@ -177,31 +182,13 @@ mod tests {
     fn what_is_visited_is_what_is_there() {
         let text = || Some("x".to_owned());
         let list = || vec!["x".to_owned()];
-        let start = ProcessStart {
-            kind: StartKind::Exec,
-            process: process(2),
-            parent: Some(process(1)),
+        let image = Image {
             args: list(),
             args_bytes: 2,
-            args_truncated: false,
             working_directory: text(),
-            user: user(),
             tty: text(),
             session_id: Some(1),
-            inode: Some(1),
-            device: Some(1),
-            image_deleted: false,
-            facts: Some(FileFacts {
-                md5: "a".to_owned(),
-                sha1: "b".to_owned(),
-                sha256: "c".to_owned(),
-                tlsh: text(),
-                header: "7f".to_owned(),
-                content_type: "elf",
-                ..FileFacts::default()
-            }),
-            hash_skipped: Some("budget"),
-            container_id: text(),
+            file: Some(ImageFile::default()),
             cgroup_path: text(),
             container: Some(Arc::new(Container {
                 runtime: Some("docker"),
@@ -217,22 +204,34 @@ mod tests {
             memfd: true,
             namespaces: list(),
             blocked: Some(BlockedBy::Hash),
+            ..Image::default()
+        };
+        let start = ProcessStart {
+            kind: StartKind::Exec,
+            process: process_of(2, image),
+            parent: Some(process(1)),
+            facts: Some(Arc::new(FileFacts {
+                md5: "a".to_owned(),
+                sha1: "b".to_owned(),
+                sha256: "c".to_owned(),
+                tlsh: text(),
+                header: "7f".to_owned(),
+                content_type: "elf",
+                ..FileFacts::default()
+            })),
+            hash_skipped: Some("budget"),
         };
         is_complete(&EventBody::ProcessStart(Box::new(start)), OF_A_PROCESS.len() + OF_A_START.len());
         let exit = ProcessExit {
             process: process(2),
             parent: Some(process(1)),
-            user: user(),
             end: Timestamp::from_nanos(3),
             exit_code: Some(0),
             exit_signal: Some(9),
             run_time_ns: 5,
         };
         is_complete(&EventBody::ProcessExit(Box::new(exit)), OF_A_PROCESS.len() + OF_AN_END.len());
-        let who = |pid| {
-            let (process, parent) = (process(pid), Some(process(1)));
-            Some(Arc::new(Who { process, parent, user: user(), container_id: text() }))
-        };
+        let who = |pid| Some(Who { process: process(pid), parent: Some(process(1)) });
         let own = vec![
             (Field::FilePath, Value::Text("/tmp/x".to_owned())),
             (Field::ProcessPid, Value::Integer(9)),

@@ -26,21 +26,33 @@ fn header(sequence: u64) -> EventHeader {
     }
 }
 
-fn process() -> Process {
+fn process_of(image: Image) -> Process {
     Process {
         entity_id: ProcessEntityId::new(boot(), 4711, 98_765_432_101),
         start: Timestamp::from_nanos(1_795_296_902_999_999_942),
-        executable: "/usr/bin/dash".into(),
-        command_line: "sh -c id".into(),
+        image: Arc::new(Image {
+            executable: "/usr/bin/dash".into(),
+            command_line: "sh -c id".into(),
+            user: user(),
+            ..image
+        }),
     }
+}
+
+fn process() -> Process {
+    process_of(Image::default())
 }
 
 fn parent() -> Process {
     Process {
         entity_id: ProcessEntityId::new(boot(), 812, 4_000_000_000),
         start: Timestamp::from_nanos(1_795_296_808_000_000_000),
-        executable: "/usr/sbin/nginx".into(),
-        command_line: "nginx: worker process".into(),
+        image: Arc::new(Image {
+            executable: "/usr/sbin/nginx".into(),
+            command_line: "nginx: worker process".into(),
+            user: user(),
+            ..Image::default()
+        }),
     }
 }
 
@@ -56,31 +68,15 @@ fn user() -> User {
 }
 
 fn start() -> ProcessStart {
-    ProcessStart {
-        kind: StartKind::Exec,
-        process: process(),
-        parent: Some(parent()),
+    let image = Image {
         args: vec!["sh".into(), "-c".into(), "id".into()],
         args_bytes: 9,
         args_truncated: false,
         working_directory: Some("/var/www".into()),
-        user: user(),
         tty: Some("pts0".into()),
         session_id: Some(700),
-        inode: Some(131_099),
-        device: Some(65_024),
+        file: Some(ImageFile { inode: 131_099, device: 65_024, ..ImageFile::default() }),
         image_deleted: false,
-        facts: Some(FileFacts {
-            md5: "1c9b1d0c4e1f5ad4ae42d4ac0eb6a8f1".into(),
-            sha1: "5b4e1e1fa70f70d0d1a6c7ff0d7e2f77e1ae4b52".into(),
-            sha256: "9a271f2a916b0b6ee6cecb2426f0b3206ef074578be55d9bc94f6f3fe3ab86aa".into(),
-            tlsh: Some("T1".to_owned() + &"5A".repeat(35)),
-            entropy_milli: 6_112,
-            size: 125_688,
-            header: "7f454c46020101000000000000000000".into(),
-            content_type: "elf",
-        }),
-        hash_skipped: None,
         container_id: Some("4f3c".repeat(16)),
         cgroup_path: Some("/system.slice/nginx.service".into()),
         container: Some(Arc::new(Container {
@@ -95,6 +91,23 @@ fn start() -> ProcessStart {
         memfd: false,
         namespaces: vec!["mnt:4026532201".into(), "pid:4026532204".into()],
         blocked: Some(BlockedBy::Path),
+        ..Image::default()
+    };
+    ProcessStart {
+        kind: StartKind::Exec,
+        process: process_of(image),
+        parent: Some(parent()),
+        facts: Some(Arc::new(FileFacts {
+            md5: "1c9b1d0c4e1f5ad4ae42d4ac0eb6a8f1".into(),
+            sha1: "5b4e1e1fa70f70d0d1a6c7ff0d7e2f77e1ae4b52".into(),
+            sha256: "9a271f2a916b0b6ee6cecb2426f0b3206ef074578be55d9bc94f6f3fe3ab86aa".into(),
+            tlsh: Some("T1".to_owned() + &"5A".repeat(35)),
+            entropy_milli: 6_112,
+            size: 125_688,
+            header: "7f454c46020101000000000000000000".into(),
+            content_type: "elf",
+        })),
+        hash_skipped: None,
     }
 }
 
@@ -103,7 +116,7 @@ fn start() -> ProcessStart {
 fn activity(event_type: EventType) -> EventBody {
     let spec = event_type.spec();
     let found = matches!(spec.category, "iam" | "authentication" | "configuration" | "host");
-    let who = Who { process: process(), parent: Some(parent()), user: user(), container_id: None };
+    let who = Who { process: process(), parent: Some(parent()) };
     let at_somebody = spec.needs.contains(&Field::TargetPid);
     let mut fields: Vec<Field> = spec.needs.to_vec();
     fields.extend_from_slice(match spec.category {
@@ -115,8 +128,8 @@ fn activity(event_type: EventType) -> EventBody {
     fields.retain(|&field| field != Field::TargetPid);
     EventBody::Activity(Box::new(Activity {
         event_type,
-        who: (!found).then(|| Arc::new(who.clone())),
-        target: at_somebody.then(|| Arc::new(Who { process: parent(), parent: None, ..who })),
+        who: (!found).then_some(who),
+        target: at_somebody.then(|| Who { process: parent(), parent: None }),
         fields: fields.into_iter().map(|field| (field, sample(field))).collect(),
     }))
 }
@@ -172,7 +185,6 @@ fn body(event_type: EventType) -> EventBody {
         EventType::ProcessExit => EventBody::ProcessExit(Box::new(ProcessExit {
             process: process(),
             parent: Some(parent()),
-            user: user(),
             end: Timestamp::from_nanos(1_795_296_903_500_000_000),
             exit_code: None,
             exit_signal: Some(9),
@@ -198,12 +210,7 @@ fn body(event_type: EventType) -> EventBody {
             by: Some(SignalSender {
                 pid: 4711,
                 uid: 33,
-                who: Some(Arc::new(Who {
-                    process: process(),
-                    parent: Some(parent()),
-                    user: user(),
-                    container_id: None,
-                })),
+                who: Some(Who { process: process(), parent: Some(parent()) }),
             }),
         }),
         EventType::AgentHealth => EventBody::AgentHealth(AgentHealth {
@@ -256,8 +263,8 @@ fn detection(event: EventRecord) -> Detection {
     let summary = |process: &Process, user: &str| ProcessSummary {
         entity_id: process.entity_id,
         pid: process.entity_id.pid(),
-        executable: process.executable.clone(),
-        command_line: process.command_line.clone(),
+        executable: process.image.executable.clone(),
+        command_line: process.image.command_line.clone(),
         user: user.into(),
         start: process.start,
     };
@@ -278,7 +285,10 @@ fn receipt(detection: &Detection) -> ResponseReceipt {
         id: Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001),
         detection_id: detection.id,
         action: ActionKind::TerminateProcess,
-        target: ResponseTarget { entity_id: process().entity_id, executable: process().executable },
+        target: ResponseTarget {
+            entity_id: process().entity_id,
+            executable: process().image.executable.clone(),
+        },
         state: ReceiptState::Verified,
         reason: "the process is gone".into(),
         steps: vec![

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use event_model::{
-    ActionKind, DetectionId, ProcessEntityId, ReceiptState, ReceiptStep, ResponseReceipt, ResponseTarget,
-    RuleId,
+    ActionKind, DetectionId, Process, ProcessEntityId, ReceiptState, ReceiptStep, ResponseReceipt,
+    ResponseTarget, RuleId,
 };
 use uuid::Uuid;
 
@@ -19,6 +19,18 @@ pub struct Target {
     pub image: Option<(u64, u64)>,
     /// A thread of the kernel itself.
     pub kernel_thread: bool,
+}
+
+impl From<&Process> for Target {
+    fn from(process: &Process) -> Self {
+        let image = &process.image;
+        Self {
+            entity_id: process.entity_id,
+            executable: image.executable.clone(),
+            image: image.file.map(|file| (file.device, file.inode)),
+            kernel_thread: image.kernel_thread,
+        }
+    }
 }
 
 /// A process is to be ended because of a detection.

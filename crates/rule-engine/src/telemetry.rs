@@ -178,59 +178,45 @@ mod tests {
     use std::sync::Arc;
 
     use event_model::{
-        BootId, Container, EventBody, FileFacts, Process, ProcessEntityId, ProcessExit, ProcessStart,
-        StartKind, Timestamp, User,
+        BootId, Container, EventBody, FileFacts, Image, ImageFile, Process, ProcessEntityId, ProcessExit,
+        ProcessStart, StartKind, Timestamp, User,
     };
 
     use super::*;
 
-    fn process() -> Process {
+    fn process_of(image: Image) -> Process {
         Process {
             entity_id: ProcessEntityId::new(BootId::from_uuid(uuid::Uuid::from_u128(1)), 2, 3),
             start: Timestamp::from_nanos(4),
-            executable: "/bin/a".into(),
-            command_line: "a".into(),
+            image: Arc::new(Image {
+                executable: "/bin/a".into(),
+                command_line: "a".into(),
+                user: User {
+                    id: 1,
+                    name: Some("a".into()),
+                    effective_id: 1,
+                    group_id: 1,
+                    login_id: Some(1),
+                    login_name: Some("a".into()),
+                },
+                ..image
+            }),
         }
     }
 
-    fn user() -> User {
-        User {
-            id: 1,
-            name: Some("a".into()),
-            effective_id: 1,
-            group_id: 1,
-            login_id: Some(1),
-            login_name: Some("a".into()),
-        }
+    fn process() -> Process {
+        process_of(Image::default())
     }
 
     #[test]
     fn what_is_said_of_process_events_is_what_they_carry() {
-        let start = EventBody::ProcessStart(Box::new(ProcessStart {
-            kind: StartKind::Exec,
-            process: process(),
-            parent: Some(process()),
+        let image = Image {
             args: vec!["a".into()],
             args_bytes: 2,
-            args_truncated: false,
             working_directory: Some("/".into()),
-            user: user(),
             tty: Some("pts0".into()),
             session_id: Some(1),
-            inode: Some(1),
-            device: Some(1),
-            image_deleted: false,
-            facts: Some(FileFacts {
-                md5: "00".into(),
-                sha1: "00".into(),
-                sha256: "00".into(),
-                tlsh: Some("00".into()),
-                entropy_milli: 1,
-                size: 1,
-                header: "00".into(),
-                content_type: "data",
-            }),
-            hash_skipped: Some("changed"),
+            file: Some(ImageFile::default()),
             container_id: Some("0".into()),
             cgroup_path: Some("/".into()),
             container: Some(Arc::new(Container {
@@ -247,11 +233,27 @@ mod tests {
             memfd: true,
             namespaces: vec!["pid:1".into()],
             blocked: Some(event_model::BlockedBy::Name),
+            ..Image::default()
+        };
+        let start = EventBody::ProcessStart(Box::new(ProcessStart {
+            kind: StartKind::Exec,
+            process: process_of(image),
+            parent: Some(process()),
+            facts: Some(Arc::new(FileFacts {
+                md5: "00".into(),
+                sha1: "00".into(),
+                sha256: "00".into(),
+                tlsh: Some("00".into()),
+                entropy_milli: 1,
+                size: 1,
+                header: "00".into(),
+                content_type: "data",
+            })),
+            hash_skipped: Some("changed"),
         }));
         let exit = EventBody::ProcessExit(Box::new(ProcessExit {
             process: process(),
             parent: Some(process()),
-            user: user(),
             end: Timestamp::from_nanos(5),
             exit_code: Some(0),
             exit_signal: Some(9),

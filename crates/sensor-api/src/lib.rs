@@ -22,7 +22,7 @@ mod stop;
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_model::{BlockedBy, EventClass, EventType, Field, GapReason, Value};
+use event_model::{BlockedBy, EventClass, EventType, Field, GapReason, ImageFile, Value};
 
 pub use queue::{ObservationQueue, ObservationSender, observation_queue};
 pub use replay::ReplaySensor;
@@ -152,22 +152,6 @@ impl ObservedImage {
     pub fn parent_key(&self) -> Option<ProcessKey> {
         (self.parent_pid != 0).then_some(ProcessKey { pid: self.parent_pid, start_ns: self.parent_start_ns })
     }
-}
-
-/// A file by what does not change while its content does not. Its owner may set
-/// `modified_ns` and restore `size` after a change; `changed_ns` is the kernel's alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct ImageFile {
-    /// Device, as `st_dev` of stat(2) gives it.
-    pub device: u64,
-    /// Inode.
-    pub inode: u64,
-    /// Modification time in nanoseconds since the Unix epoch.
-    pub modified_ns: i64,
-    /// Time of the last change of the inode (`st_ctime`) in nanoseconds since the Unix epoch.
-    pub changed_ns: i64,
-    /// Size in bytes.
-    pub size: u64,
 }
 
 /// What may not run.

@@ -5,8 +5,9 @@
 
 use std::io;
 
+use event_model::ImageFile;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
-use sensor_api::{Block, ImageFile};
+use sensor_api::Block;
 
 use crate::pins::Maps;
 use crate::record::kernel_device;

@@ -11,7 +11,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use sensor_api::{ImageFile, ObservedImage, ProcessKey};
+use event_model::ImageFile;
+use sensor_api::{ObservedImage, ProcessKey};
 
 use crate::{escape, standing};
 

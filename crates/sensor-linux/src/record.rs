@@ -3,8 +3,8 @@
 //! The layout is that of `bpf/record.h`; a test compares the two. Every length and
 //! number is checked: a record that does not add up is refused, never trusted.
 
-use event_model::BlockedBy;
-use sensor_api::{ImageFile, Observation, ObservedExit, ObservedFork, ObservedImage, ProcessKey};
+use event_model::{BlockedBy, ImageFile};
+use sensor_api::{Observation, ObservedExit, ObservedFork, ObservedImage, ProcessKey};
 
 use crate::act::{self, Act, RECORD_ACTS};
 use crate::{escape, procfs, standing};

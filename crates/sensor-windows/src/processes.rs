@@ -9,10 +9,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use event_model::EventType;
+use event_model::{EventType, ImageFile};
 use sensor_api::{
-    ImageFile, Observation, Observed, ObservedExit, ObservedImage, ProcessClock, ProcessKey, Provision,
-    Sensor, SensorError, SensorPosition,
+    Observation, Observed, ObservedExit, ObservedImage, ProcessClock, ProcessKey, Provision, Sensor,
+    SensorError, SensorPosition,
 };
 use win32::clock::{boot_ns, since_boot_ns};
 use win32::event::Event;

@@ -1,8 +1,8 @@
 //! Starts of programs that are on the block list.
 
-use event_model::{BlockedBy, DetectionId, EventHeader};
+use event_model::{BlockedBy, DetectionId, EventHeader, ImageFile, Process};
 use response::Target;
-use sensor_api::{Block, ImageFile, ProcessKey, Sensor};
+use sensor_api::{Block, ProcessKey, Sensor};
 
 use super::Work;
 use crate::image_facts::is_settled;
@@ -25,11 +25,11 @@ impl Work {
         header: &EventHeader,
         key: ProcessKey,
         by: BlockedBy,
-        target: Option<&Target>,
+        process: &Process,
     ) -> Verdict {
         let verdict = self.judge.block(header, by, None);
-        if let Some(target) = target.filter(|_| self.blocked.len() < WAITING_MAX) {
-            let (target, begun_ns) = (target.clone(), header.monotonic_ns);
+        if self.blocked.len() < WAITING_MAX {
+            let (target, begun_ns) = (process.into(), header.monotonic_ns);
             self.blocked.insert(key, Waiting { detection_id: verdict.id(), target, begun_ns });
         }
         verdict
@@ -49,7 +49,7 @@ impl Work {
         header: &EventHeader,
         sha256: &str,
         image: &ImageFile,
-        target: Option<&Target>,
+        process: &Process,
     ) -> Option<Verdict> {
         if !self.blocked_hashes.contains(sha256) {
             return None;
@@ -60,7 +60,7 @@ impl Work {
         {
             self.to_block.push(Block::Image(*image));
         }
-        Some(self.judge.block(header, BlockedBy::Hash, target))
+        Some(self.judge.block(header, BlockedBy::Hash, Some(process)))
     }
 
     pub(super) fn hand_over_blocks(&mut self, sensor: &mut dyn Sensor) {

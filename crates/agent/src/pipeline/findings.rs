@@ -31,9 +31,7 @@ impl Work {
         let activity = Activity { event_type: EventType::FileScan, who, target: None, fields };
         let header = self.recorder.number(boot_ns());
         let body = EventBody::Activity(Box::new(activity));
-        let target = actor.and_then(|key| self.target(key));
-        let mut verdicts =
-            self.judge.judge(&Numbered { header: &header, body: &body }, Phase::All, target.as_ref());
+        let mut verdicts = self.judge.judge(&Numbered { header: &header, body: &body }, Phase::All);
         if let (Some(key), Some(verdict)) = (actor, verdicts.iter().find(|verdict| verdict.condemns())) {
             self.table.condemn(key, verdict.id());
         }

@@ -6,10 +6,9 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use event_model::{EventBody, EventHeader, ProcessStart, ProcessSummary};
-use response::Target;
+use event_model::{EventBody, EventHeader, ImageFile, ProcessStart, ProcessSummary};
 use rule_engine::Phase;
-use sensor_api::{ImageFile, ProcessKey, SensorError};
+use sensor_api::{ProcessKey, SensorError};
 
 use super::Work;
 use crate::image_facts::{ImageFacts, ImageReading};
@@ -23,7 +22,6 @@ pub(super) struct Unfinished {
     pub(super) header: EventHeader,
     pub(super) start: Box<ProcessStart>,
     pub(super) key: ProcessKey,
-    pub(super) target: Option<Target>,
     pub(super) verdicts: Vec<Verdict>,
     pub(super) ancestry: Vec<ProcessSummary>,
     pub(super) image: ImageFile,
@@ -42,7 +40,7 @@ impl Work {
             // Two starts of one new image wait for one hash.
             let facts = self.known_images.get(&one.image).unwrap_or_else(|| {
                 let mut reading =
-                    ImageReading::begin(one.key.pid, &one.start.process.executable, &one.image)?;
+                    ImageReading::begin(one.key.pid, &one.start.process.image.executable, &one.image)?;
                 loop {
                     match reading.step() {
                         ControlFlow::Continue(next) => reading = next,
@@ -66,10 +64,10 @@ impl Work {
     }
 
     pub(super) fn finish_start(&mut self, one: Unfinished, facts: ImageFacts) {
-        let Unfinished { header, mut start, key, target, mut verdicts, mut ancestry, image } = one;
+        let Unfinished { header, mut start, key, mut verdicts, mut ancestry, image } = one;
         match facts {
-            Ok(facts) if start.blocked.is_none() => {
-                if let Some(verdict) = self.block_by_hash(&header, &facts.sha256, &image, target.as_ref()) {
+            Ok(facts) if start.process.image.blocked.is_none() => {
+                if let Some(verdict) = self.block_by_hash(&header, &facts.sha256, &image, &start.process) {
                     if verdict.condemns() {
                         self.table.condemn(key, verdict.id());
                     }
@@ -86,7 +84,7 @@ impl Work {
         let body = EventBody::ProcessStart(start);
         if self.judge.needs_hash() {
             let event = Numbered { header: &header, body: &body };
-            let by_hash = self.judge.judge(&event, Phase::HashOnly, target.as_ref());
+            let by_hash = self.judge.judge(&event, Phase::HashOnly);
             if let Some(verdict) = by_hash.iter().find(|verdict| verdict.condemns()) {
                 self.table.condemn(key, verdict.id());
             }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use sensor_api::ImageFile;
+use event_model::ImageFile;
 
 use super::Found;
 use crate::image_facts::is_settled;

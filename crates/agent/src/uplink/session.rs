@@ -50,13 +50,18 @@ pub(super) struct Session<'a> {
     pub(super) client: AgentLinkClient<Channel>,
 }
 
+/// What the server was told of the rules by which events are judged.
+struct Told {
+    rules: Arc<ActiveRules>,
+    errors: Arc<Vec<String>>,
+}
+
 /// The state of one stream.
 struct Link {
     to_server: mpsc::Sender<AgentMessage>,
     reader: Reader,
     under_way: VecDeque<BatchHeader>,
-    told_rules: Arc<ActiveRules>,
-    told_errors: Arc<Vec<String>>,
+    told: Option<Told>,
     heard: Instant,
     receipts: Receipts,
 }
@@ -66,30 +71,27 @@ impl Session<'_> {
     pub(super) async fn run(self, refused_once: &mut Option<BatchKey>) -> anyhow::Result<()> {
         let Self { uplink, client } = self;
         let (to_server, outgoing) = mpsc::channel(UNDER_WAY + 4);
-        let rules = uplink.rules.active();
         let hello = Hello {
             host: Some(wire_facts(&uplink.facts)),
             boot_id: uplink.boot_id.as_bytes().to_vec(),
             sensor: uplink.sensor.clone(),
-            policy_version: rules.version,
+            policy_version: uplink.rules.active().version,
         };
         send(&to_server, ToServer::Hello(hello)).await?;
-        let told_errors = uplink.rules.content_errors();
-        send(&to_server, status_of(&rules, &told_errors)).await?;
         let mut client = client.max_decoding_message_size(MAX_MESSAGE);
         let incoming = client.connect(ReceiverStream::new(outgoing)).await;
         let incoming = incoming.map_err(|status| said(&status))?.into_inner();
         uplink.linked.store(true, Ordering::Relaxed);
         tracing::info!(server = %uplink.address, "linked to the server");
-        let link = Link {
+        let mut link = Link {
             to_server,
             reader: uplink.spool.reader(),
             under_way: VecDeque::new(),
-            told_rules: rules,
-            told_errors,
+            told: None,
             heard: Instant::now(),
             receipts: Receipts::default(),
         };
+        link.tell_rules(uplink).await?;
         link.serve(uplink, incoming, refused_once).await
     }
 }
@@ -115,16 +117,13 @@ impl Link {
                     send(&self.to_server, ToServer::CommandReceipt(receipt)).await?;
                 }
                 () = wake.notified(), if may_send => {}
+                () = uplink.rules.taken_up() => self.tell_rules(uplink).await?,
                 _ = heartbeat.tick() => {
                     ensure!(self.heard.elapsed() < MAX_SILENCE, "the server was silent for {} s", MAX_SILENCE.as_secs());
                     send(&self.to_server, ToServer::Heartbeat(Heartbeat {})).await?;
                 }
                 _ = look.tick() => {
-                    let rules = uplink.rules.active();
-                    let errors = uplink.rules.content_errors();
-                    if !Arc::ptr_eq(&rules, &self.told_rules) || !Arc::ptr_eq(&errors, &self.told_errors) {
-                        self.tell_rules(rules, errors).await?;
-                    }
+                    self.tell_rules(uplink).await?;
                     if uplink.renewal_is_due() && self.under_way.is_empty() {
                         return Ok(());
                     }
@@ -200,21 +199,11 @@ impl Link {
 
     async fn policy(&mut self, uplink: &Uplink, bundle: &SignedBundle) -> anyhow::Result<()> {
         match uplink.rules.take_bundle(bundle, wall_clock()) {
-            Ok(()) => {
-                let rules = uplink.rules.active();
-                tracing::info!(
-                    version = rules.version,
-                    rules = rules.set.len(),
-                    "rules of the server are in force"
-                );
-                self.tell_rules(rules, uplink.rules.content_errors()).await
-            }
+            // The server is told once the pipeline judges by them.
+            Ok(()) => Ok(()),
             Err(error) => {
                 tracing::error!(%error, "rules of the server were not taken");
-                let ToServer::PolicyStatus(mut status) = status_of(&uplink.rules.active(), &self.told_errors)
-                else {
-                    return Ok(());
-                };
+                let mut status = status_of(&uplink.rules.active(), &uplink.rules.content_errors());
                 status.errors.push(format!("bundle not taken: {error}"));
                 send(&self.to_server, ToServer::PolicyStatus(status)).await
             }
@@ -239,10 +228,23 @@ impl Link {
         }
     }
 
-    async fn tell_rules(&mut self, rules: Arc<ActiveRules>, errors: Arc<Vec<String>>) -> anyhow::Result<()> {
+    /// Tells the server by which rules events are judged, if that is news.
+    async fn tell_rules(&mut self, uplink: &Uplink) -> anyhow::Result<()> {
+        // Before the pipeline has begun, nothing is.
+        let Some(rules) = uplink.rules.in_use() else { return Ok(()) };
+        let errors = uplink.rules.content_errors();
+        let is_told = |told: &Told| Arc::ptr_eq(&rules, &told.rules) && Arc::ptr_eq(&errors, &told.errors);
+        if self.told.as_ref().is_some_and(is_told) {
+            return Ok(());
+        }
+        let known = self.told.as_ref().map(|told| told.rules.version);
+        if known.is_some_and(|version| version != rules.version) {
+            let (version, rules) = (rules.version, rules.set.len());
+            tracing::info!(version, rules, "rules of the server are in force");
+        }
         let status = status_of(&rules, &errors);
-        (self.told_rules, self.told_errors) = (rules, errors);
-        send(&self.to_server, status).await
+        self.told = Some(Told { rules, errors });
+        send(&self.to_server, ToServer::PolicyStatus(status)).await
     }
 }
 
@@ -251,12 +253,12 @@ fn wall_clock() -> Timestamp {
     Timestamp::from_nanos(i64::try_from(now.unwrap_or_default().as_nanos()).unwrap_or(i64::MAX))
 }
 
-fn status_of(rules: &ActiveRules, content_errors: &[String]) -> ToServer {
-    ToServer::PolicyStatus(PolicyStatus {
+fn status_of(rules: &ActiveRules, content_errors: &[String]) -> PolicyStatus {
+    PolicyStatus {
         policy_version: rules.version,
         rules_loaded: u32::try_from(rules.set.len()).unwrap_or(u32::MAX),
         errors: rules.errors.iter().chain(content_errors).take(100).cloned().collect(),
-    })
+    }
 }
 
 fn acknowledge(uplink: &Uplink, batch: &BatchHeader) {
