@@ -21,6 +21,7 @@ use crate::block_list::BlockList;
 use crate::clock::{self, WallClock};
 use crate::content_reload::ContentReload;
 use crate::drop_account::DropAccount;
+use crate::gate::{self, DenialFeed, GateParts};
 use crate::governor::Governor;
 use crate::host::{self, HostFacts};
 use crate::indicator_book::IndicatorBook;
@@ -434,6 +435,21 @@ impl Running {
             }),
             None => HashSet::new(),
         };
+        let denials = DenialFeed::default();
+        let gate = gate::open(
+            options,
+            start.caution,
+            GateParts {
+                rules: Arc::clone(&rules),
+                blocked_hashes: blocked_hashes.clone(),
+                protected: options.protected.clone(),
+                switch: responding.switch().clone(),
+                host_id: start.host_id,
+                boot_id,
+                clock: Arc::clone(&clock),
+                denials: denials.clone(),
+            },
+        );
         let recorder =
             Recorder::new(start.host_id, boot_id, Arc::clone(&clock), start.resume, start.spooling, output);
         let config_hash = to_hex(&sha256(format!("{options:?}").as_bytes()));
@@ -463,6 +479,7 @@ impl Running {
         })
         .context("starting to scan files")?;
         others.push(scanner);
+        others.extend(gate);
         let provisions =
             sensor.provisions().into_iter().chain(others.iter().flat_map(|one| one.provisions()));
         let provided: Vec<String> = provisions.map(|provision| provision.describe()).collect();
@@ -476,6 +493,7 @@ impl Running {
             queue,
             content,
             scans,
+            denials,
             boot_id,
             clock,
             table: start.table,

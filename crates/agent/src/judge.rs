@@ -1,5 +1,6 @@
 //! From an event to verdicts, and from a verdict to the act.
 
+mod gate;
 mod orders;
 
 use std::path::PathBuf;
@@ -119,6 +120,19 @@ fn tamper_verdict(event_id: EventId) -> Verdict {
 fn finding_verdict(event_id: EventId, rule: RuleReference, matched: Vec<String>) -> Verdict {
     let id = DetectionId::of_match(event_id, &rule.id);
     Verdict { id, rule, matched, actions: vec![ActionKind::Alert], condemns: false }
+}
+
+/// The block list as a rule, and what of it matched.
+pub(crate) fn block_list_rule(by: BlockedBy) -> (RuleReference, Vec<String>) {
+    let rule = RuleReference {
+        id: RuleId::new(BLOCK_LIST),
+        name: "Program on the block list".to_owned(),
+        description: "The operator's block list says that this program may not run on this host.".to_owned(),
+        severity: Severity::High,
+        attack: Vec::new(),
+        mode: ResponseMode::Auto,
+    };
+    (rule, vec![format!("the program's {by} is on the block list")])
 }
 
 /// An indicator is told of; what is to be done about it, a person or a playbook decides.
@@ -353,16 +367,7 @@ impl Judge {
                 Err(refused) => self.tell(refused.1),
             }
         }
-        let rule = RuleReference {
-            id: rule_id,
-            name: "Program on the block list".to_owned(),
-            description: "The operator's block list says that this program may not run on this host."
-                .to_owned(),
-            severity: Severity::High,
-            attack: Vec::new(),
-            mode: ResponseMode::Auto,
-        };
-        let matched = vec![format!("the program's {by} is on the block list")];
+        let (rule, matched) = block_list_rule(by);
         Verdict {
             id,
             rule,

@@ -21,6 +21,7 @@ pub mod drop_account;
 pub mod enrich;
 mod flood;
 mod folder;
+pub mod gate;
 pub mod governor;
 pub mod host;
 pub mod image;
@@ -44,4 +45,4 @@ pub mod uplink;
 pub mod users;
 pub mod yara_book;
 
-pub use system::{signals, supervisor};
+pub use system::{execution_gate::keep_if_asked as keep_gate_if_asked, signals, supervisor};

@@ -13,6 +13,9 @@ use agent::uplink::channel::causes;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    if let Some(code) = agent::keep_gate_if_asked() {
+        return code;
+    }
     let program = Program::of_this_process();
     let options = match options::read(std::env::args_os().skip(1), |name| std::env::var_os(name)) {
         Ok(Asked::Run(options)) => *options,

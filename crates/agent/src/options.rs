@@ -78,6 +78,13 @@ pub const PROGRAM: Program = Program {
             "programs that may not run (JSON: names, paths, sha256); they are ended before their first instruction"
         ),
         setting!(
+            "execgate",
+            "execution_gate",
+            List,
+            "all|DIR,…",
+            "judge programs by rules in mode `auto` before they run, on all local file systems or those of these directories; a late verdict lets them run"
+        ),
+        setting!(
             "state",
             "state_dir",
             Text,
@@ -208,6 +215,8 @@ pub struct Options {
     pub rules_dir: Option<PathBuf>,
     /// Programs that may not run.
     pub block_list: Option<PathBuf>,
+    /// Where programs are judged before they run, `all` for everywhere; `None` for no gate.
+    pub execution_gate: Option<Vec<PathBuf>>,
     /// What survives a restart.
     pub state_dir: PathBuf,
     /// Limit of the spool.
@@ -324,6 +333,15 @@ fn resolve(given: &Resolved) -> Result<Options, SettingsError> {
     if protected.iter().any(|path| !path.is_absolute()) {
         return Err(given.refuse("protect", "absolute paths of programs, separated by commas"));
     }
+    let execution_gate: Option<Vec<PathBuf>> =
+        given.list("execgate").map(|places| places.iter().map(PathBuf::from).collect());
+    let is_place = |place: &PathBuf| place.is_absolute();
+    if execution_gate
+        .as_ref()
+        .is_some_and(|places| *places != [PathBuf::from("all")] && !places.iter().all(is_place))
+    {
+        return Err(given.refuse("execgate", "`all`, or absolute paths of directories, separated by commas"));
+    }
     let quarantine_dir = given.path("quarantine");
     if quarantine_dir.as_ref().is_some_and(|dir| !dir.is_absolute()) {
         return Err(given.refuse("quarantine", "an absolute path, like `/var/lib/rampart/vault`"));
@@ -383,6 +401,7 @@ fn resolve(given: &Resolved) -> Result<Options, SettingsError> {
         output,
         rules_dir: given.path("rules"),
         block_list: given.path("blocklist"),
+        execution_gate,
         state_dir: state_dir(given),
         spool_max_bytes,
         dirs,
@@ -521,6 +540,7 @@ mod tests {
             (&["-memlimit=3"], "64"),
             (&["-spool-max-bytes=10"], "1048576"),
             (&["-standalone", "-token=x"], "-standalone"),
+            (&["-execgate=bin"], "absolute"),
             (&["-anomaly=perhaps"], "off"),
             (&["-builtin-behaviours=no"], "off"),
             (&["-anomaly-learning=91d"], "90d"),

@@ -10,6 +10,7 @@
 
 mod blocking;
 mod containers;
+mod denied;
 mod economy;
 mod findings;
 mod hashing;
@@ -35,6 +36,7 @@ use sensor_api::{
 
 use crate::clock::{WallClock, boot_ns};
 use crate::enrich::Enricher;
+use crate::gate::DenialFeed;
 use crate::image::Images;
 use crate::image_facts::KnownImages;
 use crate::indicator_book::{ActiveIndicators, IndicatorBook};
@@ -77,6 +79,7 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<End, SensorError> {
         queue,
         content,
         scans,
+        denials,
         recorder,
         boot_id,
         clock,
@@ -91,6 +94,7 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<End, SensorError> {
         queue,
         content,
         scans,
+        denials,
         boot_id,
         clock,
         table,
@@ -174,6 +178,7 @@ struct Work {
     queue: ObservationQueue,
     content: ContentFeed,
     scans: ScanFeed,
+    denials: DenialFeed,
     boot_id: BootId,
     clock: Arc<WallClock>,
     table: ProcessTable,
@@ -233,6 +238,7 @@ impl Work {
         self.queue.take(most, &mut |observed| taken.push(observed));
         taken.into_iter().for_each(|observed| self.observe(observed));
         self.content.take_losses().iter().for_each(|loss| self.tell_loss(loss));
+        self.tell_denials();
         self.tell_scans();
     }
 

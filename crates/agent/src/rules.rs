@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use event_model::{EventType, Timestamp};
+use event_model::{ActionKind, EventType, ResponseMode, Timestamp};
 use prost::Message as _;
 use protocol::bundle::{BundleRefusal, verify_bundle, verify_stored_bundle};
 use protocol::link::{PolicyBundle, SignedBundle};
 use rule_engine::{
     BehaviourFile, BehaviourSet, CompileOptions, Diagnostic, HostNames, ParsedRule, RULE_FILE_LIMIT, RuleSet,
-    is_behaviour_file, is_sigma_file, parse_behaviours, parse_rule_text, parse_rules_bytes,
+    Telemetry, is_behaviour_file, is_sigma_file, parse_behaviours, parse_rule_text, parse_rules_bytes,
 };
 use tokio::sync::Notify;
 
@@ -30,6 +30,8 @@ use crate::state_file;
 pub struct ActiveRules {
     /// The rules and the behaviours, those that are built in among them.
     pub set: RuleSet,
+    /// Those of them that may keep a program from running, where there is a gate before executions.
+    pub gate: RuleSet,
     /// Version of the server's bundle; 0 without one.
     pub version: u64,
     /// One line for each rule that could not be loaded.
@@ -79,6 +81,8 @@ pub struct RuleBook {
 struct Sources {
     /// Whether the behaviours that are built in count.
     built_in: bool,
+    /// Whether there is a gate before executions.
+    gate: bool,
     /// For exceptions that are for some hosts only.
     host: Option<HostNames>,
     dir: Option<PathBuf>,
@@ -126,6 +130,12 @@ impl RuleBook {
         self.lock().host = Some(host);
         self.compile();
         self
+    }
+
+    /// Also with the rules that judge programs before they run.
+    pub fn keep_gate(&self) {
+        self.lock().gate = true;
+        self.compile();
     }
 
     /// Also with the server's bundles: those signed by `command_key`, kept in `state_dir`.
@@ -272,16 +282,36 @@ impl RuleBook {
             correlation_bytes: Some(CORRELATION_BYTES),
             ..CompileOptions::default()
         };
+        let gate = match sources.gate {
+            true => {
+                let of_gate = rules.iter().filter(|rule| rule.is_filter() || may_deny(rule)).cloned();
+                let options = CompileOptions { behaviours: Vec::new(), ..options.clone() };
+                // What is wrong with them is told of the whole set.
+                RuleSet::compile_with(of_gate.collect::<Vec<_>>(), options).rules
+            }
+            false => RuleSet::default(),
+        };
         let outcome = RuleSet::compile_with(rules, options);
         report(&outcome.diagnostics, "", &mut errors);
         outcome.rules.take_over(&self.active.load().set);
-        let before = self.active.swap(Arc::new(ActiveRules { set: outcome.rules, version, errors }));
+        let before = self.active.swap(Arc::new(ActiveRules { set: outcome.rules, gate, version, errors }));
         self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(before);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Sources> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a rule by itself may end a process for what it starts as: it may then keep it from starting.
+fn may_deny(rule: &ParsedRule) -> bool {
+    let head = rule.head();
+    let ends = |action: &ActionKind| matches!(action, ActionKind::TerminateProcess | ActionKind::KillTree);
+    head.mode == ResponseMode::Auto
+        && head.actions.iter().any(ends)
+        && rule.telemetry() == Telemetry::ProcessStart
+        && !rule.is_correlation()
+        && !rule.is_filter()
 }
 
 fn load_dir(

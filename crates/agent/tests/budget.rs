@@ -71,6 +71,7 @@ fn classes_are_shed_in_order_and_every_act_is_accounted_for() {
         blocked_hashes: std::collections::HashSet::new(),
         content: sensor_linux::ContentFeed::default(),
         scans: agent::scanner::ScanFeed::default(),
+        denials: agent::gate::DenialFeed::default(),
         sources: Vec::new(),
         judge: Judge::new(sensor.process_clock(), Arc::new(move || now.now()), Caution::Normal).unwrap(),
         sensor,

@@ -91,6 +91,7 @@ fn replay_with(
         queue: observation_queue(1).1,
         content: sensor_linux::ContentFeed::default(),
         scans: agent::scanner::ScanFeed::default(),
+        denials: agent::gate::DenialFeed::default(),
         boot_id: BOOT,
         clock: Arc::clone(&clock),
         table: ProcessTable::default(),

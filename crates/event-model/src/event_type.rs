@@ -79,6 +79,8 @@ event_types! {
         "A process began to run an image, or was forked and runs its parent's.";
     2 ProcessExit "process_exit" "process" "end" Protected [ProcessRunTime]
         "A process ended.";
+    3 ExecutionGate "execution_gate" "process" "info" Protected [EventAction]
+        "A program was kept from running (`denied`), or the gate that judges programs before they run says how it is: `late`, `suspended`, `resumed`, `unwatched`, `down`.";
 
     10 FileCreate "file_create" "file" "creation" File [FilePath FileOperation]
         "A file was made.";

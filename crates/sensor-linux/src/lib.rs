@@ -25,6 +25,7 @@ mod content;
 mod ebpf;
 mod escape;
 mod families;
+mod gate;
 mod integrity;
 mod logon;
 mod losses;
@@ -46,6 +47,9 @@ use sensor_api::{Sensor, SensorError, SensorPosition, Source};
 pub use connector::{ProcConnectorSensor, open_proc_connector};
 pub use content::{ContentFeed, content};
 pub use ebpf::{EbpfSensor, open_ebpf};
+pub use gate::{
+    ExecutionGate, GateJudge, GatePlaces, KEEPER_ARGUMENT, Outcome, Question, Refusal, serve as keep_gate,
+};
 pub use integrity::IntegritySource;
 pub use logon::LogonSource;
 pub use losses::KernelCount;

@@ -213,6 +213,7 @@ export const eventType = {
   mount: 'Mount',
   namespace: 'Namespace',
   container_start: 'Container start',
+  execution_gate: 'Execution gate',
   pipe_create: 'Named pipe',
   usb_device: 'USB device',
   detection: 'Detection',

@@ -211,6 +211,7 @@ export const eventType = {
   mount: '挂载',
   namespace: '命名空间',
   container_start: '容器启动',
+  execution_gate: '执行前拦截',
   pipe_create: '命名管道',
   usb_device: 'USB 设备',
   detection: '检测',

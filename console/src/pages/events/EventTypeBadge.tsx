@@ -26,6 +26,7 @@ import { eventType } from '../../ecs/document';
 export const EVENT_TYPES = [
   'process_start',
   'process_exit',
+  'execution_gate',
   'file_create',
   'file_modify',
   'file_delete',
@@ -75,6 +76,7 @@ export const EVENT_TYPES = [
 const LOOKS: Record<string, { tone: Tone; icon: ReactNode }> = {
   process_start: { tone: 'accent', icon: <Play aria-hidden="true" /> },
   process_exit: { tone: 'neutral', icon: <LogOut aria-hidden="true" /> },
+  execution_gate: { tone: 'danger', icon: <ShieldAlert aria-hidden="true" /> },
   detection: { tone: 'bad', icon: <ShieldAlert aria-hidden="true" /> },
   response: { tone: 'good', icon: <Wrench aria-hidden="true" /> },
   agent_start: { tone: 'good', icon: <Activity aria-hidden="true" /> },

@@ -8,6 +8,7 @@ use event_model::{BootId, Timestamp};
 use sensor_api::{ObservationQueue, Sensor};
 
 use crate::clock::WallClock;
+use crate::gate::DenialFeed;
 use crate::governor::Governor;
 use crate::indicator_book::IndicatorBook;
 use crate::judge::Judge;
@@ -69,6 +70,8 @@ pub struct Parts {
     pub content: ContentFeed,
     /// Where what is observed goes whose file is to be scanned.
     pub scans: ScanFeed,
+    /// What the gate before executions kept from running.
+    pub denials: DenialFeed,
     /// The boot.
     pub boot_id: BootId,
     /// Its clock.

@@ -12,6 +12,7 @@ use linux as own;
 use windows as own;
 
 pub(crate) use own::{
-    bell, clocks, host, observing, paths, process, self_watch, service_notice, standard_output, usage,
+    bell, clocks, execution_gate, host, observing, paths, process, self_watch, service_notice,
+    standard_output, usage,
 };
 pub use own::{signals, supervisor};

@@ -1,5 +1,10 @@
 //! Which directories lie on file systems that may not answer.
 
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
+
 /// File systems whose answers come from a network or from a program: looking into
 /// one can take for ever, and changes made elsewhere give no notice. With the numbers
 /// that statfs(2) gives (`linux/magic.h` and their own sources); 0 where it is that of
@@ -135,6 +140,23 @@ impl RemoteMounts {
     }
 }
 
+/// One mount point of each file system that is no network's and no program's, as they are now.
+pub(crate) fn local_points() -> Vec<PathBuf> {
+    local_points_of(&std::fs::read("/proc/self/mountinfo").unwrap_or_default())
+}
+
+fn local_points_of(mountinfo: &[u8]) -> Vec<PathBuf> {
+    let mut devices = HashSet::new();
+    let mounts = mountinfo.split(|byte| *byte == b'\n').filter_map(|line| {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let (device, point) = (fields.nth(2)?, fields.nth(1)?);
+        let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
+        let remote = kind.starts_with(b"fuse") || REMOTE.iter().any(|(word, _)| word.as_bytes() == kind);
+        (!remote && devices.insert(device)).then(|| PathBuf::from(OsString::from_vec(unescaped(point))))
+    });
+    mounts.collect()
+}
+
 /// `major:minor`.
 fn numbers(field: &[u8]) -> Option<(u32, u32)> {
     let (major, minor) = std::str::from_utf8(field).ok()?.split_once(':')?;
@@ -184,6 +206,11 @@ mod tests {
         let device = |minor| rustix::fs::makedev(0, minor);
         assert!(mounts.hold_device(device(9)) && mounts.hold_device(device(8)));
         assert!(!mounts.hold_device(device(1)) && !mounts.hold_device(0));
+        let local = local_points_of(
+            b"22 1 0:1 / / rw shared:1 - ext4 /dev/vda rw\n23 22 0:1 /x /again rw - ext4 /dev/vda rw\n\
+              24 22 0:7 / /tmp rw shared:2 - tmpfs x rw\n31 22 0:8 / /mnt/ssh rw - fuse.sshfs x rw\n",
+        );
+        assert_eq!(local, [PathBuf::from("/"), PathBuf::from("/tmp")]);
         assert!(!mounts.hold(b"/home/with blanks") && !mounts.hold(b"/home") && !mounts.hold(b"/etc"));
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod bell;
 pub(crate) mod clocks;
+pub(crate) mod execution_gate;
 pub(crate) mod host;
 pub(crate) mod observing;
 pub(crate) mod paths;

@@ -12,6 +12,7 @@ pub(crate) use sensor_windows::{ContentFeed, RemoteMounts, content};
 
 /// Settings that are for other systems.
 pub(crate) const SETTINGS_WITHOUT_EFFECT: &[(&str, &str)] = &[
+    ("execgate", "only a driver could ask before a program runs"),
     ("blocklist", "no sensor for Windows can end a program before it runs"),
     ("module-attempts", "it is about Linux kernel modules"),
     ("supervise", "the service's recovery options start an agent again"),

@@ -1,0 +1,238 @@
+//! The gate before executions, with the real agent and the kernel: what a rule forbids does not run one instruction,
+//! and whoever hangs (agent or keeper) holds nobody up for long.
+//!
+//! All on a file system of the test's own: no program of the host waits for it.
+
+#![allow(clippy::unwrap_used, reason = "a failed expectation is the report")]
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use test_support::{AgentOptions, AgentProcess, can_load_bpf, copy_program, skip, wait_for};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A tmpfs of the test's own.
+struct Place {
+    dir: tempfile::TempDir,
+    mounted: PathBuf,
+}
+
+impl Place {
+    fn new() -> Option<Self> {
+        if !can_load_bpf() || !has_execution_permission_events() {
+            skip(
+                "the kernel asks nobody before executions here (CONFIG_FANOTIFY_ACCESS_PERMISSIONS), or this is not root",
+            );
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = dir.path().join("mounted");
+        fs::create_dir(&mounted).unwrap();
+        let status = Command::new("mount").args(["-t", "tmpfs", "gate-test"]).arg(&mounted).status().unwrap();
+        assert!(status.success());
+        fs::create_dir(dir.path().join("rules")).unwrap();
+        let place = Self { dir, mounted };
+        copy_program("/bin/touch", place.file("tool"), "");
+        copy_program("/bin/cp", place.file("by-hash"), "marked");
+        fs::write(place.file("script"), "#!/bin/sh -u\ntouch \"$2\"\n").unwrap();
+        Command::new("chmod").arg("+x").arg(place.file("script")).status().unwrap();
+        Some(place)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.mounted.join(name)
+    }
+
+    fn output(&self) -> PathBuf {
+        self.dir.path().join("output.ndjson")
+    }
+
+    fn rule(&self, id: &str, condition: &str) {
+        let rule = json!({
+            "id": id, "name": id, "description": "Test", "type": "process", "severity": "high", "enabled": true,
+            "mode": "auto", "conditions": [condition], "actions": ["alert", "terminate_process"],
+        });
+        fs::write(self.dir.path().join("rules").join(format!("{id}.json")), rule.to_string()).unwrap();
+    }
+
+    fn agent(&self) -> AgentProcess {
+        let argument = |flag: &str, path: &Path| format!("-{flag}={}", path.display());
+        AgentProcess::start(AgentOptions {
+            state: self.dir.path().join("state"),
+            arguments: vec![
+                "-standalone".to_owned(),
+                "-cpulimit=0".to_owned(),
+                argument("rules", &self.dir.path().join("rules")),
+                argument("output", &self.output()),
+                argument("execgate", &self.mounted),
+            ],
+        })
+    }
+
+    fn records(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.output()).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    fn gate_event(&self, action: &str) -> Option<Value> {
+        self.records().into_iter().find(|one| {
+            one["rampart"]["event"]["type"] == "execution_gate" && one["event"]["action"] == action
+        })
+    }
+
+    /// Runs it; `None` where it was not let.
+    fn run(&self, program: &str, arguments: &[&str]) -> Option<Output> {
+        match Command::new(self.file(program)).args(arguments).output() {
+            Ok(output) => Some(output),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+                None
+            }
+        }
+    }
+
+    /// Runs it until it is not let: the gate is shut.
+    fn wait_until_shut(&self, program: &str, arguments: &[&str]) {
+        wait_for("the gate is shut", PATIENCE, || self.run(program, arguments).is_none().then_some(()));
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        Command::new("umount").arg("--lazy").arg(&self.mounted).status().unwrap();
+    }
+}
+
+fn has_execution_permission_events() -> bool {
+    // The keeper says by itself what does not work; this only tells a kernel without them from a fault.
+    fs::metadata("/proc/sys/fs/fanotify").is_ok()
+}
+
+/// The process that keeps the gate of an agent.
+fn keeper(agent: &mut AgentProcess) -> Option<Pid> {
+    let pid = agent.pid();
+    let children = fs::read_dir(format!("/proc/{pid}/task"))
+        .ok()?
+        .filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
+    let children: Vec<String> = children.collect();
+    children.iter().flat_map(|list| list.split_ascii_whitespace()).find_map(|child| {
+        let line = fs::read_to_string(format!("/proc/{child}/cmdline")).ok()?;
+        line.contains("keep-execution-gate").then(|| Pid::from_raw(child.parse().ok()?)).flatten()
+    })
+}
+
+#[test]
+fn what_a_rule_forbids_does_not_run_one_instruction() {
+    let Some(place) = Place::new() else { return };
+    place.rule("no-bad", "name = 'tool' and command_line contains 'bad'");
+    place.rule("no-script", "name in ('sh', 'dash') and command_line contains 'forbidden'");
+    let agent = place.agent();
+    let bad = place.file("made-by-bad");
+    let bad_text = bad.to_str().unwrap();
+    place.wait_until_shut("tool", &[bad_text]);
+    if bad.exists() {
+        // Made before the gate was shut.
+        fs::remove_file(&bad).unwrap();
+    }
+    for _ in 0..200 {
+        assert!(place.run("tool", &[bad_text]).is_none());
+        assert!(!bad.exists());
+    }
+    let good = place.file("good");
+    assert!(place.run("tool", &[good.to_str().unwrap()]).unwrap().status.success() && good.exists());
+
+    // A script is judged as what its interpreter will be given.
+    let by_script = place.file("by-script");
+    let by_script = by_script.to_str().unwrap();
+    assert!(place.run("script", &["forbidden", by_script]).is_none());
+    assert!(!Path::new(by_script).exists());
+    assert!(place.run("script", &["permitted", by_script]).unwrap().status.success());
+    assert!(Path::new(by_script).exists());
+
+    let event = wait_for("the event", PATIENCE, || {
+        place
+            .records()
+            .into_iter()
+            .find(|one| one["event"]["action"] == "denied" && one["event"]["reason"] == "no-script")
+    });
+    assert_eq!(event["event"]["outcome"], "failure", "{event}");
+    let line = event["rampart"]["target"]["command_line"].as_str().unwrap();
+    let interpreter = line.split(' ').next().unwrap();
+    assert_eq!(interpreter, "/bin/sh", "{event}");
+    assert!(
+        line.ends_with(&format!("-u {} forbidden {by_script}", place.file("script").display())),
+        "{line}"
+    );
+    let alert = wait_for("the detection", PATIENCE, || {
+        place
+            .records()
+            .into_iter()
+            .find(|one| one["rule"]["id"] == "no-bad" && one["event"]["kind"] == "alert")
+    });
+    let id = alert["rampart"]["detection"]["id"].as_str().unwrap().to_owned();
+    let receipt = wait_for("the receipt", PATIENCE, || {
+        place.records().into_iter().find(|one| one["rampart"]["response"]["detection_id"] == id.as_str())
+    });
+    assert_eq!(receipt["rampart"]["response"]["state"], "verified", "{receipt}");
+    agent.stop();
+    assert!(place.run("tool", &[bad_text]).is_some(), "without an agent nobody is kept from anything");
+}
+
+#[test]
+fn rules_and_lists_change_what_is_let_through() {
+    let Some(place) = Place::new() else { return };
+    let hash = Command::new("sha256sum").arg(place.file("by-hash")).output().unwrap();
+    let hash = String::from_utf8(hash.stdout).unwrap().split(' ').next().unwrap().to_owned();
+    let agent = place.agent();
+    assert!(place.run("by-hash", &["--version"]).is_some());
+    place.rule("by-hash", &format!("sha256 = '{hash}'"));
+    place.wait_until_shut("by-hash", &["--version"]);
+    assert!(place.run("tool", &["--version"]).unwrap().status.success());
+    fs::remove_file(place.dir.path().join("rules/by-hash.json")).unwrap();
+    wait_for("the gate is open", PATIENCE, || place.run("by-hash", &["--version"]));
+    agent.stop();
+}
+
+#[test]
+fn an_agent_or_a_keeper_that_hangs_holds_nobody_up_for_long() {
+    let Some(place) = Place::new() else { return };
+    place.rule("no-bad", "name = 'tool' and command_line contains 'bad'");
+    let mut agent = place.agent();
+    place.wait_until_shut("tool", &["bad"]);
+
+    // The agent stands still: each program waits for the deadline, and after some of them nobody is asked any more.
+    let pid = Pid::from_raw(agent.pid().cast_signed()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    let begun = Instant::now();
+    for _ in 0..40 {
+        assert!(place.run("tool", &["--version"]).unwrap().status.success());
+    }
+    let held_up = begun.elapsed();
+    kill_process(pid, Signal::CONT).unwrap();
+    assert!(held_up < Duration::from_secs(60), "40 programs took {held_up:?}");
+    let late = wait_for("what ran unjudged is told", PATIENCE, || place.gate_event("late"));
+    assert!(late["rampart"]["event"]["count"].as_u64().unwrap() > 0, "{late}");
+    wait_for("the suspension is told", PATIENCE, || place.gate_event("suspended"));
+    place.wait_until_shut("tool", &["bad"]);
+
+    // The keeper stands still: the agent ends it, and starts another.
+    let stopped = wait_for("the keeper", PATIENCE, || keeper(&mut agent));
+    kill_process(stopped, Signal::STOP).unwrap();
+    assert!(place.run("tool", &["--version"]).unwrap().status.success());
+    wait_for("the fault is told", PATIENCE, || place.gate_event("down"));
+    place.wait_until_shut("tool", &["bad"]);
+    assert!(wait_for("another keeper", PATIENCE, || keeper(&mut agent)) != stopped);
+
+    // The agent is gone at once: nobody is asked.
+    agent.kill();
+    assert!(place.run("tool", &["--version"]).unwrap().status.success());
+    wait_for("the gate is open", PATIENCE, || place.run("tool", &["bad-as-it-is"]));
+    // What it left in the kernel goes with another one's end.
+    place.agent().stop();
+}
