@@ -3,9 +3,11 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use event_model::RuleReference;
+use event_model::{RuleReference, Severity};
 use log_reader::{AuditKind, EventHead, LogConsumer, Origin, Problem, ProblemKind};
-use rule_engine::{BehaviourEngine, Desk, EventBuffer, FieldId, LogSource, Phase, RuleSet, SourceId};
+use rule_engine::{
+    BehaviourEngine, Desk, EventBuffer, FieldId, LogSource, Phase, RuleHead, RuleSet, SourceId,
+};
 use serde::Serialize;
 
 use super::inputs::Input;
@@ -55,6 +57,24 @@ struct Detection<'a> {
     level: &'a str,
     attack: &'a [String],
     time: Option<String>,
+}
+
+/// What a line says of the rule.
+struct Told<'r> {
+    id: &'r str,
+    name: &'r str,
+    severity: Severity,
+    attack: &'r [String],
+}
+
+impl<'r> Told<'r> {
+    fn of_rule(rule: &'r RuleHead) -> Self {
+        Self { id: rule.id.as_str(), name: &rule.name, severity: rule.severity, attack: &rule.attack }
+    }
+
+    fn of_finding(rule: &'r RuleReference) -> Self {
+        Self { id: rule.id.as_str(), name: &rule.name, severity: rule.severity, attack: &rule.attack }
+    }
 }
 
 /// The file that is being read.
@@ -178,10 +198,10 @@ impl<'r> Judge<'r> {
                 let found = rules.verdicts(&event, Phase::All);
                 let told = self.trees.observe(&event, Phase::All, &found);
                 for found in found.matches {
-                    self.write(&found.rule.reference(), head);
+                    self.write(Told::of_rule(found.rule), head);
                 }
-                for finding in told {
-                    self.write(&finding.rule, head);
+                for finding in &told {
+                    self.write(Told::of_finding(&finding.rule), head);
                 }
             }
             Origin::Auditd(kind) => {
@@ -215,7 +235,7 @@ impl<'r> Judge<'r> {
     /// Judges the event as one of each of the sources; a rule that fits several counts once.
     fn judge_as(&mut self, sources: &[SourceId], head: &EventHead<'_>) {
         let rules = self.rules;
-        let mut found: Vec<&rule_engine::RuleHead> = Vec::new();
+        let mut found: Vec<&RuleHead> = Vec::new();
         for source in sources {
             for matched in rules.judge(&self.buffer, *source, &mut self.desk) {
                 if !found.iter().any(|known| known.id == matched.rule.id) {
@@ -224,19 +244,19 @@ impl<'r> Judge<'r> {
             }
         }
         for rule in found {
-            self.write(&rule.reference(), head);
+            self.write(Told::of_rule(rule), head);
         }
     }
 
-    fn write(&mut self, rule: &RuleReference, head: &EventHead<'_>) {
+    fn write(&mut self, told: Told<'_>, head: &EventHead<'_>) {
         self.counts.detections += 1;
         let detection = Detection {
             file: &self.file.name,
             record: head.record,
-            rule_id: rule.id.as_str(),
-            title: &rule.name,
-            level: rule.severity.as_str(),
-            attack: &rule.attack,
+            rule_id: told.id,
+            title: told.name,
+            level: told.severity.as_str(),
+            attack: told.attack,
             time: head.time.map(|time| time.to_string()),
         };
         // Writing to memory can't fail.

@@ -56,16 +56,30 @@ impl Router {
         let entries = event.first_text(self.channel).and_then(|channel| {
             self.by_channel.iter().find(|(name, _)| is_same(channel, name)).map(|(_, entries)| entries)
         });
-        let fits = |entry: &&u32| {
+        // Entry after entry asks for the same field, most often the event id: it is looked up once.
+        let mut known: Option<(FieldId, Option<&str>)> = None;
+        let mut fits = |entry: &&u32| {
             let conditions = self.conditions.get(**entry as usize).map(Vec::as_slice).unwrap_or_default();
-            conditions.iter().all(|(field, values)| match values {
-                None => event.has(*field),
-                Some(values) => {
-                    event.texts(*field).any(|text| values.iter().any(|value| is_same(text, value)))
+            conditions.iter().all(|(field, values)| {
+                let Some(values) = values else { return event.has(*field) };
+                let is_one = |text: &str| values.iter().any(|value| is_same(text, value));
+                let only = match known {
+                    Some((known, only)) if known == *field => only,
+                    _ => {
+                        let mut texts = event.texts(*field);
+                        let only = texts.next().filter(|_| texts.next().is_none());
+                        known = Some((*field, only));
+                        only
+                    }
+                };
+                match only {
+                    Some(text) => is_one(text),
+                    // None at all, or several.
+                    None => event.texts(*field).any(is_one),
                 }
             })
         };
-        entries.unwrap_or(&self.rest).iter().find(fits).map(|entry| SourceId(*entry))
+        entries.unwrap_or(&self.rest).iter().find(|entry| fits(entry)).map(|entry| SourceId(*entry))
     }
 
     /// The first entry of records that a rule asks for; one that has the rule's names of fields before others.
@@ -95,5 +109,5 @@ impl Router {
 
 /// Whether a text is that folded one.
 fn is_same(text: &str, folded: &str) -> bool {
-    if text.is_ascii() { text.eq_ignore_ascii_case(folded) } else { fold(text) == folded }
+    text.eq_ignore_ascii_case(folded) || (!text.is_ascii() && fold(text) == folded)
 }
