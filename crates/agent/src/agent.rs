@@ -180,8 +180,7 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
         () = keep_starting() => return Ok(End::Asked),
     };
     let boot_id = host::boot_id()?;
-    let mut run_state = RunState::begin(&state_dir, boot_id, WallClock::new().now())
-        .with_context(|| format!("writing to {}", state_dir.display()))?;
+    let mut run_state = RunState::begin(&state_dir, boot_id, WallClock::new().now());
     warn_of(run_state.caution);
     let rules = Arc::new(open_rules(&options).on_host(host_names(&facts, identity.host_id)));
     rules.keep_bundles(&state_dir, identity.command_key.clone(), run_state.caution, run_state.good_version());

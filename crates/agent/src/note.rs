@@ -56,11 +56,26 @@ struct StoredProcess {
 }
 
 impl Note {
-    /// As bytes.
-    pub fn encode(&self) -> Vec<u8> {
+    /// As bytes, so many at most. Where it is too much, young processes are left out: whoever starts many with long
+    /// paths costs their ends their names after a crash, and nothing else.
+    pub fn encode(&self, most: usize) -> Vec<u8> {
+        let (mut young, mut waiting) = (self.young.len(), self.waiting.len());
+        loop {
+            let bytes = self.encode_some(waiting, young);
+            if bytes.len() <= most || (young == 0 && waiting == 0) {
+                return bytes;
+            }
+            match young {
+                0 => waiting /= 2,
+                _ => young /= 2,
+            }
+        }
+    }
+
+    fn encode_some(&self, waiting: usize, young: usize) -> Vec<u8> {
         let key = |key: ProcessKey| (key.pid, key.start_ns);
-        let forks = self.waiting.iter();
-        let young = self.young.iter().map(|process| StoredProcess {
+        let forks = self.waiting.iter().take(waiting);
+        let young = self.young.iter().take(young).map(|process| StoredProcess {
             key: key(process.key),
             parent: process.parent.map(key),
             executable: process.executable.clone(),
@@ -133,10 +148,35 @@ mod tests {
                 user: event_model::User { id: 1, name: Some("anna".into()), ..event_model::User::default() },
             }],
         };
-        let bytes = note.encode();
+        let bytes = note.encode(1 << 20);
         assert_eq!(Note::decode(&bytes), note);
         for length in 0..bytes.len() {
             assert_eq!(Note::decode(&bytes[..length]), Note::default());
         }
+    }
+
+    #[test]
+    fn what_is_too_much_is_left_out_and_the_figures_stay() {
+        let key = |pid| ProcessKey { pid, start_ns: 5 };
+        // In JSON, one such byte takes six.
+        let young = |pid| YoungProcess {
+            key: key(pid),
+            parent: None,
+            executable: "\u{1}".repeat(4_096),
+            command_line: "\u{1}".repeat(512),
+            user: event_model::User::default(),
+        };
+        let note = Note {
+            counters: Counters { dropped: 3, kernel_lost: 4 },
+            account: Account::default(),
+            waiting: vec![WaitingFork { fork: ObservedFork { child: key(7), parent: key(1) }, at_ns: 9 }],
+            young: (0..256).map(young).collect(),
+        };
+        let bytes = note.encode(1 << 20);
+        assert!(bytes.len() <= 1 << 20);
+        let left = Note::decode(&bytes);
+        assert_eq!((left.counters, &left.waiting), (note.counters, &note.waiting));
+        assert!(!left.young.is_empty());
+        assert_eq!(Note::decode(&note.encode(200)).counters, note.counters);
     }
 }

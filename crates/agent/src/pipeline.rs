@@ -38,7 +38,7 @@ use crate::clock::{WallClock, boot_ns};
 use crate::enrich::Enricher;
 use crate::gate::DenialFeed;
 use crate::image::Images;
-use crate::image_facts::KnownImages;
+use crate::image_facts::{ImageReading, KnownImages};
 use crate::indicator_book::{ActiveIndicators, IndicatorBook};
 use crate::judge::{Judge, Numbered, Verdict};
 use crate::process_table::{Life, ProcessTable};
@@ -51,7 +51,7 @@ use crate::system::process;
 
 use self::economy::Economy;
 pub(crate) use self::findings::describe_string;
-use self::hashing::Unfinished;
+use self::hashing::{LOOK_EVERY, Unfinished};
 pub use self::parts::{Before, End, Parts, Stop};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -111,7 +111,7 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<End, SensorError> {
         lives_doubtful: true,
         logged: (Instant::now(), 0),
         unfinished: VecDeque::new(),
-        finishing: false,
+        reading: None,
         owes_a_gap: false,
         economy: Economy::new(parts.governor),
         health_is_news: false,
@@ -127,7 +127,7 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<End, SensorError> {
     let (mut second, mut health) = (Instant::now(), Instant::now());
     while !stop.is_asked() {
         let mut committed = work.recorder.stored_position();
-        let polled = work.poll(sensor.as_mut(), POLL);
+        let polled = work.poll(sensor.as_mut(), work.may_wait(POLL));
         if let Some(position) =
             work.recorder.stored_position().filter(|position| Some(*position) != committed)
         {
@@ -195,8 +195,8 @@ struct Work {
     lives_doubtful: bool,
     logged: (Instant, u32),
     unfinished: VecDeque<Unfinished>,
-    /// True while a start is out of the queue and not yet recorded.
-    finishing: bool,
+    /// The image of the first of them, as far as it is read.
+    reading: Option<ImageReading>,
     /// Something was lost and must be told, even if nothing else happens.
     owes_a_gap: bool,
     economy: Economy,
@@ -227,9 +227,10 @@ impl Work {
         self.tell_steps(steps);
         self.take_queue(FROM_QUEUE);
         self.tell_receipts();
-        result.and_then(|()| {
-            self.finish_starts(|work| sensor.poll(Duration::ZERO, &mut |observed| work.observe(observed)))
-        })
+        if result.is_ok() {
+            self.hash_for(LOOK_EVERY);
+        }
+        result
     }
 
     /// What the other sources saw. Taken after the stream, so that who did it is known.
@@ -310,7 +311,7 @@ impl Work {
         let ancestry = if verdicts.is_empty() { Vec::new() } else { self.ancestry(key) };
         match (body, image) {
             (EventBody::ProcessStart(start), Some(image)) => {
-                let one = Unfinished { header, start, key, verdicts, ancestry, image };
+                let one = Unfinished { header, start, key, verdicts, ancestry, image, is_told: false };
                 match self.known_images.get(&image) {
                     Some(facts) => self.finish_start(one, facts),
                     None if self.may_skip_hash() => self.finish_start(one, Err("budget")),
@@ -403,6 +404,18 @@ impl Work {
         pid: u32,
     ) {
         self.recorder.push_event(&header, body);
+        self.record_detections(header, body, verdicts, ancestry, pid);
+    }
+
+    /// The detections of an event that is recorded.
+    fn record_detections(
+        &mut self,
+        header: EventHeader,
+        body: &EventBody,
+        verdicts: Vec<Verdict>,
+        ancestry: Vec<ProcessSummary>,
+        pid: u32,
+    ) {
         if verdicts.is_empty() {
             return;
         }
@@ -418,6 +431,10 @@ impl Work {
             }
             let header = self.recorder.number(at_ns);
             self.recorder.push(header, RecordBody::Detection(Box::new(detection)));
+            // Many rules that match one large event would make a batch that the server takes for an attack.
+            if self.recorder.is_large() && self.is_complete() {
+                self.flush();
+            }
         }
     }
 
@@ -484,8 +501,8 @@ impl Work {
 
     fn flush_if_due(&mut self) {
         // A batch holds every number up to its last one.
-        let complete = self.unfinished.is_empty() && !self.finishing;
-        if complete && (self.recorder.is_due() || self.owes_a_gap || self.economy.is_due()) {
+        let is_due = self.recorder.is_due() || self.owes_a_gap || self.economy.is_due();
+        if is_due && self.is_complete() {
             self.flush();
         }
     }
@@ -523,8 +540,8 @@ impl Work {
             self.table.tell_waiting(u64::MAX, &mut steps);
             self.tell_steps(steps);
         }
-        // Nothing is more urgent now, so there is nothing to look for in between.
-        let _ = self.finish_starts(|_| Ok(()));
+        // Whoever asked to stop does not wait for all that was just started.
+        self.finish_starts(Duration::from_secs(1));
         self.judge.finish(Duration::from_millis(1_500));
         self.judge.keep_habits(true);
         self.tell_withheld();

@@ -25,7 +25,7 @@ const MAX_WAITING: usize = 8_192;
 /// How young a process must be to stand in the note, how many of them, and how much of each.
 const YOUNG_NS: u64 = 5_000_000_000;
 const MAX_YOUNG: usize = 256;
-const YOUNG_COMMAND_LINE: usize = 512;
+const YOUNG_TEXT: usize = 512;
 
 /// Logs tell times to the second, and a line may be of the second in which its writer started.
 const TIME_BLUR_NS: u64 = 1_000_000_000;
@@ -165,12 +165,12 @@ impl ProcessTable {
         let keys = self.live.values().filter(move |key| key.start_ns.saturating_add(YOUNG_NS) > now_ns);
         let known = keys.filter_map(|key| {
             let entry = self.entries.get(key).filter(|entry| entry.image.is_known())?;
-            let line = &entry.image.command_line;
+            let cut = |text: &str| text[..text.floor_char_boundary(YOUNG_TEXT)].to_owned();
             Some(YoungProcess {
                 key: *key,
                 parent: entry.parent,
-                executable: entry.image.executable.clone(),
-                command_line: line[..line.floor_char_boundary(YOUNG_COMMAND_LINE)].to_owned(),
+                executable: cut(&entry.image.executable),
+                command_line: cut(&entry.image.command_line),
                 user: entry.image.user.clone(),
             })
         });

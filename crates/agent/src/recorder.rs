@@ -16,7 +16,7 @@ use event_model::{
 use protocol::envelope::Sealer;
 use protocol::wire::Ledger;
 use sensor_api::SensorPosition;
-use spool::{Amount, BatchHeader, Loss, LossReason, Position, Spool, Tally};
+use spool::{Amount, BatchHeader, Loss, LossReason, MAX_NOTE, Position, Spool, Tally};
 
 use crate::account::Account;
 use crate::clock::WallClock;
@@ -181,6 +181,11 @@ impl Recorder {
         old || self.batch.len() >= MAX_RECORDS || self.batch.size() >= MAX_BYTES
     }
 
+    /// Whether the batch has no room for more.
+    pub fn is_large(&self) -> bool {
+        self.batch.size() >= MAX_BYTES
+    }
+
     /// Whether the batch should have been closed long ago.
     pub fn is_overdue(&self) -> bool {
         let old = !self.batch.is_empty() && self.begun.elapsed() >= 4 * self.max_age;
@@ -232,7 +237,7 @@ impl Recorder {
             waiting: table.waiting().collect(),
             young: table.young(crate::clock::boot_ns()).collect(),
         };
-        match spool.append(&header, &note.encode(), &sealed, Some(&telling)) {
+        match spool.append(&header, &note.encode(MAX_NOTE), &sealed, Some(&telling)) {
             Ok(()) => {
                 let told = self.untold.take().is_some() | self.inherited.take().is_some();
                 if told && let Err(error) = spooling.account.write(None) {

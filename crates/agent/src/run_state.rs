@@ -55,8 +55,9 @@ pub struct RunState {
 }
 
 impl RunState {
-    /// Reads how the last run ended and notes that one runs now.
-    pub fn begin(state_dir: &Path, boot_id: BootId, now: Timestamp) -> std::io::Result<Self> {
+    /// Reads how the last run ended and notes that one runs now. Where that can't be written, as on a full disk, the
+    /// agent runs all the same: it must not be enough to fill a disk and kill it.
+    pub fn begin(state_dir: &Path, boot_id: BootId, now: Timestamp) -> Self {
         let path = state_dir.join("run.json");
         let last = fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Run>(&text).ok());
         let boot_id = boot_id.to_string();
@@ -83,8 +84,8 @@ impl RunState {
             previous_end,
             caution,
         };
-        state.write()?;
-        Ok(state)
+        state.write_or_warn();
+        state
     }
 
     /// The version of the last bundle that is known to be good; 0 if none is.
@@ -125,7 +126,7 @@ mod tests {
     const BOOT: BootId = BootId::from_uuid(uuid::Uuid::from_u128(1));
 
     fn begin(dir: &Path, seconds: i64) -> RunState {
-        RunState::begin(dir, BOOT, Timestamp::from_nanos(seconds * 1_000_000_000)).unwrap()
+        RunState::begin(dir, BOOT, Timestamp::from_nanos(seconds * 1_000_000_000))
     }
 
     #[test]
@@ -136,7 +137,7 @@ mod tests {
         begin(dir.path(), 3).end();
         assert_eq!(begin(dir.path(), 4).previous_end, "clean");
         let other_boot = BootId::from_uuid(uuid::Uuid::from_u128(2));
-        let state = RunState::begin(dir.path(), other_boot, Timestamp::from_nanos(5)).unwrap();
+        let state = RunState::begin(dir.path(), other_boot, Timestamp::from_nanos(5));
         assert_eq!(state.previous_end, "reboot");
     }
 

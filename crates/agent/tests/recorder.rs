@@ -21,6 +21,7 @@ use protocol::envelope::{Opener, Purpose, Sealer, public_sealing_key};
 use protocol::wire::{Batch, decode_batch};
 use sensor_api::SensorPosition;
 use spool::{Spool, SpoolOptions};
+use test_support::SmallDisk;
 use uuid::Uuid;
 
 const HOST: HostId = HostId::from_uuid(Uuid::from_u128(1));
@@ -187,19 +188,8 @@ fn what_a_full_spool_gives_up_stands_in_gaps_exactly() {
 
 #[test]
 fn a_disk_that_refuses_costs_counted_records_and_the_spool_recovers() {
-    let (server, dir) = (Server::new(), tempfile::tempdir().unwrap());
-    let mount = dir.path().join("small");
-    std::fs::create_dir(&mount).unwrap();
-    let mounted = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
-        .arg(&mount)
-        .stderr(std::process::Stdio::null())
-        .status();
-    if !mounted.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: mounting a small tmpfs is not permitted here");
-        return;
-    }
-    let _unmount = Unmount(mount.clone());
+    let Some(disk) = SmallDisk::mount(64) else { return };
+    let (server, mount) = (Server::new(), disk.path());
     let spool = open(&mount.join("spool"), 64 << 20);
     let mut recorder = recorder(&server, &spool, Resume::default());
     // Something else fills the disk.
@@ -225,43 +215,10 @@ fn a_disk_that_refuses_costs_counted_records_and_the_spool_recovers() {
     assert_balanced(&batches, &[]);
 }
 
-struct Unmount(std::path::PathBuf);
-
-impl Drop for Unmount {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
-/// A file system of its own, small enough to be full.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn new() -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
-        let disk = Self(dir);
-        disk.mount(&["-t", "tmpfs", "-o", "size=256k", "none"]).then_some(disk)
-    }
-
-    fn mount(&self, arguments: &[&str]) -> bool {
-        let status = std::process::Command::new("mount").args(arguments).arg(self.0.path()).status();
-        status.is_ok_and(|status| status.success())
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg(self.0.path()).status();
-    }
-}
-
 #[test]
 fn what_a_full_disk_dropped_is_told_after_a_crash() {
-    let Some(disk) = SmallDisk::new() else {
-        test_support::skip("a small file system can't be mounted here");
-        return;
-    };
-    let (server, state_dir) = (Server::new(), disk.0.path());
+    let Some(disk) = SmallDisk::mount(256) else { return };
+    let (server, state_dir) = (Server::new(), disk.path());
     let spool = open(&state_dir.join("spool"), 64 << 20);
     let mut first = recorder_in(state_dir, &server, &spool, Resume::default());
     // Until nothing more fits, and then some.

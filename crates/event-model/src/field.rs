@@ -133,7 +133,7 @@ fields! {
     21 EventAction Text "event.action" seed ["start_kind"] home [Process, Attack]
         sigma [] scopes STARTED, "What was done, where the event's type leaves it open: `exec` or `fork` (a process that runs its parent's image), `create`, `modify`, `delete`, and so on.";
     22 ProcessHashSkipped Text "rampart.process.hash_skipped" seed ["hash_skipped"] home [Process, Attack]
-        sigma [] scopes STARTED, "Why there is no hash: `too_large`, `unreadable`, `changed`, `budget` (CPU was short), `remote` (on a file system that may never answer).";
+        sigma [] scopes STARTED, "Why there is no hash: `too_large`, `unreadable`, `changed`, `budget` (CPU was short), `late` (the event could not wait for it; rules on the hash judged it all the same), `remote` (on a file system that may never answer).";
     23 ProcessMd5 Text "process.hash.md5" seed ["md5"] home [Process, Attack]
         sigma ["md5"] scopes STARTED, "MD5 of the executable, lower-case hex.";
     24 ProcessSha1 Text "process.hash.sha1" seed ["sha1"] home [Process, Attack]

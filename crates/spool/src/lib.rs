@@ -55,10 +55,10 @@ pub enum SpoolError {
         #[source]
         source: std::io::Error,
     },
-    /// One batch alone is more than the spool may hold.
-    #[error("a batch of {bytes} bytes is more than the limit of {limit} bytes")]
+    /// One batch, or the note beside it, is more than the spool may hold.
+    #[error("a batch or its note of {bytes} bytes is more than the limit of {limit} bytes")]
     TooLarge {
-        /// Size of the batch.
+        /// Size of what is too large.
         bytes: u64,
         /// The limit.
         limit: u64,

@@ -89,11 +89,8 @@ impl Spool {
         let folder = Arc::new(Folder::open(dir).map_err(SpoolError::io("opening", dir))?);
         let (inner, recovery) = recover(dir)?;
         let disk = Arc::new(Disk::new(dir.to_owned(), inner));
-        disk.delete_retired()?;
-        if disk.lock().unstored {
-            // Damage that was found. Where the disk is full it is tried again later.
-            let _ = disk.store_state();
-        }
+        // What is done with, and damage that was found. Where the disk is full it is tried again later.
+        disk.tidy();
         let syncer =
             Syncer::start(disk.clone()).map_err(SpoolError::io("starting the sync thread for", dir))?;
         let spool = Self {
@@ -127,9 +124,10 @@ impl Spool {
         payload: &[u8],
         told: Option<&Telling>,
     ) -> Result<(), SpoolError> {
-        let too_large = |bytes| SpoolError::TooLarge { bytes, limit: self.max_bytes.min(MAX_PAYLOAD as u64) };
-        if payload.len() > MAX_PAYLOAD || note.len() > MAX_NOTE {
-            return Err(too_large((note.len() + payload.len()) as u64));
+        for (part, limit) in [(payload, MAX_PAYLOAD), (note, MAX_NOTE)] {
+            if part.len() > limit {
+                return Err(SpoolError::TooLarge { bytes: part.len() as u64, limit: limit as u64 });
+            }
         }
         let mut inner = self.lock();
         let before = inner.before(header);
@@ -137,7 +135,7 @@ impl Spool {
         let bytes = encode(header, &before, told, note, payload);
         let size = bytes.len() as u64;
         if size > self.max_bytes {
-            return Err(too_large(size));
+            return Err(SpoolError::TooLarge { bytes: size, limit: self.max_bytes });
         }
         let full = inner.bytes() + size > self.max_bytes;
         if full && inner.retired_bytes() > (self.max_bytes / 2).max(MAX_RETIRED) {

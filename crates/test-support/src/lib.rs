@@ -11,6 +11,7 @@ mod broker;
 mod child;
 mod responder;
 mod server;
+mod small_disk;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ pub use api::{Api, ApiError};
 pub use broker::{Broker, BrokerKind, StoppedBroker};
 pub use responder::{ResponderOptions, ResponderProcess};
 pub use server::{ServerOptions, ServerProcess};
+pub use small_disk::SmallDisk;
 
 /// The built binary of that name, beside the running test's.
 ///
