@@ -25,6 +25,16 @@ impl SmallDisk {
         None
     }
 
+    /// Makes it that large, in KiB, with what is on it.
+    ///
+    /// # Panics
+    /// If that is refused.
+    pub fn resize(&self, kib: u32) {
+        let size = format!("remount,size={kib}k");
+        let status = Command::new("mount").args(["-o", &size]).arg(self.path()).status();
+        assert!(status.is_ok_and(|status| status.success()), "{size}");
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         self.0.path()
