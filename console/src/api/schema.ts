@@ -1331,6 +1331,11 @@ export interface components {
             items: components["schemas"]["EcsDocument"][];
             /** @description Ask with this cursor for what follows; null at the end. */
             next_cursor: string | null;
+            /**
+             * Format: int64
+             * @description How many gaps of this page's time are not among the items, where there are more than 200 besides what was searched for. A search for `type=gap` gives all.
+             */
+            gaps_not_shown: number;
         };
         /** @description What an exception would have hidden. */
         ExceptionPreview: {
@@ -1535,12 +1540,12 @@ export interface components {
             bad_envelope: number;
             /**
              * Format: int64
-             * @description Refused: opened, but not a batch.
+             * @description Refused: opened, but not a batch, or a record of it that can't be read.
              */
             malformed: number;
             /**
              * Format: int64
-             * @description Refused: larger than allowed, sealed or opened.
+             * @description Refused: larger than allowed, sealed or opened, or a record past a limit.
              */
             oversize: number;
             /**
@@ -1632,9 +1637,14 @@ export interface components {
             stored: number;
             /**
              * Format: int64
-             * @description Records that are lost, all accounted for in gap records.
+             * @description Records that are lost.
              */
             dropped: number;
+            /**
+             * Format: int64
+             * @description Of these, records that no gap record speaks of; 0 once what the agent had spooled has arrived. What stays raises an alert.
+             */
+            unexplained: number;
             /**
              * Format: int64
              * @description Observations that the kernel could not hand over.

@@ -29,6 +29,9 @@ pub struct AppendBatch {
     pub events: Vec<EventRecord>,
     /// Sequence and kind of the records that are no events, rising.
     pub others: Vec<(u64, RecordKind)>,
+    /// Numbers of gap events, rising, that the server put in the place of records which it
+    /// could not take. They are found like any event, and their numbers count as missing.
+    pub left_out: Vec<u64>,
     /// The first number that the batch accounts for, from 1.
     pub first_sequence: u64,
     /// The last one.

@@ -23,6 +23,8 @@ mod store;
 
 pub use append::{AgentFigures, AppendBatch, AppendOutcome, BadBatch, KindAccount, LedgerEntry};
 pub use error::EventStoreError;
-pub use query::{Cursor, EventPage, EventQuery, GapTotals, HistogramBucket, ParseCursorError, Predicate};
+pub use query::{
+    Cursor, EventPage, EventQuery, GapPage, GapQuery, GapTotals, HistogramBucket, ParseCursorError, Predicate,
+};
 pub use sqlite::SqliteEventStore;
 pub use store::{Deleted, EventStore};

@@ -177,6 +177,32 @@ pub struct HistogramBucket {
     pub count: u64,
 }
 
+/// Which gap events: those whose spans overlap `from` to `until`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GapQuery {
+    /// Of this host.
+    pub host: Option<HostId>,
+    /// From here …
+    pub from: Timestamp,
+    /// … to here, which is not in it.
+    pub until: Timestamp,
+    /// And not observed before.
+    pub observed_from: Option<Timestamp>,
+    /// And observed before.
+    pub observed_until: Option<Timestamp>,
+    /// At most so many (1 to 1,000).
+    pub limit: usize,
+}
+
+/// Gap events.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GapPage {
+    /// The newest.
+    pub gaps: Vec<EventRecord>,
+    /// How many there are, with those past the limit.
+    pub in_all: u64,
+}
+
 /// The gaps of a span, summed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct GapTotals {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use event_model::{BootId, EventId, EventRecord, EventType, HostId, ProcessEntityId, Timestamp};
 
 use crate::{
-    AppendBatch, AppendOutcome, EventPage, EventQuery, EventStoreError, GapTotals, HistogramBucket,
-    KindAccount, LedgerEntry,
+    AppendBatch, AppendOutcome, EventPage, EventQuery, EventStoreError, GapPage, GapQuery, GapTotals,
+    HistogramBucket, KindAccount, LedgerEntry,
 };
 
 type Result<T> = std::result::Result<T, EventStoreError>;
@@ -32,6 +32,10 @@ pub trait EventStore: Send + Sync + Debug {
 
     /// The accounts of the host's boots, the one heard of last first.
     fn ledger(&self, host: HostId) -> Result<Vec<LedgerEntry>>;
+
+    /// The accounts in which numbers are missing that no gap event speaks of, of the boot
+    /// that each host was heard of from last; by host.
+    fn unexplained(&self) -> Result<Vec<LedgerEntry>>;
 
     /// The account of a boot by kind of record, in the order of the kinds. Only batches
     /// with [`kinds`](AppendBatch::kinds) count in it.
@@ -65,17 +69,10 @@ pub trait EventStore: Send + Sync + Debug {
         self.histogram(from, until, Duration::from_secs(60), None, &[])
     }
 
-    /// The gap events whose spans overlap `from` to `until`, newest first, at most
-    /// `limit` (1 to 1,000).
-    fn gaps_between(
-        &self,
-        host: Option<HostId>,
-        from: Timestamp,
-        until: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<EventRecord>>;
+    /// Gap events, newest first, and how many there are in all.
+    fn gaps_between(&self, query: &GapQuery) -> Result<GapPage>;
 
-    /// The sums over these gap events, all of them.
+    /// The sums over the gap events whose spans overlap `from` to `until`, all of them.
     fn gap_totals(&self, host: Option<HostId>, from: Timestamp, until: Timestamp) -> Result<GapTotals>;
 
     /// The process start that tells what the process was at the time `around`: the

@@ -2,7 +2,8 @@
 //!
 //! What comes in is checked as coming from a stranger: unknown types, wrong kinds
 //! and oversized values are refused or cut off with a count, and nothing says
-//! who the sender is; that comes from the certificate.
+//! who the sender is; that comes from the certificate. One record that can't be
+//! taken does not cost the others of its batch.
 
 use event_model::{
     ActionKind, BootId, Detection, DetectionId, EventHeader, EventRecord, EventType, Field, GapReason,
@@ -23,6 +24,9 @@ pub use encode::{RecordEncoder, encode_batch, encode_batch_of};
 pub const MAX_TEXT_BYTES: usize = 64 * 1024;
 /// Most items in a list.
 pub const MAX_LIST_ITEMS: usize = 4_096;
+/// Most bytes of all items of a list together, as an agent writes it: a record of some
+/// such lists still leaves room in a batch.
+pub const MAX_LIST_BYTES: usize = 512 * 1024;
 /// Most ancestors of a detection.
 pub const MAX_ANCESTRY: usize = 64;
 /// Most records of a batch.
@@ -41,10 +45,25 @@ pub struct Batch {
     pub last_sequence: u64,
     /// Records in the order of their numbers.
     pub records: Vec<Record>,
+    /// Records that can't be taken, in the order of their numbers.
+    pub refused: Vec<RefusedRecord>,
     /// Cumulative figures of the boot.
     pub ledger: Ledger,
     /// Fields and events of a newer agent that this version does not know; they were left out.
     pub unknown: u64,
+}
+
+/// A record past a limit, or malformed, by itself: what the account has to know of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RefusedRecord {
+    /// Its place and time.
+    pub header: EventHeader,
+    /// What it was.
+    pub kind: RecordKind,
+    /// How many acts it stood for.
+    pub acts: u64,
+    /// Why it can't be taken.
+    pub error: WireError,
 }
 
 /// Cumulative figures of a boot, as of the end of a batch.
@@ -60,14 +79,14 @@ pub struct Ledger {
     pub kinds: Vec<KindFigures>,
 }
 
-/// A batch was refused.
+/// A batch, or a record of it, can't be taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
     /// Not the message that it should be.
     #[error("the batch can't be decoded")]
     Undecodable,
     /// A part is missing or has a value that it can't have.
-    #[error("record {sequence}: {what} is missing or malformed")]
+    #[error("record {sequence}: {what} is missing, malformed or too long")]
     Malformed {
         /// The record's number; 0 for the batch itself.
         sequence: u64,
@@ -75,8 +94,10 @@ pub enum WireError {
         what: &'static str,
     },
     /// More than may be.
-    #[error("the batch has {count} {what}; the maximum is {maximum}")]
+    #[error("record {sequence}: {count} {what}; the maximum is {maximum}")]
     TooMany {
+        /// The record's number; 0 for the batch itself.
+        sequence: u64,
         /// What.
         what: &'static str,
         /// How many.
@@ -97,12 +118,13 @@ pub fn decode_batch(host_id: HostId, bytes: &[u8]) -> Result<Batch, WireError> {
     if message.last_sequence > i64::MAX.unsigned_abs() {
         return Err(malformed("span of sequence numbers"));
     }
-    check_count("records", message.records.len(), MAX_RECORDS)?;
+    check_count(0, "records", message.records.len(), MAX_RECORDS)?;
     let mut batch = Batch {
         boot_id,
         first_sequence: message.first_sequence,
         last_sequence: message.last_sequence,
         records: Vec::with_capacity(message.records.len()),
+        refused: Vec::new(),
         ledger: Ledger::default(),
         unknown: 0,
     };
@@ -114,19 +136,44 @@ pub fn decode_batch(host_id: HostId, bytes: &[u8]) -> Result<Batch, WireError> {
         }
         next = record.sequence + 1;
         let decoder = RecordDecoder { host_id, boot_id, sequence: record.sequence };
-        match decoder.record(record, &mut batch.unknown)? {
-            Some(record) => batch.records.push(record),
-            None => batch.unknown += 1,
+        let (kind, acts) = kind_and_acts(&record);
+        let header = decoder.header(record.sequence, record.observed_at_ns, record.monotonic_ns);
+        match decoder.record(header.clone(), record.body, &mut batch.unknown) {
+            Ok(Some(record)) => batch.records.push(record),
+            Ok(None) => batch.unknown += 1,
+            Err(error) => batch.refused.push(RefusedRecord { header, kind, acts, error }),
         }
     }
     Ok(batch)
 }
 
+/// What the account counts of a record, also where the record can't be taken.
+fn kind_and_acts(record: &link::Record) -> (RecordKind, u64) {
+    match &record.body {
+        Some(link::record::Body::Event(event)) => {
+            let kind =
+                EventType::from_number(event.event_type).map_or(RecordKind::Unknown, RecordKind::Event);
+            let count = event.fields.iter().rev().find_map(|field| match field.value {
+                Some(field_value::Value::Integer(count)) if is_count(field) => u64::try_from(count).ok(),
+                _ => None,
+            });
+            (kind, count.unwrap_or(1).max(1))
+        }
+        Some(link::record::Body::Detection(_)) => (RecordKind::Detection, 1),
+        Some(link::record::Body::Receipt(_)) => (RecordKind::Response, 1),
+        None => (RecordKind::Unknown, 1),
+    }
+}
+
+fn is_count(field: &link::FieldValue) -> bool {
+    field.field == Field::EventCount.spec().number
+}
+
 fn ledger_from_wire(ledger: link::Ledger, unknown: &mut u64) -> Result<Ledger, WireError> {
-    check_count("kinds", ledger.kinds.len(), MAX_KINDS)?;
+    check_count(0, "kinds", ledger.kinds.len(), MAX_KINDS)?;
     let mut kinds: Vec<KindFigures> = Vec::with_capacity(ledger.kinds.len());
     for figures in ledger.kinds {
-        check_count("reasons", figures.dropped.len(), MAX_KINDS)?;
+        check_count(0, "reasons", figures.dropped.len(), MAX_KINDS)?;
         let kind = u16::try_from(figures.kind).map_or(RecordKind::Unknown, RecordKind::from_number);
         let dropped = figures.dropped.into_iter().filter_map(|dropped| {
             let reason = GapReason::from_word(&dropped.reason);
@@ -178,9 +225,13 @@ impl RecordDecoder {
     }
 
     /// `None` for a kind of record that this version does not know.
-    fn record(&self, record: link::Record, unknown: &mut u64) -> Result<Option<Record>, WireError> {
-        let header = self.header(record.sequence, record.observed_at_ns, record.monotonic_ns);
-        let body = match record.body {
+    fn record(
+        &self,
+        header: EventHeader,
+        body: Option<link::record::Body>,
+        unknown: &mut u64,
+    ) -> Result<Option<Record>, WireError> {
+        let body = match body {
             None => return Ok(None),
             Some(link::record::Body::Event(event)) => match self.event(header.clone(), event, unknown)? {
                 None => return Ok(None),
@@ -225,7 +276,7 @@ impl RecordDecoder {
             (ValueKind::Boolean, field_value::Value::Boolean(truth)) => Value::Boolean(truth),
             (ValueKind::Time, field_value::Value::TimeNs(nanos)) => Value::Time(Timestamp::from_nanos(nanos)),
             (ValueKind::TextList, field_value::Value::List(list)) => {
-                check_count(spec.ecs, list.items.len(), MAX_LIST_ITEMS)?;
+                check_count(self.sequence, spec.ecs, list.items.len(), MAX_LIST_ITEMS)?;
                 let items = list.items.into_iter().map(|item| self.text(spec.ecs, item));
                 Value::TextList(items.collect::<Result<_, _>>()?)
             }
@@ -238,9 +289,9 @@ impl RecordDecoder {
         detection: link::Detection,
         unknown: &mut u64,
     ) -> Result<Option<Detection>, WireError> {
-        check_count("ancestors", detection.ancestry.len(), MAX_ANCESTRY)?;
-        check_count("matched conditions", detection.matched.len(), MAX_LIST_ITEMS)?;
-        check_count("ATT&CK techniques", detection.attack.len(), MAX_LIST_ITEMS)?;
+        check_count(self.sequence, "ancestors", detection.ancestry.len(), MAX_ANCESTRY)?;
+        check_count(self.sequence, "matched conditions", detection.matched.len(), MAX_LIST_ITEMS)?;
+        check_count(self.sequence, "ATT&CK techniques", detection.attack.len(), MAX_LIST_ITEMS)?;
         let header = self.header(
             detection.event_sequence,
             detection.event_observed_at_ns,
@@ -287,7 +338,7 @@ impl RecordDecoder {
     }
 
     fn receipt(&self, receipt: link::Receipt) -> Result<ResponseReceipt, WireError> {
-        check_count("receipt steps", receipt.steps.len(), MAX_LIST_ITEMS)?;
+        check_count(self.sequence, "receipt steps", receipt.steps.len(), MAX_LIST_ITEMS)?;
         let steps = receipt.steps.into_iter().map(|step| {
             let at = Timestamp::from_nanos(step.at_ns);
             Ok(ReceiptStep { at, what: self.text("receipt step", step.what)? })
@@ -313,8 +364,8 @@ impl RecordDecoder {
     }
 }
 
-fn check_count(what: &'static str, count: usize, maximum: usize) -> Result<(), WireError> {
-    if count <= maximum { Ok(()) } else { Err(WireError::TooMany { what, count, maximum }) }
+fn check_count(sequence: u64, what: &'static str, count: usize, maximum: usize) -> Result<(), WireError> {
+    if count <= maximum { Ok(()) } else { Err(WireError::TooMany { sequence, what, count, maximum }) }
 }
 
 #[cfg(test)]

@@ -234,7 +234,7 @@ export const gapReason = {
   spool_full: "the agent's spool was full",
   spool_write_failed: "the agent's disk refused a write",
   spool_corrupt: 'a spooled batch was damaged',
-  server_refused: 'the server refused a batch for good',
+  server_refused: 'the server refused a batch or a record for good',
   agent_down: 'the agent was not running',
   kernel_skipped: 'the kernel skipped a program that was running already',
   flood: 'one rule matched so often that only some detections were made',

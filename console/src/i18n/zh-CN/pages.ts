@@ -58,6 +58,7 @@ export const hosts = {
   complete: '完整',
   lost: '丢失 {{total}}',
   ledgerBroken: '账目不平',
+  unexplained: '{{total}} 条缺失且无说明',
   lastSeen: '最近上线',
   enrolledAt: '注册时间',
   certificate: '证书有效期至',
@@ -80,6 +81,7 @@ export const hosts = {
     stored: '已存储',
     onTheWay: '传输中',
     dropped: '已丢弃',
+    unexplained: '已丢弃且没有数据缺口记录说明原因：{{total}}',
     kernelLost: '在内核中丢失（未形成记录）：{{total}}',
   },
   account: {
@@ -109,6 +111,7 @@ export const events = {
   histogramAll: '柱状图统计所选主机和类型的全部事件，不受关键词和字段筛选影响。',
   count_other: '{{count}} 条事件',
   countMore_other: '{{count}} 条事件，向下滚动加载更多',
+  gapsNotShown_other: '此时段还有 {{count}} 个数据缺口未显示；选择“数据缺口”类型可查看全部',
   none: '没有找到事件',
   noneHint: '请扩大时间范围或移除筛选条件。',
   detail: '事件详情',

@@ -232,7 +232,7 @@ export const gapReason = {
   spool_full: '代理的本地队列已满',
   spool_write_failed: '代理磁盘写入失败',
   spool_corrupt: '本地队列中的批次已损坏',
-  server_refused: '服务器永久拒绝了该批次',
+  server_refused: '服务器永久拒绝了该批次或记录',
   agent_down: '代理未运行',
   kernel_skipped: '内核跳过了正在运行的探针程序',
   flood: '一条规则匹配过于频繁，仅生成了部分检测',

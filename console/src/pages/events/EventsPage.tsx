@@ -99,6 +99,7 @@ function SearchedEvents({ search, onChange, onOpen }: SearchedEventsProps) {
     queryFn: () => api.histogram({ ...span, host: search.host, type: search.type, buckets: BUCKETS }),
   });
   const rows = useMemo(() => events.data?.pages.flatMap((page) => page.items), [events.data]);
+  const gapsNotShown = events.data?.pages.reduce((sum, page) => sum + page.gaps_not_shown, 0) ?? 0;
   const narrowed = Boolean(search.q || search.field);
 
   return (
@@ -122,6 +123,7 @@ function SearchedEvents({ search, onChange, onOpen }: SearchedEventsProps) {
         title={
           <span className="font-normal text-muted" aria-live="polite">
             {rows && t(events.hasNextPage ? 'events.countMore' : 'events.count', { count: rows.length })}
+            {gapsNotShown > 0 && <span className="ml-2 text-warn">{t('events.gapsNotShown', { count: gapsNotShown })}</span>}
           </span>
         }
         actions={

@@ -161,6 +161,11 @@ function CompletenessCell({ host }: { host: Host }) {
   const { t, i18n } = useTranslation();
   const lost = host.ledger.dropped + host.ledger.kernel_lost;
   if (unaccounted(host.ledger) < 0) return <Badge tone="bad">{t('hosts.ledgerBroken')}</Badge>;
+  if (host.ledger.unexplained > 0) {
+    return (
+      <Badge tone="bad">{t('hosts.unexplained', { total: host.ledger.unexplained.toLocaleString(i18n.language) })}</Badge>
+    );
+  }
   if (lost > 0) return <Badge tone="warn">{t('hosts.lost', { total: lost.toLocaleString(i18n.language) })}</Badge>;
   return <span className="text-good">{t('hosts.complete')}</span>;
 }

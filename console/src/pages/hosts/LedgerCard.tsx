@@ -25,6 +25,8 @@ export function LedgerCard({ ledger }: { ledger: Ledger }) {
       actions={
         onTheWay < 0 ? (
           <Badge tone="bad">{t('hosts.ledgerBroken')}</Badge>
+        ) : ledger.unexplained > 0 ? (
+          <Badge tone="bad">{t('hosts.unexplained', { total: say(ledger.unexplained) })}</Badge>
         ) : lost > 0 ? (
           <Badge tone="warn">{t('hosts.lost', { total: say(lost) })}</Badge>
         ) : (
@@ -47,7 +49,10 @@ export function LedgerCard({ ledger }: { ledger: Ledger }) {
           <span key={part.key} className={part.colour} style={{ width: `${(Math.max(0, part.value) / whole) * 100}%` }} />
         ))}
       </div>
-      <p className={cx('mt-3 text-xs', ledger.kernel_lost > 0 ? 'text-warn' : 'text-faint')}>
+      <p className={cx('mt-3 text-xs', ledger.unexplained > 0 ? 'text-bad' : 'text-faint')}>
+        {t('hosts.ledger.unexplained', { total: say(ledger.unexplained) })}
+      </p>
+      <p className={cx('mt-1 text-xs', ledger.kernel_lost > 0 ? 'text-warn' : 'text-faint')}>
         {t('hosts.ledger.kernelLost', { total: say(ledger.kernel_lost) })}
       </p>
     </Card>

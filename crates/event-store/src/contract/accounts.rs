@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use event_model::{
-    EventRecord, EventType, Field, GapReason, KindFigures, RecordKind, Timestamp, Value, ValueKind,
+    BootId, EventRecord, EventType, Field, GapReason, HostId, KindFigures, RecordKind, Timestamp, Value,
+    ValueKind,
 };
 
 use super::{NOON, Open, after_noon, batch, batch_of, boot, gap, header, host, process_start, search_all};
@@ -194,6 +195,64 @@ pub(super) fn the_account_by_kind_balances(place: &Path, open: Open<'_>) {
     lie.kinds = vec![figures(MODIFY, u64::MAX, &[(GapReason::SpoolFull, u64::MAX)])];
     store.append(&lie).expect("stored");
     assert!(account(&*store, 1)[1].difference() < 0);
+}
+
+pub(super) fn what_was_left_out_is_told(place: &Path, open: Open<'_>) {
+    const START: RecordKind = RecordKind::Event(EventType::ProcessStart);
+    let store = open(place);
+    // In the place of detection 2 stands a gap.
+    let fields = vec![
+        (Field::GapReason, Value::Text("server_refused".to_owned())),
+        (Field::GapWhat, Value::Text("detection".to_owned())),
+        (Field::GapCount, Value::Integer(1)),
+        (Field::GapRecords, Value::Integer(1)),
+    ];
+    let instead = EventRecord::from_fields(header(host(1), boot(1), 2, 2), EventType::Gap, fields);
+    let mut batch = batch_of(vec![process_start(host(1), boot(1), 1, 1, "a"), instead]);
+    (batch.others, batch.last_sequence) = (vec![(3, RecordKind::Detection)], 3);
+    batch.left_out = vec![2];
+    let produced = |kind, produced| KindFigures { kind, produced, dropped: Vec::new() };
+    batch.kinds = vec![produced(START, 1), produced(RecordKind::Detection, 2)];
+    let outcome = store.append(&batch).expect("stored");
+    let expected = AppendOutcome { stored: 2, events_stored: 1, duplicates: 0, missing: 1, high_water: 3 };
+    assert_eq!(outcome, expected);
+    let again = store.append(&batch).expect("nothing to do");
+    assert_eq!((again.stored, again.duplicates, again.missing), (0, 3, 0));
+
+    let entry = store.ledger(host(1)).expect("accounts")[0];
+    assert_eq!((entry.stored, entry.events, entry.missing, entry.unexplained()), (2, 1, 1, 0));
+    let detections = KindAccount {
+        kind: RecordKind::Detection,
+        produced: 2,
+        stored: 1,
+        dropped: vec![(GapReason::ServerRefused, 1)],
+    };
+    let starts = KindAccount { kind: START, produced: 1, stored: 1, dropped: Vec::new() };
+    assert_eq!(store.account(host(1), boot(1)).expect("an account"), [starts, detections]);
+    assert_eq!(search_all(&*store, &EventQuery::newest(10)).len(), 2, "the gap is found like any event");
+}
+
+pub(super) fn unexplained_numbers_are_listed(place: &Path, open: Open<'_>) {
+    let store = open(place);
+    let listed = |store: &dyn crate::EventStore| -> Vec<(HostId, BootId, u64)> {
+        let entries = store.unexplained().expect("a list");
+        entries.iter().map(|entry| (entry.host, entry.boot, entry.unexplained())).collect()
+    };
+    store.append(&batch(host(1), boot(1), 1, 3)).expect("stored");
+    assert_eq!(listed(&*store), []);
+    // 4 and 5 never came.
+    store.append(&batch(host(1), boot(1), 6, 6)).expect("stored");
+    store.append(&batch(host(2), boot(2), 2, 2)).expect("stored");
+    assert_eq!(listed(&*store), [(host(1), boot(1), 2), (host(2), boot(2), 1)]);
+    let told =
+        |sequence, count| batch_of(vec![gap(host(1), boot(1), sequence, 9, "spool_full", Some(count))]);
+    store.append(&told(7, 1)).expect("stored");
+    assert_eq!(listed(&*store)[0], (host(1), boot(1), 1));
+    store.append(&told(8, 1)).expect("stored");
+    assert_eq!(listed(&*store), [(host(2), boot(2), 1)]);
+    // Only the boot that a host reports from now.
+    store.append(&batch(host(2), boot(3), 1, 1)).expect("stored");
+    assert_eq!(listed(&*store), []);
 }
 
 pub(super) fn bad_batches_change_nothing(place: &Path, open: Open<'_>) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use event_model::{EventId, EventRecord, EventType, Field, ProcessEntityId, Timestamp, Value};
 
 use super::{NOON, Open, after_noon, batch, batch_of, boot, gap, header, host, process_start, search_all};
-use crate::{EventQuery, EventStore, Predicate};
+use crate::{EventQuery, EventStore, GapQuery, Predicate};
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -194,14 +194,32 @@ pub(super) fn gaps_are_found_by_overlap(place: &Path, open: Open<'_>) {
     store
         .append(&batch_of(vec![gap(host(2), boot(1), 1, 20 * SECOND, "spool_full", Some(1))]))
         .expect("stored");
+    let within = |host, from: i64, until: i64| GapQuery {
+        host,
+        from: after_noon(from),
+        until: after_noon(until),
+        observed_from: None,
+        observed_until: None,
+        limit: 100,
+    };
     let found = |host, from: i64, until: i64| -> Vec<u64> {
-        let gaps = store.gaps_between(host, after_noon(from), after_noon(until), 100).expect("gaps");
-        gaps.iter().map(|event| event.header.sequence).collect()
+        let found = store.gaps_between(&within(host, from, until)).expect("gaps");
+        assert_eq!(found.in_all, found.gaps.len() as u64);
+        found.gaps.iter().map(|event| event.header.sequence).collect()
     };
     assert_eq!(found(Some(host(1)), 0, 100 * SECOND), [3, 2, 1]);
     assert_eq!(found(Some(host(1)), 19 * SECOND + 500, 19 * SECOND + 600), [2], "inside the gap");
     assert_eq!(found(Some(host(1)), 11 * SECOND, 19 * SECOND), [0; 0], "between two");
     assert_eq!(found(None, 15 * SECOND, 25 * SECOND), [1, 2]);
+    // Of three that overlap, the two observed by then; one at a time.
+    let some = GapQuery {
+        observed_from: Some(after_noon(10 * SECOND)),
+        observed_until: Some(after_noon(30 * SECOND)),
+        limit: 1,
+        ..within(Some(host(1)), 0, 100 * SECOND)
+    };
+    let page = store.gaps_between(&some).expect("gaps");
+    assert_eq!((page.gaps.len(), page.gaps[0].header.sequence, page.in_all), (1, 2, 2));
     let sums = store.gap_totals(None, NOON, after_noon(60 * SECOND)).expect("sums");
     assert_eq!((sums.gaps, sums.lost, sums.of_unknown_size), (4, 13, 1));
 }

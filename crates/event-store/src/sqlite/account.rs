@@ -23,6 +23,9 @@ pub(super) fn count(
     }
     let mut stored: BTreeMap<RecordKind, u64> = BTreeMap::new();
     for event in new_events {
+        if left_out(connection, batch, event)? {
+            continue;
+        }
         let acts = stored.entry(RecordKind::Event(event.event_type)).or_default();
         *acts = acts.saturating_add(event.acts());
     }
@@ -46,19 +49,48 @@ pub(super) fn count(
     Ok(())
 }
 
+/// A gap in the place of a record that could not be taken: the agent produced that record
+/// and knows of no loss, and it did not produce the gap.
+fn left_out(connection: &Connection, batch: &AppendBatch, event: &EventRecord) -> Result<bool> {
+    if !super::append::is_left_out(batch, event) {
+        return Ok(false);
+    }
+    if let Some((kind, reason, lost)) = loss_of(event) {
+        // It lies within its batch, which counted it as produced.
+        drop_besides(connection, Place { host: batch.host, boot: batch.boot, kind }, reason, 0, lost)?;
+    }
+    Ok(true)
+}
+
 /// A gap that tells of records of an earlier boot.
 fn told_later(connection: &Connection, gap: &EventRecord) -> Result<()> {
     let boot = gap.text(Field::GapBoot).and_then(|boot| boot.parse::<BootId>().ok());
-    let reason = gap.text(Field::GapReason).and_then(GapReason::from_word);
-    let lost = gap.integer(Field::GapCount).and_then(|count| u64::try_from(count).ok());
-    let (Some(boot), Some(reason), Some(lost)) = (boot, reason, lost) else { return Ok(()) };
+    let (Some(boot), Some((kind, reason, lost))) = (boot, loss_of(gap)) else { return Ok(()) };
     let host = gap.header.host_id;
     // A boot that this host never reported has no account.
     if boot == gap.header.boot_id || super::append::high_water(connection, host, boot)? == 0 {
         return Ok(());
     }
-    let kind = RecordKind::from_word(gap.text(Field::GapWhat).unwrap_or_default());
     let through = gap.integer(Field::GapThrough).unwrap_or_default();
+    drop_besides(connection, Place { host, boot, kind }, reason, through, lost)
+}
+
+/// What a gap says was lost, why, and how many.
+fn loss_of(gap: &EventRecord) -> Option<(RecordKind, GapReason, u64)> {
+    let kind = RecordKind::from_word(gap.text(Field::GapWhat).unwrap_or_default());
+    let reason = gap.text(Field::GapReason).and_then(GapReason::from_word)?;
+    let lost = gap.integer(Field::GapCount).and_then(|count| u64::try_from(count).ok())?;
+    Some((kind, reason, lost))
+}
+
+/// Counts a loss that is not in the figures of the boot's agent.
+fn drop_besides(
+    connection: &Connection,
+    place: Place,
+    reason: GapReason,
+    through: i64,
+    lost: u64,
+) -> Result<()> {
     connection
         .prepare_cached(
             "INSERT INTO kind_drops_later VALUES (?, ?, ?, ?, ?, ?)
@@ -66,9 +98,9 @@ fn told_later(connection: &Connection, gap: &EventRecord) -> Result<()> {
         )
         .and_then(|mut statement| {
             statement.execute(params![
-                host.as_bytes(),
-                boot.as_bytes(),
-                kind.number(),
+                place.host.as_bytes(),
+                place.boot.as_bytes(),
+                place.kind.number(),
                 reason.as_str(),
                 through,
                 counted(lost)

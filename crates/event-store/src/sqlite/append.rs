@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use event_model::{
     BootId, EventRecord, EventType, Field, FieldSource, GapReason, HostId, Timestamp, ValueRef,
 };
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use super::account;
 use super::columns::{as_i64, insert, insert_sql, unreadable};
@@ -20,15 +20,17 @@ pub(super) fn append(connection: &Connection, batch: &AppendBatch) -> Result<App
     let new_events = &batch.events[batch.events.partition_point(|event| event.header.sequence <= mark)..];
     let new_others = &batch.others[batch.others.partition_point(|&(number, _)| number <= mark)..];
 
-    let stored = (new_events.len() + new_others.len()) as u64;
+    let new = (new_events.len() + new_others.len()) as u64;
     let all = (batch.events.len() + batch.others.len()) as u64;
+    let left_out = new_events.iter().filter(|event| is_left_out(batch, event)).count() as u64;
+    let stored = new - left_out;
     // Numbers between the mark and the batch's first one are missing too. The
     // batch's numbers were checked to rise, so there are at least `stored` of them.
     let missing = batch.last_sequence.saturating_sub(mark) - stored;
     let outcome = AppendOutcome {
         stored,
-        events_stored: new_events.len() as u64,
-        duplicates: all - stored,
+        events_stored: new_events.len() as u64 - left_out,
+        duplicates: all - new,
         missing,
         high_water: mark.max(batch.last_sequence),
     };
@@ -37,6 +39,11 @@ pub(super) fn append(connection: &Connection, batch: &AppendBatch) -> Result<App
     move_mark(connection, batch, new_events, &gaps, &outcome)?;
     account::count(connection, batch, new_events, new_others)?;
     Ok(outcome)
+}
+
+/// True of a gap event that stands in the place of a record which could not be taken.
+pub(super) fn is_left_out(batch: &AppendBatch, event: &EventRecord) -> bool {
+    event.event_type == EventType::Gap && batch.left_out.binary_search(&event.header.sequence).is_ok()
 }
 
 /// What the gap events of a batch say.
@@ -172,22 +179,34 @@ pub(super) fn high_water(connection: &Connection, host: HostId, boot: BootId) ->
 }
 
 pub(super) fn ledger(connection: &Connection, host: HostId) -> Result<Vec<LedgerEntry>> {
+    let sql = format!("SELECT {LEDGER} FROM streams WHERE host_id = ? ORDER BY touched DESC");
+    entries(connection, &sql, [host.as_bytes()])
+}
+
+pub(super) fn unexplained(connection: &Connection) -> Result<Vec<LedgerEntry>> {
+    let sql = format!(
+        "SELECT {LEDGER} FROM streams AS one WHERE missing > explained
+             AND touched = (SELECT max(touched) FROM streams WHERE host_id = one.host_id)
+         ORDER BY host_id"
+    );
+    entries(connection, &sql, [])
+}
+
+const LEDGER: &str = "boot_id, high_water, stored, events, missing, explained, lost_observations,
+    gaps_of_unknown_size, produced, dropped, kernel_lost, last_event_at, host_id";
+
+fn entries(connection: &Connection, sql: &str, values: impl Params) -> Result<Vec<LedgerEntry>> {
     let failed = database("read accounts");
-    let mut statement = connection
-        .prepare_cached(
-            "SELECT boot_id, high_water, stored, events, missing, explained, lost_observations,
-                 gaps_of_unknown_size, produced, dropped, kernel_lost, last_event_at
-             FROM streams WHERE host_id = ? ORDER BY touched DESC",
-        )
-        .map_err(&failed)?;
-    let mut rows = statement.query([host.as_bytes()]).map_err(&failed)?;
+    let mut statement = connection.prepare_cached(sql).map_err(&failed)?;
+    let mut rows = statement.query(values).map_err(&failed)?;
     let mut entries = Vec::new();
     while let Some(row) = rows.next().map_err(&failed)? {
         let boot: Vec<u8> = row.get(0).map_err(&failed)?;
+        let host: Vec<u8> = row.get(12).map_err(&failed)?;
         let count = |column| row_count(row, column).map_err(&failed);
         let last_event_at: Option<i64> = row.get(11).map_err(&failed)?;
         entries.push(LedgerEntry {
-            host,
+            host: HostId::from_slice(&host).map_err(|_| unreadable("host_id"))?,
             boot: BootId::from_slice(&boot).map_err(|_| unreadable("boot_id"))?,
             high_water: count(1)?,
             stored: count(2)?,

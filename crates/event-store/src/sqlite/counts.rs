@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use event_model::{EventRecord, EventType, HostId, Timestamp};
+use event_model::{EventType, HostId, Timestamp};
 use rusqlite::{Connection, params};
 
 use super::columns::as_i64;
 use super::search::{by_place, hosts};
 use super::{Result, database};
-use crate::{GapTotals, HistogramBucket};
+use crate::{GapPage, GapQuery, GapTotals, HistogramBucket};
 
 pub(super) const MINUTE_NS: i64 = 60_000_000_000;
 
@@ -121,29 +121,35 @@ fn type_condition(event_types: &[EventType]) -> String {
     format!("event_type IN ({})", numbers.join(","))
 }
 
-pub(super) fn gaps_between(
-    connection: &Connection,
-    host: Option<HostId>,
-    from: Timestamp,
-    until: Timestamp,
-    limit: usize,
-) -> Result<Vec<EventRecord>> {
+pub(super) fn gaps_between(connection: &Connection, query: &GapQuery) -> Result<GapPage> {
+    // Gaps are few among the events, so they come first in the join.
+    const FOUND: &str = "FROM gaps CROSS JOIN events ON events.place = gaps.event
+        WHERE until_at >= ?1 AND from_at < ?2 AND (?3 IS NULL OR gaps.host_id = ?3)
+            AND observed_at >= ?4 AND observed_at < ?5";
     let failed = database("look gaps up");
-    let mut statement = connection
-        .prepare_cached(
-            "SELECT event FROM gaps WHERE until_at >= ?1 AND from_at < ?2 AND (?3 IS NULL OR host_id = ?3)
-             ORDER BY until_at DESC, event DESC LIMIT ?4",
-        )
-        .map_err(&failed)?;
-    let host = host.map(|host| host.as_bytes().to_vec());
-    let values = params![from.as_nanos(), until.as_nanos(), host, as_i64(limit.clamp(1, 1_000) as u64)];
+    let nanos = |time: Option<Timestamp>, or| time.map_or(or, Timestamp::as_nanos);
+    let (from, until) = (query.from.as_nanos(), query.until.as_nanos());
+    let host = query.host.map(|host| host.as_bytes().to_vec());
+    let observed = (nanos(query.observed_from, i64::MIN), nanos(query.observed_until, i64::MAX));
+    let limit = query.limit.clamp(1, 1_000);
+
+    let sql = format!("SELECT event {FOUND} ORDER BY observed_at DESC, event DESC LIMIT ?6");
+    let mut statement = connection.prepare_cached(&sql).map_err(&failed)?;
+    let values = params![from, until, host, observed.0, observed.1, as_i64(limit as u64)];
     let places: Vec<i64> =
         statement.query_map(values, |row| row.get(0)).and_then(Iterator::collect).map_err(&failed)?;
-    let mut events = Vec::with_capacity(places.len());
-    for place in places {
-        events.extend(by_place(connection, place)?);
+    let mut in_all = places.len() as u64;
+    if places.len() == limit {
+        let sql = format!("SELECT count(*) {FOUND}");
+        let values = params![from, until, host, observed.0, observed.1];
+        let count: i64 = connection.query_row(&sql, values, |row| row.get(0)).map_err(&failed)?;
+        in_all = count.unsigned_abs();
     }
-    Ok(events)
+    let mut gaps = Vec::with_capacity(places.len());
+    for place in places {
+        gaps.extend(by_place(connection, place)?);
+    }
+    Ok(GapPage { gaps, in_all })
 }
 
 pub(super) fn gap_totals(

@@ -26,8 +26,8 @@ use event_model::{BootId, EventId, EventRecord, EventType, HostId, ProcessEntity
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::{
-    AppendBatch, AppendOutcome, Deleted, EventPage, EventQuery, EventStore, EventStoreError, GapTotals,
-    HistogramBucket, KindAccount, LedgerEntry,
+    AppendBatch, AppendOutcome, Deleted, EventPage, EventQuery, EventStore, EventStoreError, GapPage,
+    GapQuery, GapTotals, HistogramBucket, KindAccount, LedgerEntry,
 };
 
 /// Name of the file in the store's folder.
@@ -109,6 +109,10 @@ impl EventStore for SqliteEventStore {
         self.read("read accounts", |transaction| append::ledger(transaction, host))
     }
 
+    fn unexplained(&self) -> Result<Vec<LedgerEntry>> {
+        self.read("read accounts", |transaction| append::unexplained(transaction))
+    }
+
     fn account(&self, host: HostId, boot: BootId) -> Result<Vec<KindAccount>> {
         self.read("read an account", |transaction| account::account(transaction, host, boot))
     }
@@ -134,14 +138,8 @@ impl EventStore for SqliteEventStore {
         })
     }
 
-    fn gaps_between(
-        &self,
-        host: Option<HostId>,
-        from: Timestamp,
-        until: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<EventRecord>> {
-        self.read("look gaps up", |transaction| counts::gaps_between(transaction, host, from, until, limit))
+    fn gaps_between(&self, query: &GapQuery) -> Result<GapPage> {
+        self.read("look gaps up", |transaction| counts::gaps_between(transaction, query))
     }
 
     fn gap_totals(&self, host: Option<HostId>, from: Timestamp, until: Timestamp) -> Result<GapTotals> {

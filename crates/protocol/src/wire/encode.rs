@@ -2,16 +2,24 @@
 //!
 //! An event goes from its typed form straight into bytes: nothing of it is copied
 //! twice, for there are hundreds of thousands in a second when a host is busy.
+//!
+//! Wherever the server has a limit, what is longer is cut here, and ends in `…`: a
+//! rule of thousands of conditions must not cost the detections that it makes.
+
+use std::borrow::Cow;
 
 use event_model::{
-    BootId, Detection, EventBody, EventHeader, EventRecord, Field, Record, RecordBody, ResponseReceipt,
-    ValueRef,
+    BootId, Detection, EventBody, EventHeader, EventRecord, Field, ProcessSummary, ReceiptStep, Record,
+    RecordBody, ResponseReceipt, ValueRef,
 };
 use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
-use super::{Ledger, MAX_ANCESTRY, MAX_LIST_ITEMS, MAX_TEXT_BYTES};
+use super::{Ledger, MAX_ANCESTRY, MAX_LIST_BYTES, MAX_LIST_ITEMS, MAX_TEXT_BYTES};
 use crate::link;
+
+/// Ends what was cut.
+const CUT: char = '…';
 
 /// Bytes of a key and a length, at most.
 const MAX_FRAME: usize = 1 + 10;
@@ -154,8 +162,9 @@ fn put_field(field: Field, value: &ValueRef<'_>, into: &mut Vec<u8>) {
             put_varint(tag::FIELD_BOOLEAN, u64::from(*truth), into);
         }
         ValueRef::TextList(items) => {
-            let items = || items.iter().take(MAX_LIST_ITEMS).map(|item| cut(item));
-            let size = |item: &str| 1 + encoded_len_varint(item.len() as u64) + item.len();
+            let (kept, rest) = fitting(items.iter().map(String::len));
+            let items = || items.iter().take(kept).chain(&rest).map(|item| cut(item));
+            let size = |item: Cow<'_, str>| 1 + encoded_len_varint(item.len() as u64) + item.len();
             let size: usize = items().map(size).sum();
             begin(encoded_len_varint(size as u64) + size, into);
             encode_key(tag::FIELD_LIST, WireType::LengthDelimited, into);
@@ -187,53 +196,101 @@ fn put_bytes(tag: u32, bytes: &[u8], into: &mut Vec<u8>) {
 
 /// A detection without its event, which is appended.
 fn detection_to_wire(detection: &Detection) -> link::Detection {
-    let ancestry = detection.ancestry.iter().take(MAX_ANCESTRY).map(|process| link::ProcessSummary {
+    let texts =
+        |process: &ProcessSummary| process.executable.len() + process.command_line.len() + process.user.len();
+    // The nearest come first. Where they end before a process without a parent, they were cut.
+    let (kept, _) = fitting(detection.ancestry.iter().map(texts));
+    let kept = kept.min(MAX_ANCESTRY);
+    let ancestry = detection.ancestry.iter().take(kept).map(|process| link::ProcessSummary {
         entity_id: process.entity_id.to_string(),
-        executable: cut(&process.executable).to_owned(),
-        command_line: cut(&process.command_line).to_owned(),
-        user: cut(&process.user).to_owned(),
+        executable: cut(&process.executable).into_owned(),
+        command_line: cut(&process.command_line).into_owned(),
+        user: cut(&process.user).into_owned(),
         start_ns: process.start.as_nanos(),
     });
     let header = &detection.event.header;
     link::Detection {
         id: detection.id.as_bytes().to_vec(),
-        rule_id: detection.rule.id.as_str().to_owned(),
-        rule_name: detection.rule.name.clone(),
-        rule_description: detection.rule.description.clone(),
+        rule_id: cut(detection.rule.id.as_str()).into_owned(),
+        rule_name: cut(&detection.rule.name).into_owned(),
+        rule_description: cut(&detection.rule.description).into_owned(),
         severity: detection.rule.severity.as_str().to_owned(),
-        attack: detection.rule.attack.clone(),
+        attack: cut_list(&detection.rule.attack),
         mode: detection.rule.mode.as_str().to_owned(),
         event_sequence: header.sequence,
         event_observed_at_ns: header.observed_at.as_nanos(),
         event_monotonic_ns: header.monotonic_ns,
         event: None,
         ancestry: ancestry.collect(),
-        matched: detection.matched.clone(),
+        matched: cut_list(&detection.matched),
         actions: detection.actions.iter().map(|action| action.as_str().to_owned()).collect(),
     }
 }
 
 fn receipt_to_wire(receipt: &ResponseReceipt) -> link::Receipt {
-    let steps = receipt
-        .steps
-        .iter()
-        .map(|step| link::ReceiptStep { at_ns: step.at.as_nanos(), what: step.what.clone() });
+    let (kept, rest) = fitting(receipt.steps.iter().map(|step| step.what.len()));
+    let step = |step: &ReceiptStep| link::ReceiptStep {
+        at_ns: step.at.as_nanos(),
+        what: cut(&step.what).into_owned(),
+    };
+    let mut steps: Vec<_> = receipt.steps.iter().take(kept).map(step).collect();
+    if let Some((what, last)) = rest.zip(receipt.steps.last()) {
+        steps.push(link::ReceiptStep { at_ns: last.at.as_nanos(), what });
+    }
+    let asks = receipt.asks.as_deref().unwrap_or_default();
+    // Half an order could not be read, and must not be approved.
+    let (asks, reason) = if asks.len() <= MAX_TEXT_BYTES {
+        (asks, Cow::Borrowed(receipt.reason.as_str()))
+    } else {
+        let reason = format!(
+            "nobody can approve it, as what it asks for has {} bytes (at most {MAX_TEXT_BYTES} can be sent): {}",
+            asks.len(),
+            receipt.reason
+        );
+        ("", Cow::Owned(reason))
+    };
     link::Receipt {
         id: receipt.id.as_bytes().to_vec(),
         detection_id: receipt.detection_id.as_bytes().to_vec(),
         action: receipt.action.as_str().to_owned(),
         entity_id: receipt.target.entity_id.to_string(),
-        executable: cut(&receipt.target.executable).to_owned(),
+        executable: cut(&receipt.target.executable).into_owned(),
         state: receipt.state.as_str().to_owned(),
-        reason: receipt.reason.clone(),
-        asks: receipt.asks.clone().unwrap_or_default(),
-        steps: steps.collect(),
+        reason: cut(&reason).into_owned(),
+        asks: asks.to_owned(),
+        steps,
     }
 }
 
 /// Cuts at a character, so that the server takes the text.
-fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(MAX_TEXT_BYTES)]
+fn cut(text: &str) -> Cow<'_, str> {
+    if text.len() <= MAX_TEXT_BYTES {
+        return Cow::Borrowed(text);
+    }
+    let mut text = text[..text.floor_char_boundary(MAX_TEXT_BYTES - CUT.len_utf8())].to_owned();
+    text.push(CUT);
+    Cow::Owned(text)
+}
+
+fn cut_list(items: &[String]) -> Vec<String> {
+    let (kept, rest) = fitting(items.iter().map(String::len));
+    items.iter().take(kept).map(|item| cut(item).into_owned()).chain(rest).collect()
+}
+
+/// How many items of a list, given their lengths, are written, and the item that stands for the rest.
+fn fitting(lengths: impl ExactSizeIterator<Item = usize>) -> (usize, Option<String>) {
+    let all = lengths.len();
+    let mut bytes = 0;
+    let fits = |length: usize| {
+        bytes += length.min(MAX_TEXT_BYTES);
+        bytes <= MAX_LIST_BYTES
+    };
+    let fit = lengths.take(MAX_LIST_ITEMS).map(fits).take_while(|fits| *fits).count();
+    if fit == all {
+        return (all, None);
+    }
+    let kept = fit.min(MAX_LIST_ITEMS - 1);
+    (kept, Some(format!("{CUT} and {} more", all - kept)))
 }
 
 fn ledger_to_wire(ledger: &Ledger) -> link::Ledger {

@@ -1,4 +1,4 @@
-use event_model::{Activity, EventBody};
+use event_model::{Activity, EventBody, FieldSource as _};
 use proptest::prelude::*;
 
 use super::*;
@@ -144,6 +144,7 @@ fn records_survive_the_wire_whole() {
         first_sequence: 5,
         last_sequence: 9,
         records: records(),
+        refused: Vec::new(),
         ledger,
         unknown: 0,
     };
@@ -185,19 +186,43 @@ fn what_a_newer_agent_adds_is_left_out_and_counted() {
 }
 
 #[test]
-fn a_field_of_the_wrong_kind_is_refused() {
-    let mut record = message_of(&records()[0]);
-    let Some(link::record::Body::Event(event)) = &mut record.body else { panic!("an event") };
+fn a_record_that_cant_be_taken_costs_no_other() {
+    let mut messages: Vec<_> = records().iter().map(message_of).collect();
+    messages.extend([message_of(&records()[0]), message_of(&records()[0])]);
+    (messages[3].sequence, messages[4].sequence) = (10, 11);
+    // A detection past a limit, a receipt with an id that is none, an event with a field of the wrong kind.
+    let Some(link::record::Body::Detection(detection)) = &mut messages[1].body else { panic!("a detection") };
+    detection.matched = vec!["uid!=1".to_owned(); MAX_LIST_ITEMS + 1];
+    let Some(link::record::Body::Receipt(receipt)) = &mut messages[2].body else { panic!("a receipt") };
+    receipt.id.pop();
+    let Some(link::record::Body::Event(event)) = &mut messages[3].body else { panic!("an event") };
     event.fields[0].value = Some(field_value::Value::Text("4711".into()));
+    let count = field_value::Value::Integer(40);
+    event.fields.push(link::FieldValue { field: Field::EventCount.spec().number, value: Some(count) });
     let message = link::Batch {
         boot_id: boot().as_bytes().to_vec(),
         first_sequence: 5,
-        last_sequence: 5,
-        records: vec![record],
+        last_sequence: 11,
+        records: messages,
         ledger: None,
     };
-    let refused = decode_batch(host(), &message.encode_to_vec());
-    assert_eq!(refused, Err(WireError::Malformed { sequence: 5, what: "process.pid" }));
+    let batch = decode_batch(host(), &message.encode_to_vec()).expect("a batch without three of its records");
+    let taken: Vec<_> = batch.records.iter().map(|record| record.header.sequence).collect();
+    assert_eq!(taken, [5, 11]);
+    let malformed = |sequence, what| WireError::Malformed { sequence, what };
+    let too_many = WireError::TooMany {
+        sequence: 6,
+        what: "matched conditions",
+        count: MAX_LIST_ITEMS + 1,
+        maximum: MAX_LIST_ITEMS,
+    };
+    let refused = |sequence, kind, acts, error| RefusedRecord { header: header(sequence), kind, acts, error };
+    let expected = [
+        refused(6, RecordKind::Detection, 1, too_many),
+        refused(9, RecordKind::Response, 1, malformed(9, "receipt id")),
+        refused(10, RecordKind::Event(EventType::ProcessStart), 40, malformed(10, "process.pid")),
+    ];
+    assert_eq!(batch.refused, expected);
 }
 
 #[test]
@@ -209,7 +234,106 @@ fn texts_longer_than_the_limit_are_cut_at_a_character() {
     let bytes = encode_batch(boot(), 1, 1, &[record], &Ledger::default());
     let batch = decode_batch(host(), &bytes).expect("cut, not refused");
     let RecordBody::Event(event) = &batch.records[0].body else { panic!("an event") };
-    assert_eq!(event.text(Field::ProcessCommandLine).map(str::len), Some(MAX_TEXT_BYTES));
+    let text = event.text(Field::ProcessCommandLine).expect("it is there");
+    // Whole characters of two bytes, and the mark of three.
+    assert_eq!(text.len(), MAX_TEXT_BYTES - 1);
+    assert!(text.ends_with("é…"));
+}
+
+/// Sizes around each limit and far past them: how many items, and how long each.
+const SIZES: [(usize, usize); 9] = [
+    (0, 0),
+    (1, 4 * MAX_TEXT_BYTES),
+    (MAX_LIST_ITEMS - 1, 1),
+    (MAX_LIST_ITEMS, 1),
+    (MAX_LIST_ITEMS + 1, 1),
+    (10_000, 0),
+    (10_000, 8),
+    (9, MAX_TEXT_BYTES),
+    (40, MAX_TEXT_BYTES + 1),
+];
+
+fn texts(count: usize, length: usize) -> Vec<String> {
+    vec!["x".repeat(length); count]
+}
+
+/// As it was, or cut with a mark; never past a limit.
+fn assert_cut(written: &[String], items: &[String]) {
+    assert!(written.len() <= MAX_LIST_ITEMS);
+    assert!(written.iter().all(|text| text.len() <= MAX_TEXT_BYTES));
+    assert!(written.iter().map(String::len).sum::<usize>() <= MAX_LIST_BYTES + MAX_TEXT_BYTES);
+    for (written, item) in written.iter().zip(items) {
+        assert!(written == item || written.ends_with('…') || written.ends_with(" more"), "{written:.80}");
+    }
+    if written.len() < items.len() {
+        let rest = items.len() - (written.len() - 1);
+        assert_eq!(written.last().map(String::as_str), Some(format!("… and {rest} more").as_str()));
+    }
+}
+
+#[test]
+fn whatever_the_encoder_writes_the_decoder_takes() {
+    for (count, length) in SIZES {
+        let items = texts(count, length);
+        let text = "x".repeat(length);
+        let [_, detection, receipt] = records().try_into().expect("three records");
+        let RecordBody::Detection(mut detection) = detection.body else { panic!("a detection") };
+        let RecordBody::Receipt(mut receipt) = receipt.body else { panic!("a receipt") };
+        let fields = vec![
+            (Field::ProcessArgs, Value::TextList(items.clone())),
+            (Field::ProcessCommandLine, Value::Text(text.clone())),
+        ];
+        let ancestor = &mut detection.ancestry[0];
+        (ancestor.executable, ancestor.command_line, ancestor.user) =
+            (text.clone(), text.clone(), text.clone());
+        detection.event = EventRecord::from_fields(header(5), EventType::ProcessStart, fields);
+        detection.ancestry = vec![ancestor.clone(); count.min(100)];
+        detection.matched.clone_from(&items);
+        detection.actions = vec![ActionKind::Alert; count];
+        detection.rule.attack.clone_from(&items);
+        detection.rule.id = RuleId::new(text.clone());
+        detection.rule.name.clone_from(&text);
+        detection.rule.description.clone_from(&text);
+        receipt.target.executable.clone_from(&text);
+        receipt.reason.clone_from(&text);
+        receipt.asks = Some(text.clone()).filter(|asks| !asks.is_empty());
+        receipt.steps = items
+            .iter()
+            .map(|what| ReceiptStep { at: Timestamp::from_nanos(4), what: what.clone() })
+            .collect();
+        let event = Record { header: header(5), body: RecordBody::Event(detection.event.clone()) };
+        let records = [
+            event,
+            Record { header: header(6), body: RecordBody::Detection(detection) },
+            Record { header: header(7), body: RecordBody::Receipt(receipt) },
+        ];
+        let bytes = encode_batch(boot(), 5, 7, &records, &Ledger::default());
+        assert!(bytes.len() < crate::MAX_SEALED_BATCH_BYTES / 2, "{} bytes", bytes.len());
+        let batch = decode_batch(host(), &bytes).expect("a batch");
+        assert_eq!((batch.refused, batch.unknown), (Vec::new(), 0), "{count} items of {length} bytes");
+        let [event, detection, receipt] = batch.records.try_into().expect("all three");
+        let RecordBody::Event(event) = event.body else { panic!("an event") };
+        let Some(Value::TextList(args)) = event.value(Field::ProcessArgs).map(|value| value.to_owned())
+        else {
+            panic!("a list")
+        };
+        assert_cut(&args, &items);
+        let RecordBody::Detection(detection) = detection.body else { panic!("a detection") };
+        assert_cut(&detection.matched, &items);
+        assert_cut(&detection.rule.attack, &items);
+        assert_cut(&[detection.rule.name, detection.rule.description], &[text.clone(), text.clone()]);
+        assert!(detection.ancestry.len() <= MAX_ANCESTRY);
+        let RecordBody::Receipt(receipt) = receipt.body else { panic!("a receipt") };
+        let steps: Vec<_> = receipt.steps.into_iter().map(|step| step.what).collect();
+        assert_cut(&steps, &items);
+        // An order is whole or not there at all.
+        if text.len() > MAX_TEXT_BYTES {
+            assert_eq!(receipt.asks, None);
+            assert!(receipt.reason.starts_with("nobody can approve it"), "{:.80}", receipt.reason);
+        } else {
+            assert_eq!(receipt.asks.unwrap_or_default(), text);
+        }
+    }
 }
 
 proptest! {

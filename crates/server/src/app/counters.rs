@@ -48,9 +48,9 @@ counters! {
     DuplicateBatches duplicate_batches,
     /// The seal did not open.
     BadEnvelope bad_envelope,
-    /// Opened, but not a batch.
+    /// Opened, but not a batch; or a record of it that is malformed.
     Malformed malformed,
-    /// Larger than allowed.
+    /// Batches and records larger than allowed.
     Oversize oversize,
     /// For another host than the certificate's.
     WrongAgent wrong_agent,

@@ -5,8 +5,11 @@ use std::collections::{HashMap, HashSet};
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use event_model::{EcsContext, EventId, EventRecord, EventType, Field, HostId, Timestamp, event_to_ecs};
-use event_store::{Cursor, EventQuery, HistogramBucket, Predicate};
+use event_model::{
+    EcsContext, EventId, EventRecord, EventType, Field, FieldSource as _, HostId, Timestamp, ValueRef,
+    event_to_ecs,
+};
+use event_store::{Cursor, EventQuery, GapQuery, HistogramBucket, Predicate};
 use serde_json::Value as Json;
 
 use super::{App, AppError, before, now};
@@ -38,6 +41,8 @@ pub struct DocumentPage {
     pub documents: Vec<Json>,
     /// Where to go on.
     pub next: Option<String>,
+    /// Gaps that belong to the page and are not among the documents.
+    pub gaps_not_shown: u64,
 }
 
 impl EventFilter {
@@ -121,41 +126,48 @@ impl App {
         let mut events = page.events;
         let upper = cursor_text.and_then(time_of_cursor);
         let lower = next.as_deref().and_then(time_of_cursor);
-        self.add_gaps(&query, upper, lower, &mut events)?;
+        let gaps_not_shown = self.add_gaps(&query, upper, lower, &mut events)?;
         let names = self.names_of_hosts(&events)?;
         let documents = events.iter().map(|event| document(event, &names));
-        Ok(DocumentPage { documents: documents.collect(), next })
+        Ok(DocumentPage { documents: documents.collect(), next, gaps_not_shown })
     }
 
     /// Puts in the gaps of the page's span that the filter left out. Each gap
     /// stands on the page of its observed time; one observed after the span
-    /// searched, on the first.
+    /// searched, on the first. Gives how many there was no room for.
     fn add_gaps(
         &self,
         query: &EventQuery,
         upper: Option<Timestamp>,
         lower: Option<Timestamp>,
         events: &mut Vec<EventRecord>,
-    ) -> Result<(), AppError> {
+    ) -> Result<u64, AppError> {
         let everything = query.event_types.is_empty() && query.filter == Predicate::everything();
         if everything && query.from.is_none() && query.until.is_none() {
-            return Ok(());
+            return Ok(0);
         }
         let from = query.from.unwrap_or(Timestamp::from_nanos(i64::MIN));
         let until = query.until.unwrap_or(Timestamp::from_nanos(i64::MAX));
-        let gaps = self.events.gaps_between(query.host, from, until, GAPS_A_PAGE)?;
-        let present: HashSet<EventId> = events.iter().map(|event| event.header.event_id()).collect();
-        let in_page = |event: &EventRecord| {
-            let at = event.header.observed_at;
-            upper.is_none_or(|upper| at < upper) && lower.is_none_or(|lower| at >= lower)
-        };
+        // Gaps that the filter found are on the page already.
+        let found = events.iter().filter(|event| event.event_type == EventType::Gap);
+        let present: HashSet<EventId> = found.clone().map(|gap| gap.header.event_id()).collect();
+        let counted = found.filter(|gap| overlaps(gap, from, until)).count();
+        let page = self.events.gaps_between(&GapQuery {
+            host: query.host,
+            from,
+            until,
+            observed_from: lower,
+            observed_until: upper,
+            limit: GAPS_A_PAGE + present.len(),
+        })?;
         let before_count = events.len();
-        events
-            .extend(gaps.into_iter().filter(|gap| in_page(gap) && !present.contains(&gap.header.event_id())));
-        if events.len() > before_count {
+        let absent = page.gaps.into_iter().filter(|gap| !present.contains(&gap.header.event_id()));
+        events.extend(absent.take(GAPS_A_PAGE));
+        let added = events.len() - before_count;
+        if added > 0 {
             events.sort_by_key(|event| std::cmp::Reverse(event.header.observed_at));
         }
-        Ok(())
+        Ok(page.in_all.saturating_sub((counted + added) as u64))
     }
 
     pub(crate) fn event(&self, id: &str) -> Result<Json, AppError> {
@@ -206,6 +218,16 @@ fn document(event: &EventRecord, names: &HashMap<HostId, (String, String)>) -> J
             agent_version: known.map(|(_, version)| version.as_str()),
         },
     )
+}
+
+/// Whether the gap's own span, not only its telling, lies in the one that is searched.
+fn overlaps(gap: &EventRecord, from: Timestamp, until: Timestamp) -> bool {
+    let time = |field| match gap.value(field) {
+        Some(ValueRef::Time(time)) => time,
+        _ => gap.header.observed_at,
+    };
+    let (start, end) = (time(Field::GapFrom), time(Field::GapUntil));
+    start.max(end) >= from && start.min(end) < until
 }
 
 /// A cursor begins with the time of the event before it, in nanoseconds.

@@ -1,5 +1,5 @@
-//! What time brings: retention, expired sessions, silent hosts, rules that
-//! another process changed.
+//! What time brings: retention, expired sessions, silent hosts, accounts that do not
+//! add up, rules that another process changed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use event_model::{HostId, Timestamp};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::unexplained::Holes;
 use super::{App, AppError, before, causes, now};
 
 /// How often the rules' version is looked at; pushes reach agents within 2 s.
@@ -27,15 +28,18 @@ impl App {
         let mut seen = interval(SEEN_TICK);
         let mut retention = interval(RETENTION_TICK);
         let mut silence = interval(self.watch.look_every());
-        for ticks in [&mut rules, &mut seen, &mut retention, &mut silence] {
+        let mut accounts = interval(self.watch.look_every());
+        for ticks in [&mut rules, &mut seen, &mut retention, &mut silence, &mut accounts] {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
         let mut online: HashMap<HostId, bool> = HashMap::new();
+        let mut holes = Holes::default();
         loop {
             let done = tokio::select! {
                 _ = rules.tick() => self.work(|app| { app.publish_rules(); Ok(()) }).await,
                 _ = seen.tick() => self.note_hosts(&mut online).await,
                 _ = silence.tick() => self.watch_for_silence().await,
+                _ = accounts.tick() => self.watch_the_accounts(&mut holes).await,
                 _ = retention.tick() => self.remove_old().await,
             };
             if let Err(error) = done {

@@ -12,9 +12,9 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use event_model::{BootId, RecordBody, RecordKind, ResponseReceipt};
+use event_model::{BootId, EventBody, EventRecord, Gap, GapReason, RecordBody, RecordKind, ResponseReceipt};
 use event_store::{AgentFigures, AppendBatch, EventStore, EventStoreError};
-use protocol::wire::Batch;
+use protocol::wire::{Batch, RefusedRecord};
 use state_store::{DetectionInput, Findings, StateStore};
 use tokio::sync::{mpsc, oneshot};
 
@@ -131,7 +131,7 @@ impl Run {
             && last.batch.last_sequence.checked_add(1) == Some(job.batch.first_sequence)
             // What came without an account by kind is not counted in one.
             && last.batch.ledger.kinds.is_empty() == job.batch.ledger.kinds.is_empty()
-            && self.records + job.batch.records.len() <= RECORDS_AT_ONCE
+            && self.records + records_of(job) <= RECORDS_AT_ONCE
     }
 }
 
@@ -205,6 +205,7 @@ impl Writer {
             boot,
             events: Vec::new(),
             others: Vec::new(),
+            left_out: Vec::new(),
             first_sequence,
             last_sequence: first_sequence,
             figures: None,
@@ -213,6 +214,10 @@ impl Writer {
         let mut detections = Vec::new();
         let mut receipts: Vec<Box<ResponseReceipt>> = Vec::new();
         for batch in batches {
+            for refused in &batch.refused {
+                append.left_out.push(refused.header.sequence);
+                append.events.push(gap_instead(refused));
+            }
             append.last_sequence = batch.last_sequence;
             append.figures = Some(AgentFigures {
                 produced: batch.ledger.produced,
@@ -232,6 +237,9 @@ impl Writer {
                 }
                 append.others.push((record.header.sequence, kind));
             }
+        }
+        if !append.left_out.is_empty() {
+            append.events.sort_by_key(|event| event.header.sequence);
         }
         append.check().map_err(|error| IngestError::Refused(error.to_string()))?;
         let findings = Findings {
@@ -304,10 +312,32 @@ impl Writer {
     }
 }
 
+/// What stands in the place of a record that can't be taken: the loss shows wherever the
+/// record would have.
+fn gap_instead(refused: &RefusedRecord) -> EventRecord {
+    let at = refused.header.observed_at;
+    let gap = Gap {
+        sensor: "server",
+        reason: GapReason::ServerRefused,
+        what: refused.kind.as_str(),
+        count: Some(refused.acts),
+        records: Some(1),
+        through: Some(refused.header.sequence),
+        boot: None,
+        from: at,
+        until: at,
+    };
+    EventRecord::from_body(refused.header.clone(), &EventBody::Gap(gap))
+}
+
+fn records_of(job: &Job) -> usize {
+    job.batch.records.len() + job.batch.refused.len()
+}
+
 fn runs_of(jobs: VecDeque<Job>) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     for job in jobs {
-        let records = job.batch.records.len();
+        let records = records_of(&job);
         // The latest run of the host decides: an earlier one would change the order.
         let latest = runs
             .iter_mut()

@@ -30,6 +30,7 @@ mod rules;
 pub(crate) mod silence;
 mod throttle;
 mod tokens;
+mod unexplained;
 
 use std::fmt;
 use std::net::IpAddr;

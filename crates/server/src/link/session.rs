@@ -226,6 +226,7 @@ impl Session {
     async fn take_batch(&self, link: &Arc<Link>, origin: &Arc<Origin>, sealed: Vec<u8>) -> Taken {
         match self.open(link.host, sealed).await {
             Ok(batch) => {
+                self.note_refused_records(&batch);
                 let (boot, first_sequence, last) = (batch.boot_id, batch.first_sequence, batch.last_sequence);
                 match self.app.ingest.store(Arc::clone(link), Arc::clone(origin), batch).await {
                     Some(done) => Taken::Answer(Answer::Stored { first_sequence, boot, last, done }),
@@ -253,16 +254,27 @@ impl Session {
                         BatchRefused::default()
                     }
                     Refusal::Malformed { error, numbers } => {
-                        self.app.counters.count(match error {
-                            WireError::TooMany { .. } => Counter::Oversize,
-                            _ => Counter::Malformed,
-                        });
+                        self.app.counters.count(counter_of(&error));
                         *numbers
                     }
                     Refusal::Failed => BatchRefused::default(),
                 };
                 Taken::Answer(Answer::Refused(BatchRefused { reason, ..numbers }))
             }
+        }
+    }
+
+    /// One line for each batch, so that an agent can't fill the log with its records.
+    fn note_refused_records(&self, batch: &Batch) {
+        batch.refused.iter().for_each(|record| self.app.counters.count(counter_of(&record.error)));
+        if let Some(first) = batch.refused.first() {
+            tracing::warn!(
+                host = %self.host.id,
+                records = batch.refused.len(),
+                first = %first.kind,
+                reason = %first.error,
+                "records left out of a batch; gaps stand in their places"
+            );
         }
     }
 
@@ -397,6 +409,13 @@ async fn answer_in_order(
         outgoing.send(Ok(ServerMessage { message: Some(message) })).await.ok()?;
     }
     None
+}
+
+fn counter_of(error: &WireError) -> Counter {
+    match error {
+        WireError::TooMany { .. } => Counter::Oversize,
+        WireError::Undecodable | WireError::Malformed { .. } => Counter::Malformed,
+    }
 }
 
 fn status_of_hello(hello: &Hello, host: &Host) -> AgentStatus {

@@ -1,15 +1,17 @@
 //! Batches: stored once, found again, and what is wrong with them.
 
 use event_model::{
-    ActionKind, Detection, DetectionId, ProcessSummary, ReceiptState, Record, RecordBody, ResponseMode,
-    ResponseReceipt, ResponseTarget, RuleId, RuleReference, Severity,
+    ActionKind, Detection, DetectionId, EventType, KindFigures, ProcessSummary, ReceiptState, Record,
+    RecordBody, RecordKind, ResponseMode, ResponseReceipt, ResponseTarget, RuleId, RuleReference, Severity,
 };
 use http_body_util::BodyExt as _;
+use prost::Message as _;
 use protocol::bundle::verify_bundle;
 use protocol::envelope::{Purpose, Sealer};
 use protocol::link::PolicyStatus;
 use protocol::link::agent_message::Message as FromAgent;
 use protocol::link::server_message::Message as ToAgent;
+use protocol::wire::{Ledger, encode_batch};
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
@@ -40,7 +42,10 @@ async fn a_batch_is_stored_once_however_often_it_comes() {
     stream.acknowledged(150).await;
     assert_eq!(count_events(&admin).await, 150);
     let host = admin.get(&format!("/hosts/{}", agent.host)).await.json;
-    assert_eq!(host["ledger"], json!({ "produced": 150, "stored": 150, "dropped": 0, "kernel_lost": 0 }));
+    assert_eq!(
+        host["ledger"],
+        json!({ "produced": 150, "stored": 150, "dropped": 0, "unexplained": 0, "kernel_lost": 0 })
+    );
     assert_eq!(host["sensor"], "ebpf");
 
     let found = admin.get("/events?q=number%2042&limit=5").await.json;
@@ -330,6 +335,59 @@ async fn a_batch_that_is_wrong_is_refused_and_the_next_is_stored() {
     stream.send_batch(good).await;
     stream.acknowledged(20).await;
     assert_eq!(count_events(&admin).await, 10);
+    running.stop().await;
+}
+
+/// An agent of an earlier version sends more matched conditions than the server takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_past_a_limit_is_left_out_and_costs_no_other() {
+    let running = Running::start().await;
+    let admin = running.administrator().await;
+    let mut agent = Agent::first(&running).await;
+    let mut stream = agent.connect(&running, 0).await.unwrap();
+    let event = |sequence| Record {
+        header: agent.header(sequence),
+        body: RecordBody::Event(agent.event(sequence, "xmrig")),
+    };
+    let records = [event(1), detection_of(&agent, 1), event(3), detection_of(&agent, 3)];
+    let kinds = [(RecordKind::Event(EventType::ProcessStart), 2), (RecordKind::Detection, 2)]
+        .map(|(kind, produced)| KindFigures { kind, produced, dropped: Vec::new() });
+    let ledger = Ledger { produced: 4, kinds: kinds.to_vec(), ..Ledger::default() };
+    let plain = encode_batch(agent.boot, 1, 4, &records, &ledger);
+    let mut batch = protocol::link::Batch::decode(plain.as_slice()).unwrap();
+    let Some(protocol::link::record::Body::Detection(detection)) = &mut batch.records[1].body else {
+        panic!("a detection")
+    };
+    detection.matched = (0..4_200).map(|number| format!("uid!={number}")).collect();
+    let sealed = agent.sealer.seal(&batch.encode_to_vec());
+    // Twice: nothing is counted twice.
+    for _ in 0..2 {
+        stream.send_batch(sealed.clone()).await;
+        stream.acknowledged(4).await;
+    }
+
+    assert_eq!(count_events(&admin).await, 2);
+    let alerts = admin.get("/alerts").await.json;
+    assert_eq!(alerts["items"].as_array().unwrap().len(), 1, "the other detection: {alerts}");
+    assert_eq!(alerts["items"][0]["count"], 1, "{alerts}");
+    let gaps = admin.get("/events?type=gap").await.json;
+    let [gap] = gaps["items"].as_array().unwrap().as_slice() else { panic!("one gap: {gaps}") };
+    assert_eq!(gap["event"]["sequence"], 2);
+    let told = &gap["rampart"]["gap"];
+    assert_eq!(
+        (&told["sensor"], &told["reason"], &told["what"], &told["count"], &told["records"]),
+        (&json!("server"), &json!("server_refused"), &json!("detection"), &json!(1), &json!(1)),
+    );
+    let host = admin.get(&format!("/hosts/{}", agent.host)).await.json;
+    let ledger = json!({ "produced": 4, "stored": 3, "dropped": 1, "unexplained": 0, "kernel_lost": 0 });
+    assert_eq!(host["ledger"], ledger);
+    let account = admin.get(&format!("/hosts/{}/account", agent.host)).await.json;
+    let rows = account["kinds"].as_array().unwrap();
+    let detections = rows.iter().find(|row| row["kind"] == "detection").expect("a row");
+    let dropped = json!([{ "reason": "server_refused", "count": 1 }]);
+    assert_eq!((&detections["stored"], &detections["dropped"]), (&json!(1), &dropped), "{account}");
+    assert!(rows.iter().all(|row| row["difference"] == 0), "{account}");
+    assert_eq!(admin.counter("oversize").await, 2, "once each time that it came");
     running.stop().await;
 }
 

@@ -142,7 +142,10 @@ async fn nothing_acknowledged_is_lost_and_nothing_doubled_over_kill_9() {
     assert_eq!(admin.put("/session/password", change).await.status, 204);
     let ledger = admin.get(&format!("/hosts/{}", agent.host)).await.json["ledger"].clone();
     let all = BATCHES * SIZE;
-    assert_eq!(ledger, serde_json::json!({ "produced": all, "stored": all, "dropped": 0, "kernel_lost": 0 }));
+    assert_eq!(
+        ledger,
+        serde_json::json!({ "produced": all, "stored": all, "dropped": 0, "unexplained": 0, "kernel_lost": 0 })
+    );
     let histogram = admin.get("/events/histogram?type=process_start").await.json;
     let counted: u64 =
         histogram.as_array().unwrap().iter().map(|bucket| bucket["count"].as_u64().unwrap()).sum();

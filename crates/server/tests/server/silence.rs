@@ -1,4 +1,4 @@
-//! Hosts that should report and do not.
+//! Hosts that should report and do not, and records that should be there and are not.
 
 use std::time::Duration;
 
@@ -127,5 +127,59 @@ async fn a_restarted_server_gives_hosts_time_to_come_back() {
     assert_eq!(alerts(&admin, &away).await.len(), 1);
     assert_eq!(alerts(&admin, &back).await, Vec::<Json>::new(), "it came back in time");
     assert_eq!(host(&admin, &back).await["contact"], "reporting");
+    running.stop().await;
+}
+
+/// The alert of a host's unexplained loss, once there is one that is `wanted`.
+async fn loss_alert(admin: &Api, agent: &Agent, wanted: &str) -> Json {
+    let path = format!("/alerts?rule=rampart.unexplained_loss&host={}", agent.host);
+    eventually(&format!("an alert that is {wanted}"), || async {
+        let alerts = admin.get(&path).await.json;
+        alerts["items"].as_array()?.iter().find(|alert| alert["status"] == wanted).cloned()
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_that_no_gap_explains_raise_an_alert_which_closes_when_one_does() {
+    let running = Running::start_watching(tempfile::tempdir().unwrap(), SILENT_AFTER).await;
+    let admin = running.administrator().await;
+    let mut agent = Agent::first(&running).await;
+    let mut other = another(&running, &admin).await;
+    let mut stream = agent.connect(&running, 0).await.unwrap();
+    // Numbers 2 to 4 never come.
+    say(&mut agent, &mut stream, 1, EventType::AgentHealth).await;
+    say(&mut agent, &mut stream, 5, EventType::AgentHealth).await;
+    let ledger = host(&admin, &agent).await["ledger"].clone();
+    assert_eq!((ledger["dropped"].as_u64(), ledger["unexplained"].as_u64()), (Some(3), Some(3)), "{ledger}");
+    let alert = loss_alert(&admin, &agent, "new").await;
+    assert_eq!(alert["rule"]["severity"], "high");
+    let detail = admin.get(&format!("/alerts/{}", alert["id"].as_str().unwrap())).await.json;
+    assert!(detail["matched"][0].as_str().unwrap().starts_with("3 of the 5 numbers"), "{detail}");
+
+    // A server that was started anew finds both holes, and this one after that one.
+    let folder = running.stop().await;
+    drop(stream);
+    let running = Running::start_watching(folder, SILENT_AFTER).await;
+    let admin = running.administrator_again().await;
+    let mut stream = other.connect(&running, 0).await.unwrap();
+    say(&mut other, &mut stream, 2, EventType::AgentHealth).await;
+    loss_alert(&admin, &other, "new").await;
+    assert_eq!(loss_alert(&admin, &agent, "new").await["count"], 1, "the same hole is told once");
+
+    let fields = vec![
+        (Field::GapReason, Value::Text("spool_corrupt".to_owned())),
+        (Field::GapCount, Value::Integer(3)),
+        (Field::GapRecords, Value::Integer(3)),
+    ];
+    let event = EventRecord::from_fields(agent.header(6), EventType::Gap, fields);
+    let plain = agent.batch_of(&[Record { header: agent.header(6), body: RecordBody::Event(event) }]);
+    let sealed = agent.sealer.seal(&plain);
+    let mut stream = agent.connect(&running, 0).await.unwrap();
+    stream.send_batch(sealed).await;
+    stream.acknowledged(6).await;
+    assert_eq!(host(&admin, &agent).await["ledger"]["unexplained"], 0);
+    assert_eq!(loss_alert(&admin, &agent, "closed").await["close_reason"], "benign");
+    assert_eq!(loss_alert(&admin, &other, "new").await["count"], 1, "nobody explained that one");
     running.stop().await;
 }

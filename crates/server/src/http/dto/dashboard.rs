@@ -99,9 +99,9 @@ pub(crate) struct IngestCounters {
     pub duplicate_batches: u64,
     /// Refused: the seal did not open (bit flipped, wrong key, made for another host).
     pub bad_envelope: u64,
-    /// Refused: opened, but not a batch.
+    /// Refused: opened, but not a batch, or a record of it that can't be read.
     pub malformed: u64,
-    /// Refused: larger than allowed, sealed or opened.
+    /// Refused: larger than allowed, sealed or opened, or a record past a limit.
     pub oversize: u64,
     /// Refused: speaks for another host than its certificate's.
     pub wrong_agent: u64,

@@ -25,10 +25,17 @@ impl PartialSchema for EcsDocument {
 
 impl ToSchema for EcsDocument {}
 
-super::page!(
-    /// Events, the newest first, with the gaps among them.
-    EventPage of EcsDocument
-);
+/// Events, the newest first, with the gaps among them.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EventPage {
+    /// The items.
+    pub items: Vec<EcsDocument>,
+    /// Ask with this cursor for what follows; null at the end.
+    #[schema(required)]
+    pub next_cursor: Option<String>,
+    /// How many gaps of this page's time are not among the items, where there are more than 200 besides what was searched for. A search for `type=gap` gives all.
+    pub gaps_not_shown: u64,
+}
 
 /// Which events.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]

@@ -63,8 +63,10 @@ pub(crate) struct Ledger {
     pub produced: u64,
     /// Records that the server stored.
     pub stored: u64,
-    /// Records that are lost, all accounted for in gap records.
+    /// Records that are lost.
     pub dropped: u64,
+    /// Of these, records that no gap record speaks of; 0 once what the agent had spooled has arrived. What stays raises an alert.
+    pub unexplained: u64,
     /// Observations that the kernel could not hand over.
     pub kernel_lost: u64,
 }
@@ -156,6 +158,7 @@ impl From<crate::app::HostView> for Host {
                 produced: entry.figures.produced.max(entry.high_water),
                 stored: entry.stored,
                 dropped: entry.figures.dropped.max(entry.missing),
+                unexplained: entry.unexplained(),
                 kernel_lost: entry.figures.kernel_lost,
             }),
         }

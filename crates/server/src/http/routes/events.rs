@@ -24,6 +24,7 @@ pub(crate) async fn search_events(
     Ok(Json(EventPage {
         items: page.documents.into_iter().map(EcsDocument).collect(),
         next_cursor: page.next,
+        gaps_not_shown: page.gaps_not_shown,
     }))
 }
 
