@@ -30,6 +30,22 @@ impl Account {
         *own = own.saturating_add(acts);
     }
 
+    /// Goes on after what an agent of this boot before this one had said of itself. Where
+    /// `shares` is true this one's figures begin with a part of those, so that the larger
+    /// count; otherwise they are added.
+    pub fn go_on_after(&mut self, earlier: &[KindFigures], shares: bool) {
+        let join = |own: &mut u64, earlier: u64| {
+            *own = if shares { (*own).max(earlier) } else { own.saturating_add(earlier) };
+        };
+        for figures in earlier {
+            join(self.produced.entry(figures.kind).or_default(), figures.produced);
+            let dropped = self.dropped.entry(figures.kind).or_default();
+            for (reason, count) in &figures.dropped {
+                join(dropped.entry(*reason).or_default(), *count);
+            }
+        }
+    }
+
     /// What is lost now, to go back to.
     pub fn dropped(&self) -> Dropped {
         Dropped(self.dropped.clone())

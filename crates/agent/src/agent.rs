@@ -16,6 +16,7 @@ use sensor_api::{
 };
 use spool::{Recovery, Spool, SpoolError, SpoolOptions};
 
+use crate::admission::{Admission, admission};
 use crate::anomaly::Anomalies;
 use crate::block_list::BlockList;
 use crate::clock::{self, WallClock};
@@ -36,6 +37,7 @@ use crate::responding::{Responding, RespondingParts};
 use crate::rules::RuleBook;
 use crate::run_state::{Caution, HEALTHY_AFTER, RunState};
 use crate::scanner::{ScannerOptions, scanner};
+use crate::server_mark::ServerMark;
 use crate::signals::{self, Received};
 use crate::state_file;
 use crate::supervisor;
@@ -44,8 +46,8 @@ use crate::system::paths::close_state_dir;
 use crate::system::self_watch::{SelfWatch, Watched};
 use crate::system::service_notice::ServiceNotice;
 use crate::uplink::channel::ServerAddress;
-use crate::uplink::identity::{Identity, read_certificates, read_public_key};
-use crate::uplink::{Uplink, enroll};
+use crate::uplink::identity::{read_certificates, read_public_key};
+use crate::uplink::{Uplink, taken_in};
 use crate::yara_book::YaraBook;
 
 /// After a stop, what is spooled may still be sent for so long.
@@ -174,18 +176,23 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
         read_certificates(path)?;
     }
     let facts = HostFacts::read();
-    let identity = tokio::select! {
-        identity = identity(&options, &address, &facts) => identity?,
+    let boot_id = host::boot_id()?;
+    let (now, spool_is_new) = (WallClock::new().now(), spool.last().is_none());
+    let Admission { identity, marks } = tokio::select! {
+        admission = admission(&options, &address, &facts, boot_id, now, spool_is_new) => admission?,
         _ = signals.asked() => return Ok(End::Asked),
         () = keep_starting() => return Ok(End::Asked),
     };
-    let boot_id = host::boot_id()?;
+    let server_mark = Arc::new(ServerMark::default());
+    if let Some(taken) = marks.as_ref().and_then(|marks| taken_in(marks, boot_id)) {
+        server_mark.tell(taken);
+    }
     let mut run_state = RunState::begin(&state_dir, boot_id, WallClock::new().now());
     warn_of(run_state.caution);
     let rules = Arc::new(open_rules(&options).on_host(host_names(&facts, identity.host_id)));
     rules.keep_bundles(&state_dir, identity.command_key.clone(), run_state.caution, run_state.good_version());
 
-    let (mut resume, note) = resume_after(&spool, boot_id);
+    let (mut resume, note) = resume_after(&spool, boot_id, identity.host_id);
     if recovery.unreadable_tail_bytes > 0 {
         resume.next_sequence += recovery.unreadable_tail_bytes * RECORDS_PER_BYTE_AT_MOST;
     }
@@ -209,7 +216,13 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
             until: event_model::Timestamp::from_nanos(last.header.span.1),
         }),
         resume,
-        spooling: Some(Spooling { spool: Arc::clone(&spool), sealer, wake: Arc::clone(&wake), account }),
+        spooling: Some(Spooling {
+            spool: Arc::clone(&spool),
+            sealer,
+            wake: Arc::clone(&wake),
+            account,
+            server_mark: Arc::clone(&server_mark),
+        }),
         table,
         previous_end: run_state.previous_end,
         previous_cause: supervisor::last_end(&state_dir),
@@ -238,6 +251,7 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
         sensor: sensor_name,
         spool: Arc::clone(&spool),
         wake,
+        server_mark,
         rules,
         responding: running.responding.clone(),
         linked: Arc::clone(&linked),
@@ -289,26 +303,6 @@ async fn keep_starting() {
     }
 }
 
-/// The identity from the state directory, or a new one by the token.
-async fn identity(options: &Options, address: &ServerAddress, facts: &HostFacts) -> anyhow::Result<Identity> {
-    if let Some(identity) = Identity::load(&options.state_dir)? {
-        if options.token.is_some() {
-            tracing::info!(host = %identity.host_id, "this host is enrolled already, the token is not used");
-        }
-        return Ok(identity);
-    }
-    let Some(token) = &options.token else {
-        bail!(
-            "this host is not enrolled yet; hint: give `-token TOKEN` once (the server's console makes one under \
-             Settings), or `-standalone` to work without a server"
-        );
-    };
-    let identity = enroll::enroll(options, address, token, facts).await?;
-    identity.store(&options.state_dir)?;
-    tracing::info!(host = %identity.host_id, server = %address, "this host is enrolled");
-    Ok(identity)
-}
-
 /// Opens the spool. An agent that was just killed may hold it for another moment.
 async fn open_spool(options: &Options) -> Result<(Spool, Recovery), SpoolError> {
     let limits = SpoolOptions { max_bytes: options.spool_max_bytes, ..SpoolOptions::default() };
@@ -336,7 +330,7 @@ fn warn_of(caution: Caution) {
 }
 
 /// Where the last agent of this boot stopped, and what it left.
-fn resume_after(spool: &Spool, boot_id: BootId) -> (Resume, Note) {
+fn resume_after(spool: &Spool, boot_id: BootId, host_id: HostId) -> (Resume, Note) {
     let Some(last) = spool.last() else { return Default::default() };
     // The sensor checks the stream by itself; it survives what the boot id can't tell.
     let position = last.header.position;
@@ -345,6 +339,10 @@ fn resume_after(spool: &Spool, boot_id: BootId) -> (Resume, Note) {
         return (Resume { position, ..Resume::default() }, Note::default());
     }
     let note = Note::decode(&last.note);
+    if note.host_id.is_some_and(|numbered_as| numbered_as != host_id) {
+        // Enrolled anew since: the server knows no number of the host that this is now.
+        return (Resume { position, ..Resume::default() }, note);
+    }
     let next_sequence = last.header.last_sequence() + 1;
     (Resume { next_sequence, counters: note.counters, account: note.account.clone(), position }, note)
 }

@@ -11,6 +11,7 @@
 //! spool has room: judging and acting never wait for the server.
 
 pub mod account;
+mod admission;
 pub mod agent;
 pub mod anomaly;
 pub mod block_list;
@@ -39,6 +40,7 @@ pub mod responding;
 pub mod rules;
 pub mod run_state;
 pub mod scanner;
+pub mod server_mark;
 mod state_file;
 mod system;
 pub mod uplink;

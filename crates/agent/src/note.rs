@@ -2,6 +2,7 @@
 //! the counters of the boot, the forks that were not told yet, and the youngest
 //! processes, which may be gone before the next agent can look at them.
 
+use event_model::HostId;
 use sensor_api::{ObservedFork, ProcessKey};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,8 @@ pub struct Counters {
 /// What an agent leaves to the next one of the same boot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Note {
+    /// As which host the records were numbered.
+    pub host_id: Option<HostId>,
     /// The counters.
     pub counters: Counters,
     /// The account by kind.
@@ -35,6 +38,8 @@ type Key = (u32, u64);
 
 #[derive(Default, Serialize, Deserialize)]
 struct Stored {
+    #[serde(default)]
+    host_id: Option<HostId>,
     counters: Counters,
     #[serde(default)]
     account: Account,
@@ -84,6 +89,7 @@ impl Note {
             user: process.user.name.clone(),
         });
         let stored = Stored {
+            host_id: self.host_id,
             counters: self.counters,
             account: self.account.clone(),
             forks: forks.map(|one| (key(one.fork.child), key(one.fork.parent), one.at_ns)).collect(),
@@ -112,6 +118,7 @@ impl Note {
             },
         });
         Self {
+            host_id: stored.host_id,
             counters: stored.counters,
             account: stored.account,
             waiting: forks
@@ -137,6 +144,7 @@ mod tests {
         account.produce(start, 9);
         account.lose(start, event_model::GapReason::Budget, 2);
         let note = Note {
+            host_id: Some(HostId::from_uuid(uuid::Uuid::from_u128(5))),
             counters: Counters { dropped: 3, kernel_lost: u64::MAX },
             account,
             waiting: vec![WaitingFork { fork: ObservedFork { child: key(7), parent: key(1) }, at_ns: 9 }],
@@ -167,6 +175,7 @@ mod tests {
             user: event_model::User::default(),
         };
         let note = Note {
+            host_id: None,
             counters: Counters { dropped: 3, kernel_lost: 4 },
             account: Account::default(),
             waiting: vec![WaitingFork { fork: ObservedFork { child: key(7), parent: key(1) }, at_ns: 9 }],

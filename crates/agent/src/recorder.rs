@@ -24,6 +24,7 @@ use crate::drop_account::{DropAccount, Lost, Untold};
 use crate::note::{Counters, Note};
 use crate::output::Output;
 use crate::process_table::ProcessTable;
+use crate::server_mark::ServerMark;
 
 use self::batch::Batch;
 
@@ -43,6 +44,8 @@ pub struct Spooling {
     pub wake: Arc<tokio::sync::Notify>,
     /// Remembers what could not be spooled.
     pub account: DropAccount,
+    /// What the server has of this boot.
+    pub server_mark: Arc<ServerMark>,
 }
 
 /// Where the last agent of this boot stopped.
@@ -75,6 +78,10 @@ pub struct Recorder {
     untold: Option<Untold>,
     /// The same of a boot before this one.
     inherited: Option<Untold>,
+    /// Nothing of this boot was numbered before by an agent that this one knows of.
+    began_anew: bool,
+    /// The server has other records by the numbers up to this one than were given here.
+    taken_through: Option<u64>,
     spooling: Option<Spooling>,
     output: Option<Output>,
 }
@@ -107,10 +114,12 @@ impl Recorder {
             Some(untold) if untold.boot_id != boot_id => (None, Some(untold)),
             untold => (untold, None),
         };
-        Self {
+        let mut recorder = Self {
             host_id,
             boot_id,
             clock,
+            began_anew: resume.next_sequence <= 1,
+            taken_through: None,
             next_sequence: resume.next_sequence.max(1),
             counters: resume.counters,
             account: resume.account,
@@ -123,7 +132,9 @@ impl Recorder {
             inherited,
             spooling,
             output,
-        }
+        };
+        recorder.go_on_above_the_server();
+        recorder
     }
 
     /// The header of a new record; its number is taken with that.
@@ -195,6 +206,9 @@ impl Recorder {
     /// Closes the batch. Every number that was given must have been pushed by now.
     /// `table` has what goes into the note for whoever goes on after a crash.
     pub fn flush(&mut self, table: &ProcessTable) {
+        if self.batch.is_empty() {
+            self.go_on_above_the_server();
+        }
         self.batch.sort();
         let Some(spooling) = &self.spooling else {
             self.stored_position = self.position;
@@ -232,6 +246,7 @@ impl Recorder {
         let Some(spooling) = &mut self.spooling else { return };
         let sealed = spooling.sealer.seal(&plain);
         let note = Note {
+            host_id: Some(self.host_id),
             counters: self.counters,
             account: self.account.clone(),
             waiting: table.waiting().collect(),
@@ -267,6 +282,41 @@ impl Recorder {
         if let Some(output) = &self.output {
             output.write(records);
         }
+        self.go_on_above_the_server();
+    }
+
+    /// Where the server took other records by numbers that are given here: gives none of them
+    /// any more, and tells of what nobody can count, as whoever numbered those is gone with
+    /// what it had not sent. Only between batches, whose numbers follow each other.
+    fn go_on_above_the_server(&mut self) {
+        let next = self.next_sequence;
+        let Some(taken) =
+            self.spooling.as_ref().and_then(|spooling| spooling.server_mark.take_if_taken(next))
+        else {
+            return;
+        };
+        tracing::error!(
+            server = taken.last_sequence,
+            own = next - 1,
+            "the server has records of this boot that are not known here, the numbers go on above them; \
+             hint: was the spool removed, or the machine set back to a snapshot?"
+        );
+        let shares = !self.began_anew;
+        let join = |own: u64, earlier: u64| {
+            if shares { own.max(earlier) } else { own.saturating_add(earlier) }
+        };
+        self.counters.dropped = join(self.counters.dropped, taken.ledger.dropped);
+        self.counters.kernel_lost = join(self.counters.kernel_lost, taken.ledger.kernel_lost);
+        self.account.go_on_after(&taken.ledger.kinds, shares);
+        self.began_anew = false;
+        self.taken_through = Some(taken.last_sequence);
+        self.next_sequence = next.max(taken.last_sequence.saturating_add(1));
+        let until = self.clock.now();
+        self.tell_gap(Gap {
+            from: taken.last_event_at.unwrap_or(until).min(until),
+            until,
+            ..Gap::of_observations("spool", GapReason::SpoolCorrupt, RecordKind::Unknown.as_str(), None)
+        });
     }
 
     /// How far the sensor may forget.
@@ -303,7 +353,10 @@ impl Recorder {
     /// Whether a batch is owed for something that was lost, even if nothing else happens.
     pub fn owes_a_gap(&self) -> bool {
         self.spooling.as_ref().is_some_and(|spooling| {
-            self.untold.is_some() || self.inherited.is_some() || !spooling.spool.losses().is_empty()
+            self.untold.is_some()
+                || self.inherited.is_some()
+                || !spooling.spool.losses().is_empty()
+                || spooling.server_mark.has_taken(self.next_sequence)
         })
     }
 
@@ -329,7 +382,9 @@ impl Recorder {
         let reason = match loss.reason {
             LossReason::Full => GapReason::SpoolFull,
             LossReason::Corrupt => GapReason::SpoolCorrupt,
-            LossReason::Refused => GapReason::ServerRefused,
+            LossReason::Refused | LossReason::NumbersTaken | LossReason::OtherHost => {
+                GapReason::ServerRefused
+            }
         };
         tracing::warn!(%reason, count = loss.records, "records that waited for the server are lost");
         let sensor = if reason == GapReason::ServerRefused { "uplink" } else { "spool" };
@@ -337,11 +392,19 @@ impl Recorder {
         let (from, until) = loss
             .span
             .map_or((now, now), |(from, until)| (Timestamp::from_nanos(from), Timestamp::from_nanos(until)));
-        let own_boot = loss.boot_id == Some(*self.boot_id.as_bytes());
-        let boot = loss.boot_id.filter(|_| !own_boot).and_then(|boot| BootId::from_slice(&boot).ok());
+        // What was numbered as another host stands in that host's account.
+        let loss_boot = loss.boot_id.filter(|_| loss.reason != LossReason::OtherHost);
+        let own_boot = loss_boot == Some(*self.boot_id.as_bytes());
+        let boot = loss_boot.filter(|_| !own_boot).and_then(|boot| BootId::from_slice(&boot).ok());
         let through = loss.sequences.map(|(_, last)| last);
         if own_boot {
-            self.counters.dropped += loss.records.unwrap_or(0);
+            // Of a number that was given twice, the server has one record.
+            self.counters.dropped += match (loss.reason, through) {
+                (LossReason::NumbersTaken, Some(last)) => {
+                    self.taken_through.map_or(0, |taken| last.saturating_sub(taken))
+                }
+                _ => loss.records.unwrap_or(0),
+            };
         }
         let known = loss.counts.iter().flat_map(Tally::iter);
         let mut parts: Vec<(RecordKind, Option<Amount>)> =

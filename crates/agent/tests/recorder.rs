@@ -11,16 +11,17 @@ use agent::drop_account::DropAccount;
 use agent::note::Note;
 use agent::process_table::ProcessTable;
 use agent::recorder::{Recorder, Resume, Spooling};
+use agent::server_mark::{ServerMark, TakenNumbers};
 use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeySize, PrivateDecryptingKey};
 use event_model::{
-    Activity, AgentStop, BootId, EventBody, EventType, Field, Gap, GapReason, HostId, RecordBody, RecordKind,
-    Value,
+    Activity, AgentStop, BootId, EventBody, EventType, Field, Gap, GapReason, HostId, KindFigures,
+    RecordBody, RecordKind, Value,
 };
 use protocol::envelope::{Opener, Purpose, Sealer, public_sealing_key};
-use protocol::wire::{Batch, decode_batch};
+use protocol::wire::{Batch, Ledger, decode_batch};
 use sensor_api::SensorPosition;
-use spool::{Spool, SpoolOptions};
+use spool::{LossReason, Spool, SpoolOptions};
 use test_support::SmallDisk;
 use uuid::Uuid;
 
@@ -67,11 +68,22 @@ fn recorder(server: &Server, spool: &Arc<Spool>, resume: Resume) -> Recorder {
 }
 
 fn recorder_in(state_dir: &Path, server: &Server, spool: &Arc<Spool>, resume: Resume) -> Recorder {
+    recorder_told_by(Arc::default(), state_dir, server, spool, resume)
+}
+
+fn recorder_told_by(
+    server_mark: Arc<ServerMark>,
+    state_dir: &Path,
+    server: &Server,
+    spool: &Arc<Spool>,
+    resume: Resume,
+) -> Recorder {
     let spooling = Spooling {
         spool: Arc::clone(spool),
         sealer: Sealer::new(&server.public, HOST, Purpose::Batch).unwrap(),
         wake: Arc::default(),
         account: DropAccount::open(&state_dir.join("dropped")).unwrap(),
+        server_mark,
     };
     Recorder::new(HOST, BOOT, Arc::new(WallClock::new()), resume, Some(spooling), None)
 }
@@ -248,4 +260,103 @@ fn what_a_full_disk_dropped_is_told_after_a_crash() {
     drop(second);
     let third = recorder_in(state_dir, &server, &spool, resume_after(&spool.last().unwrap()));
     assert!(!third.owes_a_gap(), "told once");
+}
+
+/// What a server says that stored these records of a boot, of agents whose spool is gone.
+fn taken(last_sequence: u64, dropped: u64) -> TakenNumbers {
+    let kind = RecordKind::Event(EventType::AgentStop);
+    let kinds =
+        vec![KindFigures { kind, produced: last_sequence, dropped: vec![(GapReason::SpoolFull, dropped)] }];
+    let ledger = Ledger { produced: last_sequence, dropped, kernel_lost: 1, kinds };
+    TakenNumbers { last_sequence, ledger, last_event_at: None, contradicted: false }
+}
+
+fn gaps(batches: &[Batch]) -> Vec<(String, Option<i64>)> {
+    let records = batches.iter().flat_map(|batch| &batch.records);
+    let gaps = records.filter_map(|record| match &record.body {
+        RecordBody::Event(event) if event.event_type == EventType::Gap => {
+            Some((event.text(Field::GapReason)?.to_owned(), event.integer(Field::GapCount)))
+        }
+        _ => None,
+    });
+    gaps.collect()
+}
+
+#[test]
+fn an_agent_that_is_told_at_its_start_gives_no_number_that_the_server_has() {
+    let (server, dir) = (Server::new(), tempfile::tempdir().unwrap());
+    let spool = open(dir.path(), 64 << 20);
+    let mark = Arc::new(ServerMark::default());
+    mark.tell(taken(500, 3));
+    let mut recorder = recorder_told_by(mark, dir.path(), &server, &spool, Resume::default());
+    tell(&mut recorder, 2);
+    recorder.flush(&ProcessTable::default());
+    tell(&mut recorder, 1);
+    recorder.flush(&ProcessTable::default());
+    let batches = server.batches(&spool);
+    let spans: Vec<_> = batches.iter().map(|batch| (batch.first_sequence, batch.last_sequence)).collect();
+    assert_eq!(spans, [(501, 503), (504, 504)]);
+    assert_eq!(gaps(&batches), [("spool_corrupt".to_owned(), None)], "told once");
+    let ledger = &batches[1].ledger;
+    assert_eq!((ledger.produced, ledger.dropped, ledger.kernel_lost), (504, 3, 1));
+    // 497 are stored of the 500, and three of these.
+    let stops = ledger.kinds.iter().find(|one| one.kind == RecordKind::Event(EventType::AgentStop)).unwrap();
+    assert_eq!((stops.produced, &stops.dropped[..]), (503, &[(GapReason::SpoolFull, 3)][..]));
+}
+
+#[test]
+fn numbers_that_were_given_before_the_server_could_be_asked_are_counted_as_lost() {
+    let (server, dir) = (Server::new(), tempfile::tempdir().unwrap());
+    let spool = open(dir.path(), 64 << 20);
+    let mark = Arc::new(ServerMark::default());
+    let mut recorder = recorder_told_by(Arc::clone(&mark), dir.path(), &server, &spool, Resume::default());
+    tell(&mut recorder, 10);
+    recorder.flush(&ProcessTable::default());
+    tell(&mut recorder, 5);
+    // The link is there while a batch is open: its numbers are given already.
+    mark.tell(taken(500, 0));
+    mark.contradict();
+    assert!(recorder.owes_a_gap());
+    recorder.flush(&ProcessTable::default());
+    for batch in [1, 11] {
+        let mut reader = spool.reader();
+        let oldest = reader.next_batch().unwrap().unwrap().header;
+        assert_eq!(oldest.first_sequence, batch);
+        spool.refuse(&oldest, LossReason::NumbersTaken).unwrap();
+    }
+    recorder.flush(&ProcessTable::default());
+    assert!(!recorder.owes_a_gap());
+    let batches = server.batches(&spool);
+    assert_eq!(batches[0].first_sequence, 501);
+    let expected = [("spool_corrupt".to_owned(), None), ("server_refused".to_owned(), Some(15))];
+    assert_eq!(gaps(&batches), expected);
+    let ledger = &batches[0].ledger;
+    // The fifteen took no number of their own; by kind they were produced and lost.
+    assert_eq!((ledger.produced, ledger.dropped), (502, 0));
+    let stops = ledger.kinds.iter().find(|one| one.kind == RecordKind::Event(EventType::AgentStop)).unwrap();
+    assert_eq!(
+        (stops.produced, &stops.dropped[..]),
+        (515, &[(GapReason::SpoolFull, 0), (GapReason::ServerRefused, 15)][..])
+    );
+}
+
+#[test]
+fn what_was_sealed_as_another_host_is_told_and_stands_in_no_account_of_this_one() {
+    let (server, dir) = (Server::new(), tempfile::tempdir().unwrap());
+    let spool = open(dir.path(), 64 << 20);
+    let mut before = recorder(&server, &spool, Resume::default());
+    tell(&mut before, 7);
+    before.flush(&ProcessTable::default());
+    let oldest = spool.reader().next_batch().unwrap().unwrap().header;
+    assert_eq!(Note::decode(&spool.last().unwrap().note).host_id, Some(HOST));
+    spool.refuse(&oldest, LossReason::OtherHost).unwrap();
+
+    let mut anew = recorder(&server, &spool, Resume::default());
+    tell(&mut anew, 1);
+    anew.flush(&ProcessTable::default());
+    let batches = server.batches(&spool);
+    assert_eq!(batches.len(), 1);
+    assert_eq!(gaps(&batches), [("server_refused".to_owned(), Some(7))]);
+    assert_eq!((batches[0].first_sequence, batches[0].ledger.dropped), (1, 0));
+    assert_balanced(&batches, &[]);
 }

@@ -40,6 +40,23 @@ pub struct AppendBatch {
     pub figures: Option<AgentFigures>,
     /// The agent's account by kind as of `last_sequence`; empty from an agent that keeps none.
     pub kinds: Vec<KindFigures>,
+    /// SHA-256 of the batch as it came, by which its sender knows it again.
+    pub sha256: Option<[u8; 32]>,
+}
+
+/// Where a boot's numbers stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HighWaterMark {
+    /// The boot.
+    pub boot: BootId,
+    /// The last number that is accounted for.
+    pub last_sequence: u64,
+    /// SHA-256 of the batch that moved the mark there, where it came with one.
+    pub sha256: Option<[u8; 32]>,
+    /// The agent's own figures, as last reported.
+    pub figures: AgentFigures,
+    /// Observed time of the latest event.
+    pub last_event_at: Option<Timestamp>,
 }
 
 /// What became of a batch. The three counts are of records of all kinds, for the

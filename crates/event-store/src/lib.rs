@@ -21,7 +21,9 @@ mod query;
 mod sqlite;
 mod store;
 
-pub use append::{AgentFigures, AppendBatch, AppendOutcome, BadBatch, KindAccount, LedgerEntry};
+pub use append::{
+    AgentFigures, AppendBatch, AppendOutcome, BadBatch, HighWaterMark, KindAccount, LedgerEntry,
+};
 pub use error::EventStoreError;
 pub use query::{
     Cursor, EventPage, EventQuery, GapPage, GapQuery, GapTotals, HistogramBucket, ParseCursorError, Predicate,

@@ -7,7 +7,7 @@ use event_model::{BootId, EventId, EventRecord, EventType, HostId, ProcessEntity
 
 use crate::{
     AppendBatch, AppendOutcome, EventPage, EventQuery, EventStoreError, GapPage, GapQuery, GapTotals,
-    HistogramBucket, KindAccount, LedgerEntry,
+    HighWaterMark, HistogramBucket, KindAccount, LedgerEntry,
 };
 
 type Result<T> = std::result::Result<T, EventStoreError>;
@@ -29,6 +29,9 @@ pub trait EventStore: Send + Sync + Debug {
 
     /// The last number of the boot that is accounted for; 0 for a boot never heard of.
     fn high_water(&self, host: HostId, boot: BootId) -> Result<u64>;
+
+    /// The marks of the host's boots, the one heard of last first, at most `limit`.
+    fn high_water_marks(&self, host: HostId, limit: usize) -> Result<Vec<HighWaterMark>>;
 
     /// The accounts of the host's boots, the one heard of last first.
     fn ledger(&self, host: HostId) -> Result<Vec<LedgerEntry>>;

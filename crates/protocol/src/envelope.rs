@@ -338,6 +338,12 @@ fn public_key_of(key: &PrivateDecryptingKey) -> Option<Vec<u8>> {
     Some(der.as_ref().to_vec())
 }
 
+/// In whose name an envelope is sealed, as its clear header says; `None` where it is none.
+pub fn sender_of(envelope: &[u8]) -> Option<HostId> {
+    let fixed = envelope.get(..FIXED_HEADER_BYTES).filter(|fixed| fixed.starts_with(MAGIC))?;
+    HostId::from_slice(&fixed[16..32]).ok()
+}
+
 fn key_id(public_key: &[u8]) -> [u8; 8] {
     let mut id = [0; 8];
     id.copy_from_slice(&sha256(public_key)[..8]);
@@ -416,6 +422,7 @@ mod tests {
     fn another_agent_purpose_or_server_is_refused() {
         let opener = Opener::new(private_key()).expect("opener");
         let envelope = sealer(agent(1)).seal(b"x");
+        assert_eq!((sender_of(&envelope), sender_of(&envelope[..40])), (Some(agent(1)), None));
         assert_eq!(opener.open(&envelope, Purpose::Batch, Some(agent(2))), Err(OpenError::WrongSender));
         assert_eq!(opener.open(&envelope, Purpose::Enrollment, Some(agent(1))), Err(OpenError::WrongSender));
         let other = PrivateDecryptingKey::generate(KeySize::Rsa2048).expect("a key");

@@ -18,7 +18,7 @@ use crate::link::{self, field_value};
 
 mod encode;
 
-pub use encode::{RecordEncoder, encode_batch, encode_batch_of};
+pub use encode::{RecordEncoder, encode_batch, encode_batch_of, encode_ledger};
 
 /// Longest text that a field may hold, in bytes; an agent cuts before.
 pub const MAX_TEXT_BYTES: usize = 64 * 1024;
@@ -167,6 +167,14 @@ fn kind_and_acts(record: &link::Record) -> (RecordKind, u64) {
 
 fn is_count(field: &link::FieldValue) -> bool {
     field.field == Field::EventCount.spec().number
+}
+
+/// The figures of a boot as a server tells them to the agent whose they are.
+///
+/// # Errors
+/// There are more kinds or reasons than may be.
+pub fn decode_ledger(ledger: link::Ledger) -> Result<Ledger, WireError> {
+    ledger_from_wire(ledger, &mut 0)
 }
 
 fn ledger_from_wire(ledger: link::Ledger, unknown: &mut u64) -> Result<Ledger, WireError> {

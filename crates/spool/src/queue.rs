@@ -205,19 +205,19 @@ impl Spool {
         if retired { self.disk.delete_retired() } else { Ok(()) }
     }
 
-    /// The server will never take the oldest batch, whose header this is: it becomes a
-    /// loss, and is not sent again. Both or neither survive a crash.
+    /// The server will never take the oldest batch, whose header this is, for that reason: it
+    /// becomes a loss, and is not sent again. Both or neither survive a crash.
     ///
     /// # Errors
     /// [`SpoolError::Io`] if a segment can't be read.
-    pub fn refuse(&self, refused: &BatchHeader) -> Result<(), SpoolError> {
+    pub fn refuse(&self, refused: &BatchHeader, reason: LossReason) -> Result<(), SpoolError> {
         let mut inner = self.lock();
         let mut given_up = None;
         inner
             .advance(|stored| {
                 let is_it = stored.header == *refused && given_up.is_none();
                 if is_it {
-                    given_up = Some(Loss::of_batch(LossReason::Refused, stored, None));
+                    given_up = Some(Loss::of_batch(reason, stored, None));
                 }
                 is_it
             })

@@ -28,6 +28,10 @@ pub enum LossReason {
     Corrupt,
     /// The server will never take it.
     Refused,
+    /// The server took other records of the same boot by its numbers, from an agent whose spool was lost.
+    NumbersTaken,
+    /// It is sealed in the name of another host, as which this one was enrolled before.
+    OtherHost,
 }
 
 /// Batches that were given up before they were acknowledged.
@@ -91,11 +95,13 @@ impl Loss {
         Self { reason, boot_id, sequences, records, span, counts, number: 0, place: Some(place) }
     }
 
-    /// Takes in a loss by the size limit that goes on where this one ends.
+    /// Takes in a loss that goes on where this one ends, where a whole run of batches is lost for one reason.
     fn absorb(&mut self, next: &Self) -> bool {
-        let both_full = self.reason == LossReason::Full && next.reason == LossReason::Full;
+        let in_runs =
+            matches!(self.reason, LossReason::Full | LossReason::NumbersTaken | LossReason::OtherHost);
+        let alike = in_runs && self.reason == next.reason;
         let (Some((from, end)), Some((start, to))) = (self.sequences, next.sequences) else { return false };
-        if !both_full || self.boot_id != next.boot_id || end.checked_add(1) != Some(start) {
+        if !alike || self.boot_id != next.boot_id || end.checked_add(1) != Some(start) {
             return false;
         }
         self.sequences = Some((from, to));

@@ -223,13 +223,36 @@ fn a_refused_batch_is_a_loss_and_is_not_sent_again() {
     let dir = tempfile::tempdir().unwrap();
     let spool = open(dir.path());
     fill(&spool, 3);
-    spool.refuse(&header(11, 10)).unwrap();
+    spool.refuse(&header(11, 10), LossReason::Refused).unwrap();
     assert_eq!(pending(&spool)[0], 1, "only the oldest can be refused");
-    spool.refuse(&header(1, 10)).unwrap();
+    spool.refuse(&header(1, 10), LossReason::Refused).unwrap();
     assert_eq!(pending(&spool), [11, 21]);
     let losses = spool.losses();
     assert_eq!((losses[0].reason, losses[0].records), (LossReason::Refused, Some(10)));
     assert_eq!(held(&losses), tally(&[(1, 9), (2, 1)]));
+}
+
+#[test]
+fn a_run_of_batches_given_up_for_one_reason_is_one_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    fill(&spool, 4);
+    for first in [1, 11] {
+        spool.refuse(&header(first, 10), LossReason::OtherHost).unwrap();
+    }
+    spool.refuse(&header(21, 10), LossReason::NumbersTaken).unwrap();
+    spool.sync().unwrap();
+    drop(spool);
+    let spool = open(dir.path());
+    assert_eq!(pending(&spool), [31], "they are not sent after a restart either");
+    let losses: Vec<_> =
+        spool.losses().iter().map(|loss| (loss.reason, loss.sequences, loss.records)).collect();
+    let expected = [
+        (LossReason::OtherHost, Some((1, 20)), Some(20)),
+        (LossReason::NumbersTaken, Some((21, 30)), Some(10)),
+    ];
+    assert_eq!(losses, expected);
+    assert_eq!(held(&spool.losses()), tally(&[(1, 27), (2, 3)]));
 }
 
 #[test]

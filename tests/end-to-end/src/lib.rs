@@ -173,6 +173,17 @@ pub struct Finished {
 }
 
 impl Finished {
+    /// How many of the starts the server has, each counted once.
+    pub fn stored(&self, api: &Api) -> u64 {
+        let path =
+            format!("/events?type=process_start&field=process.executable:{}&limit=500", self.image.display());
+        let starts = api.all(&path).into_iter();
+        let starts = starts.filter(|event| event["rampart"]["event"]["type"] == "process_start");
+        let lives: HashSet<_> =
+            starts.filter_map(|event| event["process"]["entity_id"].as_str().map(str::to_owned)).collect();
+        lives.len() as u64
+    }
+
     /// Holds what the server stored against what was started: each start once,
     /// or counted in a gap record.
     pub fn assert_every_start_is_stored_or_counted(&self, api: &Api, limit: Duration) {
@@ -247,7 +258,7 @@ pub fn assert_every_kind_balances(api: &Api, limit: Duration) -> BTreeMap<String
 }
 
 /// Process starts that gap records count as lost.
-fn lost_starts(api: &Api) -> u64 {
+pub fn lost_starts(api: &Api) -> u64 {
     let gaps = api.all("/events?type=gap&limit=500");
     let counts = gaps.iter().map(|gap| &gap["rampart"]["gap"]).filter(|gap| gap["what"] == "process_start");
     counts.map(|gap| gap["count"].as_u64().unwrap_or(0)).sum()

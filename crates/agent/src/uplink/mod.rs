@@ -7,7 +7,9 @@ mod backoff;
 pub mod channel;
 mod commands;
 pub mod enroll;
+pub mod first_word;
 pub mod identity;
+mod marks;
 mod session;
 
 use std::path::PathBuf;
@@ -30,10 +32,14 @@ use crate::host::HostFacts;
 use crate::options::Options;
 use crate::responding::Responding;
 use crate::rules::RuleBook;
+use crate::server_mark::ServerMark;
 
 /// A link that held for so long was a good one; after it the waits begin anew, as
 /// after one on which the server stored something.
 const GOOD_LINK: Duration = Duration::from_secs(10);
+
+/// The marks of a server, as they concern one boot.
+pub use self::marks::taken_in;
 
 /// What the link works with.
 pub struct Uplink {
@@ -55,6 +61,8 @@ pub struct Uplink {
     pub spool: Arc<Spool>,
     /// Told when something was added to it.
     pub wake: Arc<Notify>,
+    /// Told what the server has of this boot.
+    pub server_mark: Arc<ServerMark>,
     /// Where bundles go.
     pub rules: Arc<RuleBook>,
     /// Where commands go.

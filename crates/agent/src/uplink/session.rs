@@ -4,6 +4,8 @@
 //! is for the oldest batch under way. A refusal that does not even name the batch
 //! may be the server's own trouble: only when the same batch is refused a second
 //! time, on another link, it is given up.
+//!
+//! No batch is sent before the server's first word, which says what it has already.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,24 +14,26 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use event_model::Timestamp;
+use protocol::envelope::sender_of;
 use protocol::link::agent_link_client::AgentLinkClient;
 use protocol::link::agent_message::Message as ToServer;
 use protocol::link::server_message::Message as FromServer;
 use protocol::link::{
-    AgentMessage, BatchRefused, BatchStored, Heartbeat, Hello, PolicyStatus, ServerMessage, SignedBundle,
-    SignedCommand,
+    AgentMessage, BatchRefused, BatchStored, Heartbeat, Hello, HighWaterMarks, PolicyStatus, ServerMessage,
+    SignedBundle, SignedCommand,
 };
-use spool::{BatchHeader, Reader};
+use spool::{BatchHeader, LossReason, Reader, StoredBatch};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
 use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
 
 use super::Uplink;
 use super::channel::said;
 use super::commands::{self, Receipts};
 use super::enroll::wire_facts;
+use super::marks::{Marks, taken_in};
 use crate::rules::ActiveRules;
 
 /// Batches that may be sent and not answered.
@@ -56,11 +60,23 @@ struct Told {
     errors: Arc<Vec<String>>,
 }
 
+/// Batches that were given up and not sent since.
+#[derive(Default)]
+struct GivenUp {
+    numbers_taken: u64,
+    of_other_host: u64,
+}
+
 /// The state of one stream.
 struct Link {
     to_server: mpsc::Sender<AgentMessage>,
     reader: Reader,
     under_way: VecDeque<BatchHeader>,
+    /// What the server has; `None` until it has said so.
+    marks: Option<Marks>,
+    /// Read, and to be given up once it is the oldest.
+    held: Option<StoredBatch>,
+    given_up: GivenUp,
     told: Option<Told>,
     heard: Instant,
     receipts: Receipts,
@@ -80,13 +96,16 @@ impl Session<'_> {
         send(&to_server, ToServer::Hello(hello)).await?;
         let mut client = client.max_decoding_message_size(MAX_MESSAGE);
         let incoming = client.connect(ReceiverStream::new(outgoing)).await;
-        let incoming = incoming.map_err(|status| said(&status))?.into_inner();
+        let incoming = incoming.map_err(|status| not_let_in(&status, uplink))?.into_inner();
         uplink.linked.store(true, Ordering::Relaxed);
         tracing::info!(server = %uplink.address, "linked to the server");
         let mut link = Link {
             to_server,
             reader: uplink.spool.reader(),
             under_way: VecDeque::new(),
+            marks: None,
+            held: None,
+            given_up: GivenUp::default(),
             told: None,
             heard: Instant::now(),
             receipts: Receipts::default(),
@@ -106,7 +125,7 @@ impl Link {
         let wake = Arc::clone(&uplink.wake);
         let (mut heartbeat, mut look) = (interval(HEARTBEAT), interval(LOOK_EVERY));
         loop {
-            let may_send = self.send_batches().await?;
+            let may_send = self.send_batches(uplink).await?;
             tokio::select! {
                 message = incoming.message() => {
                     let message = message.map_err(|status| said(&status))?.context("the server ended the link")?;
@@ -133,13 +152,84 @@ impl Link {
     }
 
     /// Sends what may be sent; true if more may follow.
-    async fn send_batches(&mut self) -> anyhow::Result<bool> {
+    async fn send_batches(&mut self, uplink: &Uplink) -> anyhow::Result<bool> {
         while self.under_way.len() < UNDER_WAY {
-            let Some(batch) = self.reader.next_batch()? else { return Ok(true) };
-            self.under_way.push_back(batch.header);
-            send(&self.to_server, ToServer::Batch(batch.payload)).await?;
+            let Some(marks) = &mut self.marks else { return Ok(false) };
+            let next = match self.held.take() {
+                None => self.reader.next_batch()?,
+                held => held,
+            };
+            let Some(batch) = next else {
+                self.settle_given_up(uplink)?;
+                return Ok(true);
+            };
+            let is_foreign =
+                sender_of(&batch.payload).is_some_and(|sender| sender != uplink.identity.host_id);
+            let lost = if is_foreign {
+                Some(LossReason::OtherHost)
+            } else {
+                marks.contradict(&batch.header, &uplink.spool)?.then_some(LossReason::NumbersTaken)
+            };
+            let Some(reason) = lost else {
+                self.settle_given_up(uplink)?;
+                self.under_way.push_back(batch.header);
+                send(&self.to_server, ToServer::Batch(batch.payload)).await?;
+                continue;
+            };
+            if !self.under_way.is_empty() {
+                self.held = Some(batch);
+                return Ok(false);
+            }
+            let records = u64::from(batch.header.record_count);
+            if is_foreign {
+                self.given_up.of_other_host += records;
+            } else {
+                self.given_up.numbers_taken += records;
+                if batch.header.boot_id == *uplink.boot_id.as_bytes() {
+                    uplink.server_mark.contradict();
+                }
+            }
+            uplink.spool.refuse(&batch.header, reason).context("giving up a batch")?;
         }
         Ok(false)
+    }
+
+    /// Before anything is sent that comes after: once the server has that, its mark would
+    /// make what was given up look stored.
+    fn settle_given_up(&mut self, uplink: &Uplink) -> anyhow::Result<()> {
+        let GivenUp { numbers_taken, of_other_host } = std::mem::take(&mut self.given_up);
+        if numbers_taken > 0 {
+            tracing::error!(
+                records = numbers_taken,
+                "the server has other records of this boot by the numbers of these, which are lost; \
+                 hint: was the spool removed, or the machine set back to a snapshot?"
+            );
+        }
+        if of_other_host > 0 {
+            tracing::error!(
+                records = of_other_host,
+                "records that waited were sealed for another identity of this host (identity.json), they are lost"
+            );
+        }
+        if numbers_taken + of_other_host > 0 {
+            uplink.spool.sync().context("noting what was given up")?;
+        }
+        Ok(())
+    }
+
+    /// The server's first word. One that begins otherwise is older, and tells nothing.
+    fn take_marks(&mut self, uplink: &Uplink, message: Option<&FromServer>) {
+        if self.marks.is_some() {
+            return;
+        }
+        let marks = match message {
+            Some(FromServer::HighWaterMarks(marks)) => marks,
+            _ => &HighWaterMarks::default(),
+        };
+        if let Some(taken) = taken_in(marks, uplink.boot_id) {
+            uplink.server_mark.tell(taken);
+        }
+        self.marks = Some(Marks::of(marks));
     }
 
     async fn take(
@@ -148,6 +238,7 @@ impl Link {
         message: ServerMessage,
         refused_once: &mut Option<BatchKey>,
     ) -> anyhow::Result<()> {
+        self.take_marks(uplink, message.message.as_ref());
         match message.message {
             Some(FromServer::Stored(stored)) => self.stored(uplink, &stored),
             Some(FromServer::Refused(refused)) => self.refused(uplink, &refused, refused_once),
@@ -156,8 +247,8 @@ impl Link {
                 self.command(uplink, &command);
                 Ok(())
             }
-            // A newer server's message; it does without an answer.
-            Some(FromServer::Heartbeat(_)) | None => Ok(()),
+            // Or a newer server's message; it does without an answer.
+            Some(FromServer::Heartbeat(_) | FromServer::HighWaterMarks(_)) | None => Ok(()),
         }
     }
 
@@ -194,7 +285,7 @@ impl Link {
             "the server refused a batch for good, its records are lost"
         );
         // The pipeline tells of it with the next batch. Until then a restart sends it again.
-        uplink.spool.refuse(&batch).context("giving up a batch that the server refused")
+        uplink.spool.refuse(&batch, LossReason::Refused).context("giving up a batch that the server refused")
     }
 
     async fn policy(&mut self, uplink: &Uplink, bundle: &SignedBundle) -> anyhow::Result<()> {
@@ -246,6 +337,19 @@ impl Link {
         self.told = Some(Told { rules, errors });
         send(&self.to_server, ToServer::PolicyStatus(status)).await
     }
+}
+
+/// The server did not take the stream.
+fn not_let_in(status: &Status, uplink: &Uplink) -> anyhow::Error {
+    let error = said(status);
+    if status.code() != Code::PermissionDenied {
+        return error;
+    }
+    error.context(format!(
+        "the server does not let in the host that {} names; hint: to enrol it anew, start the agent with a new \
+         -token",
+        uplink.state_dir.join("identity.json").display()
+    ))
 }
 
 fn wall_clock() -> Timestamp {

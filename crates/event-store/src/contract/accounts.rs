@@ -64,6 +64,30 @@ pub(super) fn a_batch_that_comes_again_is_stored_once(place: &Path, open: Open<'
     assert_eq!(store.high_water(host(9), boot(1)).expect("no mark"), 0);
 }
 
+pub(super) fn a_mark_names_its_batch(place: &Path, open: Open<'_>) {
+    let store = open(place);
+    let of = |number, first, last, sha256: Option<u8>| AppendBatch {
+        figures: Some(AgentFigures { produced: last, dropped: 1, kernel_lost: 2 }),
+        sha256: sha256.map(|byte| [byte; 32]),
+        ..batch(host(1), boot(number), first, last)
+    };
+    for one in [of(1, 1, 10, Some(1)), of(1, 11, 20, Some(2)), of(2, 1, 5, None)] {
+        store.append(&one).expect("stored");
+    }
+    // Neither what came before, nor others that claim its numbers, take the name.
+    store.append(&of(1, 1, 10, Some(1))).expect("nothing to do");
+    store.append(&of(1, 15, 20, Some(3))).expect("nothing to do");
+    drop(store);
+    let store = open(place);
+    let marks = store.high_water_marks(host(1), 9).expect("marks");
+    let told: Vec<_> = marks.iter().map(|mark| (mark.boot, mark.last_sequence, mark.sha256)).collect();
+    assert_eq!(told, [(boot(1), 20, Some([2; 32])), (boot(2), 5, None)]);
+    assert_eq!(marks[0].figures, AgentFigures { produced: 20, dropped: 1, kernel_lost: 2 });
+    assert_eq!(marks[0].last_event_at, Some(after_noon(20_000_000_000)));
+    assert_eq!(store.high_water_marks(host(1), 1).expect("marks"), marks[..1]);
+    assert_eq!(store.high_water_marks(host(2), 9).expect("no marks"), []);
+}
+
 pub(super) fn holes_are_accounted(place: &Path, open: Open<'_>) {
     let store = open(place);
     // 1 to 3 never came; 4 and 7 are events, 5 a detection, 6 is a hole, 8 a receipt, 9 and 10 are holes.

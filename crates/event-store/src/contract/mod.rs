@@ -25,6 +25,7 @@ pub type Check = fn(&Path, Open<'_>);
 pub const SUITE: &[(&str, Check)] = &[
     ("an event comes back whole, also after a restart", accounts::events_come_back_whole),
     ("a batch that comes again is stored once", accounts::a_batch_that_comes_again_is_stored_once),
+    ("a mark names the batch that moved it", accounts::a_mark_names_its_batch),
     ("holes are accounted and explained by gaps", accounts::holes_are_accounted),
     ("the account by kind balances, also over boots", accounts::the_account_by_kind_balances),
     ("a record that was left out is missing, told and dropped", accounts::what_was_left_out_is_told),
@@ -116,6 +117,7 @@ pub fn batch_of(events: Vec<EventRecord>) -> AppendBatch {
         left_out: Vec::new(),
         figures: None,
         kinds: Vec::new(),
+        sha256: None,
         events,
     }
 }

@@ -11,7 +11,7 @@ use super::account;
 use super::columns::{as_i64, insert, insert_sql, unreadable};
 use super::counts::{MINUTE_NS, minute_of};
 use super::{Result, database};
-use crate::{AgentFigures, AppendBatch, AppendOutcome, Deleted, LedgerEntry};
+use crate::{AgentFigures, AppendBatch, AppendOutcome, Deleted, HighWaterMark, LedgerEntry};
 
 const DOING: &str = "store a batch of events";
 
@@ -129,8 +129,9 @@ fn move_mark(
     connection
         .prepare_cached(
             "INSERT INTO streams VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14,
-                 (SELECT coalesce(max(touched), 0) + 1 FROM streams WHERE host_id = ?1))
+                 (SELECT coalesce(max(touched), 0) + 1 FROM streams WHERE host_id = ?1), ?15)
              ON CONFLICT DO UPDATE SET
+                 mark_sha256 = iif(excluded.high_water > high_water, excluded.mark_sha256, mark_sha256),
                  high_water = excluded.high_water,
                  stored = stored + excluded.stored,
                  events = events + excluded.events,
@@ -162,6 +163,7 @@ fn move_mark(
                 as_i64(figures.kernel_lost),
                 last_event_at,
                 clock_offset,
+                batch.sha256.as_ref().map(<[u8; 32]>::as_slice),
             ])
         })
         .map_err(database(DOING))?;
@@ -176,6 +178,36 @@ pub(super) fn high_water(connection: &Connection, host: HostId, boot: BootId) ->
         })
         .map_err(database("read an account"))?;
     Ok(mark.map_or(0, i64::unsigned_abs))
+}
+
+pub(super) fn high_water_marks(
+    connection: &Connection,
+    host: HostId,
+    limit: usize,
+) -> Result<Vec<HighWaterMark>> {
+    let failed = database("read accounts");
+    let mut statement = connection
+        .prepare_cached(
+            "SELECT boot_id, high_water, mark_sha256, produced, dropped, kernel_lost, last_event_at
+             FROM streams WHERE host_id = ? ORDER BY touched DESC LIMIT ?",
+        )
+        .map_err(&failed)?;
+    let mut rows = statement.query(params![host.as_bytes(), as_i64(limit as u64)]).map_err(&failed)?;
+    let mut marks = Vec::new();
+    while let Some(row) = rows.next().map_err(&failed)? {
+        let boot: Vec<u8> = row.get(0).map_err(&failed)?;
+        let count = |column| row_count(row, column).map_err(&failed);
+        let sha256: Option<Vec<u8>> = row.get(2).map_err(&failed)?;
+        let last_event_at: Option<i64> = row.get(6).map_err(&failed)?;
+        marks.push(HighWaterMark {
+            boot: BootId::from_slice(&boot).map_err(|_| unreadable("boot_id"))?,
+            last_sequence: count(1)?,
+            sha256: sha256.and_then(|bytes| bytes.try_into().ok()),
+            figures: AgentFigures { produced: count(3)?, dropped: count(4)?, kernel_lost: count(5)? },
+            last_event_at: last_event_at.map(Timestamp::from_nanos),
+        });
+    }
+    Ok(marks)
 }
 
 pub(super) fn ledger(connection: &Connection, host: HostId) -> Result<Vec<LedgerEntry>> {

@@ -27,7 +27,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::{
     AppendBatch, AppendOutcome, Deleted, EventPage, EventQuery, EventStore, EventStoreError, GapPage,
-    GapQuery, GapTotals, HistogramBucket, KindAccount, LedgerEntry,
+    GapQuery, GapTotals, HighWaterMark, HistogramBucket, KindAccount, LedgerEntry,
 };
 
 /// Name of the file in the store's folder.
@@ -103,6 +103,10 @@ impl EventStore for SqliteEventStore {
 
     fn high_water(&self, host: HostId, boot: BootId) -> Result<u64> {
         self.read("read an account", |transaction| append::high_water(transaction, host, boot))
+    }
+
+    fn high_water_marks(&self, host: HostId, limit: usize) -> Result<Vec<HighWaterMark>> {
+        self.read("read accounts", |transaction| append::high_water_marks(transaction, host, limit))
     }
 
     fn ledger(&self, host: HostId) -> Result<Vec<LedgerEntry>> {

@@ -13,7 +13,7 @@ const APPLICATION_ID: i64 = 0x5250_4556;
 
 /// `PRAGMA user_version`: the version of all but the fields' columns, which are
 /// added as the table of fields grows.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 
 /// A whole check reads the whole file; past this size only its structure is checked.
 const WHOLE_CHECK_MAX_BYTES: u64 = 64 << 20;
@@ -81,6 +81,9 @@ const KIND_TABLES: &str = "
         PRIMARY KEY (host_id, boot_id, kind, reason, through)
     ) WITHOUT ROWID;";
 
+/// Version 3: the batch that moved the mark, so that its sender can tell it from another of the same numbers.
+const MARK_COLUMN: &str = "ALTER TABLE streams ADD COLUMN mark_sha256 BLOB;";
+
 /// Makes the tables in a new file, brings an old one up to date, refuses any other.
 pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), EventStoreError> {
     let failed = |source| open_error(path, source);
@@ -122,6 +125,9 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Ev
     }
     if version < 2 {
         transaction.execute_batch(KIND_TABLES).map_err(failed)?;
+    }
+    if version < 3 {
+        transaction.execute_batch(MARK_COLUMN).map_err(failed)?;
     }
     add_new_columns(&transaction).map_err(failed)?;
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(failed)?;

@@ -76,7 +76,7 @@ pub fn encode_batch_of<'a>(
         first_sequence,
         last_sequence,
         records: Vec::new(),
-        ledger: Some(ledger_to_wire(ledger)),
+        ledger: Some(encode_ledger(ledger)),
     };
     let size: usize = records.clone().map(|record| MAX_FRAME + record.len()).sum();
     let mut bytes = Vec::with_capacity(size + frame.encoded_len());
@@ -293,7 +293,8 @@ fn fitting(lengths: impl ExactSizeIterator<Item = usize>) -> (usize, Option<Stri
     (kept, Some(format!("{CUT} and {} more", all - kept)))
 }
 
-fn ledger_to_wire(ledger: &Ledger) -> link::Ledger {
+/// The figures of a boot as a message.
+pub fn encode_ledger(ledger: &Ledger) -> link::Ledger {
     let kinds = ledger.kinds.iter().map(|figures| link::KindFigures {
         kind: figures.kind.number().into(),
         produced: figures.produced,

@@ -1,10 +1,15 @@
 //! Hosts, as the API shows them: what is stored, and what the links know.
 
-use event_model::{BootId, HostId, Timestamp};
+use event_model::{BootId, HostId, KindFigures, Timestamp};
 use event_store::{KindAccount, LedgerEntry};
+use protocol::link::HighWaterMark;
+use protocol::wire::{Ledger, encode_ledger};
 use state_store::Host;
 
 use super::{App, AppError, Caller, EndReason, LiveMessage, now};
+
+/// Boots of a host whose marks its agent is told. What waits in a spool is of the latest few.
+const TOLD_MARKS: usize = 256;
 
 /// A host with what lives in memory.
 #[derive(Debug, Clone)]
@@ -49,6 +54,39 @@ impl App {
         self.state.host(id)?.ok_or_else(|| AppError::not_found("host", id))?;
         let Some(boot) = self.events.ledger(id)?.first().map(|entry| entry.boot) else { return Ok(None) };
         Ok(Some((boot, self.events.account(id, boot)?)))
+    }
+
+    /// What an agent is told when its link begins: which numbers are taken, and what it had
+    /// said of itself in the boot in which it runs.
+    pub(crate) fn high_water_marks(
+        &self,
+        host: HostId,
+        boot: BootId,
+    ) -> Result<Vec<HighWaterMark>, AppError> {
+        let marks = self.events.high_water_marks(host, TOLD_MARKS)?.into_iter().map(|mark| {
+            let ledger = (mark.boot == boot).then(|| self.events.account(host, boot)).transpose()?;
+            let ledger = ledger.map(|kinds| {
+                let kinds = kinds.into_iter().map(|one| KindFigures {
+                    kind: one.kind,
+                    produced: one.produced,
+                    dropped: one.dropped,
+                });
+                encode_ledger(&Ledger {
+                    produced: mark.figures.produced,
+                    dropped: mark.figures.dropped,
+                    kernel_lost: mark.figures.kernel_lost,
+                    kinds: kinds.collect(),
+                })
+            });
+            Ok(HighWaterMark {
+                boot_id: mark.boot.as_bytes().to_vec(),
+                last_sequence: mark.last_sequence,
+                batch_sha256: mark.sha256.map(Vec::from).unwrap_or_default(),
+                ledger,
+                last_event_at_ns: mark.last_event_at.map_or(0, Timestamp::as_nanos),
+            })
+        });
+        marks.collect()
     }
 
     fn view_of(&self, host: Host) -> Result<HostView, AppError> {

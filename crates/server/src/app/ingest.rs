@@ -59,6 +59,7 @@ struct Job {
     link: Arc<Link>,
     origin: Arc<Origin>,
     batch: Batch,
+    sha256: [u8; 32],
     done: oneshot::Sender<Result<Stored, IngestError>>,
 }
 
@@ -84,16 +85,18 @@ impl Ingest {
         Ok(Self { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) })
     }
 
-    /// Hands a batch over; the receiver says when it is on disk. Waits while too many wait.
+    /// Hands a batch over, with the SHA-256 of the sealed bytes; the receiver says when it is on disk.
+    /// Waits while too many wait.
     pub(crate) async fn store(
         &self,
         link: Arc<Link>,
         origin: Arc<Origin>,
         batch: Batch,
+        sha256: [u8; 32],
     ) -> Option<oneshot::Receiver<Result<Stored, IngestError>>> {
         let (done, receiver) = oneshot::channel();
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        jobs.send(Job { link, origin, batch, done }).await.ok()?;
+        jobs.send(Job { link, origin, batch, sha256, done }).await.ok()?;
         Some(receiver)
     }
 
@@ -168,7 +171,7 @@ impl Writer {
         let mut batches = Vec::new();
         for job in jobs {
             waiting.push(job.done);
-            batches.push(job.batch);
+            batches.push((job.batch, job.sha256));
         }
         match self.write(host, &origin, batches) {
             Ok(()) => {
@@ -193,10 +196,11 @@ impl Writer {
         &self,
         host: event_model::HostId,
         origin: &Origin,
-        batches: Vec<Batch>,
+        batches: Vec<(Batch, [u8; 32])>,
     ) -> Result<(), IngestError> {
         let count = batches.len() as u64;
-        let Some((boot, first_sequence)) = batches.first().map(|batch| (batch.boot_id, batch.first_sequence))
+        let Some((boot, first_sequence)) =
+            batches.first().map(|(batch, _)| (batch.boot_id, batch.first_sequence))
         else {
             return Ok(());
         };
@@ -210,14 +214,16 @@ impl Writer {
             last_sequence: first_sequence,
             figures: None,
             kinds: Vec::new(),
+            sha256: None,
         };
         let mut detections = Vec::new();
         let mut receipts: Vec<Box<ResponseReceipt>> = Vec::new();
-        for batch in batches {
+        for (batch, sha256) in batches {
             for refused in &batch.refused {
                 append.left_out.push(refused.header.sequence);
                 append.events.push(gap_instead(refused));
             }
+            append.sha256 = Some(sha256);
             append.last_sequence = batch.last_sequence;
             append.figures = Some(AgentFigures {
                 produced: batch.ledger.produced,

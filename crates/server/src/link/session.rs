@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use event_model::{BootId, HostId};
 use prost::Message as _;
+use protocol::enrollment::sha256;
 use protocol::envelope::{OpenError, Purpose};
 use protocol::link::agent_message::Message as FromAgent;
 use protocol::link::server_message::Message as ToAgent;
 use protocol::link::{
-    AgentMessage, BatchRefused, BatchStored, CommandReceipt, Heartbeat, Hello, PolicyStatus, ServerMessage,
+    AgentMessage, BatchRefused, BatchStored, CommandReceipt, Heartbeat, Hello, HighWaterMarks, PolicyStatus,
+    ServerMessage,
 };
 use protocol::wire::{self, Batch, WireError};
 use state_store::{AgentStatus, Host};
@@ -149,6 +151,16 @@ impl Session {
         let (answers, to_answer) = mpsc::channel(UNDER_WAY);
         let mut answering = JoinSet::new();
         answering.spawn(answer_in_order(Arc::clone(&self.app), self.outgoing.clone(), to_answer));
+        let host = link.host;
+        let marks = self.app.work(move |app| app.high_water_marks(host, boot));
+        match marks.await {
+            // Before all else: the agent sends no batch until it has them.
+            Ok(marks) => self.send(ToAgent::HighWaterMarks(HighWaterMarks { marks })).await?,
+            Err(error) => {
+                tracing::error!(host = %link.host, error = causes(&error), "the host's marks could not be read");
+                return Some(Status::unavailable("the server could not read what it has of this host"));
+            }
+        }
         let current = policy.borrow_and_update().clone();
         if current.version != policy_there {
             self.send_policy(&current).await?;
@@ -225,10 +237,10 @@ impl Session {
 
     async fn take_batch(&self, link: &Arc<Link>, origin: &Arc<Origin>, sealed: Vec<u8>) -> Taken {
         match self.open(link.host, sealed).await {
-            Ok(batch) => {
+            Ok((batch, sha256)) => {
                 self.note_refused_records(&batch);
                 let (boot, first_sequence, last) = (batch.boot_id, batch.first_sequence, batch.last_sequence);
-                match self.app.ingest.store(Arc::clone(link), Arc::clone(origin), batch).await {
+                match self.app.ingest.store(Arc::clone(link), Arc::clone(origin), batch, sha256).await {
                     Some(done) => Taken::Answer(Answer::Stored { first_sequence, boot, last, done }),
                     None => Taken::Stopping,
                 }
@@ -278,8 +290,9 @@ impl Session {
         }
     }
 
+    /// The batch, and the SHA-256 by which its agent knows it again.
     /// Opening and decoding takes milliseconds for a large batch, so it has threads of its own.
-    async fn open(&self, host: HostId, sealed: Vec<u8>) -> Result<Batch, Refusal> {
+    async fn open(&self, host: HostId, sealed: Vec<u8>) -> Result<(Batch, [u8; 32]), Refusal> {
         let turn = Arc::clone(&self.openings).acquire_owned().await.map_err(|_| Refusal::Failed)?;
         let app = Arc::clone(&self.app);
         let opened = tokio::task::spawn_blocking(move || {
@@ -297,6 +310,7 @@ impl Session {
                     }),
                 }
             });
+            let batch = batch.map(|batch| (batch, sha256(&sealed)));
             drop(turn);
             batch
         });

@@ -220,12 +220,14 @@ impl Stream {
         self.send(FromAgent::Batch(sealed)).await;
     }
 
-    /// The next message that is no heartbeat.
+    /// The next message that is neither a heartbeat nor the marks with which a stream begins.
     pub(crate) async fn next(&mut self) -> Result<Option<ToAgent>, Status> {
         let wait = async {
             loop {
                 match self.incoming.message().await? {
-                    Some(ServerMessage { message: Some(ToAgent::Heartbeat(_)) }) => {}
+                    Some(ServerMessage {
+                        message: Some(ToAgent::Heartbeat(_) | ToAgent::HighWaterMarks(_)),
+                    }) => {}
                     Some(message) => return Ok(message.message),
                     None => return Ok(None),
                 }

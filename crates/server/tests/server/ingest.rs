@@ -77,6 +77,44 @@ async fn a_batch_is_stored_once_however_often_it_comes() {
     running.stop().await;
 }
 
+/// The agent's numbers go on by what this says, and what waits there is held against it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_begins_with_what_the_server_has() {
+    let running = Running::start().await;
+    let mut agent = Agent::first(&running).await;
+    let mut stream = agent.connect(&running, 0).await.unwrap();
+    assert_eq!(first_marks(&mut stream).await, [], "of a host that has sent nothing");
+    let (one, two) = (agent.sealed(1..=10, "sleep"), agent.sealed(11..=15, "sleep"));
+    for sealed in [&one, &two, &one] {
+        stream.send_batch(sealed.clone()).await;
+    }
+    stream.acknowledged(15).await;
+    stream.acknowledged(10).await;
+    drop(stream);
+    let mut stream = agent.connect(&running, 0).await.unwrap();
+    let marks = first_marks(&mut stream).await;
+    assert_eq!(marks.len(), 1, "{marks:?}");
+    assert_eq!((marks[0].boot_id.as_slice(), marks[0].last_sequence), (&agent.boot.as_bytes()[..], 15));
+    assert_eq!(marks[0].batch_sha256, protocol::enrollment::sha256(&two));
+    assert_eq!(marks[0].ledger.as_ref().map(|ledger| ledger.produced), Some(15));
+    assert!(marks[0].last_event_at_ns > 0);
+
+    // In the next boot the mark of this one is told without its account.
+    agent.boot = event_model::BootId::from_uuid(Uuid::new_v4());
+    let mut stream = agent.connect(&running, 0).await.unwrap();
+    let marks = first_marks(&mut stream).await;
+    assert_eq!((marks.len(), marks[0].last_sequence, marks[0].ledger.is_none()), (1, 15, true));
+    running.stop().await;
+}
+
+async fn first_marks(stream: &mut crate::agent::Stream) -> Vec<protocol::link::HighWaterMark> {
+    let first = tokio::time::timeout(PATIENCE, stream.incoming.message()).await.unwrap();
+    match first.unwrap().and_then(|message| message.message) {
+        Some(ToAgent::HighWaterMarks(marks)) => marks.marks,
+        other => panic!("the stream began with {other:?}"),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_is_there_after_a_restart() {
     let running = Running::start().await;
