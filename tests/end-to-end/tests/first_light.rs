@@ -9,6 +9,10 @@ use end_to_end::Installation;
 use serde_json::{Value, json};
 use test_support::{tell, wait_for};
 
+/// The rules of `rules/linux-starter` that the tricks must raise, besides the miner's.
+const ENCODED_COMMAND: &str = "1002";
+const WEB_SERVER_SHELL: &str = "1003";
+
 #[test]
 fn an_attack_is_seen_judged_stopped_and_shown() {
     // Without a budget: on a busy machine its gaps would fill the page that the browser looks at.
@@ -46,15 +50,12 @@ fn an_attack_is_seen_judged_stopped_and_shown() {
     });
 
     shell_tricks(installation.folder());
-    let names = wait_for("three rules have alerts", Duration::from_secs(30), || {
-        let alerts = api.get("/alerts?limit=100").ok()?;
-        let mut rules: Vec<_> =
-            alerts["items"].as_array()?.iter().map(|alert| alert["rule"]["id"].clone()).collect();
-        rules.sort_by_key(Value::to_string);
-        rules.dedup();
-        (rules.len() >= 3).then_some(rules)
-    });
-    tell(&format!("rules with alerts: {names:?}"));
+    // By id: any three alerts would do for a product that mistakes everything for an attack.
+    for (rule, command_line) in [(ENCODED_COMMAND, "ZWNobyBoYXJtbGVzcwo="), (WEB_SERVER_SHELL, "id; true")] {
+        wait_for_alert(&installation, rule, |alert| {
+            alert["process"]["command_line"].as_str().is_some_and(|text| text.contains(command_line))
+        });
+    }
 
     // One alert, whole: the event, the ancestry up to this test, the proof.
     let id = killed["id"].as_str().expect("an id");
