@@ -34,7 +34,7 @@ use crate::pipeline::{self, Before, End, Parts, Stop};
 use crate::process_table::ProcessTable;
 use crate::recorder::{Recorder, Resume, Spooling};
 use crate::responding::{Responding, RespondingParts};
-use crate::rules::RuleBook;
+use crate::rules::{RuleBook, hint_of_folders};
 use crate::run_state::{Caution, HEALTHY_AFTER, RunState};
 use crate::scanner::{ScannerOptions, scanner};
 use crate::server_mark::ServerMark;
@@ -122,6 +122,9 @@ fn tell_of_signal(sender: &ObservationSender, received: Received) {
 }
 
 fn open_rules(options: &Options) -> RuleBook {
+    if let Some(hint) = options.rules_dir.as_deref().and_then(hint_of_folders) {
+        eprintln!("note: {hint}");
+    }
     RuleBook::open_with(options.rules_dir.clone(), options.builtin_behaviours)
 }
 
@@ -129,6 +132,14 @@ async fn run_standalone(options: Options, mut signals: Signals) -> anyhow::Resul
     if options.output.is_none() && options.rules_dir.is_none() {
         eprintln!(
             "note: -standalone without -rules and -output watches and tells nobody; hint: add `-output -`"
+        );
+    }
+    // With a server its rules are judged by, and the directory may come later.
+    if let Some(dir) = options.rules_dir.as_deref().filter(|dir| !dir.is_dir()) {
+        bail!(
+            "-rules {}: there is no such directory, so nothing would be judged; hint: give the one that holds \
+             the rule files (*.json, *.yml)",
+            dir.display()
         );
     }
     let facts = HostFacts::read();

@@ -22,6 +22,7 @@ use rule_engine::{
 use tokio::sync::Notify;
 
 use crate::folder::read_bounded;
+use crate::indicator_book::INDICATOR_FOLDER;
 use crate::run_state::Caution;
 use crate::state_file;
 
@@ -383,6 +384,28 @@ fn rule_files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// What is to be said of a directory of which only the folders within hold rules, which are not read.
+pub(crate) fn hint_of_folders(dir: &Path) -> Option<String> {
+    if rule_files(dir).is_ok_and(|files| !files.is_empty()) {
+        return None;
+    }
+    let mut folders: Vec<String> = fs::read_dir(dir)
+        .ok()?
+        .flatten()
+        .filter(|entry| entry.file_name() != INDICATOR_FOLDER)
+        .filter(|entry| rule_files(&entry.path()).is_ok_and(|files| !files.is_empty()))
+        .map(|entry| format!("`-rules {}`", entry.path().display()))
+        .take(MOST_NAMED)
+        .collect();
+    folders.sort();
+    let (dir, folders) = (dir.display(), folders.join(" or "));
+    (!folders.is_empty())
+        .then(|| format!("{dir} holds no rules, and folders within it are not read; hint: give {folders}"))
+}
+
+/// Folders that a hint names.
+const MOST_NAMED: usize = 5;
+
 fn stamp(dir: Option<&Path>) -> Vec<(PathBuf, Option<SystemTime>, u64)> {
     let files = dir.and_then(|dir| rule_files(dir).ok()).unwrap_or_default();
     let stamped = files.into_iter().map(|path| {
@@ -432,6 +455,22 @@ mod tests {
             ..PolicyBundle::default()
         };
         sign_bundle(&bundle, key)
+    }
+
+    #[test]
+    fn a_directory_whose_rules_are_a_folder_deeper_is_told_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let hint = || hint_of_folders(dir.path());
+        for folder in ["pack", INDICATOR_FOLDER, "empty"] {
+            fs::create_dir(dir.path().join(folder)).unwrap();
+        }
+        fs::write(dir.path().join(INDICATOR_FOLDER).join("stix.json"), "{}").unwrap();
+        assert_eq!(hint(), None, "there is nothing to name");
+        fs::write(dir.path().join("pack/a.json"), rule(1, "x")).unwrap();
+        let pack = format!("hint: give `-rules {}`", dir.path().join("pack").display());
+        assert!(hint().is_some_and(|hint| hint.ends_with(&pack)), "{:?}", hint());
+        fs::write(dir.path().join("b.json"), rule(2, "x")).unwrap();
+        assert_eq!(hint(), None, "it has rules of its own");
     }
 
     #[test]

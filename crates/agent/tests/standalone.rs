@@ -291,6 +291,7 @@ fn what_cannot_work_is_refused_with_a_clear_message() {
         (vec!["-sever=https://x"], "did you mean `-server`"),
         (vec!["-config", config], "did you mean `server_addr`"),
         (vec!["-standalone", "-server=https://x"], "-standalone"),
+        (vec!["-standalone", "-rules=/no/such/rules"], "-rules /no/such/rules: there is no such directory"),
         (vec!["-insecure"], "-pubkey"),
         (vec![], "not enrolled yet"),
         (vec!["-token", "rampart-nonsense"], "not an enrolment token"),
