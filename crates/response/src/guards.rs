@@ -5,10 +5,12 @@
 //! be reached or used without. A service is known by device and inode of its
 //! executable at its standard, root-owned path: a name alone would let a miner
 //! called `sshd` go free. And it is protected only while it runs as root (real and
-//! effective user 0, as seen from the initial user namespace): anyone may start a
-//! service's file with a library of his own in it (`LD_PRELOAD`), but not as root. The
-//! price is that helpers of a service that run as another user are not protected; a
-//! rule that acts on its own and names one of them ends it.
+//! effective user 0, as seen from the initial user namespace) or in the cgroup of a unit
+//! that is known to run it as another user: anyone may start a service's file with a
+//! library of his own in it (`LD_PRELOAD`), but neither as root nor there. The cgroup of
+//! any unit will not do, as users' cron jobs and what a web server is made to start are
+//! below `system.slice` too. The price is that helpers of other services that run as
+//! another user are not protected; a rule that acts on its own and names one of them ends it.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -193,7 +195,7 @@ impl Guards {
         // As observed, and as it is now: the process may have begun to run another image since.
         let current = proc::image_of(pid);
         let mut images = [target.image, current].into_iter().flatten();
-        if images.any(|image| self.services.contains(&image)) && proc::runs_as_root(pid) {
+        if images.any(|image| self.services.contains(&image)) && proc::runs_for_the_system(pid) {
             return Some("it is a system service");
         }
         if current.is_none() && proc::stat(pid).is_some_and(|stat| stat.kernel_thread) {

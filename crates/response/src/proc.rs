@@ -46,10 +46,38 @@ fn parse(text: &str) -> Option<Stat> {
     })
 }
 
-/// Whether real and effective user are root, and not merely within a user
-/// namespace; false if there is no such process.
-pub(crate) fn runs_as_root(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|text| is_of_root(&text))
+/// Units that run a service's file as a user of its own, and nothing that others choose.
+const UNITS: &[&str] = &[
+    "dbus-broker.service",
+    "dbus.service",
+    "edr-responder.service",
+    "edr-server.service",
+    "polkit.service",
+    "rsyslog.service",
+    "systemd-networkd.service",
+    "systemd-resolved.service",
+    "systemd-timesyncd.service",
+];
+
+/// Whether real and effective user are root, and not merely within a user namespace, or the
+/// process is in the cgroup of one of [`UNITS`], which only root can put it into; false if
+/// there is no such process.
+pub(crate) fn runs_for_the_system(pid: u32) -> bool {
+    let says = |file: &str, what: fn(&str) -> bool| {
+        fs::read_to_string(format!("/proc/{pid}/{file}")).is_ok_and(|text| what(&text))
+    };
+    says("status", is_of_root) || says("cgroup", is_in_a_unit)
+}
+
+/// By the hierarchy that systemd keeps its units in: the one of version 2, or its named one.
+fn is_in_a_unit(cgroups: &str) -> bool {
+    let unit = |line: &str| {
+        let path =
+            line.strip_prefix("0::").or_else(|| line.split_once(":name=systemd:").map(|(_, path)| path));
+        let path = path?.strip_prefix("/system.slice/")?;
+        Some(UNITS.contains(&path.split('/').next()?))
+    };
+    cgroups.lines().filter_map(unit).any(|is_unit| is_unit)
 }
 
 fn is_of_root(status: &str) -> bool {
@@ -116,6 +144,24 @@ mod tests {
         assert!(!is_of_root("Name:\tx\nUid:\t1000\t0\t0\t0\n"), "a setuid program");
         assert!(!is_of_root("Name:\tx\nUid:\t0\t65534\t0\t0\n"));
         assert!(!is_of_root(""));
+    }
+
+    #[test]
+    fn a_unit_is_known_by_its_whole_name_at_its_place() {
+        assert!(is_in_a_unit("0::/system.slice/systemd-resolved.service\n"));
+        assert!(is_in_a_unit("1:name=systemd:/system.slice/dbus.service\n0::/\n"));
+        assert!(is_in_a_unit("0::/system.slice/dbus.service/below\n"));
+        for other in [
+            "0::/system.slice/cron.service\n",
+            "0::/system.slice/dbus.service.x\n",
+            "0::/system.slice/docker-1.scope/system.slice/dbus.service\n",
+            "0::/user.slice/user-1000.slice/user@1000.service/session.slice/dbus.service\n",
+            "0::/../system.slice/dbus.service\n",
+            "4:memory:/system.slice/dbus.service\n0::/\n",
+            "",
+        ] {
+            assert!(!is_in_a_unit(other), "{other}");
+        }
     }
 
     #[test]

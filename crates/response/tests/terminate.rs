@@ -2,10 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the report")]
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime};
@@ -24,7 +25,7 @@ struct ProcClock {
 
 impl ProcessClock for ProcClock {
     fn start_ns(&self, pid: u32) -> Option<u64> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let (_, rest) = stat.rsplit_once(") ")?;
         let ticks: u64 = rest.split_ascii_whitespace().nth(19)?.parse().ok()?;
         Some(ticks * 10_000_000)
@@ -64,10 +65,8 @@ impl Bench {
             rule_id: RuleId::new("1"),
             target: Target {
                 entity_id: ProcessEntityId::new(boot, pid, self.clock.start_ns(pid).unwrap_or(1)),
-                executable: std::fs::read_link(&exe)
-                    .map(|path| path.display().to_string())
-                    .unwrap_or_default(),
-                image: std::fs::metadata(&exe).ok().map(|file| (file.dev(), file.ino())),
+                executable: fs::read_link(&exe).map(|path| path.display().to_string()).unwrap_or_default(),
+                image: fs::metadata(&exe).ok().map(|file| (file.dev(), file.ino())),
                 kernel_thread: false,
             },
             grace,
@@ -132,7 +131,7 @@ fn a_process_that_is_gone_or_a_zombie_is_a_failure_with_its_reason() {
     child.kill().unwrap();
     // Not waited for: once the pipe-less child is dead it stays as a zombie.
     let dead = || {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
         stat.contains(") Z ")
     };
     while !dead() {
@@ -192,7 +191,7 @@ fn child_forces_pid_reuse() {
         let plan = bench.plan(pid, Duration::ZERO);
         victim.kill().unwrap();
         victim.wait().unwrap();
-        std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
+        fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
         // Another program, so that even the coarse clock of /proc can tell.
         let mut innocent = Command::new("tail").args(["-f", "/dev/null"]).spawn().unwrap();
         assert_eq!(innocent.id(), pid, "round {round}: the PID was not reused");
@@ -236,7 +235,7 @@ fn the_protected_are_refused() {
         assert!(refused.1.reason.contains("protected"), "{}", refused.1.reason);
     }
     // PID 2 is kthreadd wherever the kernel's threads can be seen.
-    if std::fs::read_to_string("/proc/2/comm").is_ok_and(|name| name == "kthreadd\n") {
+    if fs::read_to_string("/proc/2/comm").is_ok_and(|name| name == "kthreadd\n") {
         let refused = guards.authorise(bench.plan(2, Duration::ZERO), ResponseMode::Auto).unwrap_err();
         assert!(matches!(refused.0, Refusal::Protected { .. }));
     }
@@ -308,28 +307,76 @@ fn service_run_as(uid: u32) -> Option<Child> {
     Some(child)
 }
 
+/// A cgroup of this test below that of `dbus.service`, where systemd would have put it.
+#[derive(Debug)]
+struct Unit {
+    /// It and those above it that had to be made, the lowest first.
+    made: Vec<PathBuf>,
+}
+
+impl Unit {
+    /// `None` where cgroups of version 2 are not mounted or can't be made.
+    fn of_the_bus() -> Option<Self> {
+        let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+        let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        let root = mounts.find(|mount| mount.get(2) == Some(&"cgroup2"))?.get(1).map(PathBuf::from)?;
+        let slice = root.join("system.slice");
+        let unit = slice.join("dbus.service");
+        let own = unit.join(format!("rampart-test-{}", std::process::id()));
+        let mut made = Self { made: Vec::new() };
+        for folder in [slice, unit, own] {
+            if !folder.exists() {
+                fs::create_dir(&folder).ok()?;
+                made.made.insert(0, folder);
+            }
+        }
+        Some(made)
+    }
+
+    fn take_in(&self, pid: u32) {
+        fs::write(self.made[0].join("cgroup.procs"), pid.to_string()).expect("root may move processes");
+    }
+}
+
+impl Drop for Unit {
+    fn drop(&mut self) {
+        // A process that was waited for is out of its cgroup.
+        for folder in &self.made {
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
 #[test]
-fn a_file_of_a_service_protects_only_what_runs_as_root() {
+fn a_file_of_a_service_protects_only_what_runs_as_root_or_in_its_unit() {
     if !rustix::process::getuid().is_root() {
         eprintln!("skipped: only root can run a service as root and as nobody");
         return;
     }
     let bench = bench();
     let mut guards = Guards::of_this_host();
-    for (uid, protected) in [(65_534, false), (0, true)] {
+    let unit = Unit::of_the_bus();
+    if unit.is_none() {
+        eprintln!("skipped in part: a cgroup of dbus.service can't be made here");
+    }
+    let cases = [(65_534, None, false), (0, None, true), (65_534, unit.as_ref(), true)];
+    for (uid, unit, protected) in cases.into_iter().take(if unit.is_some() { 3 } else { 2 }) {
         let Some(mut child) = service_run_as(uid) else {
             eprintln!("skipped: /usr/bin/dbus-daemon can't be run here");
             return;
         };
+        if let Some(unit) = unit {
+            unit.take_in(child.id());
+        }
         let plan = bench.plan(child.id(), Duration::ZERO);
         assert!(plan.target.executable.ends_with("dbus-daemon"), "{}", plan.target.executable);
         let answer = guards.authorise(plan, ResponseMode::Auto);
         child.kill().unwrap();
         child.wait().unwrap();
         match answer {
-            Ok(_) => assert!(!protected, "as {uid}"),
+            Ok(_) => assert!(!protected, "as {uid} in {unit:?}"),
             Err(refused) => {
-                assert!(protected, "as {uid}: {}", refused.1.reason);
+                assert!(protected, "as {uid} in {unit:?}: {}", refused.1.reason);
                 assert!(refused.1.reason.contains("system service"), "{}", refused.1.reason);
             }
         }

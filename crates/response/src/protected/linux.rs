@@ -29,12 +29,14 @@ const PROTECTED_SERVICES: &[&str] = &[
     "dhclient",
     "dockerd",
     "edr-agent",
+    "edr-responder",
     "edr-server",
     "getty",
     "init",
     "kubelet",
     "libvirtd",
     "login",
+    "polkit-1/polkitd",
     "polkitd",
     "rsyslogd",
     "sshd",
@@ -79,14 +81,14 @@ const NEEDED_FILES: &[&str] = &[
     "/etc/systemd/system/edr-server.service",
 ];
 
-/// Device and inode of the services' files, of the agent's own and of the server beside it.
+/// Device and inode of the services' files, of the agent's own and of server and responder beside it.
 pub(crate) fn services() -> impl Iterator<Item = (u64, u64)> {
     let standard = SERVICE_FOLDERS
         .iter()
         .flat_map(|folder| PROTECTED_SERVICES.iter().map(move |service| Path::new(folder).join(service)));
     let beside = std::env::current_exe().ok().into_iter().flat_map(|exe| {
         let folder = exe.parent().map(PathBuf::from).unwrap_or_default();
-        [exe, folder.join("edr-server")]
+        [exe, folder.join("edr-server"), folder.join("edr-responder")]
     });
     let standard: HashSet<PathBuf> = standard.collect();
     let services: Vec<PathBuf> = services_at(&standard).chain(beside).collect();

@@ -29,7 +29,7 @@ pub(crate) fn stat(pid: u32) -> Option<Stat> {
 }
 
 /// Whether the system itself runs it, or can't do without it.
-pub(crate) fn runs_as_root(pid: u32) -> bool {
+pub(crate) fn runs_for_the_system(pid: u32) -> bool {
     let Ok(process) = Process::open(pid, Wanted::Look) else {
         // Whatever even an administrator may not look at is the system's.
         return true;
