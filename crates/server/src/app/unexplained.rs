@@ -3,6 +3,10 @@
 //! For a moment that is usual: the gap comes with the batch after the hole. Where it does
 //! not come, something was lost unseen, or was taken out, and an alert tells so. It closes
 //! when a gap record speaks of the numbers after all.
+//!
+//! A host that was cut off for long sends first what it had spooled, and tells at the end
+//! what had no room there. So a hole is judged only once records come that are younger than
+//! the look that found it; but a host whose clock is slow is not waited for for ever.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,6 +29,9 @@ const RULE: &str = "rampart.unexplained_loss";
 /// Who closes them.
 const BY: &str = "server";
 
+/// How many times the usual patience a host may take to send what is older than the hole.
+const CATCHING_UP: u32 = 15;
+
 /// Alerts looked through at once for those that can be closed.
 const ALERTS_AT_ONCE: usize = 500;
 
@@ -36,8 +43,22 @@ pub(super) type Holes = HashMap<(HostId, BootId), Hole>;
 pub(super) struct Hole {
     /// Since when it is there, or was told of.
     since: Instant,
+    /// The same by the clock, to be held against the times of records.
+    seen_at: Timestamp,
     /// How many numbers were told of.
     told: u64,
+}
+
+impl Hole {
+    fn seen_now(told: u64) -> Self {
+        Self { since: Instant::now(), seen_at: now(), told }
+    }
+
+    fn is_to_be_told(&self, entry: &LedgerEntry, patience: Duration) -> bool {
+        let younger_came = entry.last_event_at.is_some_and(|latest| latest > self.seen_at);
+        let patience = if younger_came { patience } else { patience * CATCHING_UP };
+        entry.unexplained() > self.told && self.since.elapsed() >= patience
+    }
 }
 
 impl App {
@@ -57,11 +78,10 @@ impl App {
         let entries = self.events.unexplained()?;
         holes.retain(|place, _| entries.iter().any(|entry| (entry.host, entry.boot) == *place));
         for entry in &entries {
-            let began = Hole { since: Instant::now(), told: 0 };
-            let hole = holes.entry((entry.host, entry.boot)).or_insert(began);
-            if entry.unexplained() > hole.told && hole.since.elapsed() >= self.unexplained_after() {
+            let hole = holes.entry((entry.host, entry.boot)).or_insert_with(|| Hole::seen_now(0));
+            if hole.is_to_be_told(entry, self.unexplained_after()) {
                 self.tell_of_hole(entry)?;
-                *hole = Hole { since: Instant::now(), told: entry.unexplained() };
+                *hole = Hole::seen_now(entry.unexplained());
             }
         }
         self.close_explained(&entries)
