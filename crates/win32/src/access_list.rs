@@ -6,11 +6,12 @@ use std::ptr::null_mut;
 
 use windows_sys::Win32::Foundation::LocalFree;
 use windows_sys::Win32::Security::Authorization::{
-    ConvertStringSecurityDescriptorToSecurityDescriptorW, SDDL_REVISION_1, SE_FILE_OBJECT,
-    SetNamedSecurityInfoW,
+    ConvertStringSecurityDescriptorToSecurityDescriptorW, GetNamedSecurityInfoW, SDDL_REVISION_1,
+    SE_FILE_OBJECT, SetNamedSecurityInfoW,
 };
 use windows_sys::Win32::Security::{
-    ACL, DACL_SECURITY_INFORMATION, GetSecurityDescriptorDacl, PROTECTED_DACL_SECURITY_INFORMATION,
+    ACL, DACL_SECURITY_INFORMATION, GetSecurityDescriptorDacl, OWNER_SECURITY_INFORMATION,
+    PROTECTED_DACL_SECURITY_INFORMATION,
 };
 
 use crate::text::wide;
@@ -60,4 +61,30 @@ pub fn close_folder(path: &Path) -> io::Result<()> {
     // SAFETY: the system allocated it for us.
     unsafe { LocalFree(descriptor) };
     result
+}
+
+/// The SID of whoever owns a file, for example `S-1-5-18`.
+///
+/// # Errors
+/// There is none, or the system does not say.
+pub fn owner_of(path: &Path) -> io::Result<String> {
+    let path = wide(&path.to_string_lossy());
+    let (mut owner, mut descriptor) = (null_mut(), null_mut());
+    // SAFETY: the path ends in a zero, `owner` and `descriptor` are live, the others are not asked for.
+    check_code(unsafe {
+        GetNamedSecurityInfoW(
+            path.as_ptr(),
+            SE_FILE_OBJECT,
+            OWNER_SECURITY_INFORMATION,
+            &raw mut owner,
+            null_mut(),
+            null_mut(),
+            null_mut(),
+            &raw mut descriptor,
+        )
+    })?;
+    let text = crate::user::sid_text(owner);
+    // SAFETY: the system allocated it for us; the SID in it is not used any more.
+    unsafe { LocalFree(descriptor) };
+    text
 }

@@ -1,17 +1,19 @@
-//! Events of the event log as they come, with bookmarks (wevtapi).
+//! The event log: events as they come, with bookmarks (wevtapi), and reports of this program.
 
 use std::io;
-use std::ptr::null;
+use std::ptr::{null, null_mut};
 use std::time::Duration;
 
-use windows_sys::Win32::Foundation::{ERROR_INSUFFICIENT_BUFFER, ERROR_NO_MORE_ITEMS, ERROR_TIMEOUT};
+use windows_sys::Win32::Foundation::{ERROR_INSUFFICIENT_BUFFER, ERROR_NO_MORE_ITEMS, ERROR_TIMEOUT, HANDLE};
 use windows_sys::Win32::System::EventLog::{
-    EVT_HANDLE, EvtClose, EvtCreateBookmark, EvtNext, EvtRender, EvtRenderBookmark, EvtRenderEventXml,
-    EvtSubscribe, EvtSubscribeStartAfterBookmark, EvtSubscribeStrict, EvtSubscribeToFutureEvents,
-    EvtUpdateBookmark,
+    DeregisterEventSource, EVENTLOG_ERROR_TYPE, EVENTLOG_INFORMATION_TYPE, EVT_HANDLE, EvtClose,
+    EvtCreateBookmark, EvtNext, EvtRender, EvtRenderBookmark, EvtRenderEventXml, EvtSubscribe,
+    EvtSubscribeStartAfterBookmark, EvtSubscribeStrict, EvtSubscribeToFutureEvents, EvtUpdateBookmark,
+    RegisterEventSourceW, ReportEventW,
 };
 
 use crate::event::Event;
+use crate::registry::Key;
 use crate::text::{shown, until_zero, wide};
 use crate::{check, last_error};
 
@@ -183,4 +185,80 @@ fn known(error: io::Error) -> io::Error {
         Some(0) => io::Error::new(io::ErrorKind::Unsupported, "the system has no such event log"),
         _ => error,
     }
+}
+
+/// How bad a report is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Somebody must act.
+    Error,
+    /// Good to know.
+    Information,
+}
+
+/// Reports of this program to the log `Application`.
+pub struct Reporter(HANDLE);
+
+impl Reporter {
+    /// Opens a source.
+    ///
+    /// # Errors
+    /// The event log's service does not answer.
+    pub fn open(source: &str) -> io::Result<Self> {
+        let source = wide(source);
+        // SAFETY: null is this machine, the name ends in a zero.
+        let handle = unsafe { RegisterEventSourceW(null(), source.as_ptr()) };
+        if handle.is_null() { Err(last_error()) } else { Ok(Self(handle)) }
+    }
+
+    /// Writes a report.
+    ///
+    /// # Errors
+    /// The log takes none.
+    pub fn report(&self, level: Level, text: &str) -> io::Result<()> {
+        let kind = match level {
+            Level::Error => EVENTLOG_ERROR_TYPE,
+            Level::Information => EVENTLOG_INFORMATION_TYPE,
+        };
+        let text = wide(text);
+        let texts = [text.as_ptr()];
+        // SAFETY: one text is given, which ends in a zero, no SID and no data.
+        check(unsafe { ReportEventW(self.0, kind, 0, REPORT_ID, null_mut(), 1, 0, texts.as_ptr(), null()) })
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        // SAFETY: the handle is open and nobody else's.
+        unsafe { DeregisterEventSource(self.0) };
+    }
+}
+
+/// A program of Windows whose messages 1 to 1000 are the text that they are given.
+const MESSAGE_FILE: &str = r"%SystemRoot%\System32\EventCreate.exe";
+const REPORT_ID: u32 = 1;
+const SOURCES: &str = r"HKLM\SYSTEM\CurrentControlSet\Services\EventLog\Application";
+/// `REG_EXPAND_SZ`, `REG_DWORD`.
+const EXPANDED_TEXT: u32 = 2;
+const NUMBER: u32 = 4;
+/// Errors, warnings and information.
+const ALL_TYPES: u32 = 7;
+
+/// Makes a source known, so that its reports are shown as they are.
+///
+/// # Errors
+/// The registry may not be written.
+pub fn register_source(name: &str) -> io::Result<()> {
+    let key = Key::create(&format!(r"{SOURCES}\{name}"))?;
+    let file: Vec<u8> = wide(MESSAGE_FILE).into_iter().flat_map(u16::to_le_bytes).collect();
+    key.set("EventMessageFile", EXPANDED_TEXT, &file)?;
+    key.set("TypesSupported", NUMBER, &ALL_TYPES.to_le_bytes())
+}
+
+/// Takes [`register_source`] back.
+///
+/// # Errors
+/// There is no such source, or the registry may not be written.
+pub fn forget_source(name: &str) -> io::Result<()> {
+    Key::open_for_writing(SOURCES)?.delete_tree(name)
 }

@@ -10,12 +10,12 @@ use windows_sys::Win32::Storage::FileSystem::{
     BY_HANDLE_FILE_INFORMATION, DELETE, FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_REPARSE_POINT,
     FILE_BASIC_INFO, FILE_DISPOSITION_INFO, FILE_FLAG_BACKUP_SEMANTICS, FILE_FLAG_OPEN_REPARSE_POINT,
     FILE_GENERIC_READ, FILE_NAME_NORMALIZED, FILE_SHARE_READ, FileBasicInfo, FileDispositionInfo,
-    GetFileInformationByHandle, GetFileInformationByHandleEx, GetFinalPathNameByHandleW,
+    GetFileInformationByHandle, GetFileInformationByHandleEx, GetFinalPathNameByHandleW, QueryDosDeviceW,
     SetFileInformationByHandle,
 };
 
 use crate::clock::{joined, unix_ns};
-use crate::text::shown;
+use crate::text::{shown, until_zero, wide};
 use crate::{check, last_error};
 
 /// A file by what does not change while its content does not.
@@ -150,4 +150,18 @@ fn set_removed(file: &File, removed: bool) -> io::Result<()> {
         SetFileInformationByHandle(file.as_raw_handle(), FileDispositionInfo, (&raw const info).cast(), size)
     };
     check(set)
+}
+
+/// Drives with the name that the kernel has for each: `C:` and `\Device\HarddiskVolume3`.
+pub fn drives() -> Vec<(String, String)> {
+    let letters = (b'A'..=b'Z').map(|letter| format!("{}:", char::from(letter)));
+    let named = letters.filter_map(|drive| {
+        let mut device = [0_u16; 512];
+        let name = wide(&drive);
+        // SAFETY: the name ends in a zero, and 512 is what `device` has room for.
+        let length = unsafe { QueryDosDeviceW(name.as_ptr(), device.as_mut_ptr(), 512) };
+        // Several may be given; the first is in force.
+        (length != 0).then(|| (drive, shown(until_zero(&device))))
+    });
+    named.filter(|(_, device)| !device.is_empty()).collect()
 }

@@ -1,14 +1,17 @@
 //! What the host is.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use windows_sys::Wdk::System::SystemServices::RtlGetVersion;
+use windows_sys::Win32::Storage::FileSystem::GetDiskFreeSpaceExW;
 use windows_sys::Win32::System::SystemInformation::{
     ComputerNamePhysicalDnsHostname, GetComputerNameExW, GetSystemDirectoryW, OSVERSIONINFOW,
 };
 
+use crate::check;
 use crate::registry::Key;
-use crate::text::{shown, until_zero};
+use crate::text::{shown, until_zero, wide};
 
 /// Its name; empty where it has none.
 pub fn name() -> String {
@@ -56,4 +59,18 @@ pub fn system_folder() -> PathBuf {
         1..512 => shown(&path[..length]).into(),
         _ => r"C:\Windows\System32".into(),
     }
+}
+
+/// Bytes that this process may still write to the disk of a folder.
+///
+/// # Errors
+/// There is no such folder, or the system does not say.
+pub fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let folder = wide(&folder.to_string_lossy());
+    let mut free = 0;
+    // SAFETY: the path ends in a zero, `free` is live, the others are not asked for.
+    check(unsafe {
+        GetDiskFreeSpaceExW(folder.as_ptr(), &raw mut free, std::ptr::null_mut(), std::ptr::null_mut())
+    })?;
+    Ok(free)
 }

@@ -10,6 +10,7 @@
 
 pub mod access_list;
 pub mod clock;
+pub mod etw;
 pub mod event;
 pub mod event_log;
 pub mod file;
@@ -18,6 +19,7 @@ pub mod host;
 pub mod network;
 pub mod process;
 pub mod registry;
+pub mod service;
 mod text;
 mod user;
 

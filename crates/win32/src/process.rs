@@ -12,7 +12,8 @@ use windows_sys::Win32::Foundation::{
 };
 use windows_sys::Win32::System::Diagnostics::Debug::ReadProcessMemory;
 use windows_sys::Win32::System::Diagnostics::ToolHelp::{
-    CreateToolhelp32Snapshot, PROCESSENTRY32W, Process32FirstW, Process32NextW, TH32CS_SNAPPROCESS,
+    CreateToolhelp32Snapshot, MODULEENTRY32W, Module32FirstW, Module32NextW, PROCESSENTRY32W,
+    Process32FirstW, Process32NextW, TH32CS_SNAPMODULE, TH32CS_SNAPPROCESS,
 };
 use windows_sys::Win32::System::ProcessStatus::{K32GetProcessMemoryInfo, PROCESS_MEMORY_COUNTERS};
 use windows_sys::Win32::System::RemoteDesktop::ProcessIdToSessionId;
@@ -98,6 +99,33 @@ pub fn list() -> io::Result<Vec<Listed>> {
         _ if !listed.is_empty() => Ok(listed),
         _ => Err(error),
     }
+}
+
+/// Paths of the libraries that a process has loaded, its image first. At most some thousands.
+///
+/// # Errors
+/// There is no such process, or it may not be read.
+pub fn modules(pid: u32) -> io::Result<Vec<String>> {
+    const MOST: usize = 4_096;
+    // SAFETY: no pointers are given.
+    let snapshot = unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPMODULE, pid) };
+    if snapshot == INVALID_HANDLE_VALUE {
+        return Err(last_error());
+    }
+    // SAFETY: the handle is new and nobody else's.
+    let snapshot = unsafe { OwnedHandle::from_raw_handle(snapshot) };
+    // SAFETY: a structure of numbers and pointers, for which zero is good.
+    let mut entry: MODULEENTRY32W = unsafe { std::mem::zeroed() };
+    entry.dwSize = u32::try_from(size_of::<MODULEENTRY32W>()).unwrap_or(0);
+    let mut modules = Vec::new();
+    // SAFETY: `entry` is live and says its own size.
+    let mut more = unsafe { Module32FirstW(snapshot.as_raw_handle(), &raw mut entry) };
+    while more != 0 && modules.len() < MOST {
+        modules.push(shown(until_zero(&entry.szExePath)));
+        // SAFETY: as above.
+        more = unsafe { Module32NextW(snapshot.as_raw_handle(), &raw mut entry) };
+    }
+    Ok(modules)
 }
 
 /// What is to be done with a process.

@@ -74,7 +74,7 @@ pub(crate) fn of_process(process: HANDLE) -> io::Result<Arc<User>> {
     Ok(user)
 }
 
-fn sid_text(sid: PSID) -> io::Result<String> {
+pub(crate) fn sid_text(sid: PSID) -> io::Result<String> {
     let mut text = std::ptr::null_mut();
     // SAFETY: the SID is in a live buffer, `text` is live.
     check(unsafe { ConvertSidToStringSidW(sid, &raw mut text) })?;
