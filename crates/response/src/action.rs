@@ -92,11 +92,11 @@ pub struct EvidenceRequest {
     pub memory: Option<ProcessTarget>,
 }
 
-/// A systemd unit.
+/// A unit of systemd, or a service of Windows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceTarget {
-    /// For example `miner.service`.
+    /// For example `miner.service`, on Windows `Miner`.
     pub unit: String,
 }
 
@@ -138,11 +138,11 @@ pub enum Action {
     ListConnections {},
     /// Gather what an investigation needs into one archive.
     CollectEvidence(EvidenceRequest),
-    /// Take a scheduled task's file (cron) away; a backup is kept.
+    /// Take a scheduled task (the file of cron, the definition of Windows) away; a backup is kept.
     DeleteScheduledTask(FileTarget),
-    /// Stop a service and take its unit away; a backup is kept.
+    /// Stop a service and take its unit, on Windows its entry, away; a backup is kept.
     DeleteService(ServiceTarget),
-    /// Put a service's unit back and start it again if it ran.
+    /// Put a service's unit or entry back and start it again if it ran.
     RestoreService(Item),
     /// Act no more, whoever asks, until allowed again.
     StopResponses {},
@@ -263,7 +263,7 @@ impl Action {
                 check_count("files", request.files.len(), "at most 64 paths", MAX_EVIDENCE_FILES)?;
                 request.files.iter().try_for_each(|path| check_path("files", path))
             }
-            Self::DeleteService(service) => check_unit(&service.unit),
+            Self::DeleteService(service) => check_service(&service.unit),
             _ => Ok(()),
         }
     }
@@ -318,15 +318,20 @@ fn check_count(
     if count <= most { Ok(()) } else { Err(BadParameter { field, what: format!("{count} items"), allowed }) }
 }
 
-fn check_unit(unit: &str) -> Result<(), BadParameter> {
-    let fits = unit.len() <= 255
+/// The name may be one of any system: the server checks it for hosts of all kinds.
+fn check_service(unit: &str) -> Result<(), BadParameter> {
+    // A unit of systemd has no blank; what has neither its end nor a slash is a service of Windows.
+    let is_unit = unit.len() <= 255
         && [".service", ".timer", ".socket", ".path"].iter().any(|end| unit.ends_with(end))
-        && !unit.starts_with(['-', '.'])
         && unit.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte));
-    if fits {
+    let is_of_windows = (1..=256).contains(&unit.chars().count())
+        && !unit.contains(['/', '\\', '"', '\0'])
+        && !unit.chars().any(char::is_control)
+        && unit.trim() == unit;
+    if (is_unit || is_of_windows) && !unit.starts_with(['-', '.']) {
         return Ok(());
     }
-    let allowed = "the name of a unit that ends in .service, .timer, .socket or .path";
+    let allowed = "the name of a unit that ends in .service, .timer, .socket or .path, or on Windows that of a service, up to 256 letters without slashes and quotation marks";
     Err(BadParameter { field: "unit", what: format!("`{}`", unit.escape_debug()), allowed })
 }
 

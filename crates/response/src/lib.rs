@@ -20,8 +20,10 @@
 mod action;
 mod address;
 mod approval;
+mod archives;
 mod breaker;
 mod guards;
+mod isolation;
 mod journal;
 mod order;
 mod plan;
@@ -30,6 +32,7 @@ mod protected;
 mod rails;
 mod release;
 mod responder;
+mod tar;
 mod vault;
 
 // What an operating system does its own way; the names are the same on each.
@@ -43,6 +46,14 @@ mod proc;
 mod prove;
 #[cfg(target_os = "linux")]
 mod terminate;
+
+// What Windows is asked for and says, without asking: tested on every system.
+#[cfg(any(windows, test))]
+mod firewall_rules;
+#[cfg(any(windows, test))]
+mod scheduled_task;
+#[cfg(any(windows, test))]
+mod service_backup;
 
 #[cfg(windows)]
 #[path = "windows/proc.rs"]

@@ -11,7 +11,6 @@ mod quarantine;
 mod restore;
 mod service;
 mod sockets;
-mod tar;
 mod tree;
 
 use std::io;
@@ -23,7 +22,9 @@ use sensor_api::ProcessClock;
 use serde_json::Value;
 
 use crate::action::{Action, ProcessTarget};
+use crate::archives::Archives;
 use crate::guards::Guards;
+use crate::isolation::Isolated;
 use crate::order::Order;
 use crate::plan::Target;
 use crate::platform::{Failure, Platform, Progress, Signer, Subject, Survey};
@@ -37,7 +38,7 @@ pub struct Linux {
     boot: BootId,
     dir: PathBuf,
     vault: Vault,
-    isolation: isolate::Isolated,
+    isolation: Isolated,
     signer: Option<Signer>,
 }
 
@@ -54,7 +55,7 @@ impl Linux {
         vault: &Path,
     ) -> io::Result<Self> {
         let vault = Vault::open(vault)?;
-        let isolation = isolate::Isolated::load(&dir);
+        let isolation = Isolated::load(&dir);
         Ok(Self { processes, boot, dir, vault, isolation, signer: None })
     }
 
@@ -186,7 +187,7 @@ impl Platform for Linux {
             Action::ListProcesses {} | Action::ListConnections {} => {
                 Ok("the list is in the result".to_owned())
             }
-            Action::CollectEvidence(_) => self.is_collected(order.id),
+            Action::CollectEvidence(_) => Archives::of(&self.dir).is_collected(order.id),
             Action::DeleteService(service) => self.is_service_gone(service, order.id),
             Action::RestoreService(item) => self.is_service_back(*item),
             Action::StopResponses {} | Action::AllowResponses {} => Ok("the switch is turned".to_owned()),

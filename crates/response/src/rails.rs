@@ -14,6 +14,7 @@ use crate::approval::{approvals_needed, approvers};
 use crate::guards::Guards;
 use crate::order::{Order, OrderState, Origin};
 use crate::platform::{Subject, Survey};
+use crate::protected;
 
 /// Actions of one rule in any hour that change something; past it a person is asked.
 pub const MAX_OF_RULE_PER_HOUR: usize = 20;
@@ -241,7 +242,7 @@ impl Rails {
         if own_address_towards(address).is_some_and(|own| network.contains(own)) {
             return Some("it is an address of this host");
         }
-        if resolvers().iter().any(|resolver| network.contains(*resolver)) {
+        if protected::resolvers().iter().any(|resolver| network.contains(*resolver)) {
             return Some("this host asks it for names");
         }
         None
@@ -260,30 +261,9 @@ fn own_address_towards(address: IpAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-/// Name servers of this host, also those behind systemd's own.
-fn resolvers() -> Vec<IpAddr> {
-    let texts = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"]
-        .into_iter()
-        .filter_map(|path| std::fs::read_to_string(path).ok());
-    texts.flat_map(|text| resolvers_of(&text)).collect()
-}
-
-fn resolvers_of(text: &str) -> Vec<IpAddr> {
-    let addresses = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
-    // An IPv6 address of this link has its device behind it.
-    addresses.filter_map(|rest| rest.trim().split('%').next()?.parse().ok()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn name_servers_are_read_as_the_resolver_reads_them() {
-        let text = "# nameserver 192.0.2.1\nsearch example.org\nnameserver 192.0.2.53\n nameserver\tfe80::1%eth0\nnameserver x\n";
-        let read: Vec<String> = resolvers_of(text).iter().map(ToString::to_string).collect();
-        assert_eq!(read, ["192.0.2.53", "fe80::1"]);
-    }
 
     #[test]
     fn past_its_limits_a_rule_must_ask() {

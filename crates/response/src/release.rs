@@ -69,7 +69,12 @@ pub fn is_release_code_waiting(dir: &Path) -> bool {
 
 /// Whether the host is isolated, as far as this folder of responses says.
 pub fn is_isolation_noted(dir: &Path) -> bool {
-    dir.join("isolation.json").exists()
+    isolation_file(dir).exists()
+}
+
+/// Where it is noted that the host is isolated.
+pub(crate) fn isolation_file(dir: &Path) -> PathBuf {
+    dir.join("isolation.json")
 }
 
 /// Takes a code that was left; it is there only once.

@@ -9,22 +9,15 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::net::SocketAddr;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::action::Isolation;
-use crate::journal::write_whole;
+use crate::isolation::{Due, InForce, WRONG_CODE, kept_besides, now_seconds, reachable, still_reached};
 use crate::platform::{Failure, Progress, Subject, Survey};
-use crate::release;
 
 use super::{Linux, nft};
-
-/// How long the server may take to answer, before and after.
-const REACH: Duration = Duration::from_secs(2);
 
 const RELEASE: &str = "\
 add table inet rampart_isolation
@@ -32,51 +25,6 @@ delete table inet rampart_isolation
 add table netdev rampart_isolation
 delete table netdev rampart_isolation
 ";
-
-/// What is in force, as on disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct InForce {
-    /// Seconds since 1970 at which it ends.
-    until: u64,
-    keep: Vec<SocketAddr>,
-    devices: Vec<String>,
-    #[serde(default)]
-    release_hash: Option<String>,
-    /// Both tables as the kernel listed them right after the commit.
-    listing: String,
-}
-
-/// The isolation of this host.
-pub(super) struct Isolated {
-    file: PathBuf,
-    in_force: Option<InForce>,
-}
-
-impl Isolated {
-    pub(super) fn load(dir: &Path) -> Self {
-        let file = dir.join("isolation.json");
-        let in_force = fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        Self { file, in_force }
-    }
-
-    fn keep(&mut self, in_force: InForce) -> Result<(), Failure> {
-        let text = serde_json::to_vec(&in_force).map_err(|error| Failure::system("isolation", error))?;
-        write_whole(&self.file, &text).map_err(|error| Failure::system("noting the isolation", error))?;
-        self.in_force = Some(in_force);
-        Ok(())
-    }
-
-    /// Must be told if it fails: what stays noted is put in force again.
-    fn forget(&mut self) -> Result<(), Failure> {
-        self.in_force = None;
-        match fs::remove_file(&self.file) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Failure::system(format!("removing {}", self.file.display()), error))
-            }
-            _ => Ok(()),
-        }
-    }
-}
 
 impl Linux {
     pub(super) fn survey_isolate(&self, isolation: &Isolation) -> Result<Survey, Failure> {
@@ -87,7 +35,7 @@ impl Linux {
              in inet rampart_isolation and, for raw frames, in netdev rampart_isolation"
                 .to_owned(),
             format!("the kernel releases the host after {seconds} s"),
-            format!("kept besides the server: {}", join(&isolation.keep)),
+            format!("kept besides the server: {}", kept_besides(&isolation.keep)),
         ];
         Ok(Survey { steps, subject: Subject::Host })
     }
@@ -120,12 +68,7 @@ impl Linux {
         };
         progress.step("noted the isolation", || self.isolation.keep(planned.clone()))?;
         let committed = progress.step("committed the rules", || nft::commit(&script)).and_then(|()| {
-            progress.step("reached the server through them", || match (reached_before, reachable(server)) {
-                (Some(address), None) => {
-                    Err(Failure::NotProved(format!("the server ({address}) is not reached any more")))
-                }
-                _ => Ok(()),
-            })
+            progress.step("reached the server through them", || still_reached(reached_before, server))
         });
         let noted = committed.and_then(|()| {
             let listing = listing()?;
@@ -203,32 +146,23 @@ impl Linux {
 
     /// Puts back what others took away, for the time that is left, and takes in new devices.
     pub(super) fn watch_isolation(&mut self) -> Vec<String> {
-        let code = release::take_code(&self.dir);
-        let Some(in_force) = self.isolation.in_force.clone() else { return Vec::new() };
-        if let Some(code) = code {
-            let hash = in_force.release_hash.as_deref();
-            if !hash.is_some_and(|hash| release::is_code(&code, hash)) {
-                return vec!["somebody on the host gave a wrong code to release it".to_owned()];
+        let (in_force, left) = match self.isolation.due() {
+            Due::Nothing => return Vec::new(),
+            Due::WrongCode => return vec![WRONG_CODE.to_owned()],
+            Due::Release(why) => {
+                return vec![match self.isolation.forget().and(nft::commit(RELEASE)) {
+                    Ok(()) => why.to_owned(),
+                    Err(failure) => format!("{why}; removing its rules: {failure}"),
+                }];
             }
-            return vec![match self.isolation.forget().and(nft::commit(RELEASE)) {
-                Ok(()) => "the host was released on the host itself, by its code".to_owned(),
-                Err(failure) => format!("the host's release by its code: {failure}"),
-            }];
-        }
-        let left = in_force.until.saturating_sub(now_seconds());
-        if left == 0 {
-            return vec![match self.isolation.forget().and(nft::commit(RELEASE)) {
-                Ok(()) => "the isolation's time is over, the host is released".to_owned(),
-                Err(failure) => format!("the isolation's time is over; removing its rules: {failure}"),
-            }];
-        }
+            Due::Hold(in_force, left) => (in_force, left),
+        };
         let devices = devices();
         let same = listing().is_ok_and(|listing| listing == in_force.listing) && self.is_isolated().is_ok();
         if same && devices == in_force.devices {
             return Vec::new();
         }
-        let seconds = u32::try_from(left).unwrap_or(u32::MAX);
-        let again = nft::commit(&script(&in_force.keep, &devices, seconds)).and_then(|()| {
+        let again = nft::commit(&script(&in_force.keep, &devices, left)).and_then(|()| {
             let listing = listing()?;
             self.isolation.keep(InForce { devices, listing, ..in_force })
         });
@@ -332,20 +266,4 @@ fn listing() -> Result<String, Failure> {
     let inet = nft::ask(&["-s", "list", "table", "inet", "rampart_isolation"])?;
     let raw = nft::ask(&["-s", "list", "table", "netdev", "rampart_isolation"])?;
     Ok(inet + &raw)
-}
-
-/// The first of these that takes a connection.
-fn reachable(server: &[SocketAddr]) -> Option<SocketAddr> {
-    server.iter().copied().find(|address| TcpStream::connect_timeout(address, REACH).is_ok())
-}
-
-fn now_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-fn join(addresses: &[SocketAddr]) -> String {
-    match addresses {
-        [] => "nothing".to_owned(),
-        some => some.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-    }
 }

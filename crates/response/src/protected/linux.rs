@@ -1,5 +1,6 @@
 use std::collections::HashSet;
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -149,9 +150,30 @@ fn identity_of_service(path: &Path) -> Option<(u64, u64)> {
     (file.is_file() && file.uid() == 0 && !others_may_write).then(|| (file.dev(), file.ino()))
 }
 
+/// Name servers of this host, also those behind systemd's own.
+pub(crate) fn resolvers() -> Vec<IpAddr> {
+    let texts = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"]
+        .into_iter()
+        .filter_map(|path| fs::read_to_string(path).ok());
+    texts.flat_map(|text| resolvers_of(&text)).collect()
+}
+
+fn resolvers_of(text: &str) -> Vec<IpAddr> {
+    let addresses = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
+    // An IPv6 address of this link has its device behind it.
+    addresses.filter_map(|rest| rest.trim().split('%').next()?.parse().ok()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn name_servers_are_read_as_the_resolver_reads_them() {
+        let text = "# nameserver 192.0.2.1\nsearch example.org\nnameserver 192.0.2.53\n nameserver\tfe80::1%eth0\nnameserver x\n";
+        let read: Vec<String> = resolvers_of(text).iter().map(ToString::to_string).collect();
+        assert_eq!(read, ["192.0.2.53", "fe80::1"]);
+    }
 
     #[test]
     fn a_link_to_a_file_of_many_names_protects_nothing() {

@@ -1,6 +1,8 @@
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use win32::file::facts_at;
+use win32::registry::Key;
 
 /// Programs of the system that are never ended while they run as the system itself.
 const SERVICES: &[&str] = &[
@@ -87,6 +89,28 @@ pub(crate) fn needed_by_the_system(path: &str) -> Option<&'static str> {
         return Some("every program needs it");
     }
     None
+}
+
+/// Name servers of this host's interfaces, whether somebody wrote them down or DHCP gave them.
+pub(crate) fn resolvers() -> Vec<IpAddr> {
+    const MOST_INTERFACES: u32 = 4_096;
+    let roots = ["Tcpip", "Tcpip6"]
+        .map(|family| format!(r"HKLM\SYSTEM\CurrentControlSet\Services\{family}\Parameters\Interfaces"));
+    let mut found = Vec::new();
+    for root in roots {
+        let names = Key::open(&root).and_then(|key| key.subkeys(MOST_INTERFACES)).unwrap_or_default();
+        for name in names {
+            let Ok(key) = Key::open(&format!(r"{root}\{}", win32::shown(&name))) else { continue };
+            for value in ["NameServer", "DhcpNameServer"] {
+                let Ok(value) = key.value(value) else { continue };
+                let units: Vec<u16> =
+                    value.data.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
+                let text = String::from_utf16_lossy(&units);
+                found.extend(text.split([',', ' ', '\0']).filter_map(|one| one.parse::<IpAddr>().ok()));
+            }
+        }
+    }
+    found
 }
 
 /// By the system's own word and not by an environment that a user may have set.

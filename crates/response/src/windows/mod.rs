@@ -1,9 +1,17 @@
-//! Windows: processes and files by their handles, the firewall by `netsh`.
+//! Windows: processes and files by their handles, services by the service manager, the firewall by `netsh`, tasks
+//! by `schtasks`.
 
+mod block;
+mod evidence;
 mod firewall;
 mod inventory;
+mod isolate;
+mod lifting;
 mod processes;
 mod quarantine;
+mod service;
+mod task;
+mod tool;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,7 +24,9 @@ use win32::clock::since_boot_ns;
 use win32::process::{Process, Wanted};
 
 use crate::action::{Action, ProcessTarget};
+use crate::archives::Archives;
 use crate::guards::Guards;
+use crate::isolation::Isolated;
 use crate::order::Order;
 use crate::plan::Target;
 use crate::platform::{Failure, Platform, Progress, Signer, Subject, Survey};
@@ -46,8 +56,11 @@ pub(crate) fn held(target: &Target, wanted: Wanted) -> Result<Process, String> {
 /// This host.
 pub struct Windows {
     boot: BootId,
+    dir: PathBuf,
     vault: Vault,
-    blocks: firewall::Blocks,
+    blocks: block::Blocks,
+    isolation: Isolated,
+    signer: Option<Signer>,
 }
 
 impl Windows {
@@ -57,13 +70,15 @@ impl Windows {
     /// # Errors
     /// The folders or the vault's key can't be made or read.
     pub fn new(_: Arc<dyn ProcessClock>, boot: BootId, dir: PathBuf, vault: &Path) -> io::Result<Self> {
-        Ok(Self { boot, vault: Vault::open(vault)?, blocks: firewall::Blocks::load(&dir) })
+        let (vault, blocks, isolation) =
+            (Vault::open(vault)?, block::Blocks::load(&dir), Isolated::load(&dir));
+        Ok(Self { boot, dir, vault, blocks, isolation, signer: None })
     }
 
-    /// Evidence is to be signed by this. None is collected on Windows yet.
+    /// Evidence is signed by this.
     #[must_use]
-    pub fn sign_with(self, _: Signer) -> Self {
-        self
+    pub fn sign_with(self, signer: Signer) -> Self {
+        Self { signer: Some(signer), ..self }
     }
 
     /// Target of an order on a process, as the process is now.
@@ -100,22 +115,18 @@ impl Platform for Windows {
             | Action::ResumeProcess(wanted) => self.survey_process(&order.action, wanted),
             Action::QuarantineFile(file) => self.survey_quarantine(file, order.id),
             Action::RestoreFile(item) => self.survey_restore(*item),
-            Action::BlockAddress(target) => Ok(firewall::survey(target)),
+            Action::BlockAddress(target) => block::survey(target),
             Action::UnblockAddress(target) => self.blocks.survey_lift(target),
+            Action::IsolateHost(isolation) => self.survey_isolate(isolation),
+            Action::ReleaseHost {} => self.survey_release(),
             Action::ListProcesses {} => Ok(looks("list the processes")),
             Action::ListConnections {} => Ok(looks("list the connections of TCP and UDP")),
+            Action::CollectEvidence(request) => self.survey_evidence(request, order.id),
+            Action::DeleteScheduledTask(file) => self.survey_task(file, order.id),
+            Action::DeleteService(service) => self.survey_service(service),
+            Action::RestoreService(item) => self.survey_restore_service(*item),
             Action::StopResponses {} => Ok(looks("stop all response of this agent")),
             Action::AllowResponses {} => Ok(looks("allow response again")),
-            Action::IsolateHost(_)
-            | Action::ReleaseHost {}
-            | Action::CollectEvidence(_)
-            | Action::DeleteScheduledTask(_)
-            | Action::DeleteService(_)
-            | Action::RestoreService(_) => Err(Failure::NotAllowed {
-                subject: order.action.word().to_owned(),
-                why: "is not done on Windows hosts by this version".to_owned(),
-                hint: "docs/limitations.md says what there is instead",
-            }),
         }
     }
 
@@ -135,8 +146,16 @@ impl Platform for Windows {
                 self.quarantine(file, *held, id, progress)
             }
             (Action::RestoreFile(item), _) => self.restore(*item, progress),
+            (Action::DeleteScheduledTask(file), Subject::File { file: held, .. }) => {
+                self.delete_task(file, *held, id, progress)
+            }
             (Action::BlockAddress(target), _) => self.blocks.apply(target, progress),
             (Action::UnblockAddress(target), _) => self.blocks.lift(target, progress),
+            (Action::IsolateHost(isolation), _) => self.isolate(isolation, permit.server(), progress),
+            (Action::ReleaseHost {}, _) => self.release(progress),
+            (Action::CollectEvidence(request), _) => self.collect_evidence(request, id, progress),
+            (Action::DeleteService(service), _) => self.delete_service(service, id, progress),
+            (Action::RestoreService(item), _) => self.restore_service(*item, progress),
             (Action::ListProcesses {}, _) => {
                 progress.step("list the processes", || inventory::processes(self.boot))
             }
@@ -151,21 +170,34 @@ impl Platform for Windows {
             // Windows does not say whether a process is suspended; the system took the order.
             Action::SuspendProcess(target) => processes::is_there(target, "suspended"),
             Action::ResumeProcess(target) => processes::is_there(target, "resumed"),
-            Action::QuarantineFile(file) => self.is_quarantined(file, order.id),
+            Action::QuarantineFile(file) | Action::DeleteScheduledTask(file) => {
+                self.is_quarantined(file, order.id)
+            }
             Action::RestoreFile(item) => self.is_restored(*item),
-            Action::BlockAddress(target) => firewall::is_blocked(target, true),
-            Action::UnblockAddress(target) => firewall::is_blocked(target, false),
+            Action::BlockAddress(target) => block::is_blocked(target),
+            Action::UnblockAddress(target) => block::is_unblocked(target),
+            Action::IsolateHost(_) => self.is_isolated(),
+            Action::ReleaseHost {} => self.is_released(),
+            Action::CollectEvidence(_) => Archives::of(&self.dir).is_collected(order.id),
+            Action::DeleteService(service) => self.is_service_gone(service),
+            Action::RestoreService(item) => self.is_service_back(*item),
             Action::ListProcesses {} | Action::ListConnections {} => {
                 Ok("the list is in the result".to_owned())
             }
             Action::StopResponses {} | Action::AllowResponses {} => Ok("the switch is turned".to_owned()),
-            action => Err(Failure::NotProved(format!("{action} is not done on Windows"))),
         }
     }
 
     fn recover(&mut self, order: &Order) -> Result<String, Failure> {
         match &order.action {
-            Action::QuarantineFile(file) => self.recover_quarantine(file, order.id),
+            Action::QuarantineFile(file) | Action::DeleteScheduledTask(file) => {
+                self.recover_quarantine(file, order.id)
+            }
+            Action::CollectEvidence(_) => {
+                Err(Failure::NotProved("the archive was not finished; order it again".to_owned()))
+            }
+            Action::IsolateHost(_) => self.recover_isolation(),
+            Action::ReleaseHost {} => self.recover_release(),
             Action::ListProcesses {} | Action::ListConnections {} => {
                 Err(Failure::NotProved("the list is lost; order it again".to_owned()))
             }
@@ -174,7 +206,9 @@ impl Platform for Windows {
     }
 
     fn watch(&mut self) -> Vec<String> {
-        self.blocks.lift_expired()
+        let mut lines = self.blocks.lift_expired();
+        lines.extend(self.watch_isolation());
+        lines
     }
 }
 

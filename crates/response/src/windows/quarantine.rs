@@ -11,21 +11,22 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 use win32::file::{Facts, facts, facts_at, open_to_remove, real_path, remove};
 
-use super::Windows;
+use super::{Windows, task};
 use crate::action::{FileTarget, Item};
 use crate::platform::{Failure, Progress, Subject, Survey};
 use crate::vault::{MAX_FILE, Metadata, QUOTA, sha256_of};
 
 /// `FILE_FLAG_OPEN_REPARSE_POINT`.
-const OPEN_REPARSE_POINT: u32 = 0x0020_0000;
+pub(super) const OPEN_REPARSE_POINT: u32 = 0x0020_0000;
 
-struct Held {
-    file: File,
+/// A file that was opened, and what it is.
+pub(super) struct Held {
+    pub(super) file: File,
     facts: Facts,
 }
 
 impl Held {
-    fn id(&self) -> (u64, u64) {
+    pub(super) fn id(&self) -> (u64, u64) {
         (self.facts.volume, self.facts.index)
     }
 }
@@ -39,7 +40,7 @@ fn not_the_target(path: &str, why: &str) -> Failure {
 }
 
 /// The file, held; refused where the path leads through a link or junction.
-fn open(path: &str, file: File) -> Result<Held, Failure> {
+pub(super) fn open(path: &str, file: File) -> Result<Held, Failure> {
     let facts = facts(&file).map_err(|error| Failure::system(format!("asking what {path} is"), error))?;
     if facts.is_folder() {
         return Err(not_allowed(path, "is a folder", "name the file"));
@@ -59,7 +60,7 @@ fn open(path: &str, file: File) -> Result<Held, Failure> {
     Ok(Held { file, facts })
 }
 
-fn open_for_removal(path: &str) -> Result<Held, Failure> {
+pub(super) fn open_for_removal(path: &str) -> Result<Held, Failure> {
     let file = open_to_remove(Path::new(path)).map_err(|error| match error.raw_os_error() {
         Some(2 | 3) => not_the_target(path, "there is no such file"),
         // ERROR_SHARING_VIOLATION
@@ -134,7 +135,7 @@ impl Windows {
         Ok(json!({ "item": id, "sha256": sha256, "size": size }))
     }
 
-    fn copy(&self, file: &FileTarget, held: &Held, id: Uuid) -> Result<(String, u64), Failure> {
+    pub(super) fn copy(&self, file: &FileTarget, held: &Held, id: Uuid) -> Result<(String, u64), Failure> {
         let failure = |error| Failure::system("copying the file into the vault", error);
         (&held.file).seek(SeekFrom::Start(0)).map_err(failure)?;
         let (sha256, size) = self.vault.seal(id, &held.file).map_err(failure)?;
@@ -207,6 +208,9 @@ impl Windows {
 
     pub(super) fn survey_restore(&self, item: Item) -> Result<Survey, Failure> {
         let metadata = self.item(item)?;
+        if let Some(name) = task::name_at(&metadata.path) {
+            return self.survey_restore_task(&metadata, &name);
+        }
         check_place(&metadata)?;
         let path = metadata.path.escape_debug();
         let steps =
@@ -216,6 +220,9 @@ impl Windows {
 
     pub(super) fn restore(&self, item: Item, progress: &mut Progress<'_>) -> Result<Value, Failure> {
         let metadata = self.item(item)?;
+        if let Some(name) = task::name_at(&metadata.path) {
+            return self.restore_task(&metadata, &name, item, progress);
+        }
         check_place(&metadata)?;
         let beside = PathBuf::from(format!("{}.rampart-{}", metadata.path, item.item));
         let written =
@@ -231,6 +238,17 @@ impl Windows {
         let _ = std::fs::remove_file(&beside);
         placed?;
         is_as_it_was(&metadata)?;
+        self.close_item(&metadata, item, progress)?;
+        Ok(json!({ "path": metadata.path, "sha256": metadata.sha256 }))
+    }
+
+    /// What was put back is no longer in the vault.
+    pub(super) fn close_item(
+        &self,
+        metadata: &Metadata,
+        item: Item,
+        progress: &mut Progress<'_>,
+    ) -> Result<(), Failure> {
         progress.step("closed the vault's item", || {
             let restored = Metadata { restored: true, ..metadata.clone() };
             self.vault
@@ -238,10 +256,10 @@ impl Windows {
                 .map_err(|error| Failure::system("writing the vault's record", error))
         })?;
         self.vault.forget(item.item, false);
-        Ok(json!({ "path": metadata.path, "sha256": metadata.sha256 }))
+        Ok(())
     }
 
-    fn unsealed(&self, beside: &Path, metadata: &Metadata, item: Item) -> Result<(), Failure> {
+    pub(super) fn unsealed(&self, beside: &Path, metadata: &Metadata, item: Item) -> Result<(), Failure> {
         let failure = |error| Failure::system("writing the file", error);
         let file =
             OpenOptions::new().write(true).create_new(true).share_mode(0).open(beside).map_err(failure)?;
@@ -264,6 +282,9 @@ impl Windows {
     pub(super) fn is_restored(&self, item: Item) -> Result<String, Failure> {
         let metadata =
             self.vault.metadata(item.item).map_err(|error| Failure::system("the vault's record", error))?;
+        if let Some(name) = task::name_at(&metadata.path) {
+            return task::is_task_there(&metadata, &name);
+        }
         is_as_it_was(&metadata)?;
         Ok(format!("{} is back, with SHA-256 {}", metadata.path.escape_debug(), metadata.sha256))
     }

@@ -6,17 +6,17 @@ const BLOCK: usize = 512;
 const PIECE: usize = 64 << 10;
 
 /// Writes entries one after the other.
-pub(super) struct Archive<W> {
+pub(crate) struct Archive<W> {
     to: W,
 }
 
 impl<W: Write> Archive<W> {
-    pub(super) fn new(to: W) -> Self {
+    pub(crate) fn new(to: W) -> Self {
         Self { to }
     }
 
     /// A regular file of that content.
-    pub(super) fn add(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
+    pub(crate) fn add(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
         self.head(name, content.len() as u64)?;
         self.to.write_all(content)?;
         self.pad(content.len() as u64)
@@ -36,7 +36,7 @@ impl<W: Write> Archive<W> {
 
     /// A regular file of that size, read piece by piece. What the reader has less is filled with zeros, what
     /// it has more is left. Gives what `seen` made of the bytes that were written.
-    pub(super) fn copy(
+    pub(crate) fn copy(
         &mut self,
         name: &str,
         size: u64,
@@ -59,7 +59,7 @@ impl<W: Write> Archive<W> {
     }
 
     /// Ends the archive.
-    pub(super) fn finish(mut self) -> io::Result<W> {
+    pub(crate) fn finish(mut self) -> io::Result<W> {
         self.to.write_all(&[0; 2 * BLOCK])?;
         Ok(self.to)
     }

@@ -1,0 +1,124 @@
+//! Scheduled tasks of Windows: the one that lifts what the agent can't any more, and where their definitions
+//! lie. No I/O.
+
+use event_model::Timestamp;
+
+/// Where the agent's own tasks are.
+const FOLDER: &str = r"\Rampart";
+
+/// A task that lifts something at its time, whatever became of the agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LiftingTask {
+    /// Its name, with the folder of tasks.
+    pub(crate) name: String,
+    /// When.
+    at: Timestamp,
+    /// Names of the firewall's rules that it deletes.
+    rules: Vec<String>,
+}
+
+impl LiftingTask {
+    /// A task that deletes these rules; `what` is in its name.
+    pub(crate) fn new(what: &str, until_seconds: u64, rules: Vec<String>) -> Self {
+        let plain = |letter: char| if letter.is_ascii_alphanumeric() || letter == '.' { letter } else { '-' };
+        let name = format!(r"{FOLDER}\lift {}", what.chars().map(plain).collect::<String>());
+        let seconds = i64::try_from(until_seconds).unwrap_or(i64::MAX / 1_000_000_000);
+        Self { name, at: Timestamp::from_nanos(seconds.saturating_mul(1_000_000_000)), rules }
+    }
+
+    /// Its definition: it runs as the system, and after the next start where the host was off at its time. The
+    /// task removes itself last, so that a rule that could not be deleted leaves it to be seen.
+    pub(crate) fn definition(&self, system_folder: &str) -> String {
+        let exec = |program: &str, arguments: &str| {
+            format!(
+                "<Exec><Command>{}</Command><Arguments>{}</Arguments></Exec>",
+                escaped(&format!(r"{system_folder}\{program}")),
+                escaped(arguments)
+            )
+        };
+        let mut actions: String = self
+            .rules
+            .iter()
+            .map(|name| {
+                exec("netsh.exe", &crate::firewall_rules::typed(&crate::firewall_rules::to_delete(name)))
+            })
+            .collect();
+        actions.push_str(&exec("schtasks.exe", &format!("/delete /f /tn \"{}\"", self.name)));
+        format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-16\"?>\r\n\
+             <Task version=\"1.2\" xmlns=\"http://schemas.microsoft.com/windows/2004/02/mit/task\">\
+             <RegistrationInfo><Author>Rampart</Author>\
+             <Description>Lifts a block or an isolation when its time is over, also with the agent dead.</Description>\
+             </RegistrationInfo>\
+             <Triggers><TimeTrigger><StartBoundary>{at}</StartBoundary><Enabled>true</Enabled></TimeTrigger></Triggers>\
+             <Principals><Principal id=\"System\"><UserId>S-1-5-18</UserId>\
+             <RunLevel>HighestAvailable</RunLevel></Principal></Principals>\
+             <Settings><MultipleInstancesPolicy>IgnoreNew</MultipleInstancesPolicy>\
+             <DisallowStartIfOnBatteries>false</DisallowStartIfOnBatteries>\
+             <StopIfGoingOnBatteries>false</StopIfGoingOnBatteries>\
+             <StartWhenAvailable>true</StartWhenAvailable><Enabled>true</Enabled>\
+             <ExecutionTimeLimit>PT10M</ExecutionTimeLimit></Settings>\
+             <Actions Context=\"System\">{actions}</Actions></Task>",
+            at = seconds_of(self.at),
+        )
+    }
+}
+
+/// With whole seconds, as the scheduler takes it.
+fn seconds_of(at: Timestamp) -> String {
+    let text = at.to_string();
+    match text.split_once('.') {
+        Some((seconds, _)) => format!("{seconds}Z"),
+        None => text,
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// The name of the task whose definition is the file at this path; `tasks` is the folder of them all.
+pub(crate) fn name_of_file(path: &str, tasks: &str) -> Option<String> {
+    let head = path.get(..tasks.len())?;
+    let rest = path.get(tasks.len()..)?;
+    let is = head.eq_ignore_ascii_case(tasks) && rest.starts_with('\\') && rest.len() > 1;
+    is.then(|| rest.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_task_that_lifts_names_its_time_and_rules_and_removes_itself_last() {
+        let rules = vec!["Rampart block 192.0.2.0/24 in".to_owned(), "a & \"b\"".to_owned()];
+        let task = LiftingTask::new("block 192.0.2.0/24", 1_767_322_800, rules);
+        assert_eq!(task.name, r"\Rampart\lift block-192.0.2.0-24");
+        let text = task.definition(r"C:\Windows\System32");
+        assert!(text.contains("<StartBoundary>2026-01-02T03:00:00Z</StartBoundary>"), "{text}");
+        assert!(
+            text.contains("delete rule name=&quot;Rampart block 192.0.2.0/24 in&quot;</Arguments>"),
+            "{text}"
+        );
+        assert!(text.contains("a &amp; "), "{text}");
+        let last = text.rsplit("<Exec>").next().unwrap();
+        assert!(last.contains(r"schtasks.exe</Command>") && last.contains("/delete /f /tn"), "{last}");
+    }
+
+    #[test]
+    fn the_names_of_a_block_and_of_other_blocks_differ() {
+        let name = |what| LiftingTask::new(what, 0, Vec::new()).name;
+        assert_eq!(name("block 2001:db8::1"), r"\Rampart\lift block-2001-db8--1");
+        assert_ne!(name("block 192.0.2.1"), name("block 192.0.2.11"));
+    }
+
+    #[test]
+    fn only_what_lies_in_the_folder_of_tasks_is_one() {
+        let tasks = r"C:\Windows\System32\Tasks";
+        let of = |path| name_of_file(path, tasks);
+        assert_eq!(of(r"c:\windows\system32\tasks\Vendor\Update").as_deref(), Some(r"\Vendor\Update"));
+        for other in [tasks, r"C:\Windows\System32\Tasks\", r"C:\Windows\System32\TasksX\a", r"C:\a", "ü"] {
+            assert_eq!(of(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The host cut off from all but the server, by rules of the Windows firewall that block everything else.
+//!
+//! They change nothing that was there before. Taking them away is all that a release takes, so a task of the
+//! scheduler's can do it when the time is over and the agent is dead. What is in force is kept on disk; an
+//! agent that starts looks whether it still is.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use super::{Windows, firewall, lifting};
+use crate::action::Isolation;
+use crate::firewall_rules::{ISOLATION, of_isolation};
+use crate::isolation::{Due, InForce, WRONG_CODE, kept_besides, now_seconds, reachable, still_reached};
+use crate::platform::{Failure, Progress, Subject, Survey};
+use crate::scheduled_task::LiftingTask;
+
+/// The task comes so much later than the agent, which tells of it.
+const TASK_AFTER_SECONDS: u64 = 60;
+
+fn task(until: u64) -> LiftingTask {
+    LiftingTask::new("isolation", until + TASK_AFTER_SECONDS, vec![ISOLATION.to_owned()])
+}
+
+impl Windows {
+    pub(super) fn survey_isolate(&self, isolation: &Isolation) -> Result<Survey, Failure> {
+        firewall::is_ready()?;
+        let count = of_isolation(&isolation.keep).len();
+        let steps = vec![
+            format!(
+                "netsh advfirewall: add {count} rules or more named `{ISOLATION}`, which block all but loopback, the \
+                 server's addresses, neighbour discovery and DHCP"
+            ),
+            format!(
+                "release the host after {} s, by the agent or by the task `{}`",
+                isolation.ttl_seconds,
+                task(0).name
+            ),
+            format!("kept besides the server: {}", kept_besides(&isolation.keep)),
+        ];
+        Ok(Survey { steps, subject: Subject::Host })
+    }
+
+    pub(super) fn survey_release(&self) -> Result<Survey, Failure> {
+        let steps = vec![
+            format!("netsh advfirewall: delete the rules named `{ISOLATION}`"),
+            format!("schtasks: delete the task `{}`", task(0).name),
+        ];
+        Ok(Survey { steps, subject: Subject::Host })
+    }
+
+    pub(super) fn isolate(
+        &mut self,
+        isolation: &Isolation,
+        server: &[SocketAddr],
+        progress: &mut Progress<'_>,
+    ) -> Result<Value, Failure> {
+        let keep: Vec<SocketAddr> = server.iter().chain(&isolation.keep).copied().collect();
+        let rules = of_isolation(&keep);
+        let reached_before = reachable(server);
+        let until = now_seconds().saturating_add(isolation.ttl_seconds.into());
+        // Before anything is done: an agent that ends in between must know what may be in force.
+        let planned = InForce {
+            until,
+            keep,
+            devices: Vec::new(),
+            release_hash: isolation.release_hash.clone(),
+            listing: String::new(),
+        };
+        progress.step("noted the isolation", || self.isolation.keep(planned.clone()))?;
+        let done = progress
+            .step("made the task that releases the host", || lifting::set(&task(until), &self.dir))
+            .and_then(|()| {
+                progress.step("added the rules", || {
+                    firewall::delete(ISOLATION).and_then(|()| firewall::add(&rules))
+                })
+            })
+            .and_then(|()| {
+                progress.step("reached the server through them", || still_reached(reached_before, server))
+            });
+        if let Err(failure) = done {
+            return Err(match self.let_go() {
+                Ok(()) => failure,
+                Err(left) => Failure::system(
+                    format!("{failure}; taking the rules back"),
+                    format!("{left}; the task releases the host after {} s", isolation.ttl_seconds),
+                ),
+            });
+        }
+        Ok(json!({
+            "until": until,
+            "kept": planned.keep,
+            "rules": rules.len(),
+            "server_reached": reached_before.is_some(),
+        }))
+    }
+
+    /// Forgotten first: what is noted would be put back by the watch. The task stays until the rules are gone.
+    fn let_go(&mut self) -> Result<(), Failure> {
+        self.isolation.forget()?;
+        firewall::delete(ISOLATION)?;
+        lifting::remove(&task(0))
+    }
+
+    pub(super) fn release(&mut self, progress: &mut Progress<'_>) -> Result<Value, Failure> {
+        progress.step("deleted the rules", || self.let_go())?;
+        Ok(Value::Null)
+    }
+
+    /// After a crash in an isolation: it stands whole, or not at all. Otherwise the watch would put in
+    /// force what the receipt calls failed.
+    pub(super) fn recover_isolation(&mut self) -> Result<String, Failure> {
+        self.is_isolated().map_err(|failure| {
+            let released = self.let_go();
+            released.err().map_or(failure, |release| {
+                Failure::system("taking the rules of a half isolation back", release)
+            })
+        })
+    }
+
+    /// After a crash in a release: it is finished.
+    pub(super) fn recover_release(&mut self) -> Result<String, Failure> {
+        self.let_go()?;
+        self.is_released()
+    }
+
+    pub(super) fn is_isolated(&self) -> Result<String, Failure> {
+        let not_proved = |what: String| Failure::NotProved(format!("isolation: {what}"));
+        let Some(in_force) = &self.isolation.in_force else {
+            return Err(not_proved("it is not noted".to_owned()));
+        };
+        firewall::is_ready()?;
+        let rules = of_isolation(&in_force.keep);
+        let missing = firewall::missing(&rules)?.len();
+        if missing > 0 {
+            return Err(not_proved(format!("{missing} of {} rules are not in force", rules.len())));
+        }
+        if !lifting::is_set(&task(in_force.until)) {
+            return Err(not_proved("the task that releases the host is not there".to_owned()));
+        }
+        Ok(format!("the firewall has the {} rules that block all but what is kept", rules.len()))
+    }
+
+    pub(super) fn is_released(&self) -> Result<String, Failure> {
+        match firewall::count_of(ISOLATION)? {
+            0 => Ok("no rule of the isolation is there".to_owned()),
+            left => Err(Failure::NotProved(format!("{left} rules of the isolation are still there"))),
+        }
+    }
+
+    /// Lets the host go when its time is over or its code was given, and puts back what others took away.
+    pub(super) fn watch_isolation(&mut self) -> Vec<String> {
+        let (in_force, left) = match self.isolation.due() {
+            Due::Nothing => return Vec::new(),
+            Due::WrongCode => return vec![WRONG_CODE.to_owned()],
+            Due::Release(why) => {
+                return vec![match self.let_go() {
+                    Ok(()) => why.to_owned(),
+                    Err(failure) => format!("{why}; removing its rules: {failure}"),
+                }];
+            }
+            Due::Hold(in_force, left) => (in_force, left),
+        };
+        let Err(doubt) = self.is_isolated() else { return Vec::new() };
+        let again = lifting::set(&task(in_force.until), &self.dir)
+            .and_then(|()| firewall::delete(ISOLATION))
+            .and_then(|()| firewall::add(&of_isolation(&in_force.keep)));
+        vec![match again {
+            Ok(()) => format!("{doubt}; put back for {left} s"),
+            Err(failure) => format!("{doubt}; it can't be put back: {failure}"),
+        }]
+    }
+}
