@@ -38,7 +38,7 @@ impl Source for NoContent {
     }
 
     fn provisions(&self) -> Vec<Provision> {
-        let missing = "scripts are not read on Windows; PowerShell's script blocks come as `event_log`, where that log is on";
+        let missing = "scripts are not read on Windows; PowerShell's script blocks come from its event log, where that is on";
         let (source, missing) = ("content".to_owned(), Some(missing.to_owned()));
         vec![Provision { event_type: EventType::ScriptContent, source, missing }]
     }

@@ -10,10 +10,15 @@
 #![deny(missing_docs)]
 
 pub mod command_line;
+mod dns;
+pub mod etw;
 pub mod event_log;
 pub mod files;
 pub mod network;
+pub mod pipes;
 pub mod registry;
+pub mod services;
+pub mod tasks;
 
 #[cfg(windows)]
 mod content;
@@ -60,6 +65,10 @@ pub fn sources(options: &SourceOptions) -> Vec<Box<dyn sensor_api::Source>> {
         Box::new(registry::RegistryWatch::new(&options.registry_keys)),
         Box::new(network::ConnectionTable::default()),
         Box::new(event_log::EventLogs::begin(options.state_dir.as_deref())),
+        Box::new(etw::EventTracing::begin()),
+        Box::new(pipes::PipeList::default()),
+        Box::new(services::ServiceWatch::default()),
+        Box::new(tasks::TaskWatch::default()),
     ];
     if !options.dirs.is_empty() {
         sources.push(Box::new(files::FileWatch::new(options)));

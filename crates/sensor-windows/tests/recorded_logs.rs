@@ -50,7 +50,8 @@ fn recorded_logs_become_events_that_tell_what_their_types_must() {
             collected += usize::from(is_collected(record.channel(), record.id().unwrap_or(0)));
             for event in [Some(event), meaning(&record)].into_iter().flatten() {
                 for needed in event.event_type.spec().needs {
-                    let has = event.fields.iter().any(|(field, _)| field == needed);
+                    let by_target = *needed == Field::TargetPid && event.target.is_some();
+                    let has = by_target || event.fields.iter().any(|(field, _)| field == needed);
                     assert!(has, "{}: {:?} lacks {needed:?}: {record:?}", path.display(), event.event_type);
                 }
                 let mut fields: Vec<_> = event.fields.iter().map(|(field, _)| *field).collect();
@@ -62,7 +63,18 @@ fn recorded_logs_become_events_that_tell_what_their_types_must() {
         }
     }
     println!("{} files, {collected} records of collected ids, events: {told:?}", files.len());
-    for event_type in [EventType::EventLogRecord, EventType::UserLogon, EventType::Service] {
+    for event_type in [
+        EventType::EventLogRecord,
+        EventType::UserLogon,
+        EventType::Service,
+        EventType::ImageLoad,
+        EventType::ProcessAccess,
+        EventType::ProcessTamper,
+        EventType::PipeCreate,
+        EventType::ModuleLoad,
+        EventType::Persistence,
+        EventType::ScriptContent,
+    ] {
         assert!(told.contains_key(&event_type), "no {event_type} in {} files", files.len());
     }
     assert!(collected > 1_000, "{collected}");

@@ -10,7 +10,7 @@ mod records;
 mod subscription;
 
 pub use channels::{CHANNELS, Channel, is_collected};
-pub use meaning::meaning;
+pub use meaning::{MADE, meaning};
 pub use records::{LogRecord, Records};
 #[cfg(windows)]
 pub use subscription::EventLogs;

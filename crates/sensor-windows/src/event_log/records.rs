@@ -8,7 +8,7 @@ use sensor_api::ObservedActivity;
 
 /// Values that are kept of one record, and bytes of one of them.
 const MOST_VALUES: usize = 256;
-const MOST_VALUE: usize = 4_096;
+const MOST_VALUE: usize = 64 << 10;
 /// Bytes of the message that is made of them.
 const MOST_MESSAGE: usize = 16_384;
 
@@ -82,8 +82,9 @@ impl LogRecord {
         fields.extend(of(Field::TaskName, "TaskName"));
         fields.extend(of(Field::TaskCommand, "TaskContent"));
         fields.extend(self.time.map(|time| (Field::EventStart, Value::Time(time))));
-        fields.push((Field::LogMessage, Value::Text(self.message())));
-        if self.cut {
+        let (message, cut) = self.message();
+        fields.push((Field::LogMessage, Value::Text(message)));
+        if self.cut || cut {
             let why = vec!["message: longer than what is kept".to_owned()];
             fields.push((Field::EventIncomplete, Value::TextList(why)));
         }
@@ -91,15 +92,17 @@ impl LogRecord {
     }
 
     /// The event's own values, a line each. The texts of Windows' message files are not used: they are
-    /// in the host's language.
-    fn message(&self) -> String {
+    /// in the host's language. Whether there was more than fits is told, too.
+    fn message(&self) -> (String, bool) {
         let mut message = String::new();
         let own =
             self.values.iter().filter(|(name, _)| !OF_SYSTEM.contains(&name.as_str()) && !name.contains('.'));
         for (name, value) in own {
-            if message.len() + name.len() + value.len() + 3 > MOST_MESSAGE {
-                message.push('…');
-                break;
+            let room = MOST_MESSAGE.saturating_sub(message.len() + name.len() + 3);
+            if value.len() > room {
+                // What fits of the one that does not: a script's beginning is worth more than nothing.
+                message.push_str(&format!("\n{name}: {}…", &value[..value.floor_char_boundary(room)]));
+                return (message.trim_start_matches('\n').to_owned(), true);
             }
             if !message.is_empty() {
                 message.push('\n');
@@ -108,7 +111,7 @@ impl LogRecord {
             message.push_str(": ");
             message.push_str(value);
         }
-        message
+        (message, false)
     }
 }
 

@@ -13,7 +13,7 @@ use win32::event::{Event, wait_any};
 use win32::event_log::Subscription;
 
 use super::channels::{CHANNELS, Channel};
-use super::meaning::meaning;
+use super::meaning::{MADE, meaning};
 use super::records::Records;
 
 /// A stop is noticed after this at the latest.
@@ -82,36 +82,37 @@ impl Source for EventLogs {
     }
 
     fn provisions(&self) -> Vec<Provision> {
+        let told = |one: &Live| match &one.problem {
+            Some(problem) => format!("{}: {problem}", one.channel.name),
+            None => one.channel.name.to_owned(),
+        };
         let names = |wanted: bool| {
             let these = self.live.iter().filter(|one| one.subscription.is_some() == wanted);
-            let described = these.map(|one| match &one.problem {
-                Some(problem) => format!("{}: {problem}", one.channel.name),
-                None => one.channel.name.to_owned(),
-            });
-            described.collect::<Vec<_>>().join(", ")
+            these.map(told).collect::<Vec<_>>().join(", ")
         };
         let (read, unread) = (names(true), names(false));
-        let none = read.is_empty().then(|| format!("source not available: {unread}"));
+        let missing = read.is_empty().then(|| format!("source not available: {unread}"));
         let mut source = "event_log".to_owned();
-        if none.is_none() {
+        if missing.is_none() {
             source.push_str(&format!(" ({read})"));
             if !unread.is_empty() {
                 source.push_str(&format!("; not available: {unread}"));
             }
         }
-        let made = [
-            EventType::EventLogRecord,
-            EventType::UserLogon,
-            EventType::UserLogoff,
-            EventType::UserLogonFailed,
-            EventType::AccountCreate,
-            EventType::AccountModify,
-            EventType::AccountDelete,
-            EventType::ScheduledTask,
-            EventType::Service,
-        ];
-        let provision = |event_type| Provision { event_type, source: source.clone(), missing: none.clone() };
-        made.into_iter().map(provision).collect()
+        let mut provisions = vec![Provision { event_type: EventType::EventLogRecord, source, missing }];
+        for (name, types) in MADE {
+            let Some(one) = self.live.iter().find(|one| one.channel.name.eq_ignore_ascii_case(name)) else {
+                continue;
+            };
+            let missing = one.problem.is_some().then(|| format!("source not available: {}", told(one)));
+            let source = format!("event_log ({name})");
+            provisions.extend(types.iter().map(|event_type| Provision {
+                event_type: *event_type,
+                source: source.clone(),
+                missing: missing.clone(),
+            }));
+        }
+        provisions
     }
 
     fn run(&mut self, sender: &ObservationSender, stop: &StopSignal) {

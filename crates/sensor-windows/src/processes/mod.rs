@@ -1,29 +1,38 @@
-//! Processes by looking at the list of them, again and again.
+//! Processes by what the kernel tells (event tracing) and by looking at the list of them, again and again.
 //!
 //! Each process is held by a handle from the moment it is seen, so that its PID is nobody else's before its
-//! end was told, and its exit code and time of end are exact. What starts and ends between two looks is not
+//! end was told, and its exit code and time of end are exact. With event tracing every start is told, also of a
+//! process that is gone before anybody could look at it. Without, what starts and ends between two looks is not
 //! seen; how long they lie apart is chosen so that looking takes a fiftieth of a core at most.
+
+mod notices;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use event_model::{EventType, ImageFile};
+use event_model::{EventType, GapReason, ImageFile};
 use sensor_api::{
-    Observation, Observed, ObservedExit, ObservedImage, ProcessClock, ProcessKey, Provision, Sensor,
-    SensorError, SensorPosition,
+    Observation, Observed, ObservedExit, ObservedImage, ObservedLoss, ProcessClock, ProcessKey, Provision,
+    Sensor, SensorError, SensorPosition,
 };
 use win32::clock::{boot_ns, since_boot_ns};
 use win32::event::Event;
 use win32::process::{Listed, Process, Wanted, list, session_of};
 
+use self::notices::Notices;
 use crate::command_line;
+use crate::etw::{ProcessNotice, path_of};
 
 const SENSOR: &str = "process_snapshot";
 /// Looks are never nearer together, and farther apart where they are dear.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 const COST_SHARE: u32 = 50;
+/// The same where the kernel tells of each start: the looks only find what was missed.
+const LOOK_BESIDE_EVERY: Duration = Duration::from_secs(2);
+/// Notices that are taken at once.
+const MOST_AT_ONCE: usize = 2_048;
 /// So long a process that ended is remembered as a parent.
 const REMEMBERED: Duration = Duration::from_secs(30);
 /// The kernel itself, and what it keeps to itself.
@@ -39,13 +48,15 @@ pub fn open() -> Result<Box<dyn Sensor>, SensorError> {
         doing: "listing the processes",
         source,
     })?;
-    let pause = Event::new().map_err(|source| SensorError::System {
+    let signal = Arc::new(Event::new().map_err(|source| SensorError::System {
         sensor: SENSOR,
         doing: "making an event",
         source,
-    })?;
-    let (living, gone) = (HashMap::new(), HashMap::new());
-    Ok(Box::new(SnapshotSensor { living, gone, next: Instant::now(), first: true, pause }))
+    })?);
+    // Begun before the first look, so that no start falls in between.
+    let notices = Notices::begin(Arc::clone(&signal));
+    let (living, gone, drives) = (HashMap::new(), HashMap::new(), win32::file::drives());
+    Ok(Box::new(ProcessSensor { living, gone, next: Instant::now(), first: true, signal, notices, drives }))
 }
 
 struct Life {
@@ -54,17 +65,21 @@ struct Life {
     held: Option<Process>,
 }
 
-struct SnapshotSensor {
+struct ProcessSensor {
     living: HashMap<u32, Life>,
     /// Start of those that ended lately: their children may still be new.
     gone: HashMap<u32, (u64, Instant)>,
     next: Instant,
     first: bool,
-    /// Never set: a pause that costs nothing.
-    pause: Event,
+    /// Set when a notice came; without notices never, which makes it a pause that costs nothing.
+    signal: Arc<Event>,
+    /// What the kernel tells, or why it does not.
+    notices: Result<Notices, String>,
+    /// Drives and their names in the kernel.
+    drives: Vec<(String, String)>,
 }
 
-impl SnapshotSensor {
+impl ProcessSensor {
     fn look(&mut self, sink: &mut dyn FnMut(Observed)) -> Result<(), SensorError> {
         let begun = Instant::now();
         let listed = list().map_err(|source| SensorError::System {
@@ -79,8 +94,95 @@ impl SnapshotSensor {
             }
         }
         self.first = false;
-        self.next = Instant::now() + (begun.elapsed() * COST_SHARE).max(LOOK_EVERY);
+        let least = if self.notices.is_ok() { LOOK_BESIDE_EVERY } else { LOOK_EVERY };
+        self.next = Instant::now() + (begun.elapsed() * COST_SHARE).max(least);
         Ok(())
+    }
+
+    /// Takes what the kernel told, in its order.
+    fn take_notices(&mut self, sink: &mut dyn FnMut(Observed)) {
+        self.signal.reset();
+        for _ in 0..MOST_AT_ONCE {
+            let Some(notice) = self.notices.as_ref().ok().and_then(Notices::next) else { return };
+            match notice {
+                ProcessNotice::Started { pid, created, parent, session, image } => {
+                    let start_ns = since_boot_ns(created);
+                    if self.living.get(&pid).is_some_and(|life| life.start_ns == start_ns)
+                        || self.gone.get(&pid).is_some_and(|(known, _)| *known == start_ns)
+                    {
+                        continue;
+                    }
+                    self.tell_end_of_predecessor(pid, sink);
+                    let held = Process::open(pid, Wanted::Look).ok();
+                    let is_it = |process: &Process| {
+                        process.times().is_ok_and(|(its, _)| since_boot_ns(its) == start_ns)
+                    };
+                    let one =
+                        Listed { pid, parent_pid: parent, name: path_of(&image, &self.drives), threads: 1 };
+                    let held = held.filter(is_it);
+                    let mut observed = self.image(&one, start_ns, held.as_ref());
+                    if held.is_none() {
+                        // It is gone: what the kernel told is all there will ever be.
+                        observed.args_truncated = true;
+                        observed.session_id = Some(session).filter(|session| *session != 0);
+                    }
+                    let what = Observation::ProcessExecuted(Box::new(observed));
+                    sink(Observed { at_ns: start_ns.min(boot_ns()), position: None, what });
+                    self.living.insert(pid, Life { start_ns, held });
+                }
+                ProcessNotice::Ended { pid, created, ended, exit_code } => {
+                    let start_ns = since_boot_ns(created);
+                    let is_it = |life: &&Life| life.start_ns == start_ns && life.held.is_none();
+                    if self.living.get(&pid).filter(is_it).is_none() {
+                        // One that is held tells its end itself.
+                        self.next = self.next.min(Instant::now() + LOOK_EVERY);
+                        continue;
+                    }
+                    self.living.remove(&pid);
+                    self.gone.insert(pid, (start_ns, Instant::now()));
+                    let exit = ObservedExit { process: ProcessKey { pid, start_ns }, wait_status: exit_code };
+                    let at_ns = since_boot_ns(ended).clamp(start_ns, boot_ns().max(start_ns));
+                    sink(Observed { at_ns, position: None, what: Observation::ProcessExited(exit) });
+                }
+            }
+        }
+        // There are more: they are taken at the next poll.
+        self.signal.set();
+    }
+
+    /// Whoever had this PID before has ended, or it would not have been given again.
+    fn tell_end_of_predecessor(&mut self, pid: u32, sink: &mut dyn FnMut(Observed)) {
+        if let Some(life) = self.living.remove(&pid) {
+            sink(exit_of(pid, &life));
+        }
+    }
+
+    /// Tells what the session lost, and looks again as often as without one where somebody ended it.
+    fn tell_losses(&mut self, sink: &mut dyn FnMut(Observed)) {
+        let Ok(notices) = &mut self.notices else { return };
+        let now = boot_ns();
+        let lost = |reason, count| {
+            let loss = ObservedLoss {
+                reason,
+                what: EventType::ProcessStart.as_str(),
+                count,
+                from_ns: now,
+                until_ns: now,
+            };
+            Observed { at_ns: now, position: None, what: Observation::Lost(loss) }
+        };
+        let count = notices.take_lost();
+        if count > 0 {
+            sink(lost(GapReason::KernelRingFull, Some(count)));
+        }
+        if notices.has_ended() {
+            tracing::error!(
+                "somebody ended the session of event tracing; short processes are not seen any more"
+            );
+            sink(lost(GapReason::AgentDown, None));
+            self.notices =
+                Err("source not available: somebody ended the session of event tracing".to_owned());
+        }
     }
 
     fn tell_ends(&mut self, listed: &[Listed], sink: &mut dyn FnMut(Observed)) {
@@ -181,7 +283,7 @@ fn image_file(path: &Path) -> Option<ImageFile> {
     })
 }
 
-impl Sensor for SnapshotSensor {
+impl Sensor for ProcessSensor {
     fn name(&self) -> &'static str {
         SENSOR
     }
@@ -189,9 +291,17 @@ impl Sensor for SnapshotSensor {
     fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(Observed)) -> Result<(), SensorError> {
         let left = self.next.saturating_duration_since(Instant::now());
         if !left.is_zero() {
-            self.pause.wait(left.min(timeout));
+            self.signal.wait(left.min(timeout));
         }
-        if Instant::now() >= self.next { self.look(sink) } else { Ok(()) }
+        // What was there before is told before what came since.
+        if !self.first {
+            self.take_notices(sink);
+        }
+        if Instant::now() < self.next {
+            return Ok(());
+        }
+        self.tell_losses(sink);
+        self.look(sink)
     }
 
     fn commit(&mut self, _: SensorPosition) {}
@@ -199,22 +309,20 @@ impl Sensor for SnapshotSensor {
     fn wake_on_process_start(&mut self, _: bool) {}
 
     fn provisions(&self) -> Vec<Provision> {
-        let source = format!("{SENSOR} (list of processes, each 50 ms or more; shorter lives are not seen)");
+        let source = match &self.notices {
+            Ok(_) => "etw (Microsoft-Windows-Kernel-Process), and the list of processes beside it".to_owned(),
+            Err(why) => format!(
+                "{SENSOR} (list of processes, each 50 ms or more; shorter lives are not seen and not counted: {why})"
+            ),
+        };
         let made = [EventType::ProcessStart, EventType::ProcessExit];
         let mut provisions: Vec<Provision> = made
             .into_iter()
             .map(|event_type| Provision { event_type, source: source.clone(), missing: None })
             .collect();
-        let none = "it takes ETW, which this version does not read yet";
-        for event_type in [
-            EventType::ImageLoad,
-            EventType::ProcessAccess,
-            EventType::ProcessTamper,
-            EventType::DnsQuery,
-            EventType::PipeCreate,
-            EventType::ModuleLoad,
-        ] {
-            let source = "etw".to_owned();
+        let none = "it takes a driver, or Sysmon, whose channel is read where it is installed";
+        for event_type in [EventType::ProcessAccess, EventType::ProcessTamper, EventType::ModuleLoad] {
+            let source = "driver".to_owned();
             provisions.push(Provision { event_type, source, missing: Some(none.to_owned()) });
         }
         provisions
