@@ -5,7 +5,7 @@ use std::io;
 use std::ops::ControlFlow;
 
 use crate::content_facts::{ContentFacts, FactsBuilder};
-use crate::system::RegularFile;
+use crate::regular_file::RegularFile;
 
 /// Bytes read in one step: a third of a millisecond for all algorithms together.
 const STEP: usize = 32 << 10;

@@ -17,6 +17,7 @@ mod content_facts;
 mod content_reading;
 mod entropy;
 mod file_type;
+mod regular_file;
 mod system;
 mod yara;
 
@@ -24,7 +25,8 @@ pub use content_facts::{ContentFacts, FactsBuilder, HEADER_BYTES, MAX_TLSH_BYTES
 pub use content_reading::{ContentReading, ContentUnread, read_content};
 pub use entropy::ByteCounts;
 pub use file_type::{FileKind, FileType};
-pub use system::{FileIdentity, LastSymlink, ProcessMemory, ProcessUnread, RegularFile};
+pub use regular_file::{FileIdentity, LastSymlink, RegularFile};
+pub use system::{ProcessMemory, ProcessUnread};
 pub use yara::{
     CompiledYara, MAX_SOURCE_BYTES, MAX_SOURCES, MAX_TOTAL_SOURCE_BYTES, MatchedString, MetaValue,
     ScanLimits, ScanSubject, YaraIncomplete, YaraMatch, YaraRules, YaraScan, YaraSource, YaraSources,

@@ -10,5 +10,5 @@ use linux as own;
 #[cfg(windows)]
 use windows as own;
 
-pub(crate) use own::ReadProgress;
-pub use own::{FileIdentity, LastSymlink, ProcessMemory, ProcessUnread, RegularFile};
+pub use own::{ProcessMemory, ProcessUnread};
+pub(crate) use own::{ReadProgress, identity_of, open_regular};

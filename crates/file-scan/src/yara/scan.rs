@@ -10,7 +10,8 @@ use boreal::scanner::{FragmentedScanMode, ScanCallbackResult, ScanError, ScanEve
 use super::compile::{EXTERNALS, YaraRules};
 use super::matched::YaraMatch;
 use crate::content_reading::ContentUnread;
-use crate::system::{ProcessMemory, ReadProgress, RegularFile};
+use crate::regular_file::RegularFile;
+use crate::system::{ProcessMemory, ReadProgress};
 
 /// Matches of one string that are counted, as in YARA itself. Conditions that ask for
 /// more (`#a > 2000`) never hold.

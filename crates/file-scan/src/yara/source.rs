@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rule_engine::{Diagnostic, DiagnosticCode, DiagnosticSeverity, Source, Span};
 
 use crate::content_reading::ContentUnread;
-use crate::system::{LastSymlink, RegularFile};
+use crate::regular_file::{LastSymlink, RegularFile};
 
 /// Larger rule files are refused; the largest public ones have a tenth of it.
 pub const MAX_SOURCE_BYTES: u64 = 8 << 20;

@@ -5,4 +5,4 @@ mod regular_file;
 
 pub(crate) use process_memory::ReadProgress;
 pub use process_memory::{ProcessMemory, ProcessUnread};
-pub use regular_file::{FileIdentity, LastSymlink, RegularFile};
+pub(crate) use regular_file::{identity_of, open_regular};
