@@ -30,6 +30,7 @@ pub mod image_facts;
 pub mod indicator_book;
 pub mod indicator_match;
 pub mod judge;
+pub mod log_file;
 pub mod note;
 pub mod options;
 pub mod output;
@@ -47,4 +48,4 @@ pub mod uplink;
 pub mod users;
 pub mod yara_book;
 
-pub use system::{execution_gate::keep_if_asked as keep_gate_if_asked, signals, supervisor};
+pub use system::{execution_gate::keep_if_asked as keep_gate_if_asked, service, signals, supervisor};

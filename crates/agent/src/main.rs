@@ -5,8 +5,10 @@ use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use agent::options::{self, Asked, Options};
+use agent::log_file::LogFile;
+use agent::options::{self, Asked, Options, ServiceAct};
 use agent::pipeline::End;
+use agent::service;
 use agent::signals;
 use agent::supervisor::{self, Program};
 use agent::uplink::channel::causes;
@@ -24,6 +26,8 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Ok(Asked::Release { state_dir, code }) => return release(&state_dir, &code),
+        Ok(Asked::Service(ServiceAct::Run, options)) => return be_a_service(*options),
+        Ok(Asked::Service(act, options)) => return do_with_service(&act, &options),
         Err(error) => {
             eprintln!("edr-agent: {}", causes(&error.into()));
             return ExitCode::from(2);
@@ -37,17 +41,52 @@ fn main() -> ExitCode {
     if options.supervise && !supervisor::is_supervised() {
         return supervise(&program, &options);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("edr-agent: the system refuses a thread: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    match runtime.block_on(agent::agent::run(options)) {
+    match run(options) {
         Ok(End::Asked) => ExitCode::SUCCESS,
         Ok(End::Memory) => begin_anew(&program),
+        Err(why) => {
+            eprintln!("edr-agent: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: Options) -> Result<End, String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.map_err(|error| format!("the system refuses a thread: {error}"))?;
+    runtime.block_on(agent::agent::run(options)).map_err(|error| causes(&error))
+}
+
+/// Runs as the service that the service manager started. Whatever ends it unasked is an error, after which the
+/// service manager starts it again.
+fn be_a_service(options: Options) -> ExitCode {
+    match LogFile::open(&service::log_path()) {
+        Ok(file) => start_log_in(options.debug, file),
+        Err(error) => eprintln!("edr-agent: {}: {error}", service::log_path().display()),
+    }
+    let ran = service::run(move || match run(options) {
+        Ok(End::Asked) => Ok(()),
+        Ok(End::Memory) => Err("the memory limit was reached; it begins anew".to_owned()),
+        Err(why) => {
+            tracing::error!(why, "the agent can't run");
+            Err(why)
+        }
+    });
+    match ran {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("edr-agent: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn do_with_service(act: &ServiceAct, options: &Options) -> ExitCode {
+    match service::act(act, options) {
+        Ok(said) => {
+            println!("{said}");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("edr-agent: {}", causes(&error));
             ExitCode::FAILURE
@@ -88,14 +127,23 @@ fn begin_anew(program: &Program) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// `EDR_LOG` can say more exactly what is logged, for example `agent=debug,h2=warn`.
 fn start_log(debug: bool) {
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(log_filter(debug)).with_ansi(colours);
+    log.with_writer(std::io::stderr).init();
+}
+
+fn start_log_in(debug: bool, file: LogFile) {
+    let log = tracing_subscriber::fmt().with_env_filter(log_filter(debug)).with_ansi(false);
+    log.with_writer(std::sync::Mutex::new(file)).init();
+}
+
+/// `EDR_LOG` can say more exactly what is logged, for example `agent=debug,h2=warn`.
+fn log_filter(debug: bool) -> EnvFilter {
     let default = if debug {
         "info,agent=debug,sensor_linux=debug,sensor_windows=debug,response=debug,spool=debug"
     } else {
         "info"
     };
-    let filter = EnvFilter::try_from_env("EDR_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    EnvFilter::try_from_env("EDR_LOG").unwrap_or_else(|_| EnvFilter::new(default))
 }

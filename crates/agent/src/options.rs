@@ -189,6 +189,13 @@ pub const PROGRAM: Program = Program {
             "on|off",
             "weigh the behaviours of process trees that are built in; files of behaviours count either way (default on)"
         ),
+        setting!(
+            "service",
+            "",
+            Text,
+            "WHAT",
+            "on Windows: `install` the agent as a service with the other flags, `uninstall`, `start`, `stop`; `run` is for the service manager"
+        ),
         setting!("debug", "debug", Switch, "", "log more"),
     ],
 };
@@ -265,6 +272,8 @@ pub enum Asked {
     Run(Box<Options>),
     /// Print this and end.
     Print(String),
+    /// Do something with the agent's service.
+    Service(ServiceAct, Box<Options>),
     /// Let the host go by this code.
     Release {
         /// The agent's folder.
@@ -273,6 +282,24 @@ pub enum Asked {
         code: String,
     },
 }
+
+/// What can be done with the agent's service.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ServiceAct {
+    /// Make it; with these settings, as a config file has them.
+    Install(serde_json::Value),
+    /// Remove it.
+    Uninstall,
+    /// Start it.
+    Start,
+    /// Stop it.
+    Stop,
+    /// Be it.
+    Run,
+}
+
+/// Settings that name a file or folder; a service has another working directory than whoever installs it.
+const PATHS: [&str; 7] = ["cert", "pubkey", "output", "rules", "blocklist", "state", "quarantine"];
 
 /// Reads flags (without the program's own name), environment and config file.
 ///
@@ -289,8 +316,32 @@ pub fn read(
             state_dir: state_dir(&resolved),
             code: resolved.text("release").unwrap_or_default().to_owned(),
         },
+        Request::Run(resolved) if resolved.has("service") => {
+            let act = service_act(&resolved)?;
+            Asked::Service(act, Box::new(resolve(&resolved)?))
+        }
         Request::Run(resolved) => Asked::Run(Box::new(resolve(&resolved)?)),
     })
+}
+
+fn service_act(given: &Resolved) -> Result<ServiceAct, SettingsError> {
+    match given.text("service").unwrap_or_default() {
+        "install" => {
+            let mut kept = given.clone();
+            for flag in PATHS {
+                let absolute = given.path(flag).and_then(|path| std::path::absolute(path).ok());
+                if let Some(path) = absolute.filter(|_| given.text(flag) != Some("-")) {
+                    kept.replace_text(flag, path.to_string_lossy().into_owned());
+                }
+            }
+            Ok(ServiceAct::Install(kept.config(PROGRAM.settings)))
+        }
+        "uninstall" => Ok(ServiceAct::Uninstall),
+        "start" => Ok(ServiceAct::Start),
+        "stop" => Ok(ServiceAct::Stop),
+        "run" => Ok(ServiceAct::Run),
+        _ => Err(given.refuse("service", "`install`, `uninstall`, `start`, `stop` or `run`")),
+    }
 }
 
 fn state_dir(given: &Resolved) -> PathBuf {
@@ -453,112 +504,4 @@ fn duration(text: &str) -> Option<Duration> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn run(arguments: &[&str]) -> Result<Options, String> {
-        let arguments = arguments.iter().map(OsString::from);
-        match read(arguments, |_| None) {
-            Ok(Asked::Run(options)) => Ok(*options),
-            Ok(Asked::Print(text)) => Err(text),
-            Ok(Asked::Release { state_dir, code }) => Err(format!("{}: {code}", state_dir.display())),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    #[test]
-    fn a_release_code_is_no_run() {
-        let asked = run(&["-release", "ABCDE-FGHJK", "-state=/tmp/x"]).unwrap_err();
-        assert_eq!(asked, "/tmp/x: ABCDE-FGHJK");
-    }
-
-    #[test]
-    fn all_flags_of_the_seed_are_taken_in_every_spelling() {
-        let options = run(&[
-            "-server=https://server-address:8443",
-            "--interval",
-            "30s",
-            "-dirs=/etc,/bin,/usr/bin",
-            r"-regs=HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\Run",
-            "--cert=/path/to/server-cert.pem",
-            "-insecure",
-            "-pubkey",
-            "/path/to/server-public.pem",
-            "-quarantine=/path/to/quarantine",
-            "-cpulimit=5.0",
-            "-debug",
-        ])
-        .unwrap();
-        assert_eq!(options.server.as_deref(), Some("https://server-address:8443"));
-        assert!(options.insecure && options.debug);
-        assert_eq!(options.notes.len(), 1, "one setting has no effect yet, and says so");
-        assert_eq!(options.quarantine_dir.as_deref(), Some(std::path::Path::new("/path/to/quarantine")));
-        assert_eq!(options.dirs, [PathBuf::from("/etc"), "/bin".into(), "/usr/bin".into()]);
-        assert_eq!(options.interval, Some(Duration::from_secs(30)));
-        assert_eq!(options.budget, Budget { cpu_permille: Some(50), memory_bytes: Some(200 << 20) });
-        let unlimited = run(&["-cpulimit=0", "-memlimit=0"]).unwrap();
-        assert_eq!(unlimited.budget, Budget::default());
-        let learning = |arguments| run(arguments).unwrap().anomaly_learning;
-        assert_eq!(learning(&[]), Some(Duration::from_secs(604_800)));
-        assert_eq!(learning(&["-anomaly=on", "-anomaly-learning", "2d"]), Some(Duration::from_secs(172_800)));
-        assert_eq!(learning(&["-anomaly-learning=1h30m"]), Some(Duration::from_secs(5_400)));
-        assert_eq!(learning(&["-anomaly=off"]), None);
-        assert_eq!(run(&[]).unwrap().server.as_deref(), Some(DEFAULT_SERVER));
-        assert_eq!(run(&["-standalone", "-output", "-"]).unwrap().output, Some(OutputTarget::Stdout));
-    }
-
-    #[test]
-    fn the_seeds_config_file_is_taken_key_for_key() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("agent.json");
-        let config = r#"{
-            "server_addr": "https://server-address:8443", "scan_interval": "30s",
-            "monitor_dirs": ["/etc", "/bin", "/usr/bin"],
-            "monitor_regs": ["HKLM\\SOFTWARE\\Microsoft\\Windows\\CurrentVersion\\Run"],
-            "debug": false, "cert_file": "/path/to/server-cert.pem", "insecure": false,
-            "public_key_file": "/path/to/server-public.pem", "quarantine_dir": "/path/to/quarantine",
-            "cpu_limit": 5.0
-        }"#;
-        std::fs::write(&path, config).unwrap();
-        let path = path.to_str().unwrap();
-        let options = run(&["-config", path]).unwrap();
-        assert_eq!(options.certificate, Some("/path/to/server-cert.pem".into()));
-        let options = run(&["-config", path, "-server=https://other"]).unwrap();
-        assert_eq!(options.server.as_deref(), Some("https://other"), "a flag wins over the file");
-    }
-
-    #[test]
-    fn what_cannot_be_used_is_refused_with_help() {
-        for (arguments, part) in [
-            (&["-sever=x"][..], "-server"),
-            (&["-insecure"], "-pubkey"),
-            (&["-server=ftp://x"], "https://"),
-            (&["-interval=soon"], "30s"),
-            (&["-interval=10ms"], "1s"),
-            (&["-dirs=etc"], "/etc"),
-            (&["-cpulimit=900"], "up to 100"),
-            (&["-memlimit=3"], "64"),
-            (&["-spool-max-bytes=10"], "1048576"),
-            (&["-standalone", "-token=x"], "-standalone"),
-            (&["-execgate=bin"], "absolute"),
-            (&["-anomaly=perhaps"], "off"),
-            (&["-builtin-behaviours=no"], "off"),
-            (&["-anomaly-learning=91d"], "90d"),
-            (&["-anomaly-learning=-1d"], "7d"),
-        ] {
-            let error = run(arguments).unwrap_err();
-            assert!(error.contains(part), "{arguments:?}: {error}");
-        }
-    }
-
-    #[test]
-    fn durations_are_those_of_go() {
-        for good in ["30s", "1m30s", "500ms", "1.5h"] {
-            assert!(duration(good).is_some(), "{good}");
-        }
-        assert_eq!(duration("1m30.5s"), Some(Duration::from_millis(90_500)));
-        for bad in ["", "30", "s", "30x", "-1s", ".s", "1.2.3s", "99999999999999999999h"] {
-            assert_eq!(duration(bad), None, "{bad}");
-        }
-    }
-}
+mod tests;

@@ -47,7 +47,7 @@ pub enum Given {
 }
 
 /// The settings that were given, the strongest source of each.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Resolved {
     values: BTreeMap<&'static str, (Given, Source)>,
     /// The config file that was read.
@@ -89,6 +89,28 @@ impl Resolved {
         };
         self.insert(setting.flag, given, source);
         Ok(())
+    }
+
+    /// Another text for a setting that was given as one.
+    pub fn replace_text(&mut self, flag: &str, text: String) {
+        if let Some((given @ Given::Text(_), _)) = self.values.get_mut(flag) {
+            *given = Given::Text(text);
+        }
+    }
+
+    /// What was given, as the keys of a config file; settings that have no key are left out.
+    pub fn config(&self, settings: &[Setting]) -> serde_json::Value {
+        let of = |setting: &Setting| {
+            let (given, _) = self.values.get(setting.flag)?;
+            let value: serde_json::Value = match given {
+                Given::Switch(on) => (*on).into(),
+                Given::Text(text) => text.as_str().into(),
+                Given::List(list) => list.clone().into(),
+                Given::Number(number) => (*number).into(),
+            };
+            Some((setting.key.to_owned(), value))
+        };
+        settings.iter().filter(|setting| !setting.key.is_empty()).filter_map(of).collect()
     }
 
     /// The text of a setting, where it was given.

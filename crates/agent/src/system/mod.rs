@@ -15,4 +15,4 @@ pub(crate) use own::{
     bell, clocks, execution_gate, host, observing, paths, process, self_watch, service_notice,
     standard_output, usage,
 };
-pub use own::{signals, supervisor};
+pub use own::{service, signals, supervisor};

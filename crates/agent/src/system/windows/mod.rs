@@ -8,6 +8,7 @@ pub(crate) mod observing;
 pub(crate) mod paths;
 pub(crate) mod process;
 pub(crate) mod self_watch;
+pub mod service;
 pub(crate) mod service_notice;
 pub mod signals;
 pub(crate) mod standard_output;

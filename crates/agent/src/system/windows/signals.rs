@@ -1,13 +1,23 @@
 //! What asks an agent to stop: the console's keys, its closing, the end of the session or host.
 
 use std::io;
+use std::sync::{Mutex, PoisonError};
 
 use tokio::signal::windows::{ctrl_break, ctrl_c, ctrl_close, ctrl_logoff, ctrl_shutdown};
 use tokio::sync::mpsc;
+use win32::service::Asked;
 
 /// The numbers that these have on other systems: an interrupt, and a request to end.
 const INTERRUPT: u8 = 2;
 const TERMINATE: u8 = 15;
+
+/// What the service manager asks, where this process is a service.
+static OF_SERVICE: Mutex<Option<std::sync::mpsc::Receiver<Asked>>> = Mutex::new(None);
+
+/// From now on what the service manager asks is heard, too.
+pub(crate) fn heed(requests: std::sync::mpsc::Receiver<Asked>) {
+    *OF_SERVICE.lock().unwrap_or_else(PoisonError::into_inner) = Some(requests);
+}
 
 /// A request that came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +63,15 @@ pub fn block() -> io::Result<()> {
 /// If the system refuses a handler.
 pub fn listen() -> io::Result<mpsc::UnboundedReceiver<Received>> {
     let (sender, receiver) = mpsc::unbounded_channel();
+    if let Some(requests) = OF_SERVICE.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let sender = sender.clone();
+        // It ends with the process: the service manager asks once.
+        std::thread::Builder::new().name("service".into()).spawn(move || {
+            for _ in requests {
+                let _ = sender.send(Received { signal: TERMINATE, by: None });
+            }
+        })?;
+    }
     let (mut key, mut pause) = (ctrl_c()?, ctrl_break()?);
     let (mut close, mut logoff, mut shutdown) = (ctrl_close()?, ctrl_logoff()?, ctrl_shutdown()?);
     tokio::spawn(async move {
