@@ -23,10 +23,10 @@ export CARGO_TERM_PROGRESS_WHEN := never
 CONSOLE_SOURCES := $(shell find console -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null) \
 	schema/openapi.json
 
-.PHONY: help deps deps-test deps-bench console build run demo test test-long test-windows windows telemetry lint fmt bench bench-kill bench-response bench-sensor bench-engine screenshots openapi clean
+.PHONY: help deps deps-test deps-bench console build run demo test test-long test-windows windows package-windows telemetry lint fmt bench bench-kill bench-response bench-sensor bench-engine screenshots openapi clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 deps: ## install what building needs (Debian packages, Node)
 	@scripts/install-dependencies.sh build
@@ -61,6 +61,9 @@ test: deps-test build ## run all tests
 windows: ## build edr-agent.exe and edr.exe for Windows
 	@scripts/build-windows.sh
 
+package-windows: ## the same as a zip file with what installs them
+	@scripts/package-windows.sh
+
 test-windows: deps console ## run the Windows agent under Wine against the server of this machine
 	@scripts/test-windows.sh
 
@@ -70,6 +73,7 @@ test-long: ## run all tests, the slow ones for longer
 lint: deps console ## formatting and lints
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	@scripts/lint-windows.sh
 
 fmt: ## format the code
 	cargo fmt --all

@@ -24,6 +24,9 @@ cp "$folder/edr-agent.exe" "$folder/edr.exe" "$made/"
 # Wine 8 lacks this DLL, which real Windows has: see the file's first line.
 x86_64-w64-mingw32-gcc -O1 -shared -o "$made/bcryptprimitives.dll" tests/windows/bcryptprimitives.c -ladvapi32
 x86_64-w64-mingw32-gcc -O1 -o "$made/waits.exe" tests/windows/waits.c -lws2_32
+for program in registry service; do
+    x86_64-w64-mingw32-gcc -O1 -o "$made/$program.exe" "tests/windows/$program.c" -ladvapi32
+done
 
 RAMPART_WINDOWS_DIR="$made" RAMPART_WINE="$wine" RAMPART_NO_SKIP=1 \
     cargo test --release --locked -p end-to-end --test windows -- --ignored --nocapture --test-threads=1

@@ -2,212 +2,22 @@
 //!
 //! `make test-windows` builds what is needed and runs these; without it they are ignored.
 
-use std::fs::{self, File};
+mod bad_input;
+mod guest;
+mod installation;
+mod service;
+mod takeover;
+
+use std::fs;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::path::Path;
 
+use installation::{Installation, LONG, text};
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use test_support::{Api, ServerOptions, ServerProcess, skip, tell, wait_for};
-
-/// Wine on a busy machine takes its time.
-const LONG: Duration = Duration::from_secs(120);
+use test_support::{ServerOptions, ServerProcess, tell, wait_for};
 
 const RUN: &str = r"HKLM\Software\Microsoft\Windows\CurrentVersion\Run";
 const OWN_KEY: &str = r"HKLM\Software\Rampart test";
-
-/// A Windows of its own: a prefix, with the programs of the test on its drive `C:`.
-struct Wine {
-    wine: PathBuf,
-    folder: TempDir,
-}
-
-impl Wine {
-    fn new() -> Option<Self> {
-        let (Some(made), Some(wine)) =
-            (std::env::var_os("RAMPART_WINDOWS_DIR"), std::env::var_os("RAMPART_WINE"))
-        else {
-            skip("runs by `make test-windows`, which builds the agent for Windows");
-            return None;
-        };
-        let new =
-            Self { wine: wine.into(), folder: TempDir::with_prefix("rampart-windows-").expect("a folder") };
-        // Makes the prefix.
-        let made_prefix = new.command("wineboot", &["-i"]).status().expect("wine starts");
-        assert!(made_prefix.success(), "wineboot ended with {made_prefix}");
-        for folder in ["watched", "rules", "bin"] {
-            fs::create_dir_all(new.drive(folder)).expect("made");
-        }
-        for program in ["edr-agent.exe", "bcryptprimitives.dll", "waits.exe"] {
-            fs::copy(Path::new(&made).join(program), new.drive("bin").join(program)).expect("copied");
-        }
-        for name in ["backdoor.exe", "powershell.exe"] {
-            fs::copy(Path::new(&made).join("waits.exe"), new.drive("bin").join(name)).expect("copied");
-        }
-        Some(new)
-    }
-
-    /// A path on the drive `C:`, as this system sees it.
-    fn drive(&self, path: &str) -> PathBuf {
-        self.folder.path().join("prefix/drive_c").join(path)
-    }
-
-    fn command(&self, program: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.wine);
-        command.arg(program).args(arguments);
-        self.dress(&mut command);
-        command
-    }
-
-    fn dress(&self, command: &mut Command) {
-        command
-            .env("WINEPREFIX", self.folder.path().join("prefix"))
-            .env("WINEDEBUG", "-all")
-            .env("WINEDLLOVERRIDES", "mscoree,mshtml=")
-            .env_remove("DISPLAY")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-    }
-
-    fn run(&self, program: &str, arguments: &[&str]) {
-        let status = self.command(program, arguments).status().expect("wine starts");
-        assert!(status.success(), "{program} {arguments:?} ended with {status}");
-    }
-
-    fn start(&self, program: &str, arguments: &[&str]) -> Guest {
-        Guest(self.command(program, arguments).spawn().expect("wine starts"))
-    }
-}
-
-impl Drop for Wine {
-    fn drop(&mut self) {
-        // Ends what runs in this prefix, and nothing else.
-        let mut command = Command::new(self.wine.with_file_name("wineserver"));
-        command.arg("-k");
-        self.dress(&mut command);
-        let _ = command.status();
-    }
-}
-
-/// A program of the guest; ended with the test.
-struct Guest(Child);
-
-impl Guest {
-    fn ended(&mut self) -> bool {
-        self.0.try_wait().expect("our own child").is_some()
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-struct Installation {
-    agent: Guest,
-    server: Option<ServerProcess>,
-    api: Api,
-    wine: Wine,
-}
-
-impl Installation {
-    fn start() -> Option<Self> {
-        let wine = Wine::new()?;
-        let server = ServerProcess::start(wine.folder.path());
-        let api = server.api("administrator");
-        write_rules(&wine.drive("rules"));
-        let agent = start_agent(&wine, &server);
-        let new = Self { agent, server: Some(server), api, wine };
-        new.host();
-        Some(new)
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.wine.folder.path().join("agent.log")).unwrap_or_default()
-    }
-
-    fn wait<T>(&self, what: &str, ask: impl FnMut() -> Option<T>) -> T {
-        struct Told<'a>(&'a Installation, bool);
-        impl Drop for Told<'_> {
-            fn drop(&mut self) {
-                if self.1 {
-                    eprintln!("the agent's log:\n{}", self.0.log());
-                }
-            }
-        }
-        let mut told = Told(self, true);
-        let answer = wait_for(what, LONG, ask);
-        told.1 = false;
-        answer
-    }
-
-    fn host(&self) -> Value {
-        self.wait("the host is online", || {
-            let hosts = self.api.get("/hosts").ok()?;
-            hosts["items"].as_array()?.iter().find(|host| host["online"] == true).cloned()
-        })
-    }
-
-    /// The first event of a type that is as wanted.
-    fn event(&self, event_type: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        self.wait(event_type, || self.events(event_type).into_iter().find(|event| wanted(event)))
-    }
-
-    fn events(&self, event_type: &str) -> Vec<Value> {
-        self.api.all(&format!("/events?type={event_type}&limit=500"))
-    }
-
-    fn alert(&self, rule: u64) -> Value {
-        let id = rule.to_string();
-        let is_of_rule = |one: &Value| one["rule"]["id"].to_string().trim_matches('"') == id;
-        self.wait(&format!("an alert of rule {rule}"), || {
-            let alerts = self.api.get("/alerts?limit=100").ok()?;
-            let found = alerts["items"].as_array()?.iter().find(|one| is_of_rule(one));
-            self.api.get(&format!("/alerts/{}", found?["id"].as_str()?)).ok()
-        })
-    }
-
-    fn ordered(&self, action: &str, parameters: &Value, dry_run: bool) -> Value {
-        let host = self.host()["id"].as_str().expect("an id").to_owned();
-        let body = json!({ "action": action, "parameters": parameters, "dry_run": dry_run });
-        let made = self.api.post(&format!("/hosts/{host}/responses"), &body).expect("it is ordered");
-        self.ended(&made)
-    }
-
-    fn ended(&self, made: &Value) -> Value {
-        let path = format!("/responses/{}", made["id"].as_str().expect("an id"));
-        self.wait("the receipt", || {
-            let now = self.api.get(&path).ok()?;
-            (!["queued", "sent"].contains(&now["state"].as_str()?)).then_some(now)
-        })
-    }
-}
-
-fn start_agent(wine: &Wine, server: &ServerProcess) -> Guest {
-    let ca = format!("Z:{}", server.ca_file().display().to_string().replace('/', "\\"));
-    let arguments = [
-        format!("-server={}", server.url()),
-        format!("-cert={ca}"),
-        format!("-token={}", server.enrollment_token()),
-        r"-state=C:\state".to_owned(),
-        r"-dirs=C:\watched".to_owned(),
-        r"-rules=C:\rules".to_owned(),
-        format!("-regs={OWN_KEY}"),
-        "-cpulimit=0".to_owned(),
-        "-debug".to_owned(),
-    ];
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let log =
-        File::options().create(true).append(true).open(wine.folder.path().join("agent.log")).expect("a log");
-    let mut command = wine.command(r"C:\bin\edr-agent.exe", &arguments);
-    command.stderr(log.try_clone().expect("a log")).stdout(log);
-    Guest(command.spawn().expect("wine starts"))
-}
 
 /// A rule of this host alone. Those of the seed come from the server, which has them from its first start.
 fn write_rules(dir: &Path) {
@@ -219,10 +29,6 @@ fn write_rules(dir: &Path) {
     fs::write(dir.join("autostart.json"), rule.to_string()).expect("written");
 }
 
-fn text<'a>(event: &'a Value, path: &[&str]) -> &'a str {
-    path.iter().fold(event, |value, key| &value[*key]).as_str().unwrap_or_default()
-}
-
 #[test]
 #[ignore = "takes Wine and a cross build: `make test-windows`"]
 fn a_windows_host_is_watched_judged_and_acted_on() {
@@ -230,16 +36,24 @@ fn a_windows_host_is_watched_judged_and_acted_on() {
     let start = on.event("agent_start", |_| true);
     let sources = start["rampart"]["agent"]["sources"].to_string();
     assert!(sources.contains("registry_change=registry_watch"), "{sources}");
-    assert!(
-        sources.contains("event_log=none: source not available"),
-        "Wine has no event log to subscribe to: {sources}"
-    );
+    for missing in ["event_log", "dns_query", "image_load", "script_content"] {
+        let told = format!("{missing}=none: source not available");
+        assert!(sources.contains(&told), "Wine has no {missing}: {sources}");
+    }
+    let made = ["process_start=process_snapshot", "scheduled_task=task_files", "service=service_list"];
+    assert!(made.iter().all(|source| sources.contains(source)), "{sources}");
 
     registry(&on);
     files(&on);
     processes(&on);
     network(&on);
     responses(&on);
+    bad_input::registry(&on);
+    bad_input::targets(&on);
+    takeover::tasks(&on);
+    takeover::services(&on);
+    takeover::evidence(&on);
+    takeover::firewall(&on);
     outage(&mut on);
     assert!(!on.agent.ended(), "the agent ended:\n{}", on.log());
 }
@@ -409,18 +223,10 @@ fn responses(on: &Installation) {
     fs::write(&file, "harmless").expect("written");
     let taken = on.ordered("quarantine_file", &json!({ "path": r"C:\watched\evil.bin" }), false);
     assert_eq!((&taken["state"], file.exists()), (&json!("verified"), false), "{taken}");
-    let id = text(&taken, &["id"]);
-    let undo = on.api.post(&format!("/responses/{id}/undo"), &json!({})).expect("ordered");
-    let undone = on.ended(&undo);
+    let undone = on.undone(&taken);
     assert_eq!(undone["state"], "verified", "{undone}");
     assert_eq!(fs::read_to_string(&file).expect("it is back"), "harmless");
-
-    let block = on.ordered("block_address", &json!({ "address": "192.0.2.7", "ttl_seconds": 60 }), true);
-    assert_eq!(block["state"], "planned", "{block}");
-    assert!(block["plan"].to_string().contains("netsh advfirewall firewall add rule"), "{block}");
-    tell(
-        "responses: dry run, suspend, resume, tree, the agent's own protection, quarantine and back, the plan of a block",
-    );
+    tell("responses: dry run, suspend, resume, tree, the agent's own protection, quarantine and back");
 }
 
 /// The server goes and comes back; what happened meanwhile is stored, each once.

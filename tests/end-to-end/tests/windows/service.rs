@@ -1,0 +1,61 @@
+//! The agent as a service of Windows.
+
+use std::fs;
+
+use test_support::{ServerProcess, tell};
+
+use crate::guest::Wine;
+use crate::installation::LONG;
+
+#[test]
+#[ignore = "takes Wine and a cross build: `make test-windows`"]
+fn the_agent_is_installed_runs_and_is_removed_as_a_service() {
+    let Some(wine) = Wine::new() else { return };
+    let server = ServerProcess::start(wine.folder.path());
+    let api = server.api("administrator");
+    // What real Windows has, and Wine lacks.
+    let folder = wine.drive("Program Files/Rampart");
+    fs::create_dir_all(&folder).expect("made");
+    fs::copy(wine.drive("bin/bcryptprimitives.dll"), folder.join("bcryptprimitives.dll")).expect("copied");
+
+    let agent = |arguments: &[&str]| {
+        let (content, said) = wine.said(r"C:\bin\edr-agent.exe", arguments);
+        assert!(content, "{arguments:?}: {said}");
+        said
+    };
+    let (server_flag, token) =
+        (format!("-server={}", server.url()), format!("-token={}", server.enrollment_token()));
+    let ca = format!("-cert=Z:{}", server.ca_file().display().to_string().replace('/', "\\"));
+    let said = agent(&["-service=install", &server_flag, &token, &ca, "-cpulimit=0"]);
+    assert!(said.contains("is installed"), "{said}");
+    let (content, said) = wine.said(r"C:\bin\edr-agent.exe", &["-service=install", &server_flag, &token]);
+    assert!(!content && said.contains("installed already"), "{said}");
+    let settings = fs::read_to_string(wine.drive("ProgramData/Rampart/agent.json")).expect("they are there");
+    assert!(settings.contains(r"C:\\ProgramData\\Rampart\\server.pem"), "{settings}");
+
+    let log = || fs::read_to_string(wine.drive("ProgramData/Rampart/agent.log")).unwrap_or_default();
+    let online = |wanted: bool| {
+        test_support::wait_for(
+            if wanted { "the host is online" } else { "the host is offline" },
+            LONG,
+            || {
+                let hosts = api.get("/hosts").ok()?;
+                let is = hosts["items"].as_array()?.iter().any(|host| host["online"] == true);
+                (is == wanted).then_some(())
+            },
+        );
+    };
+    agent(&["-service=start"]);
+    online(true);
+    agent(&["-service=stop"]);
+    online(false);
+    let stops = api.all("/events?type=agent_stop&limit=10");
+    assert_eq!(stops.len(), 1, "it stopped as it was asked to: {}", log());
+    agent(&["-service=start"]);
+    online(true);
+    agent(&["-service=uninstall"]);
+    online(false);
+    let (content, said) = wine.said(r"C:\bin\edr-agent.exe", &["-service=start"]);
+    assert!(!content && said.contains("RampartAgent"), "{said}");
+    tell("service: installed with its settings, started, enrolled, stopped cleanly, started again, removed");
+}
