@@ -83,16 +83,19 @@ fn install(config: &Value, options: &Options) -> anyhow::Result<String> {
         ..Config::default()
     };
     service::create(NAME, &made).context("making the service; hint: run this as administrator")?;
-    let finished = service::describe(NAME, DESCRIPTION).context("describing the service").and_then(|()| {
-        service::start_again_after(NAME, &AGAIN_AFTER).context("setting its recovery options")
-    });
-    if let Err(error) = finished {
-        // All of it or nothing.
-        let _ = service::delete(NAME);
-        return Err(error);
-    }
-    if let Err(error) = win32::event_log::register_source(NAME) {
-        eprintln!("note: the event log has no source {NAME}: {error}");
+    // Without these it is a service all the same.
+    let notes = [
+        ("it has no description", service::describe(NAME, DESCRIPTION)),
+        (
+            "it may not be started again when it ends unasked; its recovery options",
+            service::start_again_after(NAME, &AGAIN_AFTER),
+        ),
+        ("the event log shows its reports without their text", win32::event_log::register_source(NAME)),
+    ];
+    for (note, done) in notes {
+        if let Err(error) = done {
+            eprintln!("note: {note}: {error}");
+        }
     }
     Ok(format!(
         "the service {NAME} is installed: {}, settings in {}; it starts with the host, or now with \
