@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use event_model::{BootId, EventId, EventRecord, EventType, HostId, ProcessEntityId, Timestamp};
+use event_model::{BootId, EventId, EventRecord, EventType, HostId, KindFigures, ProcessEntityId, Timestamp};
 
 use crate::{
     AppendBatch, AppendOutcome, EventPage, EventQuery, EventStoreError, GapPage, GapQuery, GapTotals,
@@ -47,6 +47,10 @@ pub trait EventStore: Send + Sync + Debug {
     /// adds to what was dropped; where it tells of records beyond the last batch that came,
     /// which no batch counted as produced, it adds there too.
     fn account(&self, host: HostId, boot: BootId) -> Result<Vec<KindAccount>>;
+
+    /// What the boot's agent said of itself by kind: the account without what was stored, and
+    /// without losses that its agent does not know of.
+    fn agent_figures(&self, host: HostId, boot: BootId) -> Result<Vec<KindFigures>>;
 
     /// Events, newest first.
     fn search(&self, query: &EventQuery) -> Result<EventPage>;

@@ -253,6 +253,8 @@ pub(super) fn what_was_left_out_is_told(place: &Path, open: Open<'_>) {
     };
     let starts = KindAccount { kind: START, produced: 1, stored: 1, dropped: Vec::new() };
     assert_eq!(store.account(host(1), boot(1)).expect("an account"), [starts, detections]);
+    // An agent that goes on from these figures must not count as its own what it does not know of.
+    assert_eq!(store.agent_figures(host(1), boot(1)).expect("figures"), batch.kinds);
     assert_eq!(search_all(&*store, &EventQuery::newest(10)).len(), 2, "the gap is found like any event");
 }
 

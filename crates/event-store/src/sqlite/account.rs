@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use event_model::{BootId, EventRecord, EventType, Field, GapReason, HostId, RecordKind};
+use event_model::{BootId, EventRecord, EventType, Field, GapReason, HostId, KindFigures, RecordKind};
 use rusqlite::{Connection, params};
 
 use super::append::row_count;
@@ -162,6 +162,22 @@ fn counted(number: u64) -> i64 {
 }
 
 pub(super) fn account(connection: &Connection, host: HostId, boot: BootId) -> Result<Vec<KindAccount>> {
+    rows_of(connection, host, boot, true)
+}
+
+pub(super) fn agent_figures(connection: &Connection, host: HostId, boot: BootId) -> Result<Vec<KindFigures>> {
+    let rows = rows_of(connection, host, boot, false)?.into_iter();
+    let figures = |KindAccount { kind, produced, dropped, .. }| KindFigures { kind, produced, dropped };
+    Ok(rows.map(figures).collect())
+}
+
+/// With what was counted besides the agent's own figures, or without.
+fn rows_of(
+    connection: &Connection,
+    host: HostId,
+    boot: BootId,
+    with_besides: bool,
+) -> Result<Vec<KindAccount>> {
     let failed = database("read an account");
     let mut rows: BTreeMap<RecordKind, KindAccount> = BTreeMap::new();
     let empty = |kind| KindAccount { kind, produced: 0, stored: 0, dropped: Vec::new() };
@@ -182,10 +198,12 @@ pub(super) fn account(connection: &Connection, host: HostId, boot: BootId) -> Re
         .prepare_cached(
             "SELECT kind, reason, count, 0 FROM kind_drops WHERE host_id = ?1 AND boot_id = ?2
              UNION ALL
-             SELECT kind, reason, count, through > ?3 FROM kind_drops_later WHERE host_id = ?1 AND boot_id = ?2",
+             SELECT kind, reason, count, through > ?3 FROM kind_drops_later
+             WHERE host_id = ?1 AND boot_id = ?2 AND ?4",
         )
         .map_err(&failed)?;
-    let mut found = drops.query(params![host.as_bytes(), boot.as_bytes(), mark]).map_err(&failed)?;
+    let mut found =
+        drops.query(params![host.as_bytes(), boot.as_bytes(), mark, with_besides]).map_err(&failed)?;
     while let Some(row) = found.next().map_err(&failed)? {
         let kind = RecordKind::from_number(row.get(0).map_err(&failed)?);
         let reason: String = row.get(1).map_err(&failed)?;

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use event_model::{BootId, EventId, EventRecord, EventType, HostId, ProcessEntityId, Timestamp};
+use event_model::{BootId, EventId, EventRecord, EventType, HostId, KindFigures, ProcessEntityId, Timestamp};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::{
@@ -119,6 +119,10 @@ impl EventStore for SqliteEventStore {
 
     fn account(&self, host: HostId, boot: BootId) -> Result<Vec<KindAccount>> {
         self.read("read an account", |transaction| account::account(transaction, host, boot))
+    }
+
+    fn agent_figures(&self, host: HostId, boot: BootId) -> Result<Vec<KindFigures>> {
+        self.read("read an account", |transaction| account::agent_figures(transaction, host, boot))
     }
 
     fn search(&self, query: &EventQuery) -> Result<EventPage> {

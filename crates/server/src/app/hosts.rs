@@ -1,6 +1,6 @@
 //! Hosts, as the API shows them: what is stored, and what the links know.
 
-use event_model::{BootId, HostId, KindFigures, Timestamp};
+use event_model::{BootId, HostId, Timestamp};
 use event_store::{KindAccount, LedgerEntry};
 use protocol::link::HighWaterMark;
 use protocol::wire::{Ledger, encode_ledger};
@@ -64,18 +64,13 @@ impl App {
         boot: BootId,
     ) -> Result<Vec<HighWaterMark>, AppError> {
         let marks = self.events.high_water_marks(host, TOLD_MARKS)?.into_iter().map(|mark| {
-            let ledger = (mark.boot == boot).then(|| self.events.account(host, boot)).transpose()?;
-            let ledger = ledger.map(|kinds| {
-                let kinds = kinds.into_iter().map(|one| KindFigures {
-                    kind: one.kind,
-                    produced: one.produced,
-                    dropped: one.dropped,
-                });
+            let kinds = (mark.boot == boot).then(|| self.events.agent_figures(host, boot)).transpose()?;
+            let ledger = kinds.map(|kinds| {
                 encode_ledger(&Ledger {
                     produced: mark.figures.produced,
                     dropped: mark.figures.dropped,
                     kernel_lost: mark.figures.kernel_lost,
-                    kinds: kinds.collect(),
+                    kinds,
                 })
             });
             Ok(HighWaterMark {
