@@ -3,6 +3,7 @@
 use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use event_model::HostId;
@@ -61,6 +62,29 @@ impl fmt::Debug for EnrollmentToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EnrollmentToken").field("ca_sha256", &to_hex(&self.ca_sha256)).finish_non_exhaustive()
     }
+}
+
+const REPLY_DOMAIN: &[u8] = b"rampart enrolment v1\0";
+
+/// What the CA signs of an enrolment: the agent's request for a certificate (new for each try, so
+/// that no reply fits another), as which host, and the server's keys for commands and for sealing.
+pub fn enrollment_words(
+    certificate_request: &[u8],
+    host: HostId,
+    command_key: &[u8],
+    sealing_key: &[u8],
+) -> Vec<u8> {
+    // Of known lengths, so that nothing can be moved from one part into the next.
+    let (request, command_key, sealing_key) =
+        (sha256(certificate_request), sha256(command_key), sha256(sealing_key));
+    [REPLY_DOMAIN, &request, host.as_bytes(), &command_key, &sealing_key].concat()
+}
+
+/// Whether the CA (its certificate, DER) signed these words.
+pub fn is_signed_by_ca(ca_certificate: &[u8], words: &[u8], signature: &[u8]) -> bool {
+    let Ok((_, ca)) = X509Certificate::from_der(ca_certificate) else { return false };
+    let key = &ca.public_key().subject_public_key.data;
+    UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key).verify(words, signature).is_ok()
 }
 
 /// The SAN URI of an agent's certificate.

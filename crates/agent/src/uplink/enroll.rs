@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use event_model::HostId;
 use prost::Message as _;
-use protocol::enrollment::{EnrollmentToken, sha256};
+use protocol::enrollment::{EnrollmentToken, enrollment_words, is_signed_by_ca, sha256};
 use protocol::envelope::{Purpose, Sealer};
 use protocol::link::agent_link_client::AgentLinkClient;
 use protocol::link::{EnrollPayload, EnrollRequest, HostFacts as WireFacts, KeysRequest};
@@ -101,7 +101,7 @@ async fn try_once(
     let (key, request) = certificate_request().map_err(for_good)?;
     let payload = EnrollPayload {
         token: token.trim().to_owned(),
-        certificate_request: request,
+        certificate_request: request.clone(),
         host: Some(wire_facts(facts)),
     };
     let nobody = HostId::from_uuid(Uuid::nil());
@@ -120,16 +120,23 @@ async fn try_once(
         sealing_key,
         command_key: reply.command_key,
     };
-    check(&identity, token).map_err(for_good)?;
+    check(&identity, token, &request, &reply.signature).map_err(for_good)?;
     Ok(identity)
 }
 
-/// What came must fit the token, whoever the connection trusted.
-fn check(identity: &Identity, token: &str) -> anyhow::Result<()> {
+/// What came must fit the token, whoever the connection trusted: with `-insecure` anybody
+/// can stand in between, and the command key says whose rules and commands are taken.
+fn check(identity: &Identity, token: &str, request: &[u8], signature: &[u8]) -> anyhow::Result<()> {
     let expected = EnrollmentToken::parse(token)?.ca_sha256();
     ensure!(
         sha256(&identity.ca_certificate) == expected,
         "the server's CA is not the one that the token names"
+    );
+    let words = enrollment_words(request, identity.host_id, &identity.command_key, &identity.sealing_key);
+    ensure!(
+        is_signed_by_ca(&identity.ca_certificate, &words, signature),
+        "the server's CA did not sign the keys that came with the certificate; hint: does somebody stand between \
+         this host and the server, is -pubkey another server's, or is the server older than this agent?"
     );
     ensure!(identity.command_key.len() == 32, "the server's command key is not an Ed25519 key");
     if identity.renewal().is_none() {
@@ -178,4 +185,47 @@ async fn with_limit<T>(
         | Code::AlreadyExists => Failed::ForGood(said(&status)),
         _ => Failed::ForNow(said(&status)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::SigningKey as _;
+
+    use super::*;
+
+    #[test]
+    fn only_keys_that_the_tokens_ca_signed_for_this_very_request_are_taken() {
+        let ca_key = KeyPair::generate().unwrap();
+        let ca = CertificateParams::default().self_signed(&ca_key).unwrap().der().to_vec();
+        let token = EnrollmentToken::generate(&ca).to_text();
+        let identity = Identity {
+            host_id: HostId::from_uuid(Uuid::from_u128(3)),
+            // Any certificate will do here that can be read.
+            certificate: ca.clone(),
+            private_key: Vec::new(),
+            ca_certificate: ca,
+            sealing_key: vec![4; 400],
+            command_key: vec![5; 32],
+        };
+        let signature = |key: &KeyPair, identity: &Identity| {
+            let (command_key, sealing_key) = (&identity.command_key, &identity.sealing_key);
+            key.sign(&enrollment_words(b"request", identity.host_id, command_key, sealing_key)).unwrap()
+        };
+        let good = signature(&ca_key, &identity);
+        check(&identity, &token, b"request", &good).expect("it is the server's");
+
+        let refused = |identity: &Identity, request: &[u8], signature: &[u8]| {
+            let error = check(identity, &token, request, signature).expect_err("refused").to_string();
+            assert!(error.contains("did not sign") && error.contains("hint"), "{error}");
+        };
+        let swapped = Identity { command_key: vec![6; 32], ..identity.clone() };
+        refused(&swapped, b"request", &good);
+        // Signed by whoever swapped it.
+        refused(&swapped, b"request", &signature(&KeyPair::generate().unwrap(), &swapped));
+        refused(&Identity { sealing_key: vec![6; 400], ..identity.clone() }, b"request", &good);
+        let other_host = HostId::from_uuid(Uuid::from_u128(4));
+        refused(&Identity { host_id: other_host, ..identity.clone() }, b"request", &good);
+        refused(&identity, b"another request", &good);
+        refused(&identity, b"request", &[]);
+    }
 }

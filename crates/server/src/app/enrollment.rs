@@ -48,6 +48,8 @@ pub struct Enrolled {
     pub host: HostId,
     /// Its certificate (DER).
     pub certificate: Vec<u8>,
+    /// The CA's, over the enrolment and the server's keys.
+    pub signature: Vec<u8>,
 }
 
 /// A text of a stranger, made fit to be shown in one line.
@@ -106,6 +108,10 @@ impl App {
             .pki
             .issue_agent_certificate(&payload.certificate_request, host, now())
             .map_err(|error| AppError::Invalid(error.to_string()))?;
+        let signature = self
+            .pki
+            .sign_enrollment(&payload.certificate_request, host)
+            .map_err(|error| AppError::internal("signing an enrolment", error))?;
         let facts = payload.host.unwrap_or_default();
         let new = NewHost {
             id: host,
@@ -122,7 +128,7 @@ impl App {
         self.audit(&actor, "host.enroll", &host.to_string(), &new.name);
         tracing::info!(%host, name = new.name, address = %request.address, "host enrolled");
         self.tell_host(host);
-        Ok(Enrolled { host, certificate: issued.der })
+        Ok(Enrolled { host, certificate: issued.der, signature })
     }
 
     fn refused(&self, error: RedeemError, address: IpAddr) -> AppError {

@@ -66,6 +66,7 @@ impl AgentLink for LinkService {
             ca_certificate: pki.ca.to_vec(),
             sealing_key: pki.sealing_key.clone(),
             command_key: bundle::public_command_key(&pki.command_key),
+            signature: enrolled.signature,
         }))
     }
 

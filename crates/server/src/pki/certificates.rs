@@ -8,6 +8,7 @@ use protocol::enrollment::{agent_uri, sha256, to_hex};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    SubjectPublicKeyInfo,
 };
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer as _, GeneralName, ParsedExtension, X509Certificate};
@@ -104,6 +105,38 @@ pub(super) fn make_server_certificate(
     names: &[String],
     now: Timestamp,
 ) -> Result<CertificateDer<'static>, PkiError> {
+    let key = KeyPair::try_from(key).map_err(failed("the server's certificate"))?;
+    server_certificate(issuer, &key, names, now)
+}
+
+/// A certificate of our CA for the key of one that is not: agents, who know our CA alone, take
+/// it for the server's word. It is good for the names of both.
+pub(super) fn vouch_for(
+    issuer: &Issuer<'static, KeyPair>,
+    certificate: &CertificateDer<'_>,
+    names: Vec<String>,
+    now: Timestamp,
+) -> Result<CertificateDer<'static>, PkiError> {
+    const WHAT: &str = "the CA's certificate for the key of -cert";
+    let (_, parsed) = X509Certificate::from_der(certificate)
+        .map_err(|error| PkiError::Make { what: WHAT, reason: error.to_string() })?;
+    let key = SubjectPublicKeyInfo::from_der(parsed.public_key().raw).map_err(failed(WHAT))?;
+    let mut all = names;
+    // An URI is no name that a server is called by.
+    all.extend(
+        sans(&parsed).into_iter().filter(|name| !name.contains(':') || name.parse::<IpAddr>().is_ok()),
+    );
+    let mut seen = std::collections::HashSet::new();
+    all.retain(|name| seen.insert(name.clone()));
+    server_certificate(issuer, &key, &all, now)
+}
+
+fn server_certificate(
+    issuer: &Issuer<'static, KeyPair>,
+    key: &impl PublicKeyData,
+    names: &[String],
+    now: Timestamp,
+) -> Result<CertificateDer<'static>, PkiError> {
     let mut params = params("Rampart server", now, SERVER_LIFE)?;
     for name in names {
         let san = match name.parse::<IpAddr>() {
@@ -121,8 +154,7 @@ pub(super) fn make_server_certificate(
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
-    let key = KeyPair::try_from(key).map_err(failed("the server's certificate"))?;
-    let made = params.signed_by(&key, issuer).map_err(failed("the server's certificate"))?;
+    let made = params.signed_by(key, issuer).map_err(failed("the server's certificate"))?;
     Ok(made.der().clone())
 }
 

@@ -21,9 +21,9 @@ use std::path::Path;
 use aws_lc_rs::rsa::{KeySize, PrivateDecryptingKey};
 use aws_lc_rs::signature::Ed25519KeyPair;
 use event_model::{HostId, Timestamp};
-use protocol::enrollment::{sha256, to_hex};
+use protocol::enrollment::{enrollment_words, sha256, to_hex};
 use protocol::envelope::{Opener, public_sealing_key};
-use rcgen::{Issuer, KeyPair};
+use rcgen::{Issuer, KeyPair, SigningKey as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 pub use certificates::CertificateFacts;
@@ -78,7 +78,20 @@ impl Pki {
         let issuer = Issuer::from_ca_cert_der(&ca, ca_key)
             .map_err(|source| PkiError::Unusable { path: ca_file, reason: source.to_string() })?;
         let (tls_chain, tls_key) = match &config.tls_files {
-            Some((certificate, key)) => own_tls_files(certificate, key)?,
+            Some((certificate, key)) => {
+                let (mut chain, key) = own_tls_files(certificate, key)?;
+                let names = certificates::server_names(config);
+                match chain.first().map(|shown| certificates::vouch_for(&issuer, shown, names, now)) {
+                    // Browsers pass over certificates that lead nowhere for them.
+                    Some(Ok(voucher)) => chain.extend([voucher, ca.clone()]),
+                    Some(Err(error)) => tracing::warn!(
+                        %error,
+                        "agents can't make sure of this server by a token alone; hint: give them the file of -cert with -cert"
+                    ),
+                    None => {}
+                }
+                (chain, key)
+            }
             None => made_tls_files(&folder, config, &issuer, &ca, now)?,
         };
         let private_key = match &config.private_key_file {
@@ -117,6 +130,19 @@ impl Pki {
         now: Timestamp,
     ) -> Result<Issued, PkiError> {
         certificates::issue_for_agent(&self.issuer, request, host, now)
+    }
+
+    /// The CA's word on a reply to an enrolment: the keys that come with it are this server's.
+    ///
+    /// # Errors
+    /// [`PkiError::Make`] if the cryptographic library fails.
+    pub(crate) fn sign_enrollment(&self, request: &[u8], host: HostId) -> Result<Vec<u8>, PkiError> {
+        let command_key = protocol::bundle::public_command_key(&self.command_key);
+        let keys = enrollment_words(request, host, &command_key, &self.sealing_key);
+        self.issuer.key().sign(&keys).map_err(|source| PkiError::Make {
+            what: "the signature of an enrolment",
+            reason: source.to_string(),
+        })
     }
 
     /// What may be shown of it.

@@ -95,3 +95,43 @@ fn of_a_request_only_the_key_is_taken() {
     *damaged.last_mut().unwrap() ^= 1;
     assert!(matches!(pki.issue_agent_certificate(&damaged, host, now()), Err(PkiError::BadRequest)));
 }
+
+#[test]
+fn the_ca_vouches_for_the_key_of_an_own_certificate_of_any_kind() {
+    let keys = [
+        KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap(),
+        KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap(),
+        KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap(),
+    ];
+    for key in keys {
+        let folder = tempfile::tempdir().unwrap();
+        let names = vec!["edr.example.net".to_owned(), "192.0.2.7".to_owned()];
+        let own = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+        let [cert_file, key_file] = ["own.pem", "own-key.pem"].map(|name| folder.path().join(name));
+        std::fs::write(&cert_file, own.pem()).unwrap();
+        let secret = key.serialize_pem();
+        crate::host_system::write_atomically(
+            &key_file,
+            secret.as_bytes(),
+            crate::host_system::Readers::Owner,
+        )
+        .unwrap();
+        let flags = [format!("-cert={}", cert_file.display()), format!("-key={}", key_file.display())];
+        let arguments: Vec<&str> =
+            flags.iter().map(String::as_str).chain(["-names=edr.example.org"]).collect();
+        let pki = Pki::load_or_make(&config(folder.path(), &arguments), now()).unwrap();
+        let [shown, voucher, ca] = pki.tls_chain.as_slice() else { panic!("{:?}", pki.tls_chain) };
+        assert_eq!((shown, ca), (own.der(), &pki.ca));
+        let key_of = |certificate: &CertificateDer<'_>| {
+            let (_, parsed) = x509_parser::parse_x509_certificate(certificate).unwrap();
+            parsed.public_key().raw.to_vec()
+        };
+        assert_eq!(key_of(voucher), key_of(shown));
+        let facts = certificates::facts_of(voucher).unwrap();
+        for name in ["edr.example.net", "192.0.2.7", "edr.example.org", "localhost"] {
+            assert!(facts.sans.iter().any(|san| san == name), "{name}: {:?}", facts.sans);
+        }
+        // What is shown as the server's certificate is the operator's.
+        assert_eq!(pki.facts().unwrap().tls.sha256, to_hex(&sha256(own.der())));
+    }
+}

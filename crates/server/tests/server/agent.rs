@@ -9,6 +9,7 @@ use event_model::{
 };
 use hyper_util::rt::TokioIo;
 use prost::Message as _;
+use protocol::enrollment::{enrollment_words, is_signed_by_ca};
 use protocol::envelope::{Purpose, Sealer};
 use protocol::link::agent_link_client::AgentLinkClient;
 use protocol::link::agent_message::Message as FromAgent;
@@ -37,7 +38,19 @@ pub(crate) async fn client(
     ca: &[u8],
     identity: Option<Identity>,
 ) -> Result<AgentLinkClient<Channel>, tonic::transport::Error> {
-    client_with(None, address, ca, identity).await
+    client_with(None, address, trusting(ca), identity).await
+}
+
+/// An agent that knows no more of the server than this.
+pub(crate) async fn client_by(
+    trust: ServerTrust,
+    address: SocketAddr,
+) -> Result<AgentLinkClient<Channel>, tonic::transport::Error> {
+    client_with(None, address, trust, None).await
+}
+
+fn trusting(ca: &[u8]) -> ServerTrust {
+    ServerTrust::Certificates(vec![ca.to_vec()])
 }
 
 /// A stranger who connects from this address.
@@ -46,16 +59,16 @@ pub(crate) async fn client_from(
     address: SocketAddr,
     ca: &[u8],
 ) -> Result<AgentLinkClient<Channel>, tonic::transport::Error> {
-    client_with(Some(from), address, ca, None).await
+    client_with(Some(from), address, trusting(ca), None).await
 }
 
 async fn client_with(
     from: Option<IpAddr>,
     address: SocketAddr,
-    ca: &[u8],
+    trust: ServerTrust,
     identity: Option<Identity>,
 ) -> Result<AgentLinkClient<Channel>, tonic::transport::Error> {
-    let tls = client_config(ServerTrust::Certificates(vec![ca.to_vec()]), identity).unwrap();
+    let tls = client_config(trust, identity).unwrap();
     let tls = TlsConnector::from(Arc::new(tls));
     let connector = tower::service_fn(move |_| {
         let tls = tls.clone();
@@ -104,15 +117,17 @@ pub(crate) async fn enroll_with(
 ) -> Result<(EnrollReply, KeyPair), Status> {
     let keys = client.keys(KeysRequest {}).await?.into_inner();
     let key = KeyPair::generate().unwrap();
-    let payload = EnrollPayload {
-        token: token.to_owned(),
-        certificate_request: request_for_certificate(&key),
-        host: Some(facts()),
-    };
+    let request = request_for_certificate(&key);
+    let payload =
+        EnrollPayload { token: token.to_owned(), certificate_request: request.clone(), host: Some(facts()) };
     let nobody = HostId::from_uuid(Uuid::nil());
     let mut sealer = Sealer::new(&keys.sealing_key, nobody, Purpose::Enrollment).unwrap();
     let reply = client.enroll(EnrollRequest { sealed: sealer.seal(&payload.encode_to_vec()) }).await?;
-    Ok((reply.into_inner(), key))
+    let reply = reply.into_inner();
+    let host = HostId::from_slice(&reply.host_id).unwrap();
+    let words = enrollment_words(&request, host, &reply.command_key, &keys.sealing_key);
+    assert!(is_signed_by_ca(&reply.ca_certificate, &words, &reply.signature), "an agent would not take it");
+    Ok((reply, key))
 }
 
 /// An enrolled agent.

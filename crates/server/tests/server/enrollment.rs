@@ -1,14 +1,15 @@
 //! Tokens for certificates, certificates for links.
 
 use event_model::Timestamp;
-use protocol::enrollment::host_of_certificate;
+use protocol::enrollment::{EnrollmentToken, host_of_certificate};
 use protocol::link::RenewRequest;
+use protocol::trust::ServerTrust;
 use rcgen::KeyPair;
 use serde_json::json;
 use state_store::{HostStore as _, NewEnrollmentToken, Token};
 use tonic::Code;
 
-use crate::agent::{Agent, client, client_from, enroll, enroll_with, request_for_certificate};
+use crate::agent::{Agent, client, client_by, client_from, enroll, enroll_with, request_for_certificate};
 use crate::running::{Running, eventually, now};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,5 +172,32 @@ async fn an_address_that_is_refused_again_and_again_is_slowed_and_others_are_not
     let (ca, address) = (running.ca.clone(), running.address);
     let mut client = client_from(std::net::IpAddr::from([127, 0, 0, 2]), address, &ca).await.unwrap();
     enroll_with(&mut client, token).await.expect("another address is not slowed");
+    running.stop().await;
+}
+
+/// The line that is printed must do, whatever certificate the operator gave the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_enough_where_the_server_has_a_certificate_of_another_ca() {
+    let key = KeyPair::generate().unwrap();
+    // What `openssl req -x509` makes; its name is not the one that agents call.
+    let mut params = rcgen::CertificateParams::new(vec!["console.example.org".to_owned()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let own = params.self_signed(&key).unwrap();
+    let running = Running::start_with_certificate(&own.pem(), &key.serialize_pem()).await;
+    assert_eq!(running.app.pki().tls_chain[0], *own.der(), "browsers see the operator's");
+
+    let token = running.first_enrollment.split("-token=").nth(1).unwrap();
+    let pinned = EnrollmentToken::parse(token).unwrap().ca_sha256();
+    let by_token = ServerTrust::CaFingerprint(pinned);
+    let mut stranger = client_by(by_token, running.address).await.expect("the token's CA vouches for it");
+    enroll_with(&mut stranger, token).await.expect("enrolled");
+    // As an enrolled agent knows it, and as one does that was given the certificate itself.
+    for known in [running.ca.clone(), own.der().to_vec()] {
+        let trust = ServerTrust::Certificates(vec![known.clone()]);
+        let connected = client_by(trust, running.address).await;
+        assert_eq!(connected.is_ok(), known == running.ca, "the operator's is not good for this name");
+    }
+    let another = ServerTrust::CaFingerprint([7; 32]);
+    client_by(another, running.address).await.expect_err("another server's token");
     running.stop().await;
 }

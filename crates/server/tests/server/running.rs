@@ -59,6 +59,14 @@ fn watch_over_this_test() -> std::sync::mpsc::Sender<()> {
     sender
 }
 
+fn write_private(path: &std::path::Path, text: &str) {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    std::io::Write::write_all(&mut options.open(path).unwrap(), text.as_bytes()).unwrap();
+}
+
 pub(crate) fn config(folder: &TempDir) -> Config {
     Config {
         addresses: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
@@ -94,6 +102,16 @@ impl Running {
     /// With a time after which hosts are silent; in a folder that may have been used before.
     pub(crate) async fn start_watching(folder: TempDir, silent_after: Duration) -> Self {
         let config = Config { silent_after, ..config(&folder) };
+        Self::start_in(folder, &config, StrangerLimits::default()).await
+    }
+
+    /// With a certificate of the operator's own (PEM, with its key), as `-cert` and `-key` give it.
+    pub(crate) async fn start_with_certificate(certificate: &str, key: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let files = (folder.path().join("own-cert.pem"), folder.path().join("own-key.pem"));
+        std::fs::write(&files.0, certificate).unwrap();
+        write_private(&files.1, key);
+        let config = Config { tls_files: Some(files), ..config(&folder) };
         Self::start_in(folder, &config, StrangerLimits::default()).await
     }
 
