@@ -392,19 +392,19 @@ impl Recorder {
         let (from, until) = loss
             .span
             .map_or((now, now), |(from, until)| (Timestamp::from_nanos(from), Timestamp::from_nanos(until)));
-        // What was numbered as another host stands in that host's account.
-        let loss_boot = loss.boot_id.filter(|_| loss.reason != LossReason::OtherHost);
-        let own_boot = loss_boot == Some(*self.boot_id.as_bytes());
-        let boot = loss_boot.filter(|_| !own_boot).and_then(|boot| BootId::from_slice(&boot).ok());
+        let of_this_host = loss.reason != LossReason::OtherHost;
+        let own_boot = of_this_host && loss.boot_id == Some(*self.boot_id.as_bytes());
+        let boot = loss.boot_id.filter(|_| !own_boot).and_then(|boot| BootId::from_slice(&boot).ok());
         let through = loss.sequences.map(|(_, last)| last);
+        // What is missing from the numbers. Of a number that was given twice, the server has one record.
+        let mut missing = match (loss.reason, through) {
+            (LossReason::NumbersTaken, Some(last)) if own_boot => {
+                Some(self.taken_through.map_or(0, |taken| last.saturating_sub(taken)))
+            }
+            _ => None,
+        };
         if own_boot {
-            // Of a number that was given twice, the server has one record.
-            self.counters.dropped += match (loss.reason, through) {
-                (LossReason::NumbersTaken, Some(last)) => {
-                    self.taken_through.map_or(0, |taken| last.saturating_sub(taken))
-                }
-                _ => loss.records.unwrap_or(0),
-            };
+            self.counters.dropped += missing.or(loss.records).unwrap_or(0);
         }
         let known = loss.counts.iter().flat_map(Tally::iter);
         let mut parts: Vec<(RecordKind, Option<Amount>)> =
@@ -417,7 +417,11 @@ impl Recorder {
             if let (true, Some(amount)) = (own_boot, amount) {
                 self.account.lose(kind, reason, amount.acts);
             }
-            let (count, records) = (amount.map(|one| one.acts), amount.map(|one| one.records));
+            let (count, mut records) = (amount.map(|one| one.acts), amount.map(|one| one.records));
+            if let (Some(missing), Some(records)) = (&mut missing, &mut records) {
+                *records = (*records).min(*missing);
+                *missing -= *records;
+            }
             let gap = Gap { sensor, reason, what: kind.as_str(), count, records, through, boot, from, until };
             self.tell(crate::clock::boot_ns(), &EventBody::Gap(gap));
         }

@@ -330,6 +330,7 @@ fn numbers_that_were_given_before_the_server_could_be_asked_are_counted_as_lost(
     assert_eq!(batches[0].first_sequence, 501);
     let expected = [("spool_corrupt".to_owned(), None), ("server_refused".to_owned(), Some(15))];
     assert_eq!(gaps(&batches), expected);
+    assert_eq!(account(&batches), (2, 0), "no number is missing, so that none is explained away");
     let ledger = &batches[0].ledger;
     // The fifteen took no number of their own; by kind they were produced and lost.
     assert_eq!((ledger.produced, ledger.dropped), (502, 0));
@@ -358,5 +359,11 @@ fn what_was_sealed_as_another_host_is_told_and_stands_in_no_account_of_this_one(
     assert_eq!(batches.len(), 1);
     assert_eq!(gaps(&batches), [("server_refused".to_owned(), Some(7))]);
     assert_eq!((batches[0].first_sequence, batches[0].ledger.dropped), (1, 0));
+    let RecordBody::Event(gap) = &batches[0].records[1].body else { panic!("{:?}", batches[0].records) };
+    assert_eq!(
+        gap.text(Field::GapBoot),
+        Some(BOOT.to_string().as_str()),
+        "it explains no number of this host"
+    );
     assert_balanced(&batches, &[]);
 }

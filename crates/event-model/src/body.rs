@@ -185,7 +185,8 @@ pub struct Gap {
     pub records: Option<u64>,
     /// Number of the last of them, where it is known.
     pub through: Option<u64>,
-    /// The boot whose records they were, where it is not the one of this event.
+    /// The boot whose records they were, where it is not the one of this event, or where
+    /// they were numbered as another host.
     pub boot: Option<BootId>,
     /// Start of the span in which it happened.
     pub from: Timestamp,

@@ -92,6 +92,7 @@ impl Uplink {
                     if self.stored.swap(false, Ordering::Relaxed) || begun.elapsed() >= GOOD_LINK {
                         backoff.reset();
                     }
+                    let error = if self.has_expired() { self.expired(error) } else { error };
                     let wait = backoff.next_wait();
                     tracing::warn!(
                         server = %self.address, error = causes(&error), wait_ms = wait.as_millis(),
@@ -121,9 +122,19 @@ impl Uplink {
     }
 
     fn renewal_is_due(&self) -> bool {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let now = i64::try_from(now).unwrap_or(i64::MAX);
-        self.identity.renewal().is_some_and(|(half, _)| now >= half)
+        self.identity.renewal().is_some_and(|(half, _)| seconds_now() >= half)
+    }
+
+    fn has_expired(&self) -> bool {
+        self.identity.renewal().is_some_and(|(_, end)| seconds_now() > end)
+    }
+
+    /// TLS says no more than that the connection was ended.
+    fn expired(&self, error: anyhow::Error) -> anyhow::Error {
+        error.context(format!(
+            "the certificate in {} has expired; hint: to enrol this host anew, start the agent with a new -token",
+            self.state_dir.join("identity.json").display()
+        ))
     }
 
     async fn renew(&mut self, channel: Channel) -> anyhow::Result<()> {
@@ -138,4 +149,9 @@ impl Uplink {
         tracing::info!("the agent's certificate was renewed");
         Ok(())
     }
+}
+
+fn seconds_now() -> i64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    i64::try_from(now).unwrap_or(i64::MAX)
 }
