@@ -302,6 +302,10 @@ impl Inner {
                         offset += stored.total_len();
                         self.state.cursor = (segment.id, offset);
                     }
+                    // Its loss is told by itself; it keeps nothing behind it from being passed.
+                    Found::Batch(stored) if self.state.knows_damage((segment.id, offset)) => {
+                        offset += stored.total_len();
+                    }
                     Found::Batch(_) => return Ok(()),
                     Found::Damage { next } => offset = next,
                     Found::Torn(_) | Found::TornHeader | Found::End => break,

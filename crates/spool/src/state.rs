@@ -173,9 +173,7 @@ pub(crate) struct State {
 impl State {
     /// Adds a loss, unless its place is known.
     pub(crate) fn add_loss(&mut self, loss: Loss) {
-        let known = loss.place.is_some_and(|place| {
-            self.known_damage.contains(&place) || self.losses.iter().any(|other| other.place == Some(place))
-        });
+        let known = loss.place.is_some_and(|place| self.knows_damage(place));
         let closed = self.closed_loss;
         let open = self.losses.last_mut().filter(|last| last.number > closed);
         if known || open.is_some_and(|last| last.absorb(&loss)) {
@@ -190,6 +188,11 @@ impl State {
                 "too many separate losses in the spool, this one gets no record of its own"
             );
         }
+    }
+
+    /// Whether a loss was made of the damage at this place.
+    pub(crate) fn knows_damage(&self, place: (u64, u64)) -> bool {
+        self.known_damage.contains(&place) || self.losses.iter().any(|loss| loss.place == Some(place))
     }
 
     /// What the last batch told.

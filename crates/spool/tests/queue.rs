@@ -233,6 +233,25 @@ fn a_refused_batch_is_a_loss_and_is_not_sent_again() {
 }
 
 #[test]
+fn a_batch_behind_a_damaged_one_can_be_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    fill(&spool, 3);
+    let segment = segments(dir.path()).remove(0);
+    let mut bytes = fs::read(&segment).unwrap();
+    // The last byte of the first batch's payload.
+    let last = bytes.len() / 3 - 1;
+    bytes[last] ^= 1;
+    fs::write(&segment, &bytes).unwrap();
+    assert_eq!(pending(&spool), [11, 21]);
+    spool.refuse(&header(11, 10), LossReason::NumbersTaken).unwrap();
+    assert_eq!(pending(&spool), [21]);
+    let losses = spool.losses();
+    let reasons: Vec<_> = losses.iter().map(|loss| (loss.reason, loss.records)).collect();
+    assert_eq!(reasons, [(LossReason::Corrupt, Some(10)), (LossReason::NumbersTaken, Some(10))]);
+}
+
+#[test]
 fn a_run_of_batches_given_up_for_one_reason_is_one_loss() {
     let dir = tempfile::tempdir().unwrap();
     let spool = open(dir.path());
