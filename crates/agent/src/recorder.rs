@@ -32,6 +32,9 @@ use self::batch::Batch;
 pub const MAX_AGE: Duration = Duration::from_millis(200);
 /// See [`MAX_AGE`].
 pub const MAX_RECORDS: usize = 1_000;
+/// Somebody waits for a detection or a receipt: it closes its batch at once, whatever is being saved,
+/// but not more often than this, or a rule that matches all the time would make a batch of each event.
+pub const URGENT_EVERY: Duration = Duration::from_millis(50);
 const MAX_BYTES: usize = protocol::MAX_SEALED_BATCH_BYTES / 16;
 
 /// The way to the server.
@@ -72,6 +75,10 @@ pub struct Recorder {
     batch: Batch,
     begun: Instant,
     max_age: Duration,
+    /// Whether a detection or a receipt is in the batch.
+    urgent: bool,
+    /// When the last batch was closed.
+    closed: Option<Instant>,
     position: Option<SensorPosition>,
     stored_position: Option<SensorPosition>,
     /// What was numbered and could not be spooled, and what gaps among it told.
@@ -126,6 +133,8 @@ impl Recorder {
             batch: Batch::new(output.is_some()),
             begun: Instant::now(),
             max_age: MAX_AGE,
+            urgent: false,
+            closed: None,
             position: resume.position,
             stored_position: None,
             untold,
@@ -160,6 +169,7 @@ impl Recorder {
     /// The same for what is no event.
     pub fn push(&mut self, header: EventHeader, body: RecordBody) {
         self.begin();
+        self.urgent = true;
         self.account.produce(RecordKind::of(&body), body.acts());
         self.batch.push(Record { header, body });
     }
@@ -189,7 +199,8 @@ impl Recorder {
     /// Whether the batch is to be closed now.
     pub fn is_due(&self) -> bool {
         let old = !self.batch.is_empty() && self.begun.elapsed() >= self.max_age;
-        old || self.batch.len() >= MAX_RECORDS || self.batch.size() >= MAX_BYTES
+        let urgent = self.urgent && self.closed.is_none_or(|at| at.elapsed() >= URGENT_EVERY);
+        urgent || old || self.batch.len() >= MAX_RECORDS || self.batch.size() >= MAX_BYTES
     }
 
     /// Whether the batch has no room for more.
@@ -206,6 +217,8 @@ impl Recorder {
     /// Closes the batch. Every number that was given must have been pushed by now.
     /// `table` has what goes into the note for whoever goes on after a crash.
     pub fn flush(&mut self, table: &ProcessTable) {
+        self.urgent = false;
+        self.closed = Some(Instant::now());
         if self.batch.is_empty() {
             self.go_on_above_the_server();
         }

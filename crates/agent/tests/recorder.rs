@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use agent::clock::WallClock;
 use agent::drop_account::DropAccount;
@@ -15,8 +16,9 @@ use agent::server_mark::{ServerMark, TakenNumbers};
 use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeySize, PrivateDecryptingKey};
 use event_model::{
-    Activity, AgentStop, BootId, EventBody, EventType, Field, Gap, GapReason, HostId, KindFigures,
-    RecordBody, RecordKind, Value,
+    Activity, AgentStop, BootId, Detection, DetectionId, EventBody, EventRecord, EventType, Field, Gap,
+    GapReason, HostId, KindFigures, RecordBody, RecordKind, ResponseMode, RuleId, RuleReference, Severity,
+    Value,
 };
 use protocol::envelope::{Opener, Purpose, Sealer, public_sealing_key};
 use protocol::wire::{Batch, Ledger, decode_batch};
@@ -366,4 +368,43 @@ fn what_was_sealed_as_another_host_is_told_and_stands_in_no_account_of_this_one(
         "it explains no number of this host"
     );
     assert_balanced(&batches, &[]);
+}
+
+/// What somebody waits for does not wait for the batch to fill, however much is being saved.
+#[test]
+fn a_detection_closes_its_batch_at_once_also_while_work_is_saved() {
+    let (server, dir) = (Server::new(), tempfile::tempdir().unwrap());
+    let spool = open(dir.path(), 64 << 20);
+    let mut recorder = recorder(&server, &spool, Resume::default());
+    recorder.close_after(Duration::from_secs(3_600));
+    let rule = RuleReference {
+        id: RuleId::new("1"),
+        name: "r".to_owned(),
+        description: String::new(),
+        severity: Severity::High,
+        attack: Vec::new(),
+        mode: ResponseMode::Detect,
+    };
+    for round in 0..3 {
+        tell(&mut recorder, 1);
+        assert!(!recorder.is_due(), "an event alone waits for others");
+        let header = recorder.number(1);
+        let event = AgentStop { version: "1".into(), reason: "signal", signal: None, by: None };
+        let detection = Detection {
+            id: DetectionId::of_match(header.event_id(), &rule.id),
+            rule: rule.clone(),
+            event: EventRecord::from_body(header.clone(), &EventBody::AgentStop(event)),
+            ancestry: Vec::new(),
+            matched: Vec::new(),
+            actions: Vec::new(),
+        };
+        recorder.push(header, RecordBody::Detection(Box::new(detection)));
+        // The first at once, the others as soon as one may follow.
+        assert!(round > 0 || recorder.is_due());
+        while !recorder.is_due() {
+            std::thread::yield_now();
+        }
+        recorder.flush(&ProcessTable::default());
+    }
+    assert_eq!(server.batches(&spool).len(), 3);
 }
