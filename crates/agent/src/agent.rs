@@ -426,6 +426,7 @@ impl Running {
         let mut judge = Judge::new(sensor.process_clock(), Arc::clone(&receipt_clock), start.caution)
             .context("starting the response")?;
         judge.protect(options.protected.iter().cloned());
+        let (sender, queue) = observation_queue(SOURCE_QUEUE);
         let responding = Responding::start(RespondingParts {
             dir: options.state_dir.join("responses"),
             vault: options.quarantine_dir.clone(),
@@ -435,6 +436,7 @@ impl Running {
             server: start.server.as_ref().map(ServerAddress::parts),
             protected: options.protected.clone(),
             caution: start.caution,
+            tell: sender.clone(),
         })
         .context("starting the response's thread")?;
         judge.respond_with(responding.clone());
@@ -471,7 +473,6 @@ impl Running {
             Recorder::new(start.host_id, boot_id, Arc::clone(&clock), start.resume, start.spooling, output);
         let config_hash = to_hex(&sha256(format!("{options:?}").as_bytes()));
         let (sensor_name, rule_count) = (sensor.name(), rules.active().set.len());
-        let (sender, queue) = observation_queue(SOURCE_QUEUE);
         // Without a server there is no state directory, and nothing is written.
         let kept = keeps_state.then(|| options.state_dir.clone());
         let mut others = observing::sources(options, kept);

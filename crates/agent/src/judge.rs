@@ -104,8 +104,8 @@ fn tamper_verdict(event_id: EventId) -> Verdict {
         id: RuleId::new(TAMPER_RULE),
         name: "Agent tampered with".to_owned(),
         description:
-            "Somebody signalled the agent, or touched its program, unit, configuration, rules, state or \
-                      kernel side."
+            "Somebody signalled the agent, touched its program, unit, configuration, rules, state or kernel side, \
+                      let an isolated host go on the spot, or sent it a command that is not its server's."
                 .to_owned(),
         severity: Severity::Critical,
         attack: vec!["T1562.001".to_owned()],

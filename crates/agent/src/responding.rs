@@ -7,24 +7,29 @@
 use std::fs::DirBuilder;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
-use event_model::BootId;
+use event_model::{BootId, EventType, Field, Value};
 use os_files::DirBuilderExt as _;
 use response::{
-    Clock, Guards, Order, OrderState, Receipt, Responder, ResponderParts, Signature, Switch, ThisHost,
+    Clock, Guards, Notice, Order, OrderState, Receipt, Responder, ResponderParts, Signature, Switch, ThisHost,
 };
-use sensor_api::ProcessClock;
+use sensor_api::{ObservationSender, ObservedActivity, ProcessClock};
+use uuid::Uuid;
 
+use crate::clock::boot_ns;
 use crate::run_state::Caution;
 use crate::uplink::identity::Identity;
 
 /// Orders that may wait.
 const QUEUE: usize = 256;
+
+/// Refused commands that become events in any minute.
+const MOST_REFUSALS_TOLD: u32 = 20;
 
 /// How often what is in force is looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(15);
@@ -58,6 +63,9 @@ pub struct RespondingParts {
     pub protected: Vec<PathBuf>,
     /// In safe mode nothing is acted on; to look and to let go is allowed.
     pub caution: Caution,
+    /// Takes what somebody does to the response itself: it goes the way of all events, so that the server
+    /// hears of it also when it could not be reached at that time.
+    pub tell: ObservationSender,
 }
 
 /// The way to the thread. It ends when the last of these is dropped.
@@ -65,6 +73,9 @@ pub struct RespondingParts {
 pub struct Responding {
     queue: SyncSender<Job>,
     switch: Switch,
+    tell: ObservationSender,
+    /// Begin of a minute, and refused commands that were told of in it.
+    told: Arc<Mutex<(Instant, u32)>>,
 }
 
 impl Responding {
@@ -78,8 +89,22 @@ impl Responding {
         let switch = Switch::default();
         // Made here: whoever watches the state directory begins after it.
         let opened = open(&parts, switch.clone());
+        let tell = parts.tell.clone();
         std::thread::Builder::new().name("respond".into()).spawn(move || run(&parts, opened, &jobs))?;
-        Ok(Self { queue, switch })
+        Ok(Self { queue, switch, tell, told: Arc::new(Mutex::new((Instant::now(), 0))) })
+    }
+
+    /// Tells the server that a command came over its own link that is not its own, or not for this host.
+    pub fn tell_of_refused_command(&self, reason: &str) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.0.elapsed() >= Duration::from_secs(60) {
+            *told = (Instant::now(), 0);
+        }
+        told.1 += 1;
+        // Each is in the log. Events of this kind are never shed, so who sends commands must not fill the spool.
+        if told.1 <= MOST_REFUSALS_TOLD {
+            tell(&self.tell, "command_refused", None, reason);
+        }
     }
 
     /// Stops all response of this host, also what does not go through this thread.
@@ -200,8 +225,11 @@ fn run(parts: &RespondingParts, opened: std::io::Result<Responder>, jobs: &mpsc:
             resolved = Some(Instant::now());
         }
         if watched.is_none_or(|at| at.elapsed() >= WATCH_EVERY) {
-            for line in responder.watch() {
-                tracing::warn!(line, "response");
+            for Notice { text, interference, order } in responder.watch() {
+                tracing::warn!(text, "response");
+                if let Some(what) = interference {
+                    tell(&parts.tell, what.as_str(), order, &text);
+                }
             }
             watched = Some(Instant::now());
         }
@@ -227,6 +255,17 @@ fn run(parts: &RespondingParts, opened: std::io::Result<Responder>, jobs: &mpsc:
             Err(RecvTimeoutError::Disconnected) => return,
         }
     }
+}
+
+/// Somebody acted on the response itself. `item` is the order that it was about.
+fn tell(sender: &ObservationSender, what: &'static str, item: Option<Uuid>, reason: &str) {
+    let mut fields = vec![
+        (Field::AgentTampered, Value::Text(what.to_owned())),
+        (Field::EventReason, Value::Text(reason.to_owned())),
+    ];
+    fields.extend(item.map(|id| (Field::AgentOrder, Value::Text(id.to_string()))));
+    let event_type = EventType::AgentTamper;
+    sender.send(boot_ns(), ObservedActivity { event_type, actor: None, target: None, fields });
 }
 
 fn keep_server(parts: &RespondingParts, responder: &mut Responder) {

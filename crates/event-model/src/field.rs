@@ -242,13 +242,15 @@ fields! {
     137 AgentCpuPermille Integer "rampart.agent.cpu_permille" seed [] home [] sigma [] scopes NOT_IN_RULES,
         "CPU that the agent took in the last ten seconds, in thousandths of one core.";
     138 AgentTampered Text "rampart.agent.tampered" seed ["tampered"] home [Attack] sigma [] scopes ATTACK,
-        "What of the agent was touched: `signal`, `bpf_link`, `binary`, `unit`, `rules`, `configuration`, `state`, `supervisor`.";
+        "What of the agent was touched: `signal`, `bpf_link`, `binary`, `unit`, `rules`, `configuration`, `state`, `supervisor`; or what was done to its response: `isolation_released`, `release_code_wrong`, `isolation_changed`, `command_refused`.";
     139 AgentAccount TextList "rampart.agent.account" seed [] home [] sigma [] scopes NOT_IN_RULES,
         "The account of this boot so far: `type=produced`, and `type!reason=dropped` for what is lost.";
     140 AgentBudgetStep Text "rampart.agent.budget_step" seed [] home [] sigma [] scopes NOT_IN_RULES,
         "What the agent does to stay within its budget: `normal`, `less_work`, `shedding`, `sleeping`.";
     141 AgentPreviousCause Text "rampart.agent.previous_cause" seed [] home [] sigma [] scopes NOT_IN_RULES,
         "What is known of how the run before ended, for example `signal 9`, `exit code 101`, `memory limit`.";
+    142 AgentOrder Text "rampart.agent.order" seed [] home [] sigma [] scopes NOT_IN_RULES,
+        "Id of the response that was interfered with.";
 
     // Loss: 150 to 159.
     150 GapSensor Text "rampart.gap.sensor" seed [] home [] sigma [] scopes NOT_IN_RULES, "Where the loss happened, for example `ebpf`.";

@@ -124,6 +124,8 @@ pub enum Action {
     QuarantineFile(FileTarget),
     /// Put a file back from the vault.
     RestoreFile(Item),
+    /// Remove a file from the vault for good. This is the one action besides ending processes that nothing undoes.
+    DeleteQuarantinedFile(Item),
     /// Refuse an address, and cut its connections.
     BlockAddress(AddressTarget),
     /// Lift a block.
@@ -171,6 +173,7 @@ impl Action {
         "resume_process",
         "quarantine_file",
         "restore_file",
+        "delete_quarantined_file",
         "block_address",
         "unblock_address",
         "isolate_host",
@@ -194,6 +197,7 @@ impl Action {
             Self::ResumeProcess(_) => "resume_process",
             Self::QuarantineFile(_) => "quarantine_file",
             Self::RestoreFile(_) => "restore_file",
+            Self::DeleteQuarantinedFile(_) => "delete_quarantined_file",
             Self::BlockAddress(_) => "block_address",
             Self::UnblockAddress(_) => "unblock_address",
             Self::IsolateHost(_) => "isolate_host",
@@ -346,7 +350,9 @@ impl fmt::Display for Action {
             Self::QuarantineFile(file) | Self::DeleteScheduledTask(file) => {
                 write!(f, " {}", file.path.escape_debug())
             }
-            Self::RestoreFile(item) | Self::RestoreService(item) => write!(f, " {}", item.item),
+            Self::RestoreFile(item) | Self::DeleteQuarantinedFile(item) | Self::RestoreService(item) => {
+                write!(f, " {}", item.item)
+            }
             Self::BlockAddress(target) | Self::UnblockAddress(target) => write!(f, " {}", target.address),
             Self::DeleteService(service) => write!(f, " {}", service.unit),
             _ => Ok(()),

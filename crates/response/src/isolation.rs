@@ -5,10 +5,12 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use event_model::BootId;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::journal::write_whole;
-use crate::platform::Failure;
+use crate::platform::{Failure, Interference, Notice};
 use crate::release;
 
 /// How long the server may take to answer, before and after.
@@ -25,6 +27,12 @@ pub(crate) struct InForce {
     pub(crate) devices: Vec<String>,
     #[serde(default)]
     pub(crate) release_hash: Option<String>,
+    /// The order that isolated the host.
+    #[serde(default)]
+    pub(crate) order: Option<Uuid>,
+    /// In which boot the rules were set last: a reboot may take them away, and nobody is to blame.
+    #[serde(default)]
+    pub(crate) boot: Option<BootId>,
     /// The rules as the system listed them right after they were set.
     pub(crate) listing: String,
 }
@@ -40,9 +48,9 @@ pub(crate) enum Due {
     /// Nothing: the host is not isolated.
     Nothing,
     /// Nothing but to tell that somebody tried a wrong code.
-    WrongCode,
-    /// To let the host go, which these words tell of.
-    Release(&'static str),
+    WrongCode(Notice),
+    /// To let the host go, which this tells of.
+    Release(Notice),
     /// To hold it for so many seconds more.
     Hold(InForce, u32),
 }
@@ -83,19 +91,30 @@ impl Isolated {
         if let Some(code) = code {
             let hash = in_force.release_hash.as_deref();
             return match hash.is_some_and(|hash| release::is_code(&code, hash)) {
-                true => Due::Release("the host was released on the host itself, by its code"),
-                false => Due::WrongCode,
+                true => {
+                    let text = "the host was released on the host itself, by its code";
+                    Due::Release(Notice::of(Interference::Released, in_force.order, text))
+                }
+                false => {
+                    let text = "somebody on the host gave a wrong code to release it";
+                    Due::WrongCode(Notice::of(Interference::WrongCode, in_force.order, text))
+                }
             };
         }
         match in_force.until.saturating_sub(now_seconds()) {
-            0 => Due::Release("the isolation's time is over, the host is released"),
+            0 => Due::Release(Notice::plain("the isolation's time is over, the host is released")),
             left => Due::Hold(in_force, u32::try_from(left).unwrap_or(u32::MAX)),
         }
     }
 }
 
-/// What the watch says of a wrong code.
-pub(crate) const WRONG_CODE: &str = "somebody on the host gave a wrong code to release it";
+/// What became of a release; one that failed is no release to tell of.
+pub(crate) fn released(notice: Notice, done: Result<(), Failure>) -> Notice {
+    match done {
+        Ok(()) => notice,
+        Err(failure) => Notice::plain(format!("{}; removing its rules: {failure}", notice.text)),
+    }
+}
 
 /// The first of these that takes a connection.
 pub(crate) fn reachable(server: &[SocketAddr]) -> Option<SocketAddr> {

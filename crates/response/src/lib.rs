@@ -81,7 +81,9 @@ pub use linux::Linux;
 pub use linux::Linux as ThisHost;
 pub use order::{Order, OrderState, Origin, Receipt};
 pub use plan::{Plan, Target};
-pub use platform::{Checkpoint, Failure, Platform, Progress, Signature, Signer, Subject, Survey};
+pub use platform::{
+    Checkpoint, Failure, Interference, Notice, Platform, Progress, Signature, Signer, Subject, Survey,
+};
 pub use rails::{
     MAX_HEAVY_PER_HOUR, MAX_OF_HOST_PER_HOUR, MAX_OF_RULE_PER_HOUR, MAX_RULE_ORDERS_PER_MINUTE, Permit,
     Switch,

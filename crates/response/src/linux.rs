@@ -6,6 +6,7 @@ mod inventory;
 mod isolate;
 mod memory;
 mod nft;
+mod patient;
 mod place;
 mod quarantine;
 mod restore;
@@ -27,7 +28,7 @@ use crate::guards::Guards;
 use crate::isolation::Isolated;
 use crate::order::Order;
 use crate::plan::Target;
-use crate::platform::{Failure, Platform, Progress, Signer, Subject, Survey};
+use crate::platform::{Failure, Notice, Platform, Progress, Signer, Subject, Survey};
 use crate::proc;
 use crate::rails::Permit;
 use crate::vault::Vault;
@@ -124,6 +125,7 @@ impl Platform for Linux {
             | Action::ResumeProcess(wanted) => self.survey_process(&order.action, wanted),
             Action::QuarantineFile(file) => self.survey_quarantine(file, order.id),
             Action::RestoreFile(item) => self.survey_restore(*item),
+            Action::DeleteQuarantinedFile(item) => self.vault.survey_delete(item.item),
             Action::BlockAddress(target) => block::survey(target),
             Action::UnblockAddress(target) => block::survey_unblock(target),
             Action::IsolateHost(isolation) => self.survey_isolate(isolation),
@@ -156,9 +158,10 @@ impl Platform for Linux {
                 Subject::File { file: held, .. },
             ) => self.quarantine(file, *held, id, progress),
             (Action::RestoreFile(item), _) => self.restore(*item, progress),
+            (Action::DeleteQuarantinedFile(item), _) => self.vault.delete(item.item, progress),
             (Action::BlockAddress(target), _) => block::apply(target, progress),
             (Action::UnblockAddress(target), _) => block::lift(target, progress),
-            (Action::IsolateHost(isolation), _) => self.isolate(isolation, permit.server(), progress),
+            (Action::IsolateHost(isolation), _) => self.isolate(isolation, permit, progress),
             (Action::ReleaseHost {}, _) => self.release(progress),
             (Action::ListProcesses {}, _) => {
                 progress.step("list the processes", || Ok(inventory::processes(self)))
@@ -180,6 +183,7 @@ impl Platform for Linux {
                 self.is_quarantined(file, order.id)
             }
             Action::RestoreFile(item) => self.is_restored(*item),
+            Action::DeleteQuarantinedFile(item) => self.vault.is_deleted(item.item),
             Action::BlockAddress(target) => block::is_blocked(target, true),
             Action::UnblockAddress(target) => block::is_blocked(target, false),
             Action::IsolateHost(_) => self.is_isolated(),
@@ -205,14 +209,15 @@ impl Platform for Linux {
             Action::ListProcesses {} | Action::ListConnections {} => {
                 Err(Failure::NotProved("the list is lost; order it again".to_owned()))
             }
+            Action::DeleteQuarantinedFile(item) => self.vault.recover_delete(item.item),
             Action::IsolateHost(_) => self.recover_isolation(),
             Action::ReleaseHost {} => self.recover_release(),
             _ => self.verify(order),
         }
     }
 
-    fn watch(&mut self) -> Vec<String> {
-        self.watch_isolation()
+    fn watch(&mut self, may_act: bool) -> Vec<Notice> {
+        self.watch_isolation(may_act)
     }
 }
 

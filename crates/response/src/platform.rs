@@ -1,7 +1,8 @@
 //! What an operating system must offer, and how a step of it is taken.
 
-use event_model::ReceiptStep;
+use event_model::{ReceiptStep, words};
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::address::Network;
 use crate::guards::Guards;
@@ -162,8 +163,40 @@ pub trait Platform: Send {
     /// The action did not come to its end; nothing is left half done that could be helped.
     fn recover(&mut self, order: &Order) -> Result<String, Failure>;
 
-    /// What is in force and was changed by others is put back; a line for each.
-    fn watch(&mut self) -> Vec<String> {
-        Vec::new()
+    /// What is in force and was changed by others is put back, if it `may_act`; what is to be let go is let
+    /// go in any case. A notice for each.
+    fn watch(&mut self, may_act: bool) -> Vec<Notice>;
+}
+
+words! {
+    /// What somebody on the host did to an isolation.
+    Interference {
+        /// Let the host go by its code.
+        Released = "isolation_released",
+        /// Gave a wrong code.
+        WrongCode = "release_code_wrong",
+        /// Changed the rules, which are put back.
+        Changed = "isolation_changed",
+    }
+}
+
+/// What a look at what is in force found, and what was done about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// In words.
+    pub text: String,
+    /// What somebody on the host did, if that was the cause: the server is told.
+    pub interference: Option<Interference>,
+    /// The order that is in force.
+    pub order: Option<Uuid>,
+}
+
+impl Notice {
+    pub(crate) fn plain(text: impl Into<String>) -> Self {
+        Self { text: text.into(), interference: None, order: None }
+    }
+
+    pub(crate) fn of(interference: Interference, order: Option<Uuid>, text: impl Into<String>) -> Self {
+        Self { text: text.into(), interference: Some(interference), order }
     }
 }

@@ -17,7 +17,7 @@ use crate::action::Action;
 use crate::guards::Guards;
 use crate::journal::{Entry, Journal, write_whole};
 use crate::order::{Order, OrderState, Origin, Receipt};
-use crate::platform::{Checkpoint, Failure, Platform, Progress};
+use crate::platform::{Checkpoint, Failure, Notice, Platform, Progress};
 use crate::rails::{Permit, Rails, Switch};
 use crate::terminate::Clock;
 
@@ -194,9 +194,11 @@ impl Responder {
         }
     }
 
-    /// Looks whether what is in force still is, and puts it back. A line for each repair.
-    pub fn watch(&mut self) -> Vec<String> {
-        if self.rails.switch.is_stopped() { Vec::new() } else { self.platform.watch() }
+    /// Looks whether what is in force still is, and puts it back. A notice for each repair.
+    pub fn watch(&mut self) -> Vec<Notice> {
+        // The switch stops what holds, not what lets go: the code of an isolation counts all the same.
+        let may_act = !self.rails.switch.is_stopped();
+        self.platform.watch(may_act)
     }
 
     fn check(&self, what: &str) -> Result<(), Failure> {

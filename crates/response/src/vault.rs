@@ -16,9 +16,11 @@ use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use aws_lc_rs::rand;
 use os_files::{DirBuilderExt as _, Folder, OpenCautiously as _, OpenOptionsExt as _};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::journal::write_whole;
+use crate::platform::{Failure, Progress, Subject, Survey};
 
 /// Largest file that is taken.
 pub(crate) const MAX_FILE: u64 = 1 << 30;
@@ -49,6 +51,10 @@ pub(crate) struct Metadata {
     /// It was put back; its content is no longer here.
     #[serde(default)]
     pub(crate) restored: bool,
+    /// A person wanted it gone for good. Written before the content goes, so that a removal that was
+    /// interrupted is finished and never taken for a loss.
+    #[serde(default)]
+    pub(crate) deleted: bool,
 }
 
 /// The folder of sealed files.
@@ -156,6 +162,74 @@ impl Vault {
         if metadata_too {
             let _ = fs::remove_file(self.metadata_path(id));
         }
+    }
+
+    /// What an item was, if its content is still here.
+    pub(crate) fn item(&self, id: Uuid) -> Result<Metadata, Failure> {
+        let gone = |why: String| Failure::NotTheTarget { subject: format!("item {id}"), why };
+        let metadata =
+            self.metadata(id).map_err(|error| gone(format!("the vault has no such item ({error})")))?;
+        if metadata.restored {
+            return Err(gone("it was restored before".to_owned()));
+        }
+        // Where its removal failed its content is still here: it can be removed again, or put back after all.
+        if metadata.deleted && !self.has_content(id) {
+            return Err(gone("it was removed from the vault for good".to_owned()));
+        }
+        Ok(metadata)
+    }
+
+    fn has_content(&self, id: Uuid) -> bool {
+        fs::symlink_metadata(self.content_path(id)).is_ok()
+    }
+
+    pub(crate) fn survey_delete(&self, id: Uuid) -> Result<Survey, Failure> {
+        let Metadata { path, sha256, size, .. } = self.item(id)?;
+        let path = path.escape_debug();
+        let steps = vec![format!(
+            "remove the vault's copy of {path} ({size} bytes, SHA-256 {sha256}) for good: nothing brings it back"
+        )];
+        Ok(Survey { steps, subject: Subject::Nothing })
+    }
+
+    /// Removes an item's content; what it was stays on record.
+    pub(crate) fn delete(&self, id: Uuid, progress: &mut Progress<'_>) -> Result<Value, Failure> {
+        let metadata = self.item(id)?;
+        let (path, sha256) = (metadata.path.clone(), metadata.sha256.clone());
+        progress.step("noted that it goes", || {
+            let gone = Metadata { deleted: true, ..metadata };
+            self.write_metadata(id, &gone)
+                .map_err(|error| Failure::system("writing the vault's record", error))
+        })?;
+        progress.step("removed the vault's copy", || self.remove_content(id))?;
+        Ok(json!({ "path": path, "sha256": sha256 }))
+    }
+
+    fn remove_content(&self, id: Uuid) -> Result<(), Failure> {
+        match fs::remove_file(self.content_path(id)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Failure::system("removing the vault's copy", error))
+            }
+            _ => Folder::open(&self.dir)
+                .and_then(|dir| dir.sync_all())
+                .map_err(|error| Failure::system("writing the vault's folder to disk", error)),
+        }
+    }
+
+    pub(crate) fn is_deleted(&self, id: Uuid) -> Result<String, Failure> {
+        let metadata = self.metadata(id).map_err(|error| Failure::system("the vault's record", error))?;
+        if self.has_content(id) || !metadata.deleted {
+            return Err(Failure::NotProved(format!("item {id} is still in the vault")));
+        }
+        Ok(format!("the vault has nothing of item {id} any more but its record"))
+    }
+
+    /// After a crash: what was noted to go is removed, else nothing was done.
+    pub(crate) fn recover_delete(&self, id: Uuid) -> Result<String, Failure> {
+        if self.metadata(id).is_ok_and(|metadata| metadata.deleted) {
+            self.remove_content(id)?;
+        }
+        self.is_deleted(id)
     }
 
     fn key_of(&self, salt: &[u8; 16]) -> io::Result<LessSafeKey> {

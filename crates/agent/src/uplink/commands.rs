@@ -101,3 +101,53 @@ impl ReceiptSender {
         let _ = self.0.send(wire);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::signature::Ed25519KeyPair;
+    use protocol::bundle::public_command_key;
+    use protocol::command::sign_command;
+    use protocol::link::Command;
+
+    use super::*;
+
+    #[test]
+    fn only_the_servers_command_for_this_host_becomes_an_order() {
+        let (key, stranger) = (Ed25519KeyPair::generate().unwrap(), Ed25519KeyPair::generate().unwrap());
+        let public = public_command_key(&key);
+        let host = HostId::from_uuid(Uuid::from_u128(7));
+        let command = Command {
+            id: Uuid::from_u128(1).as_bytes().to_vec(),
+            host_id: host.as_bytes().to_vec(),
+            expires_at_ns: 100,
+            user: "eve".to_owned(),
+            action: r#"{"action":"release_host","parameters":{}}"#.to_owned(),
+            ..Command::default()
+        };
+        let order = order_of(&sign_command(&command, &key), &public, host).ok().unwrap();
+        assert_eq!(
+            (order.id, order.action, order.dry_run),
+            (Uuid::from_u128(1), Action::ReleaseHost {}, false)
+        );
+        // An expired one is an order too: the guard rails answer it, so that the server hears why.
+        assert_eq!(order.expires_at, Timestamp::from_nanos(100));
+
+        // What is not the server's own gets no answer: it becomes an event.
+        let other = HostId::from_uuid(Uuid::from_u128(8));
+        let foreign = Command { host_id: other.as_bytes().to_vec(), ..command.clone() };
+        for (what, signed) in [
+            ("forged", sign_command(&command, &stranger)),
+            ("of another host", sign_command(&foreign, &key)),
+            ("without a signature", SignedCommand { command: Vec::new(), signature: Vec::new() }),
+        ] {
+            let refusal = order_of(&signed, &public, host).err().unwrap();
+            assert!(refusal.receipt.is_none() && !refusal.reason.is_empty(), "{what}: {}", refusal.reason);
+        }
+        // What this agent does not know is the server's all the same, and is answered.
+        let unknown = Command { action: r#"{"action":"format_disk"}"#.to_owned(), ..command };
+        let refusal = order_of(&sign_command(&unknown, &key), &public, host).err().unwrap();
+        let receipt = refusal.receipt.unwrap();
+        assert_eq!((receipt.id, receipt.state), (Uuid::from_u128(1), OrderState::Refused));
+        assert!(receipt.reason.contains("not known to this agent"), "{}", receipt.reason);
+    }
+}

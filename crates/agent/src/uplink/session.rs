@@ -312,8 +312,10 @@ impl Link {
             }
             Err(refusal) => {
                 tracing::error!(reason = refusal.reason, "a command of the server was not taken");
-                if let Some(receipt) = refusal.receipt {
-                    self.receipts.sender().send(&receipt);
+                match refusal.receipt {
+                    Some(receipt) => self.receipts.sender().send(&receipt),
+                    // Nobody waits for an answer to what is not the server's: it becomes an event.
+                    None => uplink.responding.tell_of_refused_command(&refusal.reason),
                 }
             }
         }

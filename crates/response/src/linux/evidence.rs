@@ -2,8 +2,6 @@
 //! files, one process's memory where that is asked for, and a manifest with the hash of each, signed with
 //! the agent's key. The receipt has the archive's own hash.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 
 use rustix::fs::statvfs;
@@ -14,6 +12,7 @@ use crate::action::{EvidenceRequest, ProcessTarget};
 use crate::archives::{Archives, Bag};
 use crate::platform::{Failure, Progress, Subject, Survey};
 
+use super::patient::PatientReader;
 use super::place::Place;
 use super::{Linux, inventory, memory};
 
@@ -53,6 +52,7 @@ impl Linux {
             Ok(list) => bag.tell("connections.json", &list)?,
             Err(error) => bag.leave_out("connections.json", &error.to_string()),
         }
+        let mut reader = PatientReader::default();
         for pid in &request.processes {
             let files: Vec<Value> = inventory::open_files(*pid)
                 .into_iter()
@@ -61,8 +61,9 @@ impl Linux {
             bag.tell(&format!("proc/{pid}/open_files.json"), &Value::Array(files))?;
             for name in ["maps", "status", "cmdline", "mountinfo"] {
                 let entry = format!("proc/{pid}/{name}");
-                match File::open(format!("/{entry}")) {
-                    Ok(file) => told(bag, &entry, file)?,
+                match reader.read(&format!("/{entry}"), MAX_TOLD) {
+                    Ok(content) if bag.has_room(&entry, content.len() as u64) => bag.add(&entry, &content)?,
+                    Ok(_) => {}
                     Err(error) => bag.leave_out(&entry, &error.to_string()),
                 }
             }
@@ -99,19 +100,6 @@ impl Linux {
             }
         }
         bag.tell(&format!("memory/{pid}/regions.json"), &memory.regions())
-    }
-}
-
-/// A file of /proc.
-fn told(bag: &mut Bag, name: &str, file: File) -> Result<(), Failure> {
-    let mut content = Vec::new();
-    match file.take(MAX_TOLD).read_to_end(&mut content) {
-        Ok(_) if bag.has_room(name, content.len() as u64) => bag.add(name, &content),
-        Ok(_) => Ok(()),
-        Err(error) => {
-            bag.leave_out(name, &error.to_string());
-            Ok(())
-        }
     }
 }
 

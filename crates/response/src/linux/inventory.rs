@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::Read as _;
+use std::io;
 
 use serde_json::{Value, json};
 
 use crate::platform::Failure;
 use crate::proc;
 
+use super::patient::PatientReader;
 use super::{Linux, sockets};
 
 /// Bytes of a command line that are shown.
@@ -20,17 +21,27 @@ const MOST_PROCESSES: usize = 32_768;
 pub(super) fn processes(host: &Linux) -> Value {
     let mut pids = proc::pids();
     pids.sort_unstable();
+    let mut reader = PatientReader::default();
     let listed = pids.iter().take(MOST_PROCESSES).filter_map(|pid| {
         let (stat, target) = (proc::stat(*pid)?, host.target_now(*pid)?);
-        Some(json!({
+        let (command_line, missing) = match command_line(&mut reader, *pid) {
+            Ok(text) => (Some(text), None),
+            Err(reason) => (None, Some(reason)),
+        };
+        let mut entry = json!({
             "pid": pid,
             "parent_pid": stat.parent,
             "entity_id": target.entity_id,
             "executable": target.executable,
-            "command_line": command_line(*pid),
+            "command_line": command_line,
             "user_id": proc::user_of(*pid),
             "state": char::from(stat.state).to_string(),
-        }))
+        });
+        // A process that can't be read is one to look at: it is listed, and says so.
+        if let Some(reason) = missing {
+            entry["command_line_missing"] = reason.into();
+        }
+        Some(entry)
     });
     Value::Array(listed.collect())
 }
@@ -50,14 +61,15 @@ pub(super) fn connections() -> Result<Value, Failure> {
     Ok(Value::Array(listed.collect()))
 }
 
-fn command_line(pid: u32) -> String {
-    let mut bytes = Vec::new();
-    if let Ok(file) = fs::File::open(format!("/proc/{pid}/cmdline")) {
+fn command_line(reader: &mut PatientReader, pid: u32) -> Result<String, String> {
+    let bytes = match reader.read(&format!("/proc/{pid}/cmdline"), MOST_COMMAND_LINE) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(error.to_string()),
         // A process that ends meanwhile has an empty one.
-        let _ = file.take(MOST_COMMAND_LINE).read_to_end(&mut bytes);
-    }
+        Err(_) => Vec::new(),
+    };
     let words: Vec<_> = bytes.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
-    words.join(" ").trim_end().to_owned()
+    Ok(words.join(" ").trim_end().to_owned())
 }
 
 /// Which process has the socket of that inode.

@@ -14,8 +14,9 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use crate::action::Isolation;
-use crate::isolation::{Due, InForce, WRONG_CODE, kept_besides, now_seconds, reachable, still_reached};
-use crate::platform::{Failure, Progress, Subject, Survey};
+use crate::isolation::{Due, InForce, kept_besides, now_seconds, reachable, released, still_reached};
+use crate::platform::{Failure, Interference, Notice, Progress, Subject, Survey};
+use crate::rails::Permit;
 
 use super::{Linux, nft};
 
@@ -49,9 +50,10 @@ impl Linux {
     pub(super) fn isolate(
         &mut self,
         isolation: &Isolation,
-        server: &[SocketAddr],
+        permit: &Permit,
         progress: &mut Progress<'_>,
     ) -> Result<Value, Failure> {
+        let server = permit.server();
         let keep: Vec<SocketAddr> = server.iter().chain(&isolation.keep).copied().collect();
         let devices = devices();
         let script = script(&keep, &devices, isolation.ttl_seconds);
@@ -64,6 +66,8 @@ impl Linux {
             keep,
             devices,
             release_hash: isolation.release_hash.clone(),
+            order: Some(permit.order().id),
+            boot: Some(self.boot),
             listing: String::new(),
         };
         progress.step("noted the isolation", || self.isolation.keep(planned.clone()))?;
@@ -144,34 +148,39 @@ impl Linux {
         Ok("no rule of the isolation is there".to_owned())
     }
 
-    /// Puts back what others took away, for the time that is left, and takes in new devices.
-    pub(super) fn watch_isolation(&mut self) -> Vec<String> {
+    /// Puts back what others took away, for the time that is left, and takes in new devices. Where all
+    /// response is stopped it only lets go.
+    pub(super) fn watch_isolation(&mut self, may_act: bool) -> Vec<Notice> {
         let (in_force, left) = match self.isolation.due() {
             Due::Nothing => return Vec::new(),
-            Due::WrongCode => return vec![WRONG_CODE.to_owned()],
-            Due::Release(why) => {
-                return vec![match self.isolation.forget().and(nft::commit(RELEASE)) {
-                    Ok(()) => why.to_owned(),
-                    Err(failure) => format!("{why}; removing its rules: {failure}"),
-                }];
+            Due::WrongCode(notice) => return vec![notice],
+            Due::Release(notice) => {
+                return vec![released(notice, self.isolation.forget().and(nft::commit(RELEASE)))];
             }
             Due::Hold(in_force, left) => (in_force, left),
         };
-        let devices = devices();
-        let same = listing().is_ok_and(|listing| listing == in_force.listing) && self.is_isolated().is_ok();
+        if !may_act {
+            return Vec::new();
+        }
+        let (devices, order) = (devices(), in_force.order);
+        let as_committed = listing().is_ok_and(|listing| listing == in_force.listing);
+        // A device that came since, and a reboot, are nobody's interference.
+        let is_changed = !as_committed && in_force.boot == Some(self.boot) && !in_force.listing.is_empty();
+        let same = as_committed && self.is_isolated().is_ok();
         if same && devices == in_force.devices {
             return Vec::new();
         }
         let again = nft::commit(&script(&in_force.keep, &devices, left)).and_then(|()| {
             let listing = listing()?;
-            self.isolation.keep(InForce { devices, listing, ..in_force })
+            self.isolation.keep(InForce { devices, listing, boot: Some(self.boot), ..in_force })
         });
-        vec![match again {
+        let text = match again {
             Ok(()) => format!("the isolation's rules were not as committed; put back for {left} s"),
             Err(failure) => {
                 format!("the isolation's rules are not as committed, and can't be put back: {failure}")
             }
-        }]
+        };
+        vec![Notice { text, interference: is_changed.then_some(Interference::Changed), order }]
     }
 }
 

@@ -49,7 +49,11 @@ impl Linux {
         }
         if self.vault.used() + size > QUOTA {
             let why = "does not fit: the vault holds 4 GiB and is full";
-            return Err(not_allowed(&file.path, why, "restore or remove older items of the vault"));
+            return Err(not_allowed(
+                &file.path,
+                why,
+                "order restore_file or delete_quarantined_file for older items of the vault",
+            ));
         }
         let path = file.path.escape_debug();
         let steps = vec![
@@ -250,6 +254,7 @@ fn metadata_of(
         modified: (stat.st_mtime, nanoseconds(stat.st_mtime_nsec)),
         attributes: attributes_of(held)?,
         restored: false,
+        deleted: false,
     })
 }
 

@@ -19,7 +19,7 @@ use crate::vault::{Metadata, sha256_of};
 
 impl Linux {
     pub(super) fn survey_restore(&self, item: Item) -> Result<Survey, Failure> {
-        let metadata = self.item(item)?;
+        let metadata = self.vault.item(item.item)?;
         place_of(&metadata)?;
         let Metadata { path, mode, owner: (user, group), sha256, .. } = &metadata;
         let steps = vec![format!(
@@ -29,21 +29,8 @@ impl Linux {
         Ok(Survey { steps, subject: Subject::Nothing })
     }
 
-    fn item(&self, item: Item) -> Result<Metadata, Failure> {
-        let subject = format!("item {}", item.item);
-        let metadata = self.vault.metadata(item.item).map_err(|error| Failure::NotTheTarget {
-            subject: subject.clone(),
-            why: format!("the vault has no such item ({error})"),
-        })?;
-        if metadata.restored {
-            let why = "it was restored before".to_owned();
-            return Err(Failure::NotTheTarget { subject, why });
-        }
-        Ok(metadata)
-    }
-
     pub(super) fn restore(&self, item: Item, progress: &mut Progress<'_>) -> Result<Value, Failure> {
-        let metadata = self.item(item)?;
+        let metadata = self.vault.item(item.item)?;
         let place = place_of(&metadata)?;
         let file = progress.step("opened the seal", || self.unsealed_beside(&place, &metadata, item))?;
         progress.step("gave it its owner, mode, attributes and times", || dress(&file, &metadata))?;

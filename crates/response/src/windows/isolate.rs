@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use super::{Windows, firewall, lifting};
 use crate::action::Isolation;
 use crate::firewall_rules::{ISOLATION, of_isolation};
-use crate::isolation::{Due, InForce, WRONG_CODE, kept_besides, now_seconds, reachable, still_reached};
-use crate::platform::{Failure, Progress, Subject, Survey};
+use crate::isolation::{Due, InForce, kept_besides, now_seconds, reachable, released, still_reached};
+use crate::platform::{Failure, Interference, Notice, Progress, Subject, Survey};
+use crate::rails::Permit;
 use crate::scheduled_task::LiftingTask;
 
 /// The task comes so much later than the agent, which tells of it.
@@ -52,9 +53,10 @@ impl Windows {
     pub(super) fn isolate(
         &mut self,
         isolation: &Isolation,
-        server: &[SocketAddr],
+        permit: &Permit,
         progress: &mut Progress<'_>,
     ) -> Result<Value, Failure> {
+        let server = permit.server();
         let keep: Vec<SocketAddr> = server.iter().chain(&isolation.keep).copied().collect();
         let rules = of_isolation(&keep);
         let reached_before = reachable(server);
@@ -65,6 +67,8 @@ impl Windows {
             keep,
             devices: Vec::new(),
             release_hash: isolation.release_hash.clone(),
+            order: Some(permit.order().id),
+            boot: Some(self.boot),
             listing: String::new(),
         };
         progress.step("noted the isolation", || self.isolation.keep(planned.clone()))?;
@@ -149,25 +153,26 @@ impl Windows {
     }
 
     /// Lets the host go when its time is over or its code was given, and puts back what others took away.
-    pub(super) fn watch_isolation(&mut self) -> Vec<String> {
+    pub(super) fn watch_isolation(&mut self, may_act: bool) -> Vec<Notice> {
         let (in_force, left) = match self.isolation.due() {
             Due::Nothing => return Vec::new(),
-            Due::WrongCode => return vec![WRONG_CODE.to_owned()],
-            Due::Release(why) => {
-                return vec![match self.let_go() {
-                    Ok(()) => why.to_owned(),
-                    Err(failure) => format!("{why}; removing its rules: {failure}"),
-                }];
-            }
+            Due::WrongCode(notice) => return vec![notice],
+            Due::Release(notice) => return vec![released(notice, self.let_go())],
             Due::Hold(in_force, left) => (in_force, left),
         };
+        if !may_act {
+            return Vec::new();
+        }
+        let order = in_force.order;
         let Err(doubt) = self.is_isolated() else { return Vec::new() };
         let again = lifting::set(&task(in_force.until), &self.dir)
             .and_then(|()| firewall::delete(ISOLATION))
             .and_then(|()| firewall::add(&of_isolation(&in_force.keep)));
-        vec![match again {
+        let text = match again {
             Ok(()) => format!("{doubt}; put back for {left} s"),
             Err(failure) => format!("{doubt}; it can't be put back: {failure}"),
-        }]
+        };
+        // Rules and task outlive a reboot here: who took them away did so on purpose.
+        vec![Notice::of(Interference::Changed, order, text)]
     }
 }

@@ -29,7 +29,7 @@ use crate::guards::Guards;
 use crate::isolation::Isolated;
 use crate::order::Order;
 use crate::plan::Target;
-use crate::platform::{Failure, Platform, Progress, Signer, Subject, Survey};
+use crate::platform::{Failure, Notice, Platform, Progress, Signer, Subject, Survey};
 use crate::rails::Permit;
 use crate::vault::Vault;
 
@@ -115,6 +115,7 @@ impl Platform for Windows {
             | Action::ResumeProcess(wanted) => self.survey_process(&order.action, wanted),
             Action::QuarantineFile(file) => self.survey_quarantine(file, order.id),
             Action::RestoreFile(item) => self.survey_restore(*item),
+            Action::DeleteQuarantinedFile(item) => self.vault.survey_delete(item.item),
             Action::BlockAddress(target) => block::survey(target),
             Action::UnblockAddress(target) => self.blocks.survey_lift(target),
             Action::IsolateHost(isolation) => self.survey_isolate(isolation),
@@ -146,12 +147,13 @@ impl Platform for Windows {
                 self.quarantine(file, *held, id, progress)
             }
             (Action::RestoreFile(item), _) => self.restore(*item, progress),
+            (Action::DeleteQuarantinedFile(item), _) => self.vault.delete(item.item, progress),
             (Action::DeleteScheduledTask(file), Subject::File { file: held, .. }) => {
                 self.delete_task(file, *held, id, progress)
             }
             (Action::BlockAddress(target), _) => self.blocks.apply(target, progress),
             (Action::UnblockAddress(target), _) => self.blocks.lift(target, progress),
-            (Action::IsolateHost(isolation), _) => self.isolate(isolation, permit.server(), progress),
+            (Action::IsolateHost(isolation), _) => self.isolate(isolation, permit, progress),
             (Action::ReleaseHost {}, _) => self.release(progress),
             (Action::CollectEvidence(request), _) => self.collect_evidence(request, id, progress),
             (Action::DeleteService(service), _) => self.delete_service(service, id, progress),
@@ -174,6 +176,7 @@ impl Platform for Windows {
                 self.is_quarantined(file, order.id)
             }
             Action::RestoreFile(item) => self.is_restored(*item),
+            Action::DeleteQuarantinedFile(item) => self.vault.is_deleted(item.item),
             Action::BlockAddress(target) => block::is_blocked(target),
             Action::UnblockAddress(target) => block::is_unblocked(target),
             Action::IsolateHost(_) => self.is_isolated(),
@@ -196,6 +199,7 @@ impl Platform for Windows {
             Action::CollectEvidence(_) => {
                 Err(Failure::NotProved("the archive was not finished; order it again".to_owned()))
             }
+            Action::DeleteQuarantinedFile(item) => self.vault.recover_delete(item.item),
             Action::IsolateHost(_) => self.recover_isolation(),
             Action::ReleaseHost {} => self.recover_release(),
             Action::ListProcesses {} | Action::ListConnections {} => {
@@ -205,10 +209,9 @@ impl Platform for Windows {
         }
     }
 
-    fn watch(&mut self) -> Vec<String> {
-        let mut lines = self.blocks.lift_expired();
-        lines.extend(self.watch_isolation());
-        lines
+    fn watch(&mut self, may_act: bool) -> Vec<Notice> {
+        let lifted = self.blocks.lift_expired().into_iter().map(Notice::plain);
+        lifted.chain(self.watch_isolation(may_act)).collect()
     }
 }
 

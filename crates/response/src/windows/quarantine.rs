@@ -156,6 +156,7 @@ impl Windows {
             modified: (modified.div_euclid(nanoseconds), modified.rem_euclid(nanoseconds)),
             attributes: Vec::new(),
             restored: false,
+            deleted: false,
         };
         self.vault.write_metadata(id, &metadata).map_err(failure)?;
         Ok((sha256, size))
@@ -194,20 +195,8 @@ impl Windows {
         }
     }
 
-    fn item(&self, item: Item) -> Result<Metadata, Failure> {
-        let subject = format!("item {}", item.item);
-        let metadata = self.vault.metadata(item.item).map_err(|error| Failure::NotTheTarget {
-            subject: subject.clone(),
-            why: format!("the vault has no such item ({error})"),
-        })?;
-        if metadata.restored {
-            return Err(Failure::NotTheTarget { subject, why: "it was restored before".to_owned() });
-        }
-        Ok(metadata)
-    }
-
     pub(super) fn survey_restore(&self, item: Item) -> Result<Survey, Failure> {
-        let metadata = self.item(item)?;
+        let metadata = self.vault.item(item.item)?;
         if let Some(name) = task::name_at(&metadata.path) {
             return self.survey_restore_task(&metadata, &name);
         }
@@ -219,7 +208,7 @@ impl Windows {
     }
 
     pub(super) fn restore(&self, item: Item, progress: &mut Progress<'_>) -> Result<Value, Failure> {
-        let metadata = self.item(item)?;
+        let metadata = self.vault.item(item.item)?;
         if let Some(name) = task::name_at(&metadata.path) {
             return self.restore_task(&metadata, &name, item, progress);
         }

@@ -2,12 +2,15 @@
 //! without it, and nothing is left half done.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use response::{Action, AddressTarget, Checkpoint, EvidenceRequest, Failure, Isolation, Order, OrderState};
+use response::{
+    Action, AddressTarget, Checkpoint, EvidenceRequest, Failure, Isolation, Item, Order, OrderState,
+    ServiceTarget,
+};
 
 use crate::bench::{Owned, command, open, rounds, target};
 use crate::files::file;
@@ -32,7 +35,16 @@ struct Case {
     action: Action,
     reached: Box<dyn Fn() -> bool>,
     /// Kept until the case is over.
-    _process: Option<Owned>,
+    _kept: Option<Box<dyn std::any::Any>>,
+}
+
+/// A file outside of the test's own folder, removed with the case.
+struct Outside(PathBuf);
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 fn process_case(make: impl FnOnce(response::ProcessTarget) -> Action, wanted: &'static str) -> Case {
@@ -43,14 +55,14 @@ fn process_case(make: impl FnOnce(response::ProcessTarget) -> Action, wanted: &'
         stat.rsplit_once(") ").unwrap().1[..1].to_owned()
     };
     let reached = Box::new(move || wanted.contains(&state()));
-    Case { action: make(target(pid)), reached, _process: Some(child) }
+    Case { action: make(target(pid)), reached, _kept: Some(Box::new(child)) }
 }
 
 fn quarantine_case(dir: &Path) -> Case {
     let path = dir.join("evil");
     fs::write(&path, "content").unwrap();
     let action = Action::QuarantineFile(file(&path));
-    Case { action, reached: Box::new(move || !path.exists()), _process: None }
+    Case { action, reached: Box::new(move || !path.exists()), _kept: None }
 }
 
 fn restore_case(dir: &Path) -> Case {
@@ -59,7 +71,7 @@ fn restore_case(dir: &Path) -> Case {
     let (mut responder, _) = open(dir, None);
     let receipt = responder.run(command(Action::QuarantineFile(file(&path))));
     let reached = Box::new(move || fs::read(&path).is_ok_and(|content| content == b"content"));
-    Case { action: receipt.undo.unwrap(), reached, _process: None }
+    Case { action: receipt.undo.unwrap(), reached, _kept: None }
 }
 
 fn nft_has(text: &str) -> bool {
@@ -70,7 +82,7 @@ fn nft_has(text: &str) -> bool {
 fn block_case() -> Case {
     let address = AddressTarget { address: "192.0.2.7".parse().unwrap(), ttl_seconds: 600 };
     let _ = Command::new("nft").args(["flush", "ruleset"]).status();
-    Case { action: Action::BlockAddress(address), reached: Box::new(|| nft_has("192.0.2.7")), _process: None }
+    Case { action: Action::BlockAddress(address), reached: Box::new(|| nft_has("192.0.2.7")), _kept: None }
 }
 
 fn isolate_case() -> Case {
@@ -79,7 +91,7 @@ fn isolate_case() -> Case {
     Case {
         action: Action::IsolateHost(isolation),
         reached: Box::new(|| nft_has("rampart_isolation")),
-        _process: None,
+        _kept: None,
     }
 }
 
@@ -103,7 +115,55 @@ fn evidence_case(dir: &Path) -> Case {
         let has_tar = |entry: fs::DirEntry| entry.path().extension().is_some_and(|end| end == "tar");
         fs::read_dir(&folder).is_ok_and(|entries| entries.flatten().any(has_tar))
     });
-    Case { action: Action::CollectEvidence(EvidenceRequest::default()), reached, _process: None }
+    Case { action: Action::CollectEvidence(EvidenceRequest::default()), reached, _kept: None }
+}
+
+fn delete_case(dir: &Path) -> Case {
+    let path = dir.join("evil");
+    fs::write(&path, "content").unwrap();
+    let (mut responder, _) = open(dir, None);
+    let item = responder.run(command(Action::QuarantineFile(file(&path)))).id;
+    let sealed = dir.join(format!("responses/vault/{item}.sealed"));
+    assert!(sealed.exists());
+    let reached = Box::new(move || !sealed.exists());
+    Case { action: Action::DeleteQuarantinedFile(Item { item }), reached, _kept: None }
+}
+
+/// A comment only: it does nothing as long as it is there.
+fn task_case() -> Case {
+    let path = PathBuf::from(format!("/etc/cron.d/rampart-test-{}", uuid::Uuid::new_v4()));
+    fs::write(&path, "# a test of rampart\n").unwrap();
+    let (action, kept) = (Action::DeleteScheduledTask(file(&path)), Outside(path.clone()));
+    Case { action, reached: Box::new(move || !path.exists()), _kept: Some(Box::new(kept)) }
+}
+
+fn service_case() -> Case {
+    let unit = format!("rampart-test-{}.service", uuid::Uuid::new_v4());
+    let path = Path::new("/etc/systemd/system").join(&unit);
+    fs::write(&path, "[Service]\nExecStart=/bin/true\n").unwrap();
+    let (action, kept) = (Action::DeleteService(ServiceTarget { unit }), Outside(path.clone()));
+    Case { action, reached: Box::new(move || !path.exists()), _kept: Some(Box::new(kept)) }
+}
+
+fn restore_service_case(dir: &Path) -> Case {
+    let case = service_case();
+    let Action::DeleteService(ServiceTarget { unit }) = &case.action else { unreachable!() };
+    let path = Path::new("/etc/systemd/system").join(unit);
+    let (mut responder, _) = open(dir, None);
+    let receipt = responder.run(command(case.action));
+    Case { action: receipt.undo.unwrap(), reached: Box::new(move || path.exists()), ..case }
+}
+
+fn allow_case(dir: &Path) -> Case {
+    let (mut responder, _) = open(dir, None);
+    let receipt = responder.run(command(Action::StopResponses {}));
+    let file = dir.join("responses/stopped");
+    Case { action: receipt.undo.unwrap(), reached: Box::new(move || !file.exists()), _kept: None }
+}
+
+/// What only looks has no end state but its list.
+fn look_case(action: Action) -> Case {
+    Case { action, reached: Box::new(|| true), _kept: None }
 }
 
 fn cases(name: &str, dir: &Path) -> Case {
@@ -119,10 +179,17 @@ fn cases(name: &str, dir: &Path) -> Case {
         "isolate" => isolate_case(),
         "release" => lift_case(dir, isolate_case(), "rampart_isolation"),
         "evidence" => evidence_case(dir),
+        "delete_quarantined" => delete_case(dir),
+        "task" => task_case(),
+        "service" => service_case(),
+        "restore_service" => restore_service_case(dir),
+        "allow" => allow_case(dir),
+        "processes" => look_case(Action::ListProcesses {}),
+        "connections" => look_case(Action::ListConnections {}),
         "switch" => {
             let file = dir.join("responses/stopped");
             let reached = Box::new(move || file.exists());
-            Case { action: Action::StopResponses {}, reached, _process: None }
+            Case { action: Action::StopResponses {}, reached, _kept: None }
         }
         other => panic!("no case {other}"),
     }
@@ -141,16 +208,33 @@ const NAMES: &[&str] = &[
     "release",
     "evidence",
     "switch",
+    "allow",
+    "delete_quarantined",
+    "task",
+    "service",
+    "restore_service",
+    "processes",
+    "connections",
 ];
 
-/// Some 75 runs are one round of all actions; the long tests make a thousand of them.
+/// Some 120 runs are one round of all actions; the long tests make a thousand of them and more.
 const LONG_ROUNDS: usize = 15;
+
+/// Folders that are not everywhere.
+fn is_possible(name: &str) -> bool {
+    match name {
+        "task" => Path::new("/etc/cron.d").is_dir(),
+        "service" | "restore_service" => Path::new("/etc/systemd/system").is_dir(),
+        _ => true,
+    }
+}
 
 #[test]
 fn a_fault_at_any_step_is_never_told_as_success() {
     in_namespace(|| {
         let mut runs = 0;
-        for name in std::iter::repeat_n(NAMES, rounds(1, LONG_ROUNDS)).flatten() {
+        let names = NAMES.iter().filter(|name| is_possible(name));
+        for name in std::iter::repeat_n(names, rounds(1, LONG_ROUNDS)).flatten() {
             let mut without_fault = false;
             for number in 0..40 {
                 let dir = tempfile::tempdir().unwrap();
@@ -212,7 +296,19 @@ fn crashes_at_a_step() {
 fn after_a_crash_at_any_step_the_next_agent_knows_what_is_so() {
     in_namespace(|| {
         let mut runs = 0;
-        for name in ["suspend", "resume", "quarantine", "restore", "block", "unblock", "isolate", "release"] {
+        let names = [
+            "suspend",
+            "resume",
+            "quarantine",
+            "restore",
+            "delete_quarantined",
+            "task",
+            "block",
+            "unblock",
+            "isolate",
+            "release",
+        ];
+        for name in names.into_iter().filter(|name| is_possible(name)) {
             for number in 0..40 {
                 let dir = tempfile::tempdir().unwrap();
                 let root = dir.path().canonicalize().unwrap();

@@ -11,3 +11,4 @@ mod network;
 mod pid_reuse;
 mod processes;
 mod rails;
+mod vault;

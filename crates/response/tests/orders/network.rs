@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use response::{Action, AddressTarget, Isolation, OrderState};
+use response::{Action, AddressTarget, Interference, Isolation, OrderState};
 
 use rustix::thread::LinkNameSpaceType;
 
@@ -101,6 +101,46 @@ fn others_rules_stay_as_they_are() {
         bench.run(blocked.undo.unwrap());
         assert_eq!(nft(&["list", "table", "inet", "others"]), before);
     });
+}
+
+const WITHOUT_NFT: &str = "RAMPART_TEST_WITHOUT_NFT";
+
+/// In namespaces of its own, where something that can't be run lies over each `nft`.
+#[test]
+fn without_nft_nothing_is_blocked_and_the_reason_says_what_to_install() {
+    let hide = "for place in /usr/sbin/nft /sbin/nft /usr/bin/nft /usr/local/sbin/nft; do \
+                if [ -e $place ]; then mount --bind /dev/null $place || exit 3; fi; done; exec \"$@\"";
+    let output = Command::new("unshare")
+        .args(["--mount", "--net", "--", "sh", "-c", hide, "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "network::within_a_host_without_nft", "--nocapture", "--test-threads=1"])
+        .env(WITHOUT_NFT, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("everything was refused"), "{said}");
+}
+
+/// Not a test by itself: the one above runs it.
+#[test]
+fn within_a_host_without_nft() {
+    if std::env::var_os(WITHOUT_NFT).is_none() {
+        return;
+    }
+    let mut bench = bench();
+    for action in [Action::BlockAddress(block("192.0.2.7", 60)), isolate(60), Action::ReleaseHost {}] {
+        let word = action.word();
+        let receipt = bench.run(action);
+        assert_eq!(receipt.state, OrderState::Refused, "{word}: {}", receipt.reason);
+        assert!(receipt.reason.contains("install nftables"), "{word}: {}", receipt.reason);
+        assert!(receipt.steps.is_empty(), "{word}");
+    }
+    assert!(bench.responder.watch().is_empty() && !response::is_isolation_noted(&bench.path("responses")));
+    // What needs no firewall goes on.
+    let listed = bench.run(Action::ListProcesses {});
+    assert_eq!(listed.state, OrderState::Verified, "{}", listed.reason);
+    println!("everything was refused");
 }
 
 fn isolate(ttl_seconds: u32) -> Action {
@@ -289,10 +329,16 @@ fn a_code_releases_the_host_on_the_spot_and_a_wrong_one_does_not() {
         // By the agent that comes next, too.
         let (mut next, _) = crate::bench::open(bench.dir.path(), None);
         response::leave_release_code(&bench.path("responses"), "AAAAA-BBBBB-CCCCC-DDDDD").unwrap();
-        assert!(next.watch()[0].contains("wrong code"));
+        let wrong = next.watch();
+        assert_eq!(wrong[0].interference, Some(Interference::WrongCode), "{wrong:?}");
         assert!(!connects(OTHER) && !response::is_release_code_waiting(&bench.path("responses")));
         response::leave_release_code(&bench.path("responses"), &format!("{} ", code.to_lowercase())).unwrap();
-        assert!(next.watch()[0].contains("released"));
+        // All response is stopped: to let go is no response.
+        let stopped = next.run(crate::bench::command(Action::StopResponses {}));
+        assert_eq!(stopped.state, OrderState::Verified, "{}", stopped.reason);
+        let released = next.watch();
+        assert_eq!(released[0].interference, Some(Interference::Released), "{released:?}");
+        assert_eq!(released[0].order, Some(receipt.id), "the server is told which isolation it was");
         assert!(connects(OTHER) && next.watch().is_empty());
         assert!(!nft(&["list", "ruleset"]).contains("rampart_isolation"));
     });
@@ -328,11 +374,12 @@ fn a_flushed_firewall_is_put_back_also_by_the_agent_that_comes_next() {
         let mut bench = isolated_bench();
         let receipt = bench.run(isolate(600));
         assert_eq!(receipt.state, OrderState::Verified, "{}", receipt.reason);
-        assert_eq!(bench.responder.watch(), [""; 0], "nothing to put back");
+        assert!(bench.responder.watch().is_empty(), "nothing to put back");
         nft(&["flush", "ruleset"]);
         assert!(connects(OTHER));
-        let lines = bench.responder.watch();
-        assert!(lines[0].contains("put back"), "{lines:?}");
+        let notices = bench.responder.watch();
+        assert!(notices[0].text.contains("put back"), "{notices:?}");
+        assert_eq!(notices[0].interference, Some(Interference::Changed), "somebody did that");
         assert!(!connects(OTHER) && connects(SERVER));
         // One rule less is noticed as well.
         nft(&["flush", "chain", "inet", "rampart_isolation", "outgoing"]);
@@ -340,8 +387,9 @@ fn a_flushed_firewall_is_put_back_also_by_the_agent_that_comes_next() {
         assert!(!connects(OTHER));
         // A device that comes later is held too.
         ip("link add later0 type veth peer name later1");
-        let lines = bench.responder.watch();
-        assert!(lines[0].contains("put back"), "{lines:?}");
+        let notices = bench.responder.watch();
+        assert!(notices[0].text.contains("put back"), "{notices:?}");
+        assert_eq!(notices[0].interference, None, "a device came, which is nobody's deed");
         assert!(nft(&["list", "ruleset"]).contains("later0"));
 
         // As after a reboot: the rules are gone, the folder is there.
