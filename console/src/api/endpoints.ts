@@ -92,6 +92,22 @@ export const api = {
   releaseCode: (id: string) => unwrap(client.GET('/api/v1/responses/{id}/release-code', at(id))),
   undoResponse: (id: string) => unwrap(client.POST('/api/v1/responses/{id}/undo', at(id))),
   cancelResponse: (id: string) => unwrap(client.DELETE('/api/v1/responses/{id}', at(id))),
+  /** Removes what an order put into the vault of its host, for good. */
+  deleteQuarantined: (hostId: string, orderId: string) =>
+    unwrap(
+      client.POST('/api/v1/hosts/{id}/responses', {
+        ...at(hostId),
+        // Which parameters there are depends on the action; the document has no word for that.
+        body: { action: 'delete_quarantined_file', parameters: { item: orderId } as Record<string, unknown> as Record<string, never> },
+      }),
+    ),
+
+  playbookRuns: (filter: { alert?: string }) =>
+    unwrap(client.GET('/api/v1/playbook-runs', { params: { query: { ...filter, limit: 50 } } })),
+  playbookRun: (id: string) => unwrap(client.GET('/api/v1/playbook-runs/{id}', at(id))),
+  requestPlaybookRun: (alert: string, playbook: string, dryRun: boolean) =>
+    unwrap(client.POST('/api/v1/playbook-runs', { body: { alert_id: alert, playbook, dry_run: dryRun } })),
+  undoPlaybookRun: (id: string) => unwrap(client.POST('/api/v1/playbook-runs/{id}/undo', at(id))),
 
   rules: () => unwrap(client.GET('/api/v1/rules')),
   rule: (id: string) => unwrap(client.GET('/api/v1/rules/{id}', at(id))),

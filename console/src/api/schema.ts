@@ -526,6 +526,59 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/playbook-runs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Runs of playbooks, the latest first. */
+        get: operations["list_runs"];
+        put?: never;
+        /** Ask for a run of a playbook for an alert, or for a dry run. A responder that has the playbook does it. */
+        post: operations["request_run"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/playbook-runs/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One run: its steps, what the agents planned and proved, and how it compares to its dry run. */
+        get: operations["run"];
+        /** How far a run came; for responders. */
+        put: operations["report_run"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/playbook-runs/{id}/undo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Have what a run did undone, the last step first. Its responder does it. */
+        post: operations["undo_run"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/responses": {
         parameters: {
             query?: never;
@@ -1675,6 +1728,129 @@ export interface components {
             /** @description At least 12 characters. */
             new_password: string;
         };
+        /** @description A run of a playbook for an alert. */
+        PlaybookRun: {
+            /** @description Its id. */
+            id: string;
+            /** @description The alert. */
+            alert_id: string;
+            /** @description Id of the playbook. */
+            playbook: string;
+            /** @description Its name; empty before a responder has taken the run. */
+            name: string;
+            /** @description Its mode; in `shadow` nothing is done. */
+            mode: string;
+            /** @description Only to say what would be done. */
+            dry_run: boolean;
+            /** @description Who asked for it; empty where the alert alone began it. */
+            requested_by: string;
+            /** @description When it was asked for, or first told of. */
+            requested_at: components["schemas"]["Time"];
+            /** @description The responder that does it; empty while none has taken it. */
+            responder: string;
+            /** @description How far it came. */
+            state: components["schemas"]["PlaybookRunState"];
+            /** @description Since when. */
+            state_at: components["schemas"]["Time"];
+            /** @description How it ended, in words. */
+            detail: string;
+            /** @description Who wants it undone, until its responder has told what came of that. */
+            undo_requested_by: string | null;
+            /** @description Whether it can be undone. */
+            can_undo: boolean;
+            /** @description Its steps. */
+            steps: components["schemas"]["PlaybookRunStep"][];
+            compared: null | components["schemas"]["PlaybookRunComparison"];
+        };
+        /** @description A dry run against the run that followed it. */
+        PlaybookRunComparison: {
+            /** @description Id of the dry run. */
+            dry_run_id: string;
+            /** @description Whether the run did precisely what the dry run said. */
+            same: boolean;
+            /** @description The steps in which it did not. */
+            differing_steps: string[];
+        };
+        /** @description A run to be asked for. */
+        PlaybookRunCreate: {
+            /** @description The alert. */
+            alert_id: string;
+            /** @description Id of the playbook, as responders have it. */
+            playbook: string;
+            /** @description Only say what would be done, to the letter: each action is surveyed by the agent itself. */
+            dry_run?: boolean;
+        };
+        /** @description Runs of playbooks, the latest first. */
+        PlaybookRunPage: {
+            /** @description The items. */
+            items: components["schemas"]["PlaybookRun"][];
+            /** @description Ask with this cursor for what follows; null at the end. */
+            next_cursor: string | null;
+        };
+        /** @description What a responder tells of a run. */
+        PlaybookRunReport: {
+            /** @description The alert. */
+            alert_id: string;
+            /** @description Id of the playbook. */
+            playbook: string;
+            /** @description Only to say what would be done. */
+            dry_run?: boolean;
+            /** @description Who does it. A run stays with the one that told of it first. */
+            responder: string;
+            /** @description How far it came. */
+            state: components["schemas"]["PlaybookRunState"];
+            /** @description Name of the playbook. */
+            name?: string;
+            /** @description Its mode. */
+            mode?: string;
+            /** @description How it ended, in words. */
+            detail?: string;
+            /** @description Its steps, in the playbook's order. */
+            steps?: components["schemas"]["PlaybookRunStepReport"][];
+        };
+        /** @enum {string} */
+        PlaybookRunState: "requested" | "running" | "completed" | "stopped" | "timed_out" | "undone" | "abandoned";
+        /** @description A step of a run. */
+        PlaybookRunStep: {
+            /** @description Its id in the playbook. */
+            id: string;
+            /** @description Word of what it does. */
+            action: string;
+            /** @description What exactly it does. */
+            does: string;
+            /** @description Whether it has begun. */
+            begun: boolean;
+            /** @description How it ended; null before that. */
+            outcome: string | null;
+            /** @description More about that. */
+            detail: string;
+            /** @description The response that does it; in a dry run, the one that was only surveyed. */
+            response_id: string | null;
+            response_state: null | components["schemas"]["ResponseState"];
+            /** @description What the agent planned for it, exactly; empty in lists. */
+            plan: string[];
+            /** @description Whether it was undone; null where nobody tried. */
+            undone: boolean | null;
+        };
+        /** @description What became of a step. */
+        PlaybookRunStepReport: {
+            /** @description Its id in the playbook. */
+            id: string;
+            /** @description Word of what it does. */
+            action: string;
+            /** @description What exactly it does. */
+            does?: string;
+            /** @description How it ended; null before that. */
+            outcome?: string | null;
+            /** @description More about that. */
+            detail?: string;
+            /** @description The response that does it. */
+            response_id?: string | null;
+            /** @description Whether it has begun. */
+            begun?: boolean;
+            /** @description Whether it was undone; null where nobody tried. */
+            undone?: boolean | null;
+        };
         /** @description An error as `application/problem+json` (RFC 9457). */
         Problem: {
             /** @description Always `about:blank`: the code tells them apart. */
@@ -1766,7 +1942,7 @@ export interface components {
             alert_id: string | null;
         };
         /** @enum {string} */
-        ResponseAction: "terminate_process" | "kill_tree" | "suspend_process" | "resume_process" | "quarantine_file" | "restore_file" | "block_address" | "unblock_address" | "isolate_host" | "release_host" | "list_processes" | "list_connections" | "collect_evidence" | "delete_scheduled_task" | "delete_service" | "restore_service" | "stop_responses" | "allow_responses";
+        ResponseAction: "terminate_process" | "kill_tree" | "suspend_process" | "resume_process" | "quarantine_file" | "restore_file" | "delete_quarantined_file" | "block_address" | "unblock_address" | "isolate_host" | "release_host" | "list_processes" | "list_connections" | "collect_evidence" | "delete_scheduled_task" | "delete_service" | "restore_service" | "stop_responses" | "allow_responses";
         /** @description An action to be ordered. */
         ResponseCreate: {
             /** @description Which. */
@@ -1782,6 +1958,11 @@ export interface components {
              * @description Seconds until an agent must have begun it, at most 86400; 600 by default.
              */
             expires_in_seconds?: number | null;
+            /**
+             * @description The run of a playbook that it is part of; for responders. Where a person asked for that run, it is
+             *     ordered in his name: he does not approve it.
+             */
+            run_id?: string | null;
         };
         /** @description A person's word on an action that waits for it. */
         ResponseDecide: {
@@ -3164,6 +3345,216 @@ export interface operations {
                 };
                 content: {
                     "application/json": unknown;
+                };
+            };
+        };
+    };
+    list_runs: {
+        parameters: {
+            query?: {
+                /** @description Id of an alert. */
+                alert?: string;
+                /** @description `true`: only what a responder is to do, taken by nobody yet or to be undone. */
+                waiting?: string;
+                /** @description From the page before. */
+                cursor?: string;
+                /** @description At most 500; 100 by default. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlaybookRunPage"];
+                };
+            };
+            /** @description What was sent can not be used */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    request_run: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PlaybookRunCreate"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlaybookRun"];
+                };
+            };
+            /** @description Not there */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict with what is there */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description What was sent can not be used */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    run: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the run */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlaybookRun"];
+                };
+            };
+            /** @description Not there */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    report_run: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the run */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PlaybookRunReport"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The alert is not there */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict with what is there */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description What was sent can not be used */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    undo_run: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the run */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlaybookRun"];
+                };
+            };
+            /** @description Not there */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict with what is there */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };

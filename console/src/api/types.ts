@@ -32,6 +32,10 @@ export type NewEnrollmentToken = Schemas['EnrollmentTokenCreated'];
 /** An action that somebody ordered on a host. */
 export type Order = Schemas['Response'];
 export type OrderState = Schemas['ResponseState'];
+/** A run of a playbook, as its responder tells it. */
+export type PlaybookRun = Schemas['PlaybookRun'];
+export type PlaybookRunState = Schemas['PlaybookRunState'];
+export type PlaybookRunStep = Schemas['PlaybookRunStep'];
 export type ProcessSummary = Schemas['AncestorProcess'];
 export type ReceiptState = Schemas['ReceiptState'];
 export type ResponseMode = Schemas['ResponseMode'];

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant, SystemTime};
 use alert_bus::{AlertBus, BusError, Delivery, Subscription};
 use playbook::Alert;
 
-use crate::Context;
-use crate::journal::{Header, Journal, JournalError};
+use crate::journal::{Journal, JournalError};
+use crate::requests::header;
 use crate::runner::{self, now};
+use crate::{BusyRun, Context};
 
 /// Runs at once, those that wait for people among them. While there are so many, alerts wait on the bus.
 const RUNS_AT_ONCE: usize = 200;
@@ -65,7 +66,7 @@ impl Consumer {
                         playbook = journal.header.playbook,
                         "a run goes on"
                     );
-                    self.start(journal);
+                    self.start_free(journal);
                 }
                 Err(error) => tracing::error!(%error, "a run can't go on"),
             }
@@ -161,33 +162,50 @@ impl Consumer {
                 );
                 continue;
             }
-            let owner =
-                self.bus.claim(&format!("{}/{}", alert.id, playbook.id), self.context.journals.instance())?;
+            let owner = self.claim(&format!("{}/{}", alert.id, playbook.id))?;
             if owner != self.context.journals.instance() {
                 tracing::debug!(alert = alert.id, playbook = playbook.id, owner, "another responder has it");
                 continue;
             }
-            let header = Header {
-                playbook: playbook.id.clone(),
-                fingerprint: playbook.fingerprint.clone(),
-                began: now(),
-                alert: alert.clone(),
-            };
-            if let Some(journal) = self.context.journals.begin(header)? {
+            if let Some(journal) = self.context.journals.begin(header(alert.clone(), playbook, ""))? {
                 tracing::info!(alert = alert.id, playbook = playbook.id, mode = %playbook.mode, "a run begins");
-                self.start(journal);
+                self.start_free(journal);
             }
         }
         Ok(())
     }
 
-    fn start(&self, journal: Journal) {
+    pub(crate) fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    /// Who does it: this responder, or the one that was first.
+    pub(crate) fn claim(&self, key: &str) -> Result<String, BusError> {
+        self.bus.claim(key, self.context.journals.instance())
+    }
+
+    fn start_free(&self, journal: Journal) {
+        let header = &journal.header;
+        match self.context.busy.take(&header.alert.id, &header.playbook) {
+            Some(busy) => self.start(journal, busy),
+            None => tracing::debug!(alert = header.alert.id, playbook = header.playbook, "a thread is at it"),
+        }
+    }
+
+    pub(crate) fn start(&self, journal: Journal, busy: BusyRun) {
+        self.spawn(move |context| {
+            if let Err(error) = runner::run(context, journal) {
+                tracing::error!(%error, "a run stands still until the responder is started again");
+            }
+            drop(busy);
+        });
+    }
+
+    pub(crate) fn spawn(&self, work: impl FnOnce(&Arc<Context>) + Send + 'static) {
         let (context, running) = (Arc::clone(&self.context), Arc::clone(&self.running));
         running.fetch_add(1, Ordering::Relaxed);
         let work = move || {
-            if let Err(error) = runner::run(&context, journal) {
-                tracing::error!(%error, "a run stands still until the responder is started again");
-            }
+            work(&context);
             running.fetch_sub(1, Ordering::Relaxed);
         };
         if let Err(error) = std::thread::Builder::new().name("run".to_owned()).spawn(work) {

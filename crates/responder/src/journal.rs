@@ -26,6 +26,9 @@ pub struct Header {
     pub fingerprint: String,
     /// When it began.
     pub began: Timestamp,
+    /// The person who asked for it; empty where the alert began it. What he asked for he does not approve.
+    #[serde(default)]
+    pub requested_by: String,
     /// The alert.
     pub alert: Alert,
 }
@@ -291,8 +294,13 @@ mod tests {
         };
         let begin = |id: &str| {
             let began = Timestamp::from_nanos(1);
-            let header =
-                Header { playbook: "p".to_owned(), fingerprint: "f".to_owned(), began, alert: alert(id) };
+            let header = Header {
+                playbook: "p".to_owned(),
+                fingerprint: "f".to_owned(),
+                began,
+                requested_by: String::new(),
+                alert: alert(id),
+            };
             journals.begin(header).expect("begun").expect("new")
         };
         let mut ended = begin("ended");

@@ -2,7 +2,8 @@
 //!
 //! An alert comes in ([`consumer`]), is claimed for each playbook that it triggers, and becomes a run
 //! with a journal on disk ([`journal`]). A run's thread ([`runner`]) asks the engine what is next,
-//! writes it down, and only then acts ([`act`], [`api`]). Nothing here decides by itself.
+//! writes it down, and only then acts ([`act`]). What people ask for in the console comes by [`requests`], and
+//! how far runs are goes there by [`report`]. Nothing here decides by itself.
 
 #![deny(missing_docs)]
 
@@ -11,15 +12,19 @@ pub mod config;
 pub mod consumer;
 pub mod journal;
 pub mod library;
+pub mod report;
+pub mod requests;
 pub mod runner;
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use server_api::ServerApi;
 
 use crate::act::Outside;
 use crate::journal::Journals;
 use crate::library::Library;
+use crate::report::Reports;
 
 /// What every run needs.
 #[derive(Debug)]
@@ -27,9 +32,39 @@ pub struct Context {
     /// The playbooks.
     pub library: Library,
     /// The server.
-    pub server: ServerApi,
+    pub server: Arc<ServerApi>,
     /// Mail, web hooks, log servers, scripts.
     pub outside: Outside,
     /// Journals of runs.
     pub journals: Arc<Journals>,
+    /// The way to the server for how far runs are.
+    pub reports: Reports,
+    /// Runs that a thread is at.
+    pub busy: Busy,
+}
+
+/// Runs that a thread is at: no second one may write the same journal.
+#[derive(Debug, Clone, Default)]
+pub struct Busy(Arc<Mutex<HashSet<String>>>);
+
+/// One run, until this is dropped.
+#[derive(Debug)]
+pub struct BusyRun {
+    busy: Busy,
+    key: String,
+}
+
+impl Busy {
+    /// Takes a run; `None` while another thread is at it.
+    pub fn take(&self, alert: &str, playbook: &str) -> Option<BusyRun> {
+        let key = format!("{alert}/{playbook}");
+        let is_free = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
+        is_free.then(|| BusyRun { busy: self.clone(), key })
+    }
+}
+
+impl Drop for BusyRun {
+    fn drop(&mut self) {
+        self.busy.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
 }

@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use playbook::{Entry, EntryKind};
-use responder::Context;
 use responder::act::Outside;
 use responder::config::{Config, PROGRAM, Token};
 use responder::consumer::Consumer;
 use responder::journal::Journals;
 use responder::library::Library;
+use responder::report::Reports;
+use responder::{Busy, Context};
 use server_api::ServerApi;
 use settings::Request;
 use tracing_subscriber::EnvFilter;
@@ -67,14 +68,20 @@ fn run(config: &Config) -> anyhow::Result<()> {
     };
     let ca =
         std::fs::read(&config.ca).with_context(|| format!("CA {}: can't be read", config.ca.display()))?;
+    let server = Arc::new(ServerApi::new(config.server.clone(), &ca, token.trim().to_owned())?);
+    let reports = Reports::start(Arc::clone(&server)).context("no thread to tell of runs")?;
     let context = Arc::new(Context {
         library: Library::load(&config.playbooks)?,
-        server: ServerApi::new(config.server.clone(), &ca, token.trim().to_owned())?,
+        server,
         outside: Outside::new(config.smtp.clone(), config.mail_from.clone(), config.scripts.as_deref())?,
         journals: Arc::new(Journals::open(&config.state)?),
+        reports,
+        busy: Busy::default(),
     });
     if let Some((alert, playbook)) = &config.undo {
-        return undo(&context, alert, playbook);
+        let undone = undo(&context, alert, playbook);
+        context.reports.flush();
+        return undone;
     }
     let bus = alert_bus::connect(&config.bus, alert_bus::Options::default())?;
     let (playbooks, acting) = context.library.counts();
@@ -84,8 +91,15 @@ fn run(config: &Config) -> anyhow::Result<()> {
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("can't wait for signals")?;
     }
     // Runs that have not ended go on at the next start.
-    let consumer = Consumer::new(context, bus, config.group.clone(), config.max_age);
+    let reports = context.reports.clone();
+    let consumer = Arc::new(Consumer::new(context, bus, config.group.clone(), config.max_age));
+    let (asked, serves) = (Arc::clone(&stop), Arc::clone(&consumer));
+    std::thread::Builder::new()
+        .name("requests".to_owned())
+        .spawn(move || serves.serve_requests(&asked))
+        .context("no thread for what people ask for")?;
     consumer.run(&stop)?;
+    reports.flush();
     tracing::info!(stopped = stop.load(Ordering::Relaxed), "stopped");
     Ok(())
 }

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use event_model::Timestamp;
 use playbook::{ActionKind, Decision, Effect, Entry, EntryKind, Outcome, Playbook, RunEnd, RunState, next};
 
-use server_api::{ApiError, ResponseState};
+use server_api::{ApiError, ResponseState, RunOrder};
 
 use crate::Context;
 use crate::journal::{Journal, JournalError};
+use crate::report;
 
 /// How often people's decisions are asked for while a step waits for them.
 const APPROVAL_LOOK: Duration = Duration::from_secs(2);
@@ -59,6 +60,7 @@ pub fn run(context: &Arc<Context>, mut journal: Journal) -> Result<Option<RunEnd
         told,
         is_waiting: false,
     };
+    run.tell_server();
     run.go_on()?;
     Ok(run.state.end)
 }
@@ -73,6 +75,7 @@ fn abandon(context: &Context, journal: &mut Journal, reason: &str) -> Result<Opt
     let detail = reason.to_owned();
     let kind = EntryKind::RunFinished { end: RunEnd::Abandoned, detail };
     journal.append(Entry { at: now(), by: context.journals.instance().to_owned(), kind })?;
+    context.reports.tell(report::abandoned(context, &journal.header, reason));
     note(
         context,
         &journal.header.alert.id,
@@ -188,6 +191,7 @@ impl Run {
 
     fn act(&mut self, step: usize, effect: Effect) {
         let alert = self.journal.header.alert.clone();
+        let run = report::run_id(&alert.id, &self.playbook.id);
         self.spawn(step, move |context, tell, timeout| {
             let Effect::Respond { action, host_id, parameters } = &effect else {
                 let (outcome, detail) = match context.outside.perform(&effect, &alert, timeout) {
@@ -198,7 +202,9 @@ impl Run {
                 return;
             };
             let begun = Instant::now();
-            let (outcome, detail) = match context.server.respond(host_id, action.as_str(), parameters) {
+            let order = RunOrder { id: run.as_deref(), dry_run: false };
+            let (outcome, detail) = match context.server.respond(host_id, action.as_str(), parameters, &order)
+            {
                 Ok(response) => {
                     let _ = tell.send(Told::Submitted { step, response: response.clone() });
                     follow(context, &response, timeout.saturating_sub(begun.elapsed()))
@@ -298,6 +304,10 @@ impl Run {
                     continue;
                 }
                 let Some(approve) = decision(&note.text, &self.playbook.id, step) else { continue };
+                // Who asked for the run may still say no.
+                if approve && note.author.eq_ignore_ascii_case(&self.journal.header.requested_by) {
+                    continue;
+                }
                 let own = self.playbook.place_of(step).and_then(|place| self.state.steps.get(place));
                 let is_known = own.is_some_and(|own| {
                     own.denied_by.is_some() || approve && own.approved_by.contains(&note.author)
@@ -322,7 +332,14 @@ impl Run {
         if let Err(error) = self.state.add(&self.playbook, &entry) {
             tracing::error!(%error, "a run's journal contradicts itself");
         }
+        self.tell_server();
         Ok(())
+    }
+
+    /// How far it is, for the console. The journal is what counts, so nobody waits for this.
+    fn tell_server(&self) {
+        let context = &self.context;
+        context.reports.tell(report::of(context, &self.journal.header, &self.playbook, &self.state));
     }
 
     fn id(&self, step: usize) -> String {
@@ -354,7 +371,7 @@ impl Run {
 }
 
 /// Asks about a response until it is done or the time is over.
-fn follow(context: &Context, response: &str, timeout: Duration) -> (Outcome, String) {
+pub(crate) fn follow(context: &Context, response: &str, timeout: Duration) -> (Outcome, String) {
     let until = Instant::now() + timeout;
     let (_keep, pause) = channel::<()>();
     let mut look = FIRST_LOOK;
@@ -362,6 +379,9 @@ fn follow(context: &Context, response: &str, timeout: Duration) -> (Outcome, Str
         let detail = match context.server.response(response) {
             Ok(ResponseState::Verified) => {
                 return (Outcome::Succeeded, format!("response {response}: verified"));
+            }
+            Ok(ResponseState::Planned) => {
+                return (Outcome::Shadowed, format!("response {response}: surveyed, nothing was done"));
             }
             Ok(ResponseState::Failed(reason)) => {
                 return (Outcome::Failed, format!("response {response}: {reason}"));

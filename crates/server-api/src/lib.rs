@@ -68,6 +68,8 @@ pub enum ResponseState {
     Open,
     /// Done and proved.
     Verified,
+    /// Only surveyed, as was asked for.
+    Planned,
     /// Not done; with the reason.
     Failed(String),
 }
@@ -90,6 +92,32 @@ pub struct Note {
     pub author: String,
     /// What.
     pub text: String,
+}
+
+/// For which run something is ordered.
+#[derive(Debug, Clone, Copy)]
+pub struct RunOrder<'a> {
+    /// Its id, where it has one.
+    pub id: Option<&'a str>,
+    /// Only to say what would be done.
+    pub dry_run: bool,
+}
+
+/// A run that a responder is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingRun {
+    /// Its id.
+    pub id: String,
+    /// For which alert.
+    pub alert: String,
+    /// Of which playbook.
+    pub playbook: String,
+    /// Only to say what would be done.
+    pub dry_run: bool,
+    /// Who asked for it; empty where an alert began it.
+    pub requested_by: String,
+    /// Who wants it undone, where that is what is asked for.
+    pub undo_for: Option<String>,
 }
 
 impl ServerApi {
@@ -159,7 +187,7 @@ impl ServerApi {
         self.read(request.send_json(json!({ "note": text }))).map(|_| ())
     }
 
-    /// Has an agent act; gives the response's id.
+    /// Has an agent act, or in a dry run only say what it would do; gives the response's id.
     ///
     /// # Errors
     /// [`ApiError`]; after [`ApiError::NoAnswer`] it may act all the same.
@@ -168,8 +196,12 @@ impl ServerApi {
         host: &str,
         action: &str,
         parameters: &Map<String, Value>,
+        run: &RunOrder<'_>,
     ) -> Result<String, ApiError> {
-        let body = json!({ "action": action, "parameters": parameters, "dry_run": false });
+        let mut body = json!({ "action": action, "parameters": parameters, "dry_run": run.dry_run });
+        if let Some(id) = run.id {
+            body["run_id"] = id.into();
+        }
         let answer = self.post(&format!("/hosts/{}/responses", encoded(host)), &body)?;
         let id = answer["id"].as_str().filter(|id| !id.is_empty());
         id.map(str::to_owned).ok_or_else(|| self.no_answer(&"the response has no id"))
@@ -188,8 +220,9 @@ impl ServerApi {
         };
         Ok(match answer["state"].as_str() {
             Some("verified") => ResponseState::Verified,
+            Some("planned") => ResponseState::Planned,
             Some("failed") => ResponseState::Failed(reason()),
-            Some(word @ ("refused" | "approval_needed" | "cancelled" | "expired" | "planned")) => {
+            Some(word @ ("refused" | "approval_needed" | "cancelled" | "expired" | "declined")) => {
                 ResponseState::Failed(format!("{word}: {}", reason()))
             }
             // Applied is not yet proved.
@@ -205,6 +238,37 @@ impl ServerApi {
         let answer = self.post(&format!("/responses/{}/undo", encoded(id)), &json!({}))?;
         // Without an id of its own, the response itself tells how far it is.
         Ok(answer["id"].as_str().unwrap_or(id).to_owned())
+    }
+
+    /// What a responder is asked to do: runs that nobody has taken, and runs to be undone.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub fn waiting_runs(&self) -> Result<Vec<WaitingRun>, ApiError> {
+        let answer = self.get("/playbook-runs?waiting=true&limit=500")?;
+        let items = answer["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let run = |item: &Value| {
+            let text = |key: &str| item[key].as_str().map(str::to_owned);
+            Some(WaitingRun {
+                id: text("id")?,
+                alert: text("alert_id")?,
+                playbook: text("playbook")?,
+                dry_run: item["dry_run"].as_bool()?,
+                requested_by: text("requested_by")?,
+                undo_for: text("undo_requested_by"),
+            })
+        };
+        Ok(items.iter().filter_map(run).collect())
+    }
+
+    /// Tells how far a run came.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub fn report_run(&self, id: &str, report: &Value) -> Result<(), ApiError> {
+        let url = format!("{}/api/v1/playbook-runs/{}", self.base, encoded(id));
+        let request = self.client.put(url).header("authorization", self.bearer());
+        self.read(request.send_json(report)).map(|_| ())
     }
 
     fn get(&self, path: &str) -> Result<Value, ApiError> {

@@ -20,6 +20,7 @@ mod error;
 mod host;
 mod response;
 mod rule;
+mod run;
 mod secret;
 mod sqlite;
 mod store;
@@ -39,9 +40,10 @@ pub use error::StateError;
 pub use host::{AgentFigures, AgentStatus, Certificate, Host, HostContact, NewHost};
 pub use response::{Decision, NewResponse, Response, ResponseState};
 pub use rule::{NewRule, Rule, RuleHead, RuleOrigin, RulePatch, RuleSet};
+pub use run::{NewRun, PlaybookRun, RunQuery, RunReport, RunState};
 pub use secret::{PasswordError, PasswordHash, SecretDigest, Token, one_time_password};
 pub use sqlite::SqliteStateStore;
 pub use store::{
     AccessStore, ActivityStore, AlertStore, ContentStore, HostStore, Page, ResponseStore, RuleStore,
-    StateStore,
+    RunStore, StateStore,
 };

@@ -119,4 +119,6 @@ pub struct Response {
     pub decisions: Vec<Decision>,
     /// The alert whose rule asks for it.
     pub alert: Option<AlertId>,
+    /// What undoes it is done or under way.
+    pub is_undone: bool,
 }

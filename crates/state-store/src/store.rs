@@ -1,6 +1,6 @@
 //! The boundary: what any state store can do.
 //!
-//! The trait is in six parts only so that each fits on a page; a store is all
+//! The trait is in parts only so that each fits on a page; a store is all
 //! of them, and a `dyn StateStore` has all their methods.
 
 use std::fmt::Debug;
@@ -12,9 +12,9 @@ use crate::{
     AgentStatus, Alert, AlertDetail, AlertId, AlertQuery, AlertUpdate, ApiToken, AuditEntry, AuditRow,
     Certificate, ContentHead, ContentKind, ContentSet, Decision, EnrollmentToken, Findings, FindingsOutcome,
     Host, HostContact, HourCount, KeptContentFile, NewApiToken, NewContentFile, NewEnrollmentToken, NewHost,
-    NewResponse, NewRule, NewSession, NewUser, OutboxRow, PasswordHash, RedeemError, RefusedCount, Response,
-    ResponseState, Retention, Role, Rule, RuleCount, RulePatch, RuleSet, SecretDigest, Session,
-    SeverityCount, StateError, TokenRefusal, User,
+    NewResponse, NewRule, NewRun, NewSession, NewUser, OutboxRow, PasswordHash, PlaybookRun, RedeemError,
+    RefusedCount, Response, ResponseState, Retention, Role, Rule, RuleCount, RulePatch, RuleSet, RunQuery,
+    RunReport, SecretDigest, Session, SeverityCount, StateError, TokenRefusal, User,
 };
 
 type Result<T> = std::result::Result<T, StateError>;
@@ -31,12 +31,28 @@ pub struct Page<T> {
 /// Everything a state store does. Each method is one transaction: when it
 /// returns `Ok` its change is on disk, when it returns an error nothing changed.
 pub trait StateStore:
-    HostStore + AccessStore + RuleStore + ContentStore + AlertStore + ActivityStore + ResponseStore + Debug
+    HostStore
+    + AccessStore
+    + RuleStore
+    + ContentStore
+    + AlertStore
+    + ActivityStore
+    + ResponseStore
+    + RunStore
+    + Debug
 {
 }
 
 impl<
-    T: HostStore + AccessStore + RuleStore + ContentStore + AlertStore + ActivityStore + ResponseStore + Debug,
+    T: HostStore
+        + AccessStore
+        + RuleStore
+        + ContentStore
+        + AlertStore
+        + ActivityStore
+        + ResponseStore
+        + RunStore
+        + Debug,
 > StateStore for T
 {
 }
@@ -300,8 +316,34 @@ pub trait ResponseStore: Send + Sync {
         now: Timestamp,
     ) -> Result<bool>;
 
+    /// Notes what a host did by itself, with its proof, as an order that is done. False if it is known.
+    fn note_done(&self, response: &NewResponse, receipt: &str, now: Timestamp) -> Result<bool>;
+
     /// Marks those that expired before they were sent; gives how many.
     fn expire_responses(&self, now: Timestamp) -> Result<u64>;
+}
+
+/// Runs of playbooks.
+pub trait RunStore: Send + Sync {
+    /// Asks for a run. False if there is one of this id. [`StateError::NotFound`] without the alert,
+    /// [`StateError::Invalid`] if too many wait for a responder.
+    fn request_run(&self, run: &NewRun, now: Timestamp) -> Result<bool>;
+
+    /// Notes how far a run came. False if it is of another responder, alert or playbook.
+    /// [`StateError::NotFound`] without the alert.
+    fn record_run(&self, report: &RunReport, now: Timestamp) -> Result<bool>;
+
+    /// Asks for a run to be undone; false if it has not ended, was asked for already, or there is nothing to undo.
+    fn request_run_undo(&self, id: Uuid, by: &str, now: Timestamp) -> Result<bool>;
+
+    /// One of them.
+    fn run(&self, id: Uuid) -> Result<Option<PlaybookRun>>;
+
+    /// Some of them, the latest first.
+    fn runs(&self, query: &RunQuery) -> Result<Page<PlaybookRun>>;
+
+    /// Gives up those that no responder took for ten minutes; gives how many.
+    fn expire_runs(&self, now: Timestamp) -> Result<u64>;
 }
 
 /// Settings, counters, audit log, outbox.

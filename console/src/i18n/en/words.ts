@@ -116,6 +116,7 @@ export const order = {
     resume_process: 'Resume process',
     quarantine_file: 'Quarantine file',
     restore_file: 'Restore file',
+    delete_quarantined_file: 'Delete quarantined file',
     block_address: 'Block address',
     unblock_address: 'Unblock address',
     isolate_host: 'Isolate host',

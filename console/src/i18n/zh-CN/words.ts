@@ -114,6 +114,7 @@ export const order = {
     resume_process: '恢复进程',
     quarantine_file: '隔离文件',
     restore_file: '还原文件',
+    delete_quarantined_file: '永久删除隔离文件',
     block_address: '阻止地址',
     unblock_address: '解除阻止地址',
     isolate_host: '隔离主机',

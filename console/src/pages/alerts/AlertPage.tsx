@@ -13,10 +13,12 @@ import { SeverityBadge, SeverityIcon } from '../../design/Severity';
 import { Fetched } from '../../design/States';
 import { Time } from '../../design/Time';
 import { EventDetail } from '../events/EventDetail';
+import { Runs } from '../responses/Runs';
 import { AlertStatusBadge } from './badges';
 import { Notes } from './Notes';
 import { ProcessAncestry } from './ProcessAncestry';
 import { Responses } from './Responses';
+import { RunPlaybook } from './RunPlaybook';
 import { Triage } from './Triage';
 import { WhatHappened } from './WhatHappened';
 
@@ -71,6 +73,9 @@ function OneAlert({ alert }: { alert: AlertDetail }) {
           <Card title={t('alerts.responses')}>
             <Responses responses={alert.responses} mode={alert.rule.mode} detectedAt={alert.time} />
           </Card>
+          <Runs alertId={alert.id}>
+            <RunPlaybook alertId={alert.id} />
+          </Runs>
           <Card title={t('alerts.event')} flush>
             <EventDetail event={alert.event} />
           </Card>

@@ -1,5 +1,6 @@
 import { useMutation, useQuery } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
+import { useState } from 'react';
 import { useTranslation } from 'react-i18next';
 
 import { api } from '../../api/endpoints';
@@ -7,11 +8,12 @@ import type { Order } from '../../api/types';
 import { useMay } from '../../app/session';
 import { Button } from '../../design/Button';
 import { Facts } from '../../design/Card';
-import { Dialog } from '../../design/Dialog';
+import { ConfirmDialog, Dialog } from '../../design/Dialog';
 import { RawText } from '../../design/RawText';
 import { Fetched } from '../../design/States';
 import { Time } from '../../design/Time';
 import { useToast } from '../../design/Toast';
+import { useChange } from '../settings/use-change';
 import { OrderStateBadge, OrderTarget } from './words';
 
 interface OrderDrawerProps {
@@ -47,6 +49,7 @@ function Detail({ order, hostName }: { order: Order; hostName: (id: string) => s
           [t('responses.expires'), <Time key="end" value={order.expires_at} form="short" />],
         ]}
       />
+      <DeleteQuarantined order={order} />
       {order.action === 'isolate_host' && !order.dry_run && <ReleaseCode id={order.id} />}
       {order.alert_id && (
         <Link to="/alerts/$alertId" params={{ alertId: order.alert_id }} className="text-accent hover:underline">
@@ -77,6 +80,32 @@ function Detail({ order, hostName }: { order: Order; hostName: (id: string) => s
         </section>
       )}
     </div>
+  );
+}
+
+/** Empties the vault of one file. Nothing brings it back, so it is asked for twice. */
+function DeleteQuarantined({ order }: { order: Order }) {
+  const { t } = useTranslation();
+  const may = useMay('respond');
+  const [asks, setAsks] = useState(false);
+  const remove = useChange('responses', () => api.deleteQuarantined(order.host_id, order.id));
+  if (!may || order.action !== 'quarantine_file' || !order.can_undo || remove.isSuccess) return null;
+  return (
+    <>
+      <Button className="self-start" variant="danger" busy={remove.isPending} onClick={() => setAsks(true)}>
+        {t('responses.deleteQuarantined')}
+      </Button>
+      <ConfirmDialog
+        open={asks}
+        onClose={() => setAsks(false)}
+        title={t('responses.deleteQuarantined')}
+        confirmLabel={t('responses.deleteQuarantined')}
+        onConfirm={() => remove.mutate(undefined, { onSettled: () => setAsks(false) })}
+        busy={remove.isPending}
+      >
+        {t('responses.deleteHint')}
+      </ConfirmDialog>
+    </>
   );
 }
 

@@ -17,11 +17,10 @@ import { Time } from '../../design/Time';
 import { SimpleTable } from '../settings/SimpleTable';
 import { useChange } from '../settings/use-change';
 import { OrderDrawer } from './OrderDrawer';
-import { ORDER_STATES, OrderStateBadge, OrderTarget } from './words';
+import { Runs } from './Runs';
+import { LOOK_EVERY_MS, ORDER_STATES, OrderStateBadge, OrderTarget } from './words';
 
 const route = getRouteApi('/shell/responses');
-/** Orders end by themselves; nothing pushes them. */
-const LOOK_EVERY_MS = 5_000;
 
 export function ResponsesPage() {
   const { t } = useTranslation();
@@ -129,6 +128,7 @@ export function ResponsesPage() {
           </div>
         )}
       </Card>
+      <Runs />
       {openId && <OrderDrawer id={openId} onClose={() => setOpenId(undefined)} hostName={hostName} />}
     </Page>
   );

@@ -1,6 +1,6 @@
 import { useTranslation } from 'react-i18next';
 
-import type { Order, OrderState } from '../../api/types';
+import type { Order, OrderState, PlaybookRun, PlaybookRunState } from '../../api/types';
 import { Badge, type Tone } from '../../design/Badge';
 import { RawText } from '../../design/RawText';
 
@@ -18,6 +18,31 @@ const TONES: Record<OrderState, Tone> = {
   cancelled: 'neutral',
   expired: 'neutral',
 };
+
+/** Orders and runs end by themselves; nothing pushes them. */
+export const LOOK_EVERY_MS = 5_000;
+
+const RUN_TONES: Record<PlaybookRunState, Tone> = {
+  requested: 'accent',
+  running: 'accent',
+  completed: 'good',
+  stopped: 'bad',
+  timed_out: 'bad',
+  undone: 'neutral',
+  abandoned: 'warn',
+};
+
+export function RunStateBadge({ run }: { run: PlaybookRun }) {
+  const { t } = useTranslation();
+  return (
+    <span className="inline-flex gap-1">
+      <Badge tone={RUN_TONES[run.state]} testId="run-state" state={run.state}>
+        {t(`runs.state.${run.state}`)}
+      </Badge>
+      {run.undo_requested_by && <Badge tone="accent">{t('runs.undoing')}</Badge>}
+    </span>
+  );
+}
 
 /** In the order in which they are offered. */
 export const ORDER_STATES = Object.keys(TONES) as OrderState[];

@@ -4,4 +4,5 @@ mod lost_nothing;
 mod once;
 mod outside;
 mod place;
+mod requests;
 mod steps;

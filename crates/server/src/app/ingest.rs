@@ -278,6 +278,7 @@ impl Writer {
                 _ => IngestError::NotNow,
             }
         })?;
+        responses::note_released(self.state.as_ref(), host, &append.events);
         if outcome.stored == 0 && outcome.duplicates > 0 {
             self.counters.add(Counter::DuplicateBatches, count);
         } else {

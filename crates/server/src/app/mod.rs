@@ -27,6 +27,7 @@ mod policy;
 mod refusals;
 mod responses;
 mod rules;
+mod runs;
 pub(crate) mod silence;
 mod throttle;
 mod tokens;
@@ -64,6 +65,7 @@ pub use live::{Live, LiveMessage};
 pub use policy::{Policy, SignedPolicy};
 pub(crate) use responses::ResponseOrder;
 pub use rules::{RuleView, starter_rules};
+pub(crate) use runs::{RunContent, RunStep, RunStepView, RunView, content_of};
 
 use crate::pki::Pki;
 use access::SignIns;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use event_model::{HostId, ReceiptState, ResponseReceipt};
+use event_model::{EventRecord, EventType, Field, HostId, ReceiptState, ResponseReceipt};
 use protocol::command::sign_command;
 use protocol::link::{Approval, Command, CommandReceipt, SignedCommand};
 use response::{Action, Asked, Isolation, RULE_ASKS};
-use state_store::{Decision, NewResponse, Page, Response, ResponseState, StateStore};
+use state_store::{AuditEntry, Decision, NewResponse, Page, Response, ResponseState, RunState, StateStore};
 use uuid::Uuid;
 
 use super::{Actor, App, AppError, Caller, Counter, Credential, causes, now};
@@ -14,6 +14,9 @@ use super::{Actor, App, AppError, Caller, Counter, Credential, causes, now};
 /// An order that the agent has not begun by then is not done any more.
 const DEFAULT_LIFE: Duration = Duration::from_secs(600);
 const MAX_LIFE_SECONDS: u32 = 24 * 3_600;
+
+/// Who released a host where a person on it gave the code. No user has a colon in his name.
+const BY_CODE: &str = "code:release";
 
 /// Characters of a comment.
 const MAX_COMMENT: usize = 1_000;
@@ -26,6 +29,7 @@ pub(crate) struct ResponseOrder {
     pub(crate) dry_run: bool,
     pub(crate) comment: String,
     pub(crate) expires_in_seconds: Option<u32>,
+    pub(crate) run_id: Option<String>,
 }
 
 impl App {
@@ -37,7 +41,30 @@ impl App {
         order: ResponseOrder,
     ) -> Result<Response, AppError> {
         let action = action_of(&order.action, order.parameters)?;
-        self.create(caller, host, &action, order.dry_run, order.comment, order.expires_in_seconds, None)
+        let by = match &order.run_id {
+            Some(run) => self.who_asked_for(caller, run)?,
+            None => None,
+        };
+        let by = by.unwrap_or_else(|| caller.actor().who);
+        self.create(caller, by, host, &action, order.dry_run, order.comment, order.expires_in_seconds, None)
+    }
+
+    /// The person who asked for a run, if one did. Otherwise whoever may ask for runs and approve could have a
+    /// playbook order what he then approves himself.
+    fn who_asked_for(&self, caller: &Caller, run: &str) -> Result<Option<String>, AppError> {
+        let unfit = |why: &str| AppError::Invalid(format!("`run_id`: {why}"));
+        if !matches!(caller.credential, Credential::ApiToken(_)) {
+            return Err(unfit("only a responder, with its token, orders for a run"));
+        }
+        let id: Uuid = run.parse().map_err(|_| unfit("it is no id of a run"))?;
+        // One that an alert began may not have been told of yet.
+        let Some(run) = self.state.run(id)? else { return Ok(None) };
+        match run.state {
+            RunState::Requested | RunState::Running => {
+                Ok((!run.requested_by.is_empty()).then_some(run.requested_by))
+            }
+            state => Err(unfit(&format!("the run is {state}, it orders nothing more"))),
+        }
     }
 
     /// Orders what undoes an action that was done.
@@ -47,17 +74,30 @@ impl App {
         if done.state != ResponseState::Verified {
             return Err(nothing(&format!("its state is `{}`", done.state)));
         }
+        if done.is_undone {
+            return Err(nothing("what undoes it is done or under way"));
+        }
         let action: Action = serde_json::from_str(&done.order)
             .map_err(|error| AppError::internal("reading an order", error))?;
         let inverse =
             action.inverse(done.id).ok_or_else(|| nothing(&format!("`{}` can't be undone", done.action)))?;
-        self.create(caller, done.host, &inverse, false, String::new(), None, Some(done.id))
+        self.create(
+            caller,
+            caller.actor().who,
+            done.host,
+            &inverse,
+            false,
+            String::new(),
+            None,
+            Some(done.id),
+        )
     }
 
     #[expect(clippy::too_many_arguments, reason = "one row of the store, from two callers")]
     fn create(
         &self,
         caller: &Caller,
+        created_by: String,
         host: HostId,
         action: &Action,
         dry_run: bool,
@@ -85,7 +125,7 @@ impl App {
         let new = NewResponse {
             id,
             host,
-            created_by: caller.actor().who,
+            created_by,
             action: action.word().to_owned(),
             order,
             dry_run,
@@ -259,6 +299,66 @@ pub(super) fn queue_asked(state: &dyn StateStore, host: HostId, receipts: &[Box<
         };
         if let Err(error) = state.create_response(&new, now()) {
             tracing::warn!(%host, error = causes(&error), "what a rule asks for can't be put to people");
+        }
+    }
+}
+
+/// Notes that somebody on an isolated host let it go by its code, as a release that is done: the isolation is
+/// over, and the list of responses must say so. What comes again is known.
+pub(super) fn note_released(state: &dyn StateStore, host: HostId, events: &[EventRecord]) {
+    for event in events.iter().filter(|event| event.event_type == EventType::AgentTamper) {
+        let text = |field| event.text(field).unwrap_or_default();
+        if text(Field::AgentTampered) != response::Interference::Released.as_str() {
+            continue;
+        }
+        let (at, reason) = (event.header.observed_at, text(Field::EventReason).to_owned());
+        let action = Action::ReleaseHost {};
+        // Only what this host was isolated by: an agent speaks for itself alone.
+        let isolation =
+            text(Field::AgentOrder).parse().ok().and_then(|id: Uuid| state.response(id).ok().flatten());
+        let isolation = isolation.filter(|order| order.host == host && order.action == "isolate_host");
+        let id = Uuid::new_v5(event.header.event_id().as_uuid(), b"release");
+        let receipt = response::Receipt {
+            id,
+            action: action.word().to_owned(),
+            state: response::OrderState::Verified,
+            reason,
+            plan: Vec::new(),
+            steps: vec![event_model::ReceiptStep { at, what: "took the code".to_owned() }],
+            undo: None,
+            result: serde_json::Value::Null,
+        };
+        let (Ok(order), Ok(receipt)) = (serde_json::to_string(&action), serde_json::to_string(&receipt))
+        else {
+            continue;
+        };
+        let new = NewResponse {
+            id,
+            host,
+            created_by: BY_CODE.to_owned(),
+            action: action.word().to_owned(),
+            order,
+            dry_run: false,
+            comment: String::new(),
+            life: Duration::ZERO,
+            undo_of: isolation.map(|order| order.id),
+            approvals_needed: 0,
+            mass_above: None,
+            detection: None,
+            release_code: None,
+        };
+        let noted = state.note_done(&new, &receipt, now()).and_then(|is_new| {
+            let entry = AuditEntry {
+                who: format!("host:{host}"),
+                what: "response.released_by_code".to_owned(),
+                subject: new.undo_of.map(|id| id.to_string()).unwrap_or_default(),
+                detail: String::new(),
+                address: String::new(),
+            };
+            if is_new { state.append_audit(&entry, now()) } else { Ok(()) }
+        });
+        if let Err(error) = noted {
+            tracing::error!(%host, error = causes(&error), "a release by code could not be noted");
         }
     }
 }

@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 
 use super::permission::{API, Permission, permission_of};
 use super::routes::{
-    alerts, behaviours, content, events, hosts, overview, responses, rules, session, settings, stream,
+    alerts, behaviours, content, events, hosts, overview, responses, rules, runs, session, settings, stream,
     tokens, users,
 };
 use crate::app::App;
@@ -50,6 +50,9 @@ fn api_router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(responses::undo_response))
         .routes(routes!(responses::decide_response))
         .routes(routes!(responses::release_code))
+        .routes(routes!(runs::list_runs, runs::request_run))
+        .routes(routes!(runs::run, runs::report_run))
+        .routes(routes!(runs::undo_run))
         .routes(routes!(events::search_events))
         .routes(routes!(events::histogram))
         .routes(routes!(stream::stream_events))

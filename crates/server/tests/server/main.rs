@@ -18,4 +18,5 @@ mod responses;
 mod routes;
 mod rules;
 mod running;
+mod runs;
 mod silence;

@@ -13,7 +13,7 @@ use crate::api::Api;
 use crate::ingest::{detection_of, receipt_of};
 use crate::running::{Running, eventually};
 
-async fn next_command(agent: &Agent, stream: &mut Stream) -> (Uuid, Command) {
+pub(crate) async fn next_command(agent: &Agent, stream: &mut Stream) -> (Uuid, Command) {
     match stream.next_answer().await {
         ToAgent::Command(signed) => {
             verify_command(&signed, &agent.command_key, agent.host).expect("signed for this host")
@@ -23,8 +23,17 @@ async fn next_command(agent: &Agent, stream: &mut Stream) -> (Uuid, Command) {
 }
 
 async fn answer(stream: &Stream, id: Uuid, state: &str, reason: &str) {
+    answer_with(stream, id, state, reason, "do it").await;
+}
+
+/// An answer with that plan.
+pub(crate) async fn answer_planning(stream: &Stream, id: Uuid, state: &str, plan: &str) {
+    answer_with(stream, id, state, "as planned", plan).await;
+}
+
+async fn answer_with(stream: &Stream, id: Uuid, state: &str, reason: &str, plan: &str) {
     let receipt = json!({
-        "id": id, "action": "release_host", "state": state, "reason": reason, "plan": ["do it"],
+        "id": id, "action": "release_host", "state": state, "reason": reason, "plan": [plan],
         "steps": [{ "at": "2026-01-01T00:00:00Z", "what": "did it" }], "undo": null,
     });
     let receipt =
@@ -134,7 +143,7 @@ async fn only_sound_orders_by_those_who_may_are_taken() {
 }
 
 /// A person of that role, signed in with a password of his own.
-async fn person(running: &Running, admin: &Api, name: &str, role: &str) -> Api {
+pub(crate) async fn person(running: &Running, admin: &Api, name: &str, role: &str) -> Api {
     let (first, own) = ("a first password of theirs", "another password of theirs");
     let made = admin.post("/users", json!({ "username": name, "password": first, "role": role })).await;
     assert_eq!(made.status, 201, "{}", made.json);
@@ -164,16 +173,21 @@ fn isolated(number: u128) -> state_store::NewResponse {
     }
 }
 
+/// One more host is a mass action.
+pub(crate) fn isolate_others(running: &Running) {
+    use state_store::ResponseStore as _;
+    for number in 1..=u128::from(response::MASS_ISOLATION_ABOVE) {
+        running.state().create_response(&isolated(number), crate::running::now()).unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mass_action_is_sent_only_when_two_other_people_agree() {
     let running = Running::start().await;
     let admin = running.administrator().await;
     let agent = Agent::first(&running).await;
     let mut stream = agent.connect(&running, 0).await.unwrap();
-    for number in 1..=u128::from(response::MASS_ISOLATION_ABOVE) {
-        use state_store::ResponseStore as _;
-        running.state().create_response(&isolated(number), crate::running::now()).unwrap();
-    }
+    isolate_others(&running);
     let ordered =
         admin.post(&format!("/hosts/{}/responses", agent.host), order("isolate_host", json!({}))).await;
     assert_eq!((ordered.status, &ordered.json["state"]), (201, &json!("pending")), "{}", ordered.json);
@@ -271,5 +285,117 @@ async fn what_a_rule_asks_for_waits_for_a_person_and_is_then_sent() {
     assert_eq!(tom.patch(&alert, note("looks bad")).await.status, 200);
     assert_eq!(tom.patch(&alert, note("well\n Approve p/ok")).await.code(), "forbidden");
     assert_eq!(ada.patch(&alert, note("approve p/ok")).await.status, 200);
+    running.stop().await;
+}
+
+/// Many decide and write at the same moment: each is heard, nobody counts twice, and one command goes out.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_people_at_once_are_all_heard_and_one_order_comes_of_it() {
+    let running = Running::start().await;
+    let admin = running.administrator().await;
+    let mut agent = Agent::first(&running).await;
+    let mut stream = agent.connect(&running, 0).await.unwrap();
+    let alert = crate::runs::alert(&admin, &mut agent, &mut stream).await;
+    isolate_others(&running);
+    let host = format!("/hosts/{}/responses", agent.host);
+    let ordered = admin.post(&host, order("isolate_host", json!({}))).await.json;
+    assert_eq!(ordered["state"], "pending", "{ordered}");
+    let decide = format!("/responses/{}/decision", ordered["id"].as_str().unwrap());
+    let note = format!("/alerts/{alert}");
+    const PEOPLE: usize = 6;
+    let mut people = Vec::new();
+    for number in 0..PEOPLE {
+        people.push(person(&running, &admin, &format!("approver-{number}"), "approver").await);
+    }
+    let mut work = tokio::task::JoinSet::new();
+    let start = std::sync::Arc::new(tokio::sync::Barrier::new(PEOPLE));
+    for (number, api) in people.into_iter().enumerate() {
+        let (decide, note, start) = (decide.clone(), note.clone(), std::sync::Arc::clone(&start));
+        work.spawn(async move {
+            start.wait().await;
+            // The same person twice at once is one person.
+            let yes = || json!({ "approve": true });
+            let remark = json!({ "note": format!("remark of {number}") });
+            let (first, second, noted) =
+                tokio::join!(api.post(&decide, yes()), api.post(&decide, yes()), api.patch(&note, remark));
+            assert_eq!(noted.status, 200, "{}", noted.json);
+            [first, second].into_iter().filter(|answer| answer.status == 200).count()
+        });
+    }
+    let counted: Vec<usize> = work.join_all().await;
+    assert!(counted.iter().all(|count| *count <= 1), "nobody counts twice: {counted:?}");
+    assert_eq!(
+        counted.iter().sum::<usize>(),
+        2,
+        "two were needed, and the others came too late: {counted:?}"
+    );
+    let (id, command) = next_command(&agent, &mut stream).await;
+    assert_eq!(ordered["id"], id.to_string());
+    let mut by: Vec<String> = command.approvals.iter().map(|one| one.by.clone()).collect();
+    by.sort_unstable();
+    by.dedup();
+    assert_eq!((by.len(), command.fleet_hosts), (2, 6), "{by:?}");
+    answer(&stream, id, "verified", "isolated").await;
+    eventually("it is done", || async {
+        (admin.get(&format!("/responses/{id}")).await.json["state"] == "verified").then_some(())
+    })
+    .await;
+    let notes = admin.get(&format!("/alerts/{alert}")).await.json["notes"].to_string();
+    for number in 0..PEOPLE {
+        assert!(notes.contains(&format!("remark of {number}")), "{number} is missing: {notes}");
+    }
+    running.stop().await;
+}
+
+/// Somebody on the host gave the code: the isolation is over for the server too, though it ordered nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_by_code_is_an_event_and_ends_the_isolation_in_the_list() {
+    use event_model::{EventRecord, EventType, Field, Record, RecordBody, Value};
+    let running = Running::start().await;
+    let admin = running.administrator().await;
+    let mut agent = Agent::first(&running).await;
+    let mut stream = agent.connect(&running, 0).await.unwrap();
+    let path = format!("/hosts/{}/responses", agent.host);
+    let isolated = admin.post(&path, order("isolate_host", json!({}))).await.json;
+    let (id, _) = next_command(&agent, &mut stream).await;
+    answer(&stream, id, "verified", "isolated").await;
+    let shown = format!("/responses/{id}");
+    eventually("it is isolated", || async {
+        (admin.get(&shown).await.json["can_undo"] == true).then_some(())
+    })
+    .await;
+    let released = |sequence: u64, order: Uuid| {
+        let fields = vec![
+            (Field::AgentTampered, Value::Text("isolation_released".to_owned())),
+            (Field::EventReason, Value::Text("released by its code".to_owned())),
+            (Field::AgentOrder, Value::Text(order.to_string())),
+        ];
+        let header = agent.header(sequence);
+        let event = EventRecord::from_fields(header.clone(), EventType::AgentTamper, fields);
+        Record { header, body: RecordBody::Event(event) }
+    };
+    // One with an order that is not its own isolation releases nobody else's.
+    let plain = agent.batch_of(&[released(1, id), released(2, Uuid::new_v4())]);
+    for _ in 0..2 {
+        let sealed = agent.sealer.seal(&plain);
+        stream.send_batch(sealed).await;
+        stream.acknowledged(2).await;
+    }
+    let listed = admin.get("/responses").await.json;
+    let by_code: Vec<&Json> = listed["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|one| one["created_by"] == "code:release")
+        .collect();
+    assert_eq!(by_code.len(), 2, "each event once, however often its batch comes: {listed}");
+    let undoing: Vec<&Json> = by_code.into_iter().filter(|one| one["undo_of"] == isolated["id"]).collect();
+    assert_eq!(undoing.len(), 1, "{listed}");
+    assert_eq!((&undoing[0]["state"], &undoing[0]["action"]), (&json!("verified"), &json!("release_host")));
+    assert_eq!(undoing[0]["reason"], "released by its code");
+    assert_eq!(admin.get(&shown).await.json["can_undo"], false, "there is nothing left to undo");
+    assert_eq!(admin.post(&format!("{shown}/undo"), json!({})).await.code(), "conflict");
+    let audit = admin.get("/audit?limit=100").await.json.to_string();
+    assert!(audit.contains("response.released_by_code"), "{audit}");
     running.stop().await;
 }

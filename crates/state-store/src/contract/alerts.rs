@@ -388,3 +388,13 @@ pub(super) fn fill_outbox(store: &dyn StateStore, count: u64) {
         record(store, 1, &batch.iter().collect::<Vec<_>>(), &[]);
     }
 }
+
+/// An alert of its own for each number.
+pub(super) fn opened(store: &dyn StateStore, number: u64) -> AlertId {
+    if number == 1 {
+        enroll(store, &[1]);
+    }
+    let found = detection(1, number, 0, &format!("rule-{number}"), "/tmp/xmrig");
+    let outcome = record(store, 1, &[&found], &[]);
+    outcome.detections[0].alert
+}

@@ -11,6 +11,7 @@ mod content;
 mod hosts;
 mod responses;
 mod rules;
+mod runs;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -55,6 +56,11 @@ pub const SUITE: &[(&str, Check)] = &[
     ("settings, counters and the audit log keep what they are given", activity::what_is_given_is_kept),
     ("a response goes forward only", responses::a_response_goes_forward_only),
     ("people agree before a response is sent", responses::people_agree_before_a_response_is_sent),
+    ("what was done on a host by itself is noted once", responses::what_a_host_did_by_itself_is_noted_once),
+    (
+        "a run belongs to its responder and goes with its alert",
+        runs::a_run_belongs_to_its_responder_and_goes_with_its_alert,
+    ),
     ("the outbox is bounded", activity::the_outbox_is_bounded),
 ];
 

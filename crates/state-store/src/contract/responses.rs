@@ -154,3 +154,33 @@ pub(super) fn people_agree_before_a_response_is_sent(place: &Path, open: Open<'_
     assert_eq!(state(9), ResponseState::Expired);
     assert!(store.decide_response(id(9), &says("ada", true, 9 * 3_600)).is_err());
 }
+
+pub(super) fn what_a_host_did_by_itself_is_noted_once(place: &Path, open: Open<'_>) {
+    let store = open(place);
+    let id = Uuid::from_u128;
+    store.create_response(&isolation_of(1), NOON).expect("ordered");
+    let is_undone = || store.response(id(1)).expect("a look").expect("there").is_undone;
+    assert!(!is_undone());
+    let by_itself = NewResponse { created_by: "code:release".to_owned(), ..ordered(2, 1) };
+    assert!(store.note_done(&by_itself, RECEIPT, after_noon(5)).expect("noted"));
+    assert!(!store.note_done(&by_itself, RECEIPT, after_noon(6)).expect("known"), "one event, one row");
+    let noted = store.response(id(2)).expect("a look").expect("there");
+    assert_eq!((noted.state, noted.undo_of), (ResponseState::Verified, Some(id(1))));
+    assert_eq!((noted.created_at, noted.receipt.as_deref()), (after_noon(5), Some(RECEIPT)));
+    assert!(is_undone(), "what undoes it is done");
+    assert!(
+        store.waiting_responses(host_id(1), after_noon(6)).expect("a look").iter().all(|one| one.id != id(2))
+    );
+    // An undoing that was refused leaves it as it is.
+    store.create_response(&isolation_of(3), NOON).expect("ordered");
+    store.create_response(&NewResponse { undo_of: Some(id(3)), ..ordered(4, 1) }, NOON).expect("ordered");
+    assert!(store.response(id(3)).expect("a look").expect("there").is_undone, "it is under way");
+    store.mark_response_sent(id(4), NOON).expect("sent");
+    let refused = ResponseState::Refused;
+    assert!(store.record_response(host_id(1), id(4), refused, "{}", NOON).expect("recorded"));
+    assert!(!store.response(id(3)).expect("a look").expect("there").is_undone);
+}
+
+fn isolation_of(number: u128) -> NewResponse {
+    NewResponse { action: "isolate_host".to_owned(), undo_of: None, ..ordered(number, 1) }
+}

@@ -13,6 +13,7 @@ mod content;
 mod hosts;
 mod responses;
 mod rules;
+mod runs;
 mod schema;
 
 use std::fmt;

@@ -217,6 +217,28 @@ impl ResponseStore for SqliteStateStore {
         })
     }
 
+    fn note_done(&self, new: &NewResponse, receipt: &str, now: Timestamp) -> Result<bool> {
+        let doing = "note what a host did";
+        self.write(doing, |transaction| {
+            let sql = "INSERT INTO responses (id, host_id, created_at, created_by, action, order_json, dry_run, comment,
+                       expires_at, undo_of, state, state_at, life, approvals_needed, fleet_hosts, receipt)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?3, ?8, 'verified', ?3, 0, 0, 1, ?9)
+                       ON CONFLICT (id) DO NOTHING";
+            let values = params![
+                new.id.as_bytes(),
+                new.host.as_bytes(),
+                now.as_nanos(),
+                new.created_by,
+                new.action,
+                new.order,
+                new.comment,
+                new.undo_of.map(|id| id.as_bytes().to_vec()),
+                receipt,
+            ];
+            Ok(execute(transaction, doing, sql, values)? > 0)
+        })
+    }
+
     fn expire_responses(&self, now: Timestamp) -> Result<u64> {
         let doing = "expire responses";
         self.write(doing, |transaction| {
@@ -239,7 +261,9 @@ impl SqliteStateStore {
 /// All that is shown of a response but its receipt, with the alert of its detection.
 const COLUMNS: &str = "number, id, host_id, created_at, created_by, action, order_json, dry_run, comment, expires_at,
     undo_of, state, state_at, approvals_needed, fleet_hosts, decisions,
-    (SELECT alert_id FROM detections AS d WHERE d.host_id = responses.host_id AND d.id = detection_id) AS alert_id";
+    (SELECT alert_id FROM detections AS d WHERE d.host_id = responses.host_id AND d.id = detection_id) AS alert_id,
+    EXISTS (SELECT 1 FROM responses AS undo WHERE undo.undo_of = responses.id
+            AND undo.state IN ('pending', 'queued', 'sent', 'applied', 'verified')) AS is_undone";
 
 fn one(connection: &Connection, doing: &'static str, id: Uuid) -> Result<Option<Response>> {
     let sql = format!("SELECT {COLUMNS}, receipt FROM responses WHERE id = ?");
@@ -279,6 +303,7 @@ fn response(row: &Row<'_>) -> Result<Response> {
         approvals_needed: u32::try_from(row.count("approvals_needed")?).unwrap_or(u32::MAX),
         fleet_hosts: u32::try_from(row.count("fleet_hosts")?).unwrap_or(u32::MAX),
         decisions: row.json("decisions")?,
+        is_undone: row.flag("is_undone")?,
         alert: row.bytes("alert_id")?.and_then(|id| Uuid::from_slice(&id).ok()).map(AlertId::from_uuid),
     })
 }

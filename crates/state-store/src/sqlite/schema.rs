@@ -14,7 +14,7 @@ use crate::StateError;
 const APPLICATION_ID: i64 = 0x5250_5354;
 
 /// Step `n` takes a file from `user_version` n to n + 1.
-const STEPS: &[&str] = &[FIRST, CONTACT, RESPONSES, CONTENT, APPROVALS];
+const STEPS: &[&str] = &[FIRST, CONTACT, RESPONSES, CONTENT, APPROVALS, RUNS];
 
 /// A whole check reads the whole file; past this size only its structure is checked.
 const WHOLE_CHECK_MAX_BYTES: u64 = 64 << 20;
@@ -236,6 +236,29 @@ ALTER TABLE responses ADD COLUMN detection_id BLOB;
 ALTER TABLE responses ADD COLUMN release_code TEXT;
 CREATE INDEX responses_by_action ON responses (action, state_at);
 CREATE INDEX responses_pending ON responses (host_id) WHERE state = 'pending';
+";
+
+/// Runs of playbooks, and what undoes what.
+const RUNS: &str = "
+CREATE TABLE playbook_runs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id BLOB NOT NULL UNIQUE,
+    alert_id BLOB NOT NULL REFERENCES alerts (id) ON DELETE CASCADE,
+    playbook TEXT NOT NULL,
+    dry_run INTEGER NOT NULL,
+    requested_by TEXT NOT NULL,
+    requested_at INTEGER NOT NULL,
+    responder TEXT NOT NULL,
+    state TEXT NOT NULL,
+    state_at INTEGER NOT NULL,
+    undo_by TEXT,
+    undo_at INTEGER,
+    report TEXT
+);
+CREATE INDEX playbook_runs_by_alert ON playbook_runs (alert_id, number);
+CREATE INDEX playbook_runs_requested ON playbook_runs (number) WHERE state = 'requested';
+CREATE INDEX playbook_runs_to_undo ON playbook_runs (number) WHERE undo_at IS NOT NULL;
+CREATE INDEX responses_by_undone ON responses (undo_of) WHERE undo_of IS NOT NULL;
 ";
 
 /// Makes the tables in a new file, brings an old one up to date, refuses any other.

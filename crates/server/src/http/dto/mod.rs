@@ -14,6 +14,7 @@ mod events;
 mod hosts;
 mod responses;
 mod rules;
+mod runs;
 mod session;
 mod settings;
 pub(crate) mod words;
@@ -28,6 +29,7 @@ pub(crate) use events::*;
 pub(crate) use hosts::*;
 pub(crate) use responses::*;
 pub(crate) use rules::*;
+pub(crate) use runs::*;
 pub(crate) use session::*;
 pub(crate) use settings::*;
 

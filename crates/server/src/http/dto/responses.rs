@@ -26,6 +26,9 @@ pub(crate) struct ResponseCreate {
     pub comment: String,
     /// Seconds until an agent must have begun it, at most 86400; 600 by default.
     pub expires_in_seconds: Option<u32>,
+    /// The run of a playbook that it is part of; for responders. Where a person asked for that run, it is
+    /// ordered in his name: he does not approve it.
+    pub run_id: Option<String>,
 }
 
 /// A person's word on an action that waits for it.
@@ -132,6 +135,7 @@ impl From<state_store::Response> for Response {
         let receipt: Option<response::Receipt> =
             stored.receipt.as_deref().and_then(|text| serde_json::from_str(text).ok());
         let can_undo = stored.state == ResponseState::Verified
+            && !stored.is_undone
             && serde_json::from_str::<response::Action>(&stored.order)
                 .is_ok_and(|action| action.inverse(stored.id).is_some());
         let (reason, plan, steps, result) = receipt

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use event_model::{ActionKind, ReceiptState, ResponseMode, RuleScope, Severity};
-use state_store::{AlertStatus, CloseReason, HostContact, ResponseState, Role, RuleOrigin};
+use state_store::{AlertStatus, CloseReason, HostContact, ResponseState, Role, RuleOrigin, RunState};
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::{KnownFormat, RefOr, Schema, SchemaFormat};
 use utoipa::{PartialSchema, ToSchema};
@@ -52,6 +52,10 @@ word_schema!(
 word_schema!(
     /// How far an ordered action came.
     ResponseStateWord, "ResponseState", ResponseState::ALL.iter().map(|word| word.as_str()).collect()
+);
+word_schema!(
+    /// How far a run of a playbook came.
+    RunStateWord, "PlaybookRunState", RunState::ALL.iter().map(|word| word.as_str()).collect()
 );
 word_schema!(
     /// The type of a rule.

@@ -8,6 +8,7 @@ pub(crate) mod hosts;
 pub(crate) mod overview;
 pub(crate) mod responses;
 pub(crate) mod rules;
+pub(crate) mod runs;
 pub(crate) mod session;
 pub(crate) mod settings;
 pub(crate) mod stream;

@@ -18,6 +18,7 @@ pub(crate) async fn order_response(
         dry_run: body.dry_run,
         comment: body.comment,
         expires_in_seconds: body.expires_in_seconds,
+        run_id: body.run_id,
     };
     let ordered = app.work(move |app| app.order_response(&caller, host, order)).await?;
     Ok((StatusCode::CREATED, Json(ordered.into())))
