@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use ureq::http::Response;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
-/// Speaks to one server with one API token.
+/// Speaks to one server, as one script or person.
 #[derive(Clone)]
 pub struct Api {
     client: Agent,
     base: String,
-    token: String,
+    /// Name and value of the header that says who.
+    credential: (&'static str, String),
 }
 
 /// The server said no.
@@ -38,36 +39,54 @@ impl Api {
             .timeout_global(Some(Duration::from_secs(30)))
             .build()
             .new_agent();
-        Self { client, base, token }
+        Self { client, base, credential: ("authorization", format!("Bearer {token}")) }
+    }
+
+    /// A new person of that role, signed in with a password of his own. This client must be an administrator's.
+    ///
+    /// # Panics
+    /// If the server says no.
+    pub fn person(&self, name: &str, role: &str) -> Self {
+        let (first, own) = ("a first password of theirs", "another password of theirs");
+        let user = json!({ "username": name, "password": first, "role": role });
+        self.post("/users", &user).expect("an administrator may");
+        let body = json!({ "username": name, "password": first });
+        let response = self.client.post(self.url("/session")).send_json(&body).expect("an answer");
+        let cookie = response.headers().get("set-cookie").expect("a session").to_str().expect("text");
+        let cookie = cookie.split(';').next().unwrap_or_default().to_owned();
+        let person = Self { credential: ("cookie", cookie), ..self.clone() };
+        let change = json!({ "current_password": first, "new_password": own });
+        person.put("/session/password", &change).expect("his own password");
+        person
     }
 
     /// GET, with the path below `/api/v1`.
     pub fn get(&self, path: &str) -> Result<Value, ApiError> {
-        let request = self.client.get(self.url(path)).header("authorization", self.bearer());
+        let request = self.client.get(self.url(path)).header(self.credential.0, &self.credential.1);
         answer(request.call())
     }
 
     /// POST of a JSON body.
     pub fn post(&self, path: &str, body: &Value) -> Result<Value, ApiError> {
-        let request = self.client.post(self.url(path)).header("authorization", self.bearer());
+        let request = self.client.post(self.url(path)).header(self.credential.0, &self.credential.1);
         answer(request.send_json(body))
     }
 
     /// PUT of a JSON body.
     pub fn put(&self, path: &str, body: &Value) -> Result<Value, ApiError> {
-        let request = self.client.put(self.url(path)).header("authorization", self.bearer());
+        let request = self.client.put(self.url(path)).header(self.credential.0, &self.credential.1);
         answer(request.send_json(body))
     }
 
     /// PATCH with a JSON body.
     pub fn patch(&self, path: &str, body: &Value) -> Result<Value, ApiError> {
-        let request = self.client.patch(self.url(path)).header("authorization", self.bearer());
+        let request = self.client.patch(self.url(path)).header(self.credential.0, &self.credential.1);
         answer(request.send_json(body))
     }
 
     /// DELETE.
     pub fn delete(&self, path: &str) -> Result<Value, ApiError> {
-        let request = self.client.delete(self.url(path)).header("authorization", self.bearer());
+        let request = self.client.delete(self.url(path)).header(self.credential.0, &self.credential.1);
         answer(request.call())
     }
 
@@ -89,10 +108,6 @@ impl Api {
 
     fn url(&self, path: &str) -> String {
         format!("{}/api/v1{path}", self.base)
-    }
-
-    fn bearer(&self) -> String {
-        format!("Bearer {}", self.token)
     }
 }
 

@@ -30,7 +30,8 @@ steps:
 ";
 
 /// Where the times of one alert are taken, in order; each hop is from the one before.
-const HOPS: [&str; 6] = [
+const HOPS: [&str; 7] = [
+    "process started -> alert stored by the server",
     "alert stored -> on the bus",
     "on the bus -> run begun by the responder",
     "run begun -> order signed by the server",
@@ -50,15 +51,11 @@ fn main() {
     let mut options = installation.stop_server();
     options.arguments.extend([format!("-bus={}", broker.url()), "-debug".to_owned()]);
     installation.start_server(options);
-    let before = installation.host()["rules_version"].clone();
     let rule = json!({
         "id": "bench-victim", "name": "Victim", "description": "For a benchmark.", "type": "process", "severity": "high",
         "enabled": true, "conditions": ["name startswith 'bench-victim-'"], "actions": ["alert"],
     });
-    installation.api.post("/rules", &json!({ "text": rule.to_string() })).unwrap();
-    wait_for("the agent has the rule", LIMIT, || {
-        (installation.host()["rules_version"] != before).then_some(())
-    });
+    installation.add_rule(&rule);
     fs::create_dir(folder.join("playbooks")).unwrap();
     fs::write(folder.join("playbooks/end.yml"), PLAYBOOK).unwrap();
     let server = installation.server.as_ref().unwrap();
@@ -77,6 +74,9 @@ fn main() {
 
     fs::copy("/bin/sleep", folder.join("sleep")).unwrap();
     for number in 0..VICTIMS {
+        if number > 0 && number % 50 == 0 {
+            println!("{number} of {VICTIMS} victims have ended");
+        }
         // Each a program of its own: what repeats is one alert.
         let image = folder.join(format!("bench-victim-{number}"));
         fs::hard_link(folder.join("sleep"), &image).unwrap();
@@ -84,22 +84,40 @@ fn main() {
         let ended = wait_for("the victim has ended", LIMIT, || victim.try_wait().unwrap());
         assert!(!ended.success());
     }
-    let orders = wait_for("every order is proved", LIMIT, || {
-        let orders = installation.api.all("/responses");
-        let proved = orders.iter().filter(|order| order["state"] == "verified").count();
-        (proved == VICTIMS).then_some(orders)
-    });
+    let mut orders = Vec::new();
+    let mut open = BTreeMap::new();
+    for _ in 0..LIMIT.as_secs() {
+        orders = installation.api.all("/responses");
+        open.clear();
+        for order in &orders {
+            *open.entry(order["state"].as_str().unwrap_or_default().to_owned()).or_insert(0) += 1;
+        }
+        if open.get("verified") == Some(&VICTIMS) {
+            break;
+        }
+        test_support::pause(Duration::from_secs(1));
+    }
+    // What stands still is named, with the reason that an operator sees.
+    let stuck = orders.iter().find(|order| order["state"] != "verified");
+    assert_eq!(open.get("verified"), Some(&VICTIMS), "{open:?}, for example {stuck:?}");
     let published = published(&server.output());
+    let observed: BTreeMap<String, i64> = installation
+        .api
+        .all("/alerts?limit=500")
+        .iter()
+        .map(|alert| (alert["id"].as_str().unwrap().to_owned(), nanos(&alert["time"])))
+        .collect();
     responder.stop();
 
     let mut hops = vec![Vec::with_capacity(VICTIMS); HOPS.len()];
-    let mut whole = Vec::with_capacity(VICTIMS);
+    let (mut whole, mut from_start) = (Vec::with_capacity(VICTIMS), Vec::with_capacity(VICTIMS));
     for (alert, began, response) in runs(&folder.join("runs")) {
         let order = orders.iter().find(|order| order["id"] == response.as_str()).unwrap();
         let steps = order["steps"].as_array().unwrap();
         let step = |place: Option<&Value>| nanos(&place.unwrap()["at"]);
         let (stored, on_the_bus) = published[&alert];
         let times = [
+            observed[&alert],
             stored,
             on_the_bus,
             began,
@@ -111,12 +129,14 @@ fn main() {
         for (hop, pair) in hops.iter_mut().zip(times.windows(2)) {
             hop.push(pair[1] - pair[0]);
         }
-        whole.push(times[6] - times[0]);
+        whole.push(times[7] - times[1]);
+        from_start.push(times[7] - times[0]);
     }
     for (title, times) in HOPS.iter().zip(hops) {
         report(title, times);
     }
     report("alert -> proved, whole (goal: p99 < 100 ms)", whole);
+    report("process started -> proved, whole", from_start);
 }
 
 /// When each alert was stored and when the bus had it, as the server's log has it.

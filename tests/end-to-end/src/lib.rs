@@ -73,6 +73,20 @@ impl Installation {
         })
     }
 
+    /// Adds a rule and waits until the agent has it in force.
+    pub fn add_rule(&self, rule: &Value) {
+        let limit = Duration::from_secs(60);
+        // What the server sends first would otherwise be taken for the change.
+        let before = wait_for("the first rules are in force", limit, || {
+            let host = self.host();
+            (host["rules_loaded"].as_u64()? > 0).then(|| host["rules_version"].as_u64()).flatten()
+        });
+        self.api.post("/rules", &serde_json::json!({ "text": rule.to_string() })).expect("a good rule");
+        wait_for("the agent has the rule", limit, || {
+            (self.host()["rules_version"].as_u64()? > before).then_some(())
+        });
+    }
+
     /// Ends the server as an administrator would; its options.
     pub fn stop_server(&mut self) -> ServerOptions {
         self.server.take().expect("the server runs").stop()

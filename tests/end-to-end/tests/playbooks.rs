@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use end_to_end::Installation;
-use serde_json::json;
+use serde_json::{Value, json};
 use test_support::{Broker, BrokerKind, ResponderOptions, ResponderProcess, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -20,26 +20,38 @@ steps:
   - {id: gather, do: collect_evidence, with: {include: [processes, maps]}}
 ";
 
-#[test]
-fn a_playbook_ends_the_process_of_an_alert_and_proves_it() {
-    let Some(mut installation) = Installation::start() else { return };
+/// Nothing triggers it but a person.
+const ASKED_FOR: &str = "id: by-hand
+name: End the victim and take its program away
+mode: auto
+trigger: {severity: high, rules: [nobodys-rule]}
+steps:
+  - {id: gather, do: collect_evidence, with: {include: [processes, maps]}}
+  - {id: kill, do: kill_tree, after: [gather]}
+  - {id: take, do: quarantine_file, after: [kill]}
+";
+
+struct Stage {
+    installation: Installation,
+    broker: Broker,
+    responder: ResponderProcess,
+}
+
+/// Server, agent, broker and responder, with a rule for the program of that name and one playbook.
+fn stage(program: &str, playbook: &str) -> Option<Stage> {
+    let mut installation = Installation::start()?;
     let folder = installation.folder().to_owned();
-    let Some(broker) = Broker::start(BrokerKind::Redis, &folder.join("redis")) else { return };
+    let broker = Broker::start(BrokerKind::Redis, &folder.join("redis"))?;
     let mut options = installation.stop_server();
     options.arguments.push(format!("-bus={}", broker.url()));
     installation.start_server(options);
-    let before = installation.host()["rules_version"].clone();
     let rule = json!({
-        "id": "playbook-victim", "name": "Victim of a playbook", "description": "For a test.", "type": "process",
-        "severity": "high", "enabled": true, "conditions": ["name = 'playbook-victim'"], "actions": ["alert"],
+        "id": program, "name": "Victim of a playbook", "description": "For a test.", "type": "process",
+        "severity": "high", "enabled": true, "conditions": [format!("name = '{program}'")], "actions": ["alert"],
     });
-    installation.api.post("/rules", &json!({ "text": rule.to_string() })).expect("a good rule");
-    wait_for("the agent has the rule", LIMIT, || {
-        (installation.host()["rules_version"] != before).then_some(())
-    });
-
+    installation.add_rule(&rule);
     fs::create_dir(folder.join("playbooks")).expect("our own folder");
-    fs::write(folder.join("playbooks/end.yml"), PLAYBOOK).expect("our own folder");
+    fs::write(folder.join("playbooks/one.yml"), playbook).expect("our own folder");
     let server = installation.server.as_ref().expect("it runs");
     let arguments = [
         ("bus", broker.url()),
@@ -53,10 +65,93 @@ fn a_playbook_ends_the_process_of_an_alert_and_proves_it() {
         environment: Vec::new(),
         state: folder.join("runs"),
     });
+    Some(Stage { installation, broker, responder })
+}
 
-    let image = folder.join("playbook-victim");
+fn start_victim(installation: &Installation, name: &str) -> Child {
+    let image = installation.folder().join(name);
     test_support::copy_program("/bin/sleep", &image, "");
-    let mut victim = Command::new(&image).arg("600").spawn().expect("it starts");
+    Command::new(&image).arg("600").spawn().expect("it starts")
+}
+
+/// A run once it is in that state.
+fn run_in_state(installation: &Installation, run: &Value, state: &str) -> Value {
+    let path = format!("/playbook-runs/{}", run["id"].as_str().expect("an id"));
+    wait_for(&format!("the run is {state}"), LIMIT, || {
+        let now = installation.api.get(&path).ok()?;
+        // What the agents say of its orders comes on another road.
+        let has_all = now["steps"].as_array()?.iter().all(|step| {
+            step["response_id"].is_null()
+                || !["queued", "sent"].contains(&step["response_state"].as_str().unwrap_or("sent"))
+        });
+        (now["state"] == state && has_all).then_some(now)
+    })
+}
+
+/// A person has a playbook tried, run and undone from the API: the dry run does nothing and says to the letter what
+/// the run then does.
+#[test]
+fn a_dry_run_says_precisely_what_the_run_does_and_the_run_is_undone() {
+    let Some(Stage { installation, broker: _broker, responder }) = stage("victim-by-hand", ASKED_FOR) else {
+        return;
+    };
+    let api = &installation.api;
+    let mut victim = start_victim(&installation, "victim-by-hand");
+    let image = installation.folder().join("victim-by-hand");
+    let content = fs::read(&image).expect("our own file");
+    let alert = wait_for("the alert", LIMIT, || {
+        let alerts = api.all("/alerts");
+        alerts.into_iter().find(|alert| alert["rule"]["id"] == "victim-by-hand")
+    });
+    let ask = |dry_run: bool| {
+        let body = json!({ "alert_id": alert["id"], "playbook": "by-hand", "dry_run": dry_run });
+        api.post("/playbook-runs", &body).expect("it is asked for")
+    };
+    let dry = run_in_state(&installation, &ask(true), "completed");
+    for step in dry["steps"].as_array().expect("steps") {
+        assert_eq!(
+            (&step["outcome"], &step["response_state"]),
+            (&json!("shadowed"), &json!("planned")),
+            "{dry}"
+        );
+        assert!(step["plan"].as_array().is_some_and(|plan| !plan.is_empty()), "{dry}");
+    }
+    assert!(victim.try_wait().expect("can be asked").is_none() && image.exists(), "a dry run does nothing");
+    assert_eq!(dry["can_undo"], false);
+
+    let done = run_in_state(&installation, &ask(false), "completed");
+    assert_eq!(
+        done["compared"],
+        json!({ "dry_run_id": dry["id"], "same": true, "differing_steps": [] }),
+        "{done}"
+    );
+    let status = wait_for("the victim has ended", LIMIT, || victim.try_wait().expect("our own child"));
+    assert_eq!(status.signal(), Some(9));
+    assert!(!image.exists(), "its program is in the vault");
+    let again = json!({ "alert_id": alert["id"], "playbook": "by-hand", "dry_run": false });
+    assert_eq!(api.post("/playbook-runs", &again).expect_err("once").status, 409);
+
+    let undo = format!("/playbook-runs/{}/undo", done["id"].as_str().expect("an id"));
+    api.post(&undo, &json!({})).expect("it is asked for");
+    let undone = run_in_state(&installation, &done, "undone");
+    assert_eq!(fs::read(&image).expect("it is back"), content);
+    let outcome = |id: &str| {
+        let steps = undone["steps"].as_array().expect("steps").iter();
+        steps.clone().find(|step| step["id"] == id).map(|step| step["undone"].clone())
+    };
+    assert_eq!(outcome("take"), Some(json!(true)), "{undone}");
+    assert_eq!(api.post(&undo, &json!({})).expect_err("once").status, 409);
+    // An end is an end, and the page says so rather than that all is as before.
+    assert_ne!(outcome("kill"), Some(json!(true)), "{undone}");
+    responder.stop();
+}
+
+#[test]
+fn a_playbook_ends_the_process_of_an_alert_and_proves_it() {
+    let Some(Stage { installation, broker: _broker, responder }) = stage("playbook-victim", PLAYBOOK) else {
+        return;
+    };
+    let mut victim = start_victim(&installation, "playbook-victim");
     let status = wait_for("the victim has ended", LIMIT, || victim.try_wait().expect("our own child"));
     assert_eq!(status.signal(), Some(9));
     let orders = wait_for("both orders are proved", LIMIT, || {
