@@ -26,7 +26,8 @@ impl Wine {
         // Makes the prefix.
         let made_prefix = new.command("wineboot", &["-i"]).status().expect("wine starts");
         assert!(made_prefix.success(), "wineboot ended with {made_prefix}");
-        for folder in ["watched", "rules", "bin"] {
+        // The scheduler of Wine makes no folder of its own.
+        for folder in ["watched", "rules", "bin", "windows/system32/tasks"] {
             fs::create_dir_all(new.drive(folder)).expect("made");
         }
         for program in ["edr-agent.exe", "bcryptprimitives.dll", "waits.exe", "registry.exe", "service.exe"] {
