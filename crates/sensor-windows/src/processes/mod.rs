@@ -132,10 +132,8 @@ impl ProcessSensor {
                 }
                 ProcessNotice::Ended { pid, created, ended, exit_code } => {
                     let start_ns = since_boot_ns(created);
-                    let is_it = |life: &&Life| life.start_ns == start_ns && life.held.is_none();
-                    if self.living.get(&pid).filter(is_it).is_none() {
-                        // One that is held tells its end itself.
-                        self.next = self.next.min(Instant::now() + LOOK_EVERY);
+                    // A look may have told it already.
+                    if self.living.get(&pid).is_none_or(|life| life.start_ns != start_ns) {
                         continue;
                     }
                     self.living.remove(&pid);
@@ -210,6 +208,10 @@ impl ProcessSensor {
         }
         let now = boot_ns();
         let start_ns = times.map_or(now, |(created, _)| since_boot_ns(created));
+        if self.gone.get(&one.pid).is_some_and(|(known, _)| *known == start_ns) {
+            // Its end was told; the system is not done with it yet.
+            return;
+        }
         let image = self.image(one, start_ns, held.as_ref());
         let at_ns = if self.first { now } else { start_ns.min(now) };
         let what = match self.first {
