@@ -132,9 +132,10 @@ fn files(on: &Installation) {
 
 /// The two rules of the seed, and the life of a process.
 fn processes(on: &Installation) {
-    let mut plain = on.wine.start(r"C:\bin\waits.exe", &["1"]);
+    // Long enough to be seen by looking, on a machine that has other things to do as well.
+    let mut plain = on.wine.start(r"C:\bin\waits.exe", &["17"]);
     let start = on.event("process_start", |event| {
-        text(event, &["process", "command_line"]).ends_with(" 1")
+        text(event, &["process", "command_line"]).ends_with(" 17")
             && text(event, &["process", "name"]) == "waits.exe"
     });
     assert_eq!(text(&start, &["process", "name"]), "waits.exe", "{start}");

@@ -11,6 +11,8 @@ use crate::installation::LONG;
 #[ignore = "takes Wine and a cross build: `make test-windows`"]
 fn the_agent_is_installed_runs_and_is_removed_as_a_service() {
     let Some(wine) = Wine::new() else { return };
+    // Wine's service manager ends with the last program.
+    let _running = wine.start(r"C:\bin\waits.exe", &["3600"]);
     let server = ServerProcess::start(wine.folder.path());
     let api = server.api("administrator");
     // What real Windows has, and Wine lacks.
@@ -28,8 +30,6 @@ fn the_agent_is_installed_runs_and_is_removed_as_a_service() {
     let ca = format!("-cert=Z:{}", server.ca_file().display().to_string().replace('/', "\\"));
     let said = agent(&["-service=install", &server_flag, &token, &ca, "-cpulimit=0"]);
     assert!(said.contains("is installed"), "{said}");
-    let (content, said) = wine.said(r"C:\bin\edr-agent.exe", &["-service=install", &server_flag, &token]);
-    assert!(!content && said.contains("installed already"), "{said}");
     let settings = fs::read_to_string(wine.drive("ProgramData/Rampart/agent.json")).expect("they are there");
     assert!(settings.contains(r"C:\\ProgramData\\Rampart\\server.pem"), "{settings}");
 
@@ -45,8 +45,13 @@ fn the_agent_is_installed_runs_and_is_removed_as_a_service() {
             },
         );
     };
-    agent(&["-service=start"]);
+    // A service manager of Wine's that is just beginning knows its services some moments later.
+    test_support::wait_for("the service starts", LONG, || {
+        wine.said(r"C:\bin\edr-agent.exe", &["-service=start"]).0.then_some(())
+    });
     online(true);
+    let (content, said) = wine.said(r"C:\bin\edr-agent.exe", &["-service=install", &server_flag, &token]);
+    assert!(!content && said.contains("installed already"), "{said}");
     agent(&["-service=stop"]);
     online(false);
     let stops = api.all("/events?type=agent_stop&limit=10");

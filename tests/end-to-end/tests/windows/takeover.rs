@@ -17,7 +17,10 @@ const DEFINITION: &str = "<?xml version=\"1.0\"?><Task version=\"1.2\" \
 pub(crate) fn tasks(on: &Installation) {
     const NAME: &str = r"\Vendor\Update";
     fs::write(on.wine.drive("task.xml"), DEFINITION).expect("written");
-    on.wine.run("schtasks", &["/create", "/f", "/tn", NAME, "/xml", r"C:\task.xml"]);
+    // The first who asks Wine's scheduler starts it, and is told that it does not run.
+    on.wait("the scheduler takes the task", || {
+        on.wine.said("schtasks", &["/create", "/f", "/tn", NAME, "/xml", r"C:\task.xml"]).0.then_some(())
+    });
     let told = |action: &str, count: usize| {
         on.wait(&format!("a task is told: {action}"), || {
             let all = on.events("scheduled_task");
