@@ -490,7 +490,7 @@ fields! {
 
     // What stays: 300 to 309.
     300 PersistenceKind Text "rampart.persistence.kind" seed ["persistence"] home [Attack]
-        sigma [] scopes ATTACK, "`shell_profile`, `rc_file`, `authorized_keys`, `ssh_rc`, `sshd_config`, `ld_preload`, `ld_config`, `pam`, `udev`, `sudoers`, `module_config`, `environment`, `autostart`, `motd`, `package_hook`, `git_config`, `network_hook`, `systemd_generator`, `binfmt`, `group`, `account_file`.";
+        sigma [] scopes ATTACK, "`shell_profile`, `rc_file`, `authorized_keys`, `ssh_rc`, `sshd_config`, `ld_preload`, `ld_config`, `pam`, `udev`, `sudoers`, `module_config`, `environment`, `autostart`, `motd`, `package_hook`, `git_config`, `network_hook`, `systemd_generator`, `binfmt`, `group`, `account_file`; on Windows also what a registry key is for (`service`, `ifeo`, `lsa`, …) and `wmi_filter`, `wmi_consumer`, `wmi_binding`.";
     301 ServiceName Text "service.name" seed ["service_name"] home [Attack]
         sigma ["ServiceName"] scopes ATTACK, "Name of the service's unit.";
     302 ServiceCommand Text "rampart.service.command" seed ["service_command"] home [Attack]
