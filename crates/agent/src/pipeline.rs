@@ -431,7 +431,9 @@ impl Work {
             }
             let header = self.recorder.number(at_ns);
             self.recorder.push(header, RecordBody::Detection(Box::new(detection)));
-            // Many rules that match one large event would make a batch that the server takes for an attack.
+            // Hundreds of rules that match one large event would make a batch that the server takes for an attack. The
+            // sensor's position is not past the event yet: after a crash before the next batch it is told again,
+            // rather than that the rest of its detections would be lost.
             if self.recorder.is_large() && self.is_complete() {
                 self.flush();
             }

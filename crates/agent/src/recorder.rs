@@ -203,9 +203,9 @@ impl Recorder {
         urgent || old || self.batch.len() >= MAX_RECORDS || self.batch.size() >= MAX_BYTES
     }
 
-    /// Whether the batch has no room for more.
+    /// Whether the batch nears what a server takes.
     pub fn is_large(&self) -> bool {
-        self.batch.size() >= MAX_BYTES
+        self.batch.size() >= protocol::MAX_BATCH_BYTES / 4
     }
 
     /// Whether the batch should have been closed long ago.

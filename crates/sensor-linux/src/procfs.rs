@@ -143,13 +143,7 @@ pub(crate) fn image_of(process: ProcessKey, parent: ProcessKey) -> Option<Observ
         login_uid: number_in(format!("/proc/{pid}/loginuid")).filter(|uid| *uid != u32::MAX),
         session_id: Some(stat.session_id).filter(|id| *id != 0),
         tty: terminal(stat.tty),
-        image: file.map(|file| ImageFile {
-            device: file.dev(),
-            inode: file.ino(),
-            modified_ns: file.mtime().saturating_mul(1_000_000_000).saturating_add(file.mtime_nsec()),
-            changed_ns: file.ctime().saturating_mul(1_000_000_000).saturating_add(file.ctime_nsec()),
-            size: file.size(),
-        }),
+        image: file.as_ref().map(image_file),
         image_deleted,
         cgroup_path: fs::read(format!("/proc/{pid}/cgroup")).ok().map(|text| cgroup_path(&text)),
         kernel_thread: stat.kernel_thread,
@@ -191,8 +185,19 @@ pub(crate) fn executable_of(process: ProcessKey) -> Option<String> {
     Some(executable_text(link, deleted))
 }
 
+/// What identifies a file and its state.
+pub(crate) fn image_file(file: &fs::Metadata) -> ImageFile {
+    ImageFile {
+        device: file.dev(),
+        inode: file.ino(),
+        modified_ns: file.mtime().saturating_mul(1_000_000_000).saturating_add(file.mtime_nsec()),
+        changed_ns: file.ctime().saturating_mul(1_000_000_000).saturating_add(file.ctime_nsec()),
+        size: file.size(),
+    }
+}
+
 /// The kernel appends ` (deleted)` to the path of a file without a name.
-fn executable_text(link: PathBuf, deleted: bool) -> String {
+pub(crate) fn executable_text(link: PathBuf, deleted: bool) -> String {
     let bytes = link.as_os_str().as_bytes();
     let stripped = if deleted { bytes.strip_suffix(b" (deleted)") } else { None };
     escape::text(stripped.unwrap_or(bytes))

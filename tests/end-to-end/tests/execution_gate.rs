@@ -134,6 +134,7 @@ fn keeper(agent: &mut AgentProcess) -> Option<Pid> {
 fn what_a_rule_forbids_does_not_run_one_instruction() {
     let Some(place) = Place::new() else { return };
     place.rule("no-bad", "name = 'tool' and command_line contains 'bad'");
+    place.rule("no-library", "name = 'tool' and env contains 'LD_LIBRARY_PATH=/forbidden'");
     place.rule("no-script", "name in ('sh', 'dash') and command_line contains 'forbidden'");
     let agent = place.agent();
     let bad = place.file("made-by-bad");
@@ -150,6 +151,12 @@ fn what_a_rule_forbids_does_not_run_one_instruction() {
     }
     let good = place.file("good");
     assert!(place.run("tool", &[good.to_str().unwrap()]).unwrap().status.success() && good.exists());
+
+    // By the environment that it would have, not by that of who starts it.
+    let with_library =
+        |path: &str| Command::new(place.file("tool")).arg("--version").env("LD_LIBRARY_PATH", path).output();
+    assert_eq!(with_library("/forbidden").unwrap_err().kind(), ErrorKind::PermissionDenied);
+    assert!(with_library("/permitted").unwrap().status.success());
 
     // A script is judged as what its interpreter will be given.
     let by_script = place.file("by-script");

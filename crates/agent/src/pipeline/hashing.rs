@@ -72,6 +72,9 @@ impl Work {
                 self.finish_start(one, facts);
             }
             self.flush_if_due();
+            if Instant::now() >= until {
+                return;
+            }
         }
     }
 

@@ -12,11 +12,13 @@ use event_model::ImageFile;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::Question;
-use crate::{escape, procfs};
+use crate::{escape, procfs, standing};
 
 /// Arguments are read as far as the kernel side reads those of a start.
 const ARGS_MAX: usize = 16 << 10;
 const ARGS_COUNT_MAX: usize = 4_096;
+/// Of the environment, far more than any shell has.
+const ENVIRONMENT_MAX: usize = 256 << 10;
 const PATH_MAX: usize = 4_096;
 /// As far as the kernel reads a script's first line (`BINPRM_BUF_SIZE`).
 const FIRST_LINE: usize = 256;
@@ -39,6 +41,7 @@ struct Call {
     dir: Option<i32>,
     name: u64,
     arguments: u64,
+    environment: u64,
 }
 
 impl Call {
@@ -47,11 +50,13 @@ impl Call {
         let mut words = text.split_ascii_whitespace();
         let number: u64 = words.next()?.parse().ok()?;
         let mut next = || u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok();
-        let (first, second, third) = (next()?, next()?, next()?);
+        let (first, second, third, fourth) = (next()?, next()?, next()?, next()?);
         match number {
-            EXECVE => Some(Self { dir: None, name: first, arguments: second }),
+            EXECVE => Some(Self { dir: None, name: first, arguments: second, environment: third }),
             #[expect(clippy::cast_possible_truncation, reason = "the kernel takes the lower half as an int")]
-            EXECVEAT => Some(Self { dir: Some(first as i32), name: second, arguments: third }),
+            EXECVEAT => {
+                Some(Self { dir: Some(first as i32), name: second, arguments: third, environment: fourth })
+            }
             _ => None,
         }
     }
@@ -68,7 +73,9 @@ pub(super) fn question(thread: u32, file: File) -> Option<Question> {
     if (named.dev(), named.ino()) != (asked.dev(), asked.ino()) {
         return None;
     }
-    let (mut args, mut args_bytes, mut args_truncated) = arguments_at(&memory, call.arguments)?;
+    let (mut args, mut args_bytes, mut args_truncated) = list_at(&memory, call.arguments, ARGS_MAX)?;
+    // Of the program, not of the process that starts it.
+    let (variables, _, _) = list_at(&memory, call.environment, ENVIRONMENT_MAX)?;
     let mut file = file;
     let mut script = name;
     for _ in 0..INTERPRETERS_MAX {
@@ -88,12 +95,13 @@ pub(super) fn question(thread: u32, file: File) -> Option<Question> {
     let now = procfs::image(pid)?;
     let parent = procfs::image(now.parent_pid);
     let image = sensor_api::ObservedImage {
-        executable: escape::text(path.as_os_str().as_encoded_bytes()),
+        executable: procfs::executable_text(path, metadata.nlink() == 0),
         args: args.iter().map(|argument| escape::text(argument)).collect(),
         args_bytes,
         args_truncated,
         command_line: None,
-        image: Some(image_file(&metadata)),
+        environment: standing::interesting_variables(&variables.join(&0)),
+        image: Some(procfs::image_file(&metadata)),
         image_deleted: metadata.nlink() == 0,
         kernel_thread: false,
         blocked: None,
@@ -106,17 +114,6 @@ pub(super) fn question(thread: u32, file: File) -> Option<Question> {
 pub(super) fn runs_another(pid: u32, file: &ImageFile) -> Option<bool> {
     let runs = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
     Some((runs.dev(), runs.ino()) != (file.device, file.inode))
-}
-
-fn image_file(file: &fs::Metadata) -> ImageFile {
-    let nanos = |seconds: i64, nanos: i64| seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
-    ImageFile {
-        device: file.dev(),
-        inode: file.ino(),
-        modified_ns: nanos(file.mtime(), file.mtime_nsec()),
-        changed_ns: nanos(file.ctime(), file.ctime_nsec()),
-        size: file.size(),
-    }
 }
 
 fn process_of(thread: u32) -> Option<u32> {
@@ -176,8 +173,8 @@ fn parse_first_line(bytes: &[u8]) -> Option<Interpreter> {
     (!interpreter.is_empty()).then(|| (interpreter.to_vec(), argument.map(<[u8]>::to_vec)))
 }
 
-/// The arguments, their full length as far as it was read, and whether there are more.
-fn arguments_at(memory: &File, at: u64) -> Option<(Vec<Vec<u8>>, u64, bool)> {
+/// A list of texts like the arguments, its full length as far as it was read, and whether there is more.
+fn list_at(memory: &File, at: u64, most: usize) -> Option<(Vec<Vec<u8>>, u64, bool)> {
     if at == 0 {
         return Some((Vec::new(), 0, false));
     }
@@ -189,10 +186,10 @@ fn arguments_at(memory: &File, at: u64) -> Option<(Vec<Vec<u8>>, u64, bool)> {
         if pointer == 0 {
             return Some((arguments, bytes as u64, false));
         }
-        let Some(argument) = text_at(memory, pointer, ARGS_MAX - bytes) else { break };
+        let Some(argument) = text_at(memory, pointer, most - bytes) else { break };
         bytes += argument.len() + 1;
         arguments.push(argument);
-        if bytes >= ARGS_MAX {
+        if bytes >= most {
             break;
         }
     }
@@ -225,9 +222,12 @@ mod tests {
     #[test]
     fn calls_are_read_from_what_proc_says() {
         let text = format!("{EXECVE} 0x7ffd1 0x2 0x3 0x4 0x5 0x6 0x7ffe 0x7fff\n");
-        assert_eq!(Call::parse(&text), Some(Call { dir: None, name: 0x7ffd1, arguments: 2 }));
+        assert_eq!(Call::parse(&text), Some(Call { dir: None, name: 0x7ffd1, arguments: 2, environment: 3 }));
         let text = format!("{EXECVEAT} 0xffffffffffffff9c 0x2 0x3 0x4 0x1000 0x6 0x7ffe 0x7fff\n");
-        assert_eq!(Call::parse(&text), Some(Call { dir: Some(libc::AT_FDCWD), name: 2, arguments: 3 }));
+        assert_eq!(
+            Call::parse(&text),
+            Some(Call { dir: Some(libc::AT_FDCWD), name: 2, arguments: 3, environment: 4 })
+        );
         for other in ["running", "-1 0x0 0x0", "0 0x1 0x2 0x3", "", "59 1 2 3"] {
             assert_eq!(Call::parse(other), None, "{other}");
         }
@@ -256,8 +256,8 @@ mod tests {
         assert_eq!(text_at(&memory, text.as_ptr() as u64, 3), None, "no end within that");
         assert_eq!(text_at(&memory, 1, 100), None);
         let pointers = [text.as_ptr(), text.as_ptr(), std::ptr::null()];
-        let read = arguments_at(&memory, pointers.as_ptr() as u64).unwrap();
+        let read = list_at(&memory, pointers.as_ptr() as u64, ARGS_MAX).unwrap();
         assert_eq!(read, (vec![b"one two".to_vec(); 2], 16, false));
-        assert_eq!(arguments_at(&memory, 0), Some((Vec::new(), 0, false)));
+        assert_eq!(list_at(&memory, 0, ARGS_MAX), Some((Vec::new(), 0, false)));
     }
 }

@@ -227,8 +227,13 @@ impl ExecutionGate {
                 let one = Pending { pid, file, refusal };
                 pending.lock().unwrap_or_else(PoisonError::into_inner).insert(id, one);
             }
-            // Fails where the keeper is gone or its socket full: then it answers by itself.
-            let _ = tell(socket.as_fd(), ToKeeper::Answer { id, deny });
+            if tell(socket.as_fd(), ToKeeper::Answer { id, deny }).is_err() {
+                // The keeper is gone or its socket full: it answers by itself, and will say nothing of this «no».
+                let unheard = pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+                if let Some(one) = unheard {
+                    (one.refusal)(Outcome { in_time: false, runs_another: None });
+                }
+            }
         }
     }
 }

@@ -113,17 +113,11 @@ impl RemoteMounts {
         Self::parse(&std::fs::read(format!("/proc/{pid}/mountinfo")).unwrap_or_default())
     }
 
-    /// From the lines of proc(5), `/proc/PID/mountinfo`.
     fn parse(mountinfo: &[u8]) -> Self {
-        let mounts = mountinfo.split(|byte| *byte == b'\n').filter_map(|line| {
-            let mut fields = line.split(|byte| *byte == b' ');
-            let (device, point) = (fields.nth(2)?, fields.nth(1)?);
-            let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
-            let remote = kind.starts_with(b"fuse") || REMOTE.iter().any(|(word, _)| word.as_bytes() == kind);
-            // The root that is remote answers as well as this program's own file does.
-            (remote && point != b"/").then(|| (unescaped(point), numbers(device)))
-        });
-        let (points, devices): (Vec<_>, Vec<_>) = mounts.unzip();
+        // The root that is remote answers as well as this program's own file does.
+        let remote = mounts(mountinfo).filter(|mount| mount.is_remote && mount.point != b"/");
+        let (points, devices): (Vec<_>, Vec<_>) =
+            remote.map(|mount| (mount.point, numbers(mount.device))).unzip();
         Self { points, devices: devices.into_iter().flatten().collect() }
     }
 
@@ -147,14 +141,27 @@ pub(crate) fn local_points() -> Vec<PathBuf> {
 
 fn local_points_of(mountinfo: &[u8]) -> Vec<PathBuf> {
     let mut devices = HashSet::new();
-    let mounts = mountinfo.split(|byte| *byte == b'\n').filter_map(|line| {
+    let local = mounts(mountinfo).filter(|mount| !mount.is_remote && devices.insert(mount.device));
+    local.map(|mount| PathBuf::from(OsString::from_vec(mount.point))).collect()
+}
+
+/// A line of `/proc/PID/mountinfo`.
+struct Mount<'a> {
+    /// `major:minor`.
+    device: &'a [u8],
+    point: Vec<u8>,
+    is_remote: bool,
+}
+
+/// From the lines of proc(5), `/proc/PID/mountinfo`.
+fn mounts(mountinfo: &[u8]) -> impl Iterator<Item = Mount<'_>> {
+    mountinfo.split(|byte| *byte == b'\n').filter_map(|line| {
         let mut fields = line.split(|byte| *byte == b' ');
         let (device, point) = (fields.nth(2)?, fields.nth(1)?);
         let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
-        let remote = kind.starts_with(b"fuse") || REMOTE.iter().any(|(word, _)| word.as_bytes() == kind);
-        (!remote && devices.insert(device)).then(|| PathBuf::from(OsString::from_vec(unescaped(point))))
-    });
-    mounts.collect()
+        let is_remote = kind.starts_with(b"fuse") || REMOTE.iter().any(|(word, _)| word.as_bytes() == kind);
+        Some(Mount { device, point: unescaped(point), is_remote })
+    })
 }
 
 /// `major:minor`.
