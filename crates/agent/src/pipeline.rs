@@ -120,8 +120,7 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<End, SensorError> {
         blocked: HashMap::new(),
         to_block: Vec::new(),
     };
-    let mut acts_at_once = work.use_new_rules().unwrap_or(false);
-    sensor.wake_on_process_start(acts_at_once);
+    work.use_new_rules(sensor.as_mut());
     work.tell_start(parts.config_hash, parts.previous_end, parts.sources, parts.previous_cause);
     let mut result = Ok(End::Asked);
     let (mut second, mut health) = (Instant::now(), Instant::now());
@@ -139,10 +138,7 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<End, SensorError> {
             break;
         }
         work.hand_over_blocks(sensor.as_mut());
-        if let Some(at_once) = work.use_new_rules() {
-            acts_at_once = at_once;
-            sensor.wake_on_process_start(at_once);
-        }
+        work.use_new_rules(sensor.as_mut());
         if work.govern(sensor.as_mut()) {
             result = Ok(End::Memory);
             break;
@@ -164,7 +160,7 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<End, SensorError> {
             sensor.commit(position);
         }
         parts.rounds.fetch_add(1, Ordering::Relaxed);
-        work.rest(acts_at_once);
+        work.rest();
     }
     work.finish(sensor.as_mut(), stop, &result);
     if matches!(result, Ok(End::Memory)) {
@@ -484,8 +480,8 @@ impl Work {
         }
     }
 
-    /// Takes up changed indicators and rules; `Some` says whether process starts must come at once.
-    fn use_new_rules(&mut self) -> Option<bool> {
+    /// Takes up changed indicators and rules.
+    fn use_new_rules(&mut self, sensor: &mut dyn Sensor) {
         let indicators = self.indicators.active();
         if !Arc::ptr_eq(&indicators, &self.indicators_in_use) {
             self.judge.use_indicators(Arc::clone(&indicators));
@@ -493,12 +489,12 @@ impl Work {
         }
         let active = self.rules.active();
         if Arc::ptr_eq(&active, self.judge.rules()) {
-            return None;
+            return;
         }
-        let at_once = active.may_act_on_start();
+        sensor.wake_on_process_start(active.may_act_on_start());
+        self.economy.hurry(active.may_act_on_start(), active.may_act());
         self.rules.take_up(&active);
         self.judge.use_rules(active);
-        Some(at_once)
     }
 
     fn flush_if_due(&mut self) {

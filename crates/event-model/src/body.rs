@@ -4,7 +4,7 @@
 //! behind that (wire, store, rules, ECS) never looks at the structs.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use crate::{
@@ -465,7 +465,10 @@ pub(crate) fn text(text: &str) -> ValueRef<'_> {
 }
 
 pub(crate) fn string(value: impl fmt::Display) -> ValueRef<'static> {
-    ValueRef::Text(Cow::Owned(value.to_string()))
+    // An entity id is put together of several pieces: without the room it would be moved several times.
+    let mut text = String::with_capacity(40);
+    let _ = write!(text, "{value}");
+    ValueRef::Text(Cow::Owned(text))
 }
 
 /// Numbers beyond 2^63 (no counter gets there) stand at the largest value.

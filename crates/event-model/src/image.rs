@@ -71,8 +71,8 @@ pub struct Image {
     pub container: Option<Arc<Container>>,
     /// A thread of the kernel itself.
     pub kernel_thread: bool,
-    /// Effective capabilities by name.
-    pub capabilities: Vec<String>,
+    /// Effective capabilities by name. Most processes of a host have the same: one list for all of them.
+    pub capabilities: Arc<[String]>,
     /// Variables of the environment that change what is run.
     pub environment: Vec<String>,
     /// The file is one in memory that never had a name.

@@ -199,7 +199,7 @@ mod tests {
                 pod_uid: text(),
                 labels: list(),
             })),
-            capabilities: list(),
+            capabilities: list().into(),
             environment: list(),
             memfd: true,
             namespaces: list(),

@@ -86,7 +86,7 @@ fn start() -> ProcessStart {
             labels: vec!["team=shop".into()],
             ..Container::default()
         })),
-        capabilities: vec!["CAP_NET_BIND_SERVICE".into()],
+        capabilities: ["CAP_NET_BIND_SERVICE".into()].into(),
         environment: vec!["LD_LIBRARY_PATH=/opt/lib".into()],
         memfd: false,
         namespaces: vec!["mnt:4026532201".into(), "pid:4026532204".into()],

@@ -228,7 +228,7 @@ mod tests {
                 pod_uid: Some("a".into()),
                 labels: vec!["a=b".into()],
             })),
-            capabilities: vec!["ALL".into()],
+            capabilities: ["ALL".into()].into(),
             environment: vec!["LD_PRELOAD=a".into()],
             memfd: true,
             namespaces: vec!["pid:1".into()],

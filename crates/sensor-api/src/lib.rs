@@ -131,7 +131,7 @@ pub struct ObservedImage {
     /// True for a thread of the kernel itself.
     pub kernel_thread: bool,
     /// Effective capabilities by name, `ALL` for the whole set.
-    pub capabilities: Vec<String>,
+    pub capabilities: Arc<[String]>,
     /// Variables of the environment that change what is run, as `NAME=value`.
     pub environment: Vec<String>,
     /// The image is a file in memory that never had a name.

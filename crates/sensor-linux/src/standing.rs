@@ -2,7 +2,7 @@
 //! environment that change what is run.
 
 use std::fs;
-use std::sync::{LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
 use crate::escape;
 
@@ -82,8 +82,26 @@ const VARIABLES: [&[u8]; 20] = [
 /// Values beyond so many bytes are cut.
 const VALUE_MAX: usize = 1_024;
 
-/// The names of the bits; `ALL` for all that the kernel has, as root has them.
-pub(crate) fn capability_names(bits: u64) -> Vec<String> {
+/// Different sets of capabilities whose names are kept. A host has a few: root's, nobody's, those of some services.
+const SETS_KEPT: usize = 16;
+
+/// The names of the bits; `ALL` for all that the kernel has, as root has them. Made once for each set: forty names
+/// for each process that starts would cost more than all else that is read of it.
+pub(crate) fn capability_names(bits: u64) -> Arc<[String]> {
+    static KEPT: Mutex<Vec<(u64, Arc<[String]>)>> = Mutex::new(Vec::new());
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, names)) = kept.iter().find(|(known, _)| *known == bits) {
+        return Arc::clone(names);
+    }
+    let names: Arc<[String]> = names_of_capabilities(bits).into();
+    if kept.len() >= SETS_KEPT {
+        kept.remove(0);
+    }
+    kept.push((bits, Arc::clone(&names)));
+    names
+}
+
+fn names_of_capabilities(bits: u64) -> Vec<String> {
     static LAST: LazyLock<u32> = LazyLock::new(|| {
         let last = fs::read_to_string("/proc/sys/kernel/cap_last_cap").ok();
         last.and_then(|text| text.trim().parse().ok()).unwrap_or(CAPABILITIES.len() as u32 - 1).min(62)
@@ -160,9 +178,9 @@ mod tests {
 
     #[test]
     fn capabilities_have_their_names() {
-        assert_eq!(capability_names(0), Vec::<String>::new());
-        assert_eq!(capability_names((1 << 10) | (1 << 21)), ["CAP_NET_BIND_SERVICE", "CAP_SYS_ADMIN"]);
-        assert_eq!(capability_names(u64::MAX), ["ALL"]);
+        assert!(capability_names(0).is_empty());
+        assert_eq!(*capability_names((1 << 10) | (1 << 21)), ["CAP_NET_BIND_SERVICE", "CAP_SYS_ADMIN"]);
+        assert_eq!(*capability_names(u64::MAX), ["ALL"]);
     }
 
     #[test]

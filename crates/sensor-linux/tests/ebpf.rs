@@ -432,7 +432,7 @@ fn capabilities_and_namespaces_are_told() {
     let mut unprivileged = Command::new("setpriv");
     unprivileged.args(["--reuid=65534", "--clear-groups", path]).args(wait);
     if let Some(image) = standing(&mut sensor, &mut unprivileged, path) {
-        assert_eq!((image.euid, image.capabilities), (65_534, Vec::new()));
+        assert_eq!((image.euid, &*image.capabilities), (65_534, [].as_slice()));
     }
     let mut root = Command::new(path);
     if let Some(image) = standing(&mut sensor, root.args(wait), path) {

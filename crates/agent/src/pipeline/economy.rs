@@ -26,6 +26,10 @@ const SHORT_REST: Duration = Duration::from_millis(10);
 const REST_BEFORE_ACTING: Duration = Duration::from_millis(5);
 /// With more observations than this in a round, there is no rest.
 const BUSY_ROUND: u64 = 1_024;
+/// From so many observations in a round on, and while no rule acts, the agent looks less often: each look takes the
+/// processor from those who are at work. With the [`POLL`](super::POLL) of a quiet host this makes 20 ms.
+const LIVELY_ROUND: u64 = 8;
+const LIVELY_REST: Duration = Duration::from_millis(15);
 
 /// Acts of one type that were left out.
 #[derive(Debug)]
@@ -51,6 +55,9 @@ pub(super) struct Economy {
     untold_since: Option<Instant>,
     seen_in_round: u64,
     shed: Vec<EventClass>,
+    /// Whether a rule may act on starts, and on anything at all.
+    acts_on_start: bool,
+    acts: bool,
 }
 
 impl Economy {
@@ -69,7 +76,14 @@ impl Economy {
             untold_since: None,
             seen_in_round: 0,
             shed: Vec::new(),
+            acts_on_start: false,
+            acts: false,
         }
+    }
+
+    /// What rules act on must not wait.
+    pub(super) fn hurry(&mut self, acts_on_start: bool, acts: bool) {
+        (self.acts_on_start, self.acts) = (acts_on_start, acts);
     }
 
     pub(super) fn governor(&self) -> &Governor {
@@ -194,19 +208,20 @@ impl Work {
         false
     }
 
-    /// Rests after a round where the governor wants it and nothing piles up.
+    /// Rests after a round where the governor wants it or much is observed, and nothing piles up.
     #[allow(clippy::disallowed_methods, reason = "resting is the purpose; each rest is bounded")]
-    pub(super) fn rest(&mut self, acts_at_once: bool) {
-        let seen = std::mem::take(&mut self.economy.seen_in_round);
-        let rung = self.economy.governor.rung();
+    pub(super) fn rest(&mut self) {
+        let economy = &mut self.economy;
+        let seen = std::mem::take(&mut economy.seen_in_round);
+        let rung = economy.governor.rung();
         let rest = match rung.rest {
             // A rule that acts on starts is worth more than a few wake-ups.
-            Duration::ZERO if !rung.saves_work() || acts_at_once => return,
-            Duration::ZERO => SHORT_REST,
-            rest if acts_at_once => rest.min(REST_BEFORE_ACTING),
+            rest if economy.acts_on_start => rest.min(REST_BEFORE_ACTING),
+            Duration::ZERO if rung.saves_work() => SHORT_REST,
+            Duration::ZERO if seen >= LIVELY_ROUND && !economy.acts => LIVELY_REST,
             rest => rest,
         };
-        if seen < BUSY_ROUND {
+        if seen < BUSY_ROUND && !rest.is_zero() {
             std::thread::sleep(rest);
         }
     }
