@@ -13,7 +13,7 @@ use event_model::{
     RecordBody, ResponseReceipt, ValueRef,
 };
 use prost::Message as _;
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+use prost::encoding::{WireType, encode_varint, encoded_len_varint};
 
 use super::{Ledger, MAX_ANCESTRY, MAX_LIST_BYTES, MAX_LIST_ITEMS, MAX_TEXT_BYTES};
 use crate::link;
@@ -141,7 +141,7 @@ fn put_field(field: Field, value: &ValueRef<'_>, into: &mut Vec<u8>) {
     // All keys here are below 16 and take one byte.
     let number_size = 1 + encoded_len_varint(number);
     let begin = |value_size: usize, into: &mut Vec<u8>| {
-        encode_key(tag::EVENT_FIELDS, WireType::LengthDelimited, into);
+        put_key(tag::EVENT_FIELDS, WireType::LengthDelimited, into);
         encode_varint((number_size + 1 + value_size) as u64, into);
         put_varint(tag::FIELD_NUMBER, number, into);
     };
@@ -167,7 +167,8 @@ fn put_field(field: Field, value: &ValueRef<'_>, into: &mut Vec<u8>) {
             let size = |item: Cow<'_, str>| 1 + encoded_len_varint(item.len() as u64) + item.len();
             let size: usize = items().map(size).sum();
             begin(encoded_len_varint(size as u64) + size, into);
-            encode_key(tag::FIELD_LIST, WireType::LengthDelimited, into);
+            into.reserve(size);
+            put_key(tag::FIELD_LIST, WireType::LengthDelimited, into);
             encode_varint(size as u64, into);
             items().for_each(|item| put_bytes(tag::LIST_ITEMS, item.as_bytes(), into));
         }
@@ -179,19 +180,30 @@ fn put_field(field: Field, value: &ValueRef<'_>, into: &mut Vec<u8>) {
 }
 
 fn put_varint(tag: u32, number: u64, into: &mut Vec<u8>) {
-    encode_key(tag, WireType::Varint, into);
+    put_key(tag, WireType::Varint, into);
     encode_varint(number, into);
 }
 
 fn put_fixed64(tag: u32, number: u64, into: &mut Vec<u8>) {
-    encode_key(tag, WireType::SixtyFourBit, into);
+    put_key(tag, WireType::SixtyFourBit, into);
     into.extend_from_slice(&number.to_le_bytes());
 }
 
 fn put_bytes(tag: u32, bytes: &[u8], into: &mut Vec<u8>) {
-    encode_key(tag, WireType::LengthDelimited, into);
-    encode_varint(bytes.len() as u64, into);
+    put_key(tag, WireType::LengthDelimited, into);
+    match u8::try_from(bytes.len()) {
+        // Nearly all are that short; the loop over the bits of a length costs more than the copy.
+        Ok(length) if length < 0x80 => into.push(length),
+        _ => encode_varint(bytes.len() as u64, into),
+    }
     into.extend_from_slice(bytes);
+}
+
+/// A field's number and how it is written. All numbers here are below 16, so that both fit into a byte.
+#[expect(clippy::cast_possible_truncation, reason = "see above")]
+fn put_key(tag: u32, wire_type: WireType, into: &mut Vec<u8>) {
+    debug_assert!(tag < 16, "{tag} takes a second byte");
+    into.push((tag << 3) as u8 | wire_type as u8);
 }
 
 /// A detection without its event, which is appended.
