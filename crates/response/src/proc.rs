@@ -31,12 +31,13 @@ pub(crate) fn same_ticks(ticks: u64, start_ns: u64) -> bool {
 
 /// The process's stat; `None` if there is no such process.
 pub(crate) fn stat(pid: u32) -> Option<Stat> {
-    parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
-fn parse(text: &str) -> Option<Stat> {
-    // The name in parentheses may itself hold spaces and parentheses.
-    let (_, rest) = text.rsplit_once(") ")?;
+fn parse(bytes: &[u8]) -> Option<Stat> {
+    // The name in parentheses is whatever the process says: any byte, spaces and parentheses too.
+    let end_of_name = bytes.iter().rposition(|byte| *byte == b')')?;
+    let rest = str::from_utf8(bytes.get(end_of_name + 1..)?).ok()?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
     Some(Stat {
         state: *fields.first()?.as_bytes().first()?,
@@ -63,10 +64,14 @@ const UNITS: &[&str] = &[
 /// process is in the cgroup of one of [`UNITS`], which only root can put it into; false if
 /// there is no such process.
 pub(crate) fn runs_for_the_system(pid: u32) -> bool {
-    let says = |file: &str, what: fn(&str) -> bool| {
-        fs::read_to_string(format!("/proc/{pid}/{file}")).is_ok_and(|text| what(&text))
-    };
+    let says = |file: &str, what: fn(&str) -> bool| text_of(pid, file).is_some_and(|text| what(&text));
     says("status", is_of_root) || says("cgroup", is_in_a_unit)
+}
+
+/// A file of the process in /proc as text, whatever bytes its name or its cgroup's name has.
+fn text_of(pid: u32, file: &str) -> Option<String> {
+    let bytes = fs::read(format!("/proc/{pid}/{file}")).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// By the hierarchy that systemd keeps its units in: the one of version 2, or its named one.
@@ -87,7 +92,7 @@ fn is_of_root(status: &str) -> bool {
 
 /// Real user; `None` if there is no such process.
 pub(crate) fn user_of(pid: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let status = text_of(pid, "status")?;
     let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     ids.split_ascii_whitespace().next()?.parse().ok()
 }
@@ -119,8 +124,8 @@ pub(crate) fn pids() -> Vec<u32> {
 pub(crate) fn stands_still(pid: u32, waits_for_child: bool) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
     threads.flatten().all(|thread| {
-        let text = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-        parse(&text).is_none_or(|stat| {
+        let bytes = fs::read(thread.path().join("stat")).unwrap_or_default();
+        parse(&bytes).is_none_or(|stat| {
             matches!(stat.state, b'T' | b't' | b'Z' | b'X' | b'x') || (waits_for_child && stat.state == b'D')
         })
     })
@@ -131,11 +136,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_with_spaces_and_parentheses_is_no_trap() {
-        let text = "42 (a) R 1 (b) S 7 1 1 0 -1 2097216 0 0 0 0 0 0 0 0 20 0 1 0 987 0 0";
+    fn a_name_of_any_bytes_is_no_trap() {
+        let text = b"42 (a) R 1 (\xff) S 7 1 1 0 -1 2097216 0 0 0 0 0 0 0 0 20 0 1 0 987 0 0\n";
         let expected = Stat { state: b'S', parent: 7, kernel_thread: true, start_ticks: 987 };
         assert_eq!(parse(text), Some(expected));
-        assert_eq!(parse("42 (x) R"), None);
+        for cut in [b"42 (x) R".as_slice(), b"42 (x", b"42 (x)", b""] {
+            assert_eq!(parse(cut), None);
+        }
     }
 
     #[test]

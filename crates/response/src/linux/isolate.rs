@@ -260,7 +260,9 @@ fn kept(rule: &str, keep: &[SocketAddr], out: bool) -> Vec<String> {
 
 /// Every device of this network namespace but loopback, with a name that can stand in a script.
 fn devices() -> Vec<String> {
-    let table = fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
+    // A device's name may hold any byte: one odd name must not hide the others.
+    let table = fs::read("/proc/thread-self/net/dev").unwrap_or_default();
+    let table = String::from_utf8_lossy(&table);
     // Two lines of headings, then a name and a colon in each.
     let names = table.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()));
     let plain = |name: &String| {

@@ -154,8 +154,8 @@ fn identity_of_service(path: &Path) -> Option<(u64, u64)> {
 pub(crate) fn resolvers() -> Vec<IpAddr> {
     let texts = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"]
         .into_iter()
-        .filter_map(|path| fs::read_to_string(path).ok());
-    texts.flat_map(|text| resolvers_of(&text)).collect()
+        .filter_map(|path| fs::read(path).ok());
+    texts.flat_map(|text| resolvers_of(&String::from_utf8_lossy(&text))).collect()
 }
 
 fn resolvers_of(text: &str) -> Vec<IpAddr> {
