@@ -263,8 +263,10 @@ fn read_piece(from: &mut impl Read, most: usize) -> io::Result<Vec<u8>> {
     Ok(piece)
 }
 
-/// SHA-256 of all that can be read, in hexadecimal digits.
-pub(crate) fn sha256_of(mut from: impl Read) -> io::Result<(String, u64)> {
+/// SHA-256 of all that can be read, in hexadecimal digits. Nothing here is larger than [`MAX_FILE`]: what grows past
+/// it while it is read is another content, and must not be read on and on.
+pub(crate) fn sha256_of(from: impl Read) -> io::Result<(String, u64)> {
+    let mut from = from.take(MAX_FILE + 1);
     let (mut hash, mut buffer, mut size) = (Context::new(&SHA256), vec![0; 64 << 10], 0);
     loop {
         match from.read(&mut buffer)? {

@@ -33,6 +33,12 @@ impl Linux {
     pub(super) fn survey_quarantine(&self, file: &FileTarget, id: Uuid) -> Result<Survey, Failure> {
         let place = Place::open(&file.path)?;
         let held = place.open_file()?;
+        // Before anything is read: whoever can set the file's size must not keep all other orders waiting.
+        let size = size_of(&held.stat);
+        if size > MAX_FILE {
+            let why = format!("has {size} bytes, more than the 1073741824 that the vault takes");
+            return Err(not_allowed(&file.path, &why, "copy and remove it by hand"));
+        }
         self.check_target(file, &held)?;
         if let Some(package) = super::service::package_of(&file.path, &held) {
             let why = format!("is as the package `{package}` installed it");
@@ -41,11 +47,6 @@ impl Linux {
                 &why,
                 "remove the package, or name the file that was changed",
             ));
-        }
-        let size = size_of(&held.stat);
-        if size > MAX_FILE {
-            let why = format!("has {size} bytes, more than the 1073741824 that the vault takes");
-            return Err(not_allowed(&file.path, &why, "copy and remove it by hand"));
         }
         if self.vault.used() + size > QUOTA {
             let why = "does not fit: the vault holds 4 GiB and is full";

@@ -16,6 +16,7 @@ use crate::platform::{Failure, Progress, Survey};
 
 use super::Linux;
 use super::place::{Held, Place, not_allowed};
+use crate::vault::MAX_FILE;
 
 /// Where units stand that no package put there.
 const UNIT_FOLDERS: &[&str] = &["/etc/systemd/system", "/usr/local/lib/systemd/system"];
@@ -214,8 +215,10 @@ pub(super) fn package_of(path: &str, held: &Held) -> Option<String> {
 
 fn md5_of(held: &Held) -> Option<String> {
     let (mut hash, mut buffer, mut file) = (Md5::new(), vec![0; 64 << 10], &held.file);
+    // It may grow while it is read.
+    let mut bounded = file.take(MAX_FILE + 1);
     loop {
-        match file.read(&mut buffer).ok()? {
+        match bounded.read(&mut buffer).ok()? {
             0 => break,
             count => hash.update(&buffer[..count]),
         }

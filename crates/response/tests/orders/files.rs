@@ -98,12 +98,44 @@ fn what_is_no_plain_file_is_refused_and_left_alone() {
     assert!(real.exists() && link.exists() && dir.join("inner").exists() && hard.exists());
     let nothing = bench.run(Action::RestoreFile(Item { item: uuid::Uuid::new_v4() }));
     assert!(nothing.reason.contains("no such item"), "{}", nothing.reason);
-    if Command::new("chattr").arg("+i").arg(&real).status().is_ok_and(|status| status.success()) {
-        let receipt = bench.run(Action::QuarantineFile(file(&real)));
-        assert!(Command::new("chattr").arg("-i").arg(&real).status().unwrap().success());
-        assert_eq!(receipt.state, OrderState::Refused);
-        assert!(receipt.reason.contains("chattr"), "{}", receipt.reason);
-    }
+}
+
+#[test]
+fn what_is_immutable_is_refused() {
+    let mut bench = bench();
+    // The file system of temporary files often can't have such files: where the build lies it mostly can.
+    let own = std::env::current_exe().unwrap();
+    let folders = [std::env::temp_dir(), own.parent().unwrap().to_owned(), PathBuf::from("/var/tmp")];
+    let made = folders.into_iter().find_map(|folder| {
+        let dir = tempfile::tempdir_in(folder).ok()?;
+        let path = dir.path().canonicalize().ok()?.join("fixed");
+        fs::write(&path, "x").ok()?;
+        let set = Command::new("chattr").arg("+i").arg(&path).output().is_ok_and(|set| set.status.success());
+        set.then_some((dir, path))
+    });
+    let Some((_dir, path)) = made else {
+        eprintln!("skipped: chattr can make no file immutable here");
+        assert!(std::env::var_os("RAMPART_NO_SKIP").is_none(), "must not be skipped here");
+        return;
+    };
+    let receipt = bench.run(Action::QuarantineFile(file(&path)));
+    assert!(Command::new("chattr").arg("-i").arg(&path).status().unwrap().success());
+    assert_eq!(receipt.state, OrderState::Refused, "{}", receipt.reason);
+    assert!(receipt.reason.contains("chattr"), "{}", receipt.reason);
+}
+
+/// Whoever can set the size of the file that is ordered must not keep all other orders waiting: the size is looked at
+/// before the content.
+#[test]
+fn what_is_too_large_is_refused_unread() {
+    let mut bench = bench();
+    let path = bench.path("huge");
+    // A hole: it takes no disk, but would be read.
+    fs::File::create(&path).unwrap().set_len(2 << 30).unwrap();
+    let wanted = FileTarget { sha256: Some("0".repeat(64)), ..file(&path) };
+    let receipt = bench.run(Action::QuarantineFile(wanted));
+    assert_eq!(receipt.state, OrderState::Refused, "{}", receipt.reason);
+    assert!(receipt.reason.contains("more than the 1073741824"), "{}", receipt.reason);
 }
 
 /// While files are taken away, somebody swaps a folder of the path for a link to another folder
