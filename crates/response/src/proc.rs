@@ -108,6 +108,12 @@ pub(crate) fn executable_of(pid: u32) -> Option<String> {
     Some(fs::read_link(format!("/proc/{pid}/exe")).ok()?.to_string_lossy().into_owned())
 }
 
+/// Seconds since boot, sleep included: a clock that nobody sets.
+pub(crate) fn uptime_seconds() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    u64::try_from(now.tv_sec).unwrap_or(0)
+}
+
 /// Every process with its parent; those that end meanwhile are left out.
 pub(crate) fn parents() -> Vec<(u32, u32)> {
     pids().into_iter().filter_map(|pid| Some((pid, stat(pid)?.parent))).collect()

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use crate::action::Isolation;
-use crate::isolation::{Due, InForce, kept_besides, now_seconds, reachable, released, still_reached};
+use crate::isolation::{Due, InForce, Left, kept_besides, now_seconds, reachable, released, still_reached};
 use crate::platform::{Failure, Interference, Notice, Progress, Subject, Survey};
 use crate::rails::Permit;
 
@@ -63,6 +63,7 @@ impl Linux {
         // Before the commit: an agent that ends right after it must know what is in force.
         let planned = InForce {
             until,
+            left: Some(Left::from_now(self.boot, isolation.ttl_seconds)),
             keep,
             devices,
             release_hash: isolation.release_hash.clone(),
@@ -151,7 +152,7 @@ impl Linux {
     /// Puts back what others took away, for the time that is left, and takes in new devices. Where all
     /// response is stopped it only lets go.
     pub(super) fn watch_isolation(&mut self, may_act: bool) -> Vec<Notice> {
-        let (in_force, left) = match self.isolation.due() {
+        let (in_force, left) = match self.isolation.due(self.boot) {
             Due::Nothing => return Vec::new(),
             Due::WrongCode(notice) => return vec![notice],
             Due::Release(notice) => {
