@@ -6,12 +6,14 @@ mod inventory;
 mod isolate;
 mod memory;
 mod nft;
+mod packages;
 mod patient;
 mod place;
 mod quarantine;
 mod restore;
 mod service;
 mod sockets;
+mod systemd;
 mod tree;
 
 use std::io;
@@ -168,7 +170,9 @@ impl Platform for Linux {
             }
             (Action::ListConnections {}, _) => progress.step("list the connections", inventory::connections),
             (Action::CollectEvidence(request), _) => self.collect_evidence(request, id, progress),
-            (Action::DeleteService(service), _) => self.delete_service(service, id, progress),
+            (Action::DeleteService(service), Subject::Service { file: held, .. }) => {
+                self.delete_service(service, *held, id, guards, progress)
+            }
             (Action::RestoreService(item), _) => self.restore_service(*item, progress),
             (action, _) => Err(Failure::system(action.to_string(), "the survey does not fit the action")),
         }
@@ -209,7 +213,10 @@ impl Platform for Linux {
             Action::ListProcesses {} | Action::ListConnections {} => {
                 Err(Failure::NotProved("the list is lost; order it again".to_owned()))
             }
+            Action::RestoreFile(item) => self.recover_restore(*item),
             Action::DeleteQuarantinedFile(item) => self.vault.recover_delete(item.item),
+            Action::DeleteService(service) => self.recover_service(service, order.id),
+            Action::RestoreService(item) => self.recover_restore_service(*item),
             Action::IsolateHost(_) => self.recover_isolation(),
             Action::ReleaseHost {} => self.recover_release(),
             _ => self.verify(order),

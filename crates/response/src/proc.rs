@@ -74,15 +74,28 @@ fn text_of(pid: u32, file: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// By the hierarchy that systemd keeps its units in: the one of version 2, or its named one.
+/// In the hierarchy that systemd keeps its units in: the one of version 2, or its named one.
+fn paths_of_systemd(cgroups: &str) -> impl Iterator<Item = &str> {
+    cgroups.lines().filter_map(|line| {
+        line.strip_prefix("0::").or_else(|| line.split_once(":name=systemd:").map(|(_, path)| path))
+    })
+}
+
 fn is_in_a_unit(cgroups: &str) -> bool {
-    let unit = |line: &str| {
-        let path =
-            line.strip_prefix("0::").or_else(|| line.split_once(":name=systemd:").map(|(_, path)| path));
-        let path = path?.strip_prefix("/system.slice/")?;
-        Some(UNITS.contains(&path.split('/').next()?))
+    let unit = |path: &str| Some(UNITS.contains(&path.strip_prefix("/system.slice/")?.split('/').next()?));
+    paths_of_systemd(cgroups).filter_map(unit).any(|is_unit| is_unit)
+}
+
+/// Whether the process is in one of these cgroups of systemd's, or below one.
+pub(crate) fn is_in_group(pid: u32, groups: &[String]) -> bool {
+    text_of(pid, "cgroup").is_some_and(|cgroups| is_below_any(&cgroups, groups))
+}
+
+fn is_below_any(cgroups: &str, groups: &[String]) -> bool {
+    let is_below = |path: &str, group: &str| {
+        path.strip_prefix(group).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    cgroups.lines().filter_map(unit).any(|is_unit| is_unit)
+    paths_of_systemd(cgroups).any(|path| groups.iter().any(|group| is_below(path, group)))
 }
 
 fn is_of_root(status: &str) -> bool {
@@ -174,6 +187,17 @@ mod tests {
             "",
         ] {
             assert!(!is_in_a_unit(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_cgroup_has_what_is_below_it_and_nothing_else() {
+        let group = ["/system.slice/evil.service".to_owned()];
+        for inside in ["0::/system.slice/evil.service\n", "1:name=systemd:/system.slice/evil.service/below\n"] {
+            assert!(is_below_any(inside, &group), "{inside}");
+        }
+        for outside in ["0::/system.slice/evil.service2\n", "0::/system.slice\n", "4:memory:/system.slice/evil.service\n", ""] {
+            assert!(!is_below_any(outside, &group), "{outside}");
         }
     }
 

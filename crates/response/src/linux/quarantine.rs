@@ -10,8 +10,8 @@ use uuid::Uuid;
 use crate::action::FileTarget;
 use crate::platform::{Failure, Progress, Subject, Survey};
 
-use super::Linux;
 use super::place::{Held, Place, not_allowed, not_the_target};
+use super::{Linux, packages};
 use crate::vault::{MAX_FILE, Metadata, QUOTA, sha256_of};
 
 /// Extended attributes of one file that are kept; the kernel allows 64 KiB of names.
@@ -40,14 +40,7 @@ impl Linux {
             return Err(not_allowed(&file.path, &why, "copy and remove it by hand"));
         }
         self.check_target(file, &held)?;
-        if let Some(package) = super::service::package_of(&file.path, &held) {
-            let why = format!("is as the package `{package}` installed it");
-            return Err(not_allowed(
-                &file.path,
-                &why,
-                "remove the package, or name the file that was changed",
-            ));
-        }
+        packages::refuse(&file.path, &held)?;
         if self.vault.used() + size > QUOTA {
             let why = "does not fit: the vault holds 4 GiB and is full";
             return Err(not_allowed(

@@ -28,6 +28,7 @@ pub(crate) const MAX_TREE: usize = 1_000;
 /// How long a tree may take to stand still, and how long to end.
 const FREEZE_LIMIT: Duration = Duration::from_secs(5);
 const END_LIMIT: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 const GRACE: Duration = Duration::from_secs(1);
 
 struct Member {
@@ -77,7 +78,7 @@ impl Linux {
         let pid = target.entity_id.pid();
         let pidfd = self.hold(target)?;
         progress.step("sent SIGSTOP", || send(&pidfd, pid, Signal::STOP))?;
-        let stands = wait_until(FREEZE_LIMIT, || proc::stands_still(pid, false));
+        let stands = wait_until(FREEZE_LIMIT, LOOK_EVERY, || proc::stands_still(pid, false));
         match stands {
             true => Ok(Value::Null),
             false => Err(Failure::NotProved(format!("process {pid} still runs 5 s after SIGSTOP"))),
@@ -88,7 +89,7 @@ impl Linux {
         let pid = target.entity_id.pid();
         let pidfd = self.hold(target)?;
         progress.step("sent SIGCONT", || send(&pidfd, pid, Signal::CONT))?;
-        wait_until(FREEZE_LIMIT, || !is_stopped(pid));
+        wait_until(FREEZE_LIMIT, LOOK_EVERY, || !is_stopped(pid));
         Ok(Value::Null)
     }
 
@@ -242,13 +243,13 @@ fn wait_for_end(pidfd: &OwnedFd, pid: u32) -> Result<(), Failure> {
     clippy::disallowed_methods,
     reason = "/proc can't be waited on: a condition is looked at, with a deadline"
 )]
-fn wait_until(limit: Duration, reached: impl Fn() -> bool) -> bool {
+pub(super) fn wait_until(limit: Duration, every: Duration, mut reached: impl FnMut() -> bool) -> bool {
     let began = Instant::now();
     while !reached() {
         if began.elapsed() > limit {
             return false;
         }
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::sleep(every);
     }
     true
 }

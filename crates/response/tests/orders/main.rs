@@ -11,4 +11,5 @@ mod network;
 mod pid_reuse;
 mod processes;
 mod rails;
+mod services;
 mod vault;
