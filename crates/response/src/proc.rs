@@ -193,10 +193,16 @@ mod tests {
     #[test]
     fn a_cgroup_has_what_is_below_it_and_nothing_else() {
         let group = ["/system.slice/evil.service".to_owned()];
-        for inside in ["0::/system.slice/evil.service\n", "1:name=systemd:/system.slice/evil.service/below\n"] {
+        for inside in ["0::/system.slice/evil.service\n", "1:name=systemd:/system.slice/evil.service/below\n"]
+        {
             assert!(is_below_any(inside, &group), "{inside}");
         }
-        for outside in ["0::/system.slice/evil.service2\n", "0::/system.slice\n", "4:memory:/system.slice/evil.service\n", ""] {
+        for outside in [
+            "0::/system.slice/evil.service2\n",
+            "0::/system.slice\n",
+            "4:memory:/system.slice/evil.service\n",
+            "",
+        ] {
             assert!(!is_below_any(outside, &group), "{outside}");
         }
     }

@@ -135,7 +135,8 @@ fn dress(file: &OwnedFd, metadata: &Metadata) -> Result<(), Failure> {
     fchown(file, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))
         .map_err(|errno| failure("owner", errno))?;
     for (name, value) in &metadata.attributes {
-        fsetxattr(file, name.as_str(), value, XattrFlags::empty()).map_err(|errno| failure(name, errno))?;
+        fsetxattr(file, name.as_str(), &value.0, XattrFlags::empty())
+            .map_err(|errno| failure(name, errno))?;
     }
     fchmod(file, Mode::from_raw_mode(metadata.mode)).map_err(|errno| failure("mode", errno))?;
     let time = |(seconds, nanoseconds)| Timespec { tv_sec: seconds, tv_nsec: nanoseconds };

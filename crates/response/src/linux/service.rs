@@ -95,8 +95,7 @@ impl Linux {
             progress.step("stopped it", || systemd::stop(&was.unit, &was.groups))?;
         }
         if was.enabled {
-            progress
-                .step("disabled it", || systemctl(&["disable", "--quiet", &was.unit]).map(|_| ()))?;
+            progress.step("disabled it", || systemctl(&["disable", "--quiet", &was.unit]).map(|_| ()))?;
         }
         Ok(())
     }
@@ -124,9 +123,8 @@ impl Linux {
         let Ok(was) = self.was(Item { item: id }) else {
             return Err(Failure::NotProved(format!("{} was not touched", service.unit)));
         };
-        let path = unit_path(service).or_else(|failure| {
-            self.vault.metadata(id).map(|metadata| metadata.path).map_err(|_| failure)
-        })?;
+        let path = unit_path(service)
+            .or_else(|failure| self.vault.metadata(id).map(|metadata| metadata.path).map_err(|_| failure))?;
         match self.recover_quarantine(&unit_file(&path), id) {
             Ok(_) => {
                 reload(&mut |_, take| take())?;

@@ -156,6 +156,7 @@ impl Windows {
             accessed: (0, 0),
             modified: (modified.div_euclid(nanoseconds), modified.rem_euclid(nanoseconds)),
             attributes: Vec::new(),
+            attributes_left_out: 0,
             restored: false,
             deleted: false,
         };
@@ -187,8 +188,8 @@ impl Windows {
     /// After a crash: if the file is still there, nothing was done.
     pub(super) fn recover_quarantine(&self, file: &FileTarget, id: Uuid) -> Result<String, Failure> {
         let there = facts_at(Path::new(&file.path)).ok().map(|facts| (facts.volume, facts.index));
-        match self.vault.metadata(id) {
-            Ok(metadata) if there != Some(metadata.file) => self.is_quarantined(file, id),
+        match self.vault.metadata_after_a_crash(id)? {
+            Some(metadata) if there != Some(metadata.file) => self.is_quarantined(file, id),
             _ => {
                 self.vault.forget(id, true);
                 Err(Failure::NotProved(format!("{} was not moved", file.path.escape_debug())))

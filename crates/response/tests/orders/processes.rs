@@ -55,9 +55,8 @@ fn a_name_that_is_no_text_hides_nobody() {
     let root = Owned(root.spawn().unwrap());
     let pid = root.0.id();
     wait_until("the tree of three", || below(pid).len() == 2);
-    let named = |pid: &u32| {
-        std::fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with(b"\xff) Z"))
-    };
+    let named =
+        |pid: &u32| std::fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with(b"\xff) Z"));
     wait_until("its name", || below(pid).iter().any(named));
     let branches = below(pid);
     let named = *branches.iter().find(|pid| named(pid)).unwrap();
