@@ -2,6 +2,7 @@
 
 mod block;
 mod evidence;
+mod frozen;
 mod inventory;
 mod isolate;
 mod memory;
@@ -43,6 +44,8 @@ pub struct Linux {
     vault: Vault,
     isolation: Isolated,
     signer: Option<Signer>,
+    /// What was found at the start and is not yet told.
+    found: Option<Notice>,
 }
 
 impl Linux {
@@ -59,7 +62,8 @@ impl Linux {
     ) -> io::Result<Self> {
         let vault = Vault::open(vault)?;
         let isolation = Isolated::load(&dir);
-        Ok(Self { processes, boot, dir, vault, isolation, signer: None })
+        let found = frozen::let_go(&dir, boot);
+        Ok(Self { processes, boot, dir, vault, isolation, signer: None, found })
     }
 
     /// Evidence is signed by this.
@@ -207,9 +211,7 @@ impl Platform for Linux {
             Action::QuarantineFile(file) | Action::DeleteScheduledTask(file) => {
                 self.recover_quarantine(file, order.id)
             }
-            Action::CollectEvidence(_) => {
-                Err(Failure::NotProved("the archive was not finished; order it again".to_owned()))
-            }
+            Action::CollectEvidence(_) => Archives::of(&self.dir).recover(order.id),
             Action::ListProcesses {} | Action::ListConnections {} => {
                 Err(Failure::NotProved("the list is lost; order it again".to_owned()))
             }
@@ -224,7 +226,9 @@ impl Platform for Linux {
     }
 
     fn watch(&mut self, may_act: bool) -> Vec<Notice> {
-        self.watch_isolation(may_act)
+        let mut notices: Vec<Notice> = self.found.take().into_iter().collect();
+        notices.extend(self.watch_isolation(may_act));
+        notices
     }
 }
 

@@ -138,14 +138,14 @@ pub(crate) fn pids() -> Vec<u32> {
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// Whether no thread of the process can run on: each is stopped or ended. One that waits for its
-/// child after vfork(2) stops only after the child; `waits_for_child` says that this may be so.
-pub(crate) fn stands_still(pid: u32, waits_for_child: bool) -> bool {
+/// Whether no thread of the process can run on: each is stopped or ended. One that sleeps in the kernel stops only
+/// when it wakes, as one does that waits for its child after vfork(2); with `may_sleep` it counts as well.
+pub(crate) fn stands_still(pid: u32, may_sleep: bool) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
     threads.flatten().all(|thread| {
         let bytes = fs::read(thread.path().join("stat")).unwrap_or_default();
         parse(&bytes).is_none_or(|stat| {
-            matches!(stat.state, b'T' | b't' | b'Z' | b'X' | b'x') || (waits_for_child && stat.state == b'D')
+            matches!(stat.state, b'T' | b't' | b'Z' | b'X' | b'x') || (may_sleep && stat.state == b'D')
         })
     })
 }
