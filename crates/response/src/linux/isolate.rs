@@ -9,7 +9,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde_json::{Value, json};
 
@@ -240,10 +240,7 @@ fn kept(rule: &str, keep: &[SocketAddr], out: bool) -> Vec<String> {
             }
         });
     }
-    rules.push(format!(
-        "{rule} icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, nd-router-advert, \
-         packet-too-big }} accept"
-    ));
+    rules.extend(neighbours(rule, keep, out));
     // Out to all on this link only: to an address of choice it would be a way out for root. A client
     // whose unicast renewal is not answered asks everybody before its lease ends.
     rules.extend(match out {
@@ -256,6 +253,32 @@ fn kept(rule: &str, keep: &[SocketAddr], out: bool) -> Vec<String> {
             format!("{rule} meta nfproto ipv6 udp sport 547 udp dport 546 accept"),
         ],
     });
+    rules
+}
+
+/// What IPv6 needs to find its neighbours and to be found by them. Hop limit 255 is what a packet has that no router
+/// sent on. Out, it goes to this link's own addresses and to what is kept: a server on this link asks from, and is told
+/// at, its global address. Whom else's global address the kernel probes is found again by asking all. A packet that is
+/// too big is told to this host, for its way to the server, and never by it.
+fn neighbours(rule: &str, keep: &[SocketAddr], out: bool) -> Vec<String> {
+    let near = format!("{rule} ip6 hoplimit 255");
+    let asked = "nd-neighbor-solicit, nd-neighbor-advert";
+    if !out {
+        return vec![
+            format!("{near} icmpv6 type {{ {asked}, nd-router-advert }} accept"),
+            format!("{rule} icmpv6 type packet-too-big accept"),
+        ];
+    }
+    let mut rules = vec![format!(
+        "{near} ip6 daddr {{ fe80::/10, ff02::/16 }} icmpv6 type {{ {asked}, nd-router-solicit }} accept"
+    )];
+    let mut told = Vec::new();
+    for ip in keep.iter().map(|address| address.ip().to_canonical()).filter(IpAddr::is_ipv6) {
+        if !told.contains(&ip) {
+            rules.push(format!("{near} ip6 daddr {ip} icmpv6 type {{ {asked} }} accept"));
+            told.push(ip);
+        }
+    }
     rules
 }
 
