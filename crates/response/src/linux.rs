@@ -1,5 +1,6 @@
 //! Linux: pidfd, openat2, nftables, sock_diag, systemd units and cron files.
 
+mod addresses;
 mod block;
 mod evidence;
 mod frozen;
@@ -35,6 +36,8 @@ use crate::platform::{Failure, Notice, Platform, Progress, Signer, Subject, Surv
 use crate::proc;
 use crate::rails::Permit;
 use crate::vault::Vault;
+
+pub(crate) use addresses::own_addresses;
 
 /// This host, through the kernel's own interfaces and `nft`.
 pub struct Linux {

@@ -245,7 +245,8 @@ impl Rails {
         if self.server.iter().any(|server| network.contains(server.ip())) {
             return Some("the server is in it");
         }
-        if own_address_towards(address).is_some_and(|own| network.contains(own)) {
+        let mut own = protected::own_addresses().into_iter().chain(own_address_towards(address));
+        if own.any(|own| network.contains(own)) {
             return Some("it is an address of this host");
         }
         if protected::resolvers().iter().any(|resolver| network.contains(*resolver)) {
