@@ -7,6 +7,7 @@ mod bench;
 mod faults;
 mod files;
 mod looks;
+mod made_up;
 mod network;
 mod pid_reuse;
 mod processes;

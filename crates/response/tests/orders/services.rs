@@ -1,5 +1,4 @@
-//! Services and packages, on a host that a mount namespace makes up: with a `systemctl` that the test has written, and
-//! without Debian's list of what packages installed.
+//! Services, on a host with a `systemctl` that the test has written; and packages, on one without Debian's list of them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,28 +9,8 @@ use response::{Action, Guards, OrderState, ServiceTarget};
 
 use crate::bench::{Owned, bench, command, open, open_guarded, wait_until};
 use crate::files::file;
+use crate::made_up::{HOST, behind, skipped};
 use crate::processes::lives;
-
-const HOST: &str = "RAMPART_TEST_HOST";
-
-/// Runs a test of this program behind the mounts of `prepare`, which has the folder of the test as `$RAMPART_TEST_HOST`.
-fn behind(prepare: &str, dir: &Path, test: &str) -> String {
-    let output = Command::new("unshare")
-        .args(["--mount", "--", "sh", "-c", &format!("set -e; {prepare}; exec \"$@\""), "sh"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(HOST, dir)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    said
-}
-
-fn skipped(why: &str) {
-    eprintln!("skipped: {why}");
-    assert!(std::env::var_os("RAMPART_NO_SKIP").is_none(), "must not be skipped here");
-}
 
 /// One unit, whose process is in `pid`: a oneshot service, which is `activating` for its whole life.
 const SYSTEMCTL: &str = r#"#!/bin/sh
