@@ -221,7 +221,7 @@ impl Linux {
                 // What sleeps in the kernel (a file system that does not answer) runs nothing of its own before it
                 // stops, and SIGKILL ends a fork that it is in. To give up would let whoever hangs one thread
                 // keep his whole tree.
-                if !found_new && members.iter().all(|member| sleeps_or_stands(member)) {
+                if !found_new && members.iter().all(sleeps_or_stands) {
                     return Ok(());
                 }
                 return Err(Failure::NotProved(
