@@ -43,6 +43,10 @@ for purpose in "$@"; do
         have ip || want iproute2
         # Blocks and isolation are tested in network namespaces of their own.
         have nft || want nftables
+        # Services are tested in its folders, with a systemctl of the tests' own in the place of this one.
+        have systemctl || want systemd
+        # Which files can't be moved is tested on an immutable one.
+        have chattr || want e2fsprogs
         # The brokers of the alert bus, and an outside subscriber's Python.
         have redis-server || want redis-server
         [ -x /usr/sbin/nats-server ] || have nats-server || want nats-server

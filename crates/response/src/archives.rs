@@ -104,6 +104,17 @@ impl Archives {
         Ok(format!("{} ({size} bytes) has SHA-256 {sha256}", path.display()))
     }
 
+    /// After a crash: one that was not finished only takes space.
+    pub(crate) fn recover(&self, id: Uuid) -> Result<String, Failure> {
+        let path = self.path(id);
+        if path.exists() {
+            return self.is_collected(id);
+        }
+        let _ = fs::remove_file(path.with_extension("part"));
+        let _ = fs::remove_file(path.with_extension("sha256"));
+        Err(Failure::NotProved("the archive was not finished; order it again".to_owned()))
+    }
+
     fn forget_old(&self) {
         let Ok(entries) = fs::read_dir(&self.0) else { return };
         let tar = |path: &PathBuf| path.extension().is_some_and(|end| end == "tar");

@@ -1,17 +1,21 @@
 //! Linux: pidfd, openat2, nftables, sock_diag, systemd units and cron files.
 
+mod addresses;
 mod block;
 mod evidence;
+mod frozen;
 mod inventory;
 mod isolate;
 mod memory;
 mod nft;
+mod packages;
 mod patient;
 mod place;
 mod quarantine;
 mod restore;
 mod service;
 mod sockets;
+mod systemd;
 mod tree;
 
 use std::io;
@@ -33,6 +37,8 @@ use crate::proc;
 use crate::rails::Permit;
 use crate::vault::Vault;
 
+pub(crate) use addresses::own_addresses;
+
 /// This host, through the kernel's own interfaces and `nft`.
 pub struct Linux {
     processes: Arc<dyn ProcessClock>,
@@ -41,6 +47,8 @@ pub struct Linux {
     vault: Vault,
     isolation: Isolated,
     signer: Option<Signer>,
+    /// What was found at the start and is not yet told.
+    found: Option<Notice>,
 }
 
 impl Linux {
@@ -57,7 +65,8 @@ impl Linux {
     ) -> io::Result<Self> {
         let vault = Vault::open(vault)?;
         let isolation = Isolated::load(&dir);
-        Ok(Self { processes, boot, dir, vault, isolation, signer: None })
+        let found = frozen::let_go(&dir, boot);
+        Ok(Self { processes, boot, dir, vault, isolation, signer: None, found })
     }
 
     /// Evidence is signed by this.
@@ -168,7 +177,9 @@ impl Platform for Linux {
             }
             (Action::ListConnections {}, _) => progress.step("list the connections", inventory::connections),
             (Action::CollectEvidence(request), _) => self.collect_evidence(request, id, progress),
-            (Action::DeleteService(service), _) => self.delete_service(service, id, progress),
+            (Action::DeleteService(service), Subject::Service { file: held, .. }) => {
+                self.delete_service(service, *held, id, guards, progress)
+            }
             (Action::RestoreService(item), _) => self.restore_service(*item, progress),
             (action, _) => Err(Failure::system(action.to_string(), "the survey does not fit the action")),
         }
@@ -203,13 +214,14 @@ impl Platform for Linux {
             Action::QuarantineFile(file) | Action::DeleteScheduledTask(file) => {
                 self.recover_quarantine(file, order.id)
             }
-            Action::CollectEvidence(_) => {
-                Err(Failure::NotProved("the archive was not finished; order it again".to_owned()))
-            }
+            Action::CollectEvidence(_) => Archives::of(&self.dir).recover(order.id),
             Action::ListProcesses {} | Action::ListConnections {} => {
                 Err(Failure::NotProved("the list is lost; order it again".to_owned()))
             }
+            Action::RestoreFile(item) => self.recover_restore(*item),
             Action::DeleteQuarantinedFile(item) => self.vault.recover_delete(item.item),
+            Action::DeleteService(service) => self.recover_service(service, order.id),
+            Action::RestoreService(item) => self.recover_restore_service(*item),
             Action::IsolateHost(_) => self.recover_isolation(),
             Action::ReleaseHost {} => self.recover_release(),
             _ => self.verify(order),
@@ -217,7 +229,9 @@ impl Platform for Linux {
     }
 
     fn watch(&mut self, may_act: bool) -> Vec<Notice> {
-        self.watch_isolation(may_act)
+        let mut notices: Vec<Notice> = self.found.take().into_iter().collect();
+        notices.extend(self.watch_isolation(may_act));
+        notices
     }
 }
 

@@ -63,6 +63,15 @@ pub enum Subject {
         /// Device and inode.
         file: (u64, u64),
     },
+    /// The file of a service, as above, and what would end with it.
+    Service {
+        /// Where.
+        path: String,
+        /// Device and inode.
+        file: (u64, u64),
+        /// Its processes.
+        processes: Vec<Target>,
+    },
     /// Addresses.
     Network(Network),
     /// The host's network as a whole.

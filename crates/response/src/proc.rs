@@ -31,12 +31,13 @@ pub(crate) fn same_ticks(ticks: u64, start_ns: u64) -> bool {
 
 /// The process's stat; `None` if there is no such process.
 pub(crate) fn stat(pid: u32) -> Option<Stat> {
-    parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
-fn parse(text: &str) -> Option<Stat> {
-    // The name in parentheses may itself hold spaces and parentheses.
-    let (_, rest) = text.rsplit_once(") ")?;
+fn parse(bytes: &[u8]) -> Option<Stat> {
+    // The name in parentheses is whatever the process says: any byte, spaces and parentheses too.
+    let end_of_name = bytes.iter().rposition(|byte| *byte == b')')?;
+    let rest = str::from_utf8(bytes.get(end_of_name + 1..)?).ok()?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
     Some(Stat {
         state: *fields.first()?.as_bytes().first()?,
@@ -63,21 +64,38 @@ const UNITS: &[&str] = &[
 /// process is in the cgroup of one of [`UNITS`], which only root can put it into; false if
 /// there is no such process.
 pub(crate) fn runs_for_the_system(pid: u32) -> bool {
-    let says = |file: &str, what: fn(&str) -> bool| {
-        fs::read_to_string(format!("/proc/{pid}/{file}")).is_ok_and(|text| what(&text))
-    };
+    let says = |file: &str, what: fn(&str) -> bool| text_of(pid, file).is_some_and(|text| what(&text));
     says("status", is_of_root) || says("cgroup", is_in_a_unit)
 }
 
-/// By the hierarchy that systemd keeps its units in: the one of version 2, or its named one.
+/// A file of the process in /proc as text, whatever bytes its name or its cgroup's name has.
+fn text_of(pid: u32, file: &str) -> Option<String> {
+    let bytes = fs::read(format!("/proc/{pid}/{file}")).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// In the hierarchy that systemd keeps its units in: the one of version 2, or its named one.
+fn paths_of_systemd(cgroups: &str) -> impl Iterator<Item = &str> {
+    cgroups.lines().filter_map(|line| {
+        line.strip_prefix("0::").or_else(|| line.split_once(":name=systemd:").map(|(_, path)| path))
+    })
+}
+
 fn is_in_a_unit(cgroups: &str) -> bool {
-    let unit = |line: &str| {
-        let path =
-            line.strip_prefix("0::").or_else(|| line.split_once(":name=systemd:").map(|(_, path)| path));
-        let path = path?.strip_prefix("/system.slice/")?;
-        Some(UNITS.contains(&path.split('/').next()?))
+    let unit = |path: &str| Some(UNITS.contains(&path.strip_prefix("/system.slice/")?.split('/').next()?));
+    paths_of_systemd(cgroups).filter_map(unit).any(|is_unit| is_unit)
+}
+
+/// Whether the process is in one of these cgroups of systemd's, or below one.
+pub(crate) fn is_in_group(pid: u32, groups: &[String]) -> bool {
+    text_of(pid, "cgroup").is_some_and(|cgroups| is_below_any(&cgroups, groups))
+}
+
+fn is_below_any(cgroups: &str, groups: &[String]) -> bool {
+    let is_below = |path: &str, group: &str| {
+        path.strip_prefix(group).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    cgroups.lines().filter_map(unit).any(|is_unit| is_unit)
+    paths_of_systemd(cgroups).any(|path| groups.iter().any(|group| is_below(path, group)))
 }
 
 fn is_of_root(status: &str) -> bool {
@@ -87,7 +105,7 @@ fn is_of_root(status: &str) -> bool {
 
 /// Real user; `None` if there is no such process.
 pub(crate) fn user_of(pid: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let status = text_of(pid, "status")?;
     let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     ids.split_ascii_whitespace().next()?.parse().ok()
 }
@@ -103,6 +121,12 @@ pub(crate) fn executable_of(pid: u32) -> Option<String> {
     Some(fs::read_link(format!("/proc/{pid}/exe")).ok()?.to_string_lossy().into_owned())
 }
 
+/// Seconds since boot, sleep included: a clock that nobody sets.
+pub(crate) fn uptime_seconds() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    u64::try_from(now.tv_sec).unwrap_or(0)
+}
+
 /// Every process with its parent; those that end meanwhile are left out.
 pub(crate) fn parents() -> Vec<(u32, u32)> {
     pids().into_iter().filter_map(|pid| Some((pid, stat(pid)?.parent))).collect()
@@ -114,14 +138,14 @@ pub(crate) fn pids() -> Vec<u32> {
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// Whether no thread of the process can run on: each is stopped or ended. One that waits for its
-/// child after vfork(2) stops only after the child; `waits_for_child` says that this may be so.
-pub(crate) fn stands_still(pid: u32, waits_for_child: bool) -> bool {
+/// Whether no thread of the process can run on: each is stopped or ended. One that sleeps in the kernel stops only
+/// when it wakes, as one does that waits for its child after vfork(2); with `may_sleep` it counts as well.
+pub(crate) fn stands_still(pid: u32, may_sleep: bool) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
     threads.flatten().all(|thread| {
-        let text = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-        parse(&text).is_none_or(|stat| {
-            matches!(stat.state, b'T' | b't' | b'Z' | b'X' | b'x') || (waits_for_child && stat.state == b'D')
+        let bytes = fs::read(thread.path().join("stat")).unwrap_or_default();
+        parse(&bytes).is_none_or(|stat| {
+            matches!(stat.state, b'T' | b't' | b'Z' | b'X' | b'x') || (may_sleep && stat.state == b'D')
         })
     })
 }
@@ -131,11 +155,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_with_spaces_and_parentheses_is_no_trap() {
-        let text = "42 (a) R 1 (b) S 7 1 1 0 -1 2097216 0 0 0 0 0 0 0 0 20 0 1 0 987 0 0";
+    fn a_name_of_any_bytes_is_no_trap() {
+        let text = b"42 (a) R 1 (\xff) S 7 1 1 0 -1 2097216 0 0 0 0 0 0 0 0 20 0 1 0 987 0 0\n";
         let expected = Stat { state: b'S', parent: 7, kernel_thread: true, start_ticks: 987 };
         assert_eq!(parse(text), Some(expected));
-        assert_eq!(parse("42 (x) R"), None);
+        for cut in [b"42 (x) R".as_slice(), b"42 (x", b"42 (x)", b""] {
+            assert_eq!(parse(cut), None);
+        }
     }
 
     #[test]
@@ -161,6 +187,23 @@ mod tests {
             "",
         ] {
             assert!(!is_in_a_unit(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_cgroup_has_what_is_below_it_and_nothing_else() {
+        let group = ["/system.slice/evil.service".to_owned()];
+        for inside in ["0::/system.slice/evil.service\n", "1:name=systemd:/system.slice/evil.service/below\n"]
+        {
+            assert!(is_below_any(inside, &group), "{inside}");
+        }
+        for outside in [
+            "0::/system.slice/evil.service2\n",
+            "0::/system.slice\n",
+            "4:memory:/system.slice/evil.service\n",
+            "",
+        ] {
+            assert!(!is_below_any(outside, &group), "{outside}");
         }
     }
 

@@ -13,6 +13,7 @@ use crate::address::Network;
 use crate::approval::{approvals_needed, approvers};
 use crate::guards::Guards;
 use crate::order::{Order, OrderState, Origin};
+use crate::plan::Target;
 use crate::platform::{Subject, Survey};
 use crate::protected;
 
@@ -205,15 +206,20 @@ impl Rails {
     }
 
     fn protected(&self, action: &Action, subject: &Subject) -> Option<String> {
+        let process = |target: &Target| {
+            let reason = self.guards.protected(target)?;
+            let (pid, executable) = (target.entity_id.pid(), &target.executable);
+            Some(format!("{pid} ({executable}) is protected: {reason}"))
+        };
+        let file = |path: &str, file: (u64, u64)| {
+            let reason = self.guards.protected_file(path, file)?;
+            Some(format!("{} is protected: {reason}", path.escape_debug()))
+        };
         match subject {
-            Subject::Process(target) => {
-                let reason = self.guards.protected(target)?;
-                let (pid, executable) = (target.entity_id.pid(), &target.executable);
-                Some(format!("{pid} ({executable}) is protected: {reason}"))
-            }
-            Subject::File { path, file } => {
-                let reason = self.guards.protected_file(path, *file)?;
-                Some(format!("{} is protected: {reason}", path.escape_debug()))
+            Subject::Process(target) => process(target),
+            Subject::File { path, file: id } => file(path, *id),
+            Subject::Service { path, file: id, processes } => {
+                file(path, *id).or_else(|| processes.iter().find_map(process))
             }
             // A block that is lifted can't cut anything.
             Subject::Network(network) if !matches!(action, Action::UnblockAddress(_)) => {
@@ -239,7 +245,8 @@ impl Rails {
         if self.server.iter().any(|server| network.contains(server.ip())) {
             return Some("the server is in it");
         }
-        if own_address_towards(address).is_some_and(|own| network.contains(own)) {
+        let mut own = protected::own_addresses().into_iter().chain(own_address_towards(address));
+        if own.any(|own| network.contains(own)) {
             return Some("it is an address of this host");
         }
         if protected::resolvers().iter().any(|resolver| network.contains(*resolver)) {

@@ -6,6 +6,7 @@
 //! cut off. Sealing keeps the content from being run, scanned or read by chance; it
 //! does not keep root of this host from it, who can read the key as well.
 
+use std::fmt;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,8 @@ use aws_lc_rs::digest::{Context, SHA256};
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use aws_lc_rs::rand;
 use os_files::{DirBuilderExt as _, Folder, OpenCautiously as _, OpenOptionsExt as _};
-use serde::{Deserialize, Serialize};
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -32,6 +34,9 @@ const MAGIC: &[u8; 8] = b"RVAULT1\0";
 const PIECE: usize = 1 << 20;
 const TAG: usize = 16;
 
+/// A record is read up to here: one of an older agent has each byte of an attribute as a number.
+const MAX_RECORD: u64 = 16 << 20;
+
 /// What a file was, besides its content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Metadata {
@@ -47,7 +52,10 @@ pub(crate) struct Metadata {
     pub(crate) accessed: (i64, i64),
     pub(crate) modified: (i64, i64),
     /// Extended attributes (ACLs and security labels are among them): name and value.
-    pub(crate) attributes: Vec<(String, Vec<u8>)>,
+    pub(crate) attributes: Vec<(String, Bytes)>,
+    /// How many more it had.
+    #[serde(default)]
+    pub(crate) attributes_left_out: usize,
     /// It was put back; its content is no longer here.
     #[serde(default)]
     pub(crate) restored: bool,
@@ -55,6 +63,47 @@ pub(crate) struct Metadata {
     /// interrupted is finished and never taken for a loss.
     #[serde(default)]
     pub(crate) deleted: bool,
+}
+
+/// Bytes, written as hexadecimal digits; a list of numbers, as older agents wrote it, is read as well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Bytes(pub(crate) Vec<u8>);
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Bytes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("hexadecimal digits, or a list of bytes")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Bytes, E> {
+                let digits = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
+                let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(digits).collect();
+                bytes
+                    .filter(|_| text.len().is_multiple_of(2))
+                    .map(Bytes)
+                    .ok_or_else(|| E::custom("no digits"))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Bytes, A::Error> {
+                let mut bytes = Vec::new();
+                while let Some(byte) = list.next_element()? {
+                    bytes.push(byte);
+                }
+                Ok(Bytes(bytes))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
 }
 
 /// The folder of sealed files.
@@ -151,8 +200,20 @@ impl Vault {
     pub(crate) fn metadata(&self, id: Uuid) -> io::Result<Metadata> {
         let file = OpenOptions::new().read(true).cautiously().open(self.metadata_path(id))?;
         let mut text = Vec::new();
-        file.take(4 << 20).read_to_end(&mut text)?;
+        file.take(MAX_RECORD).read_to_end(&mut text)?;
         Ok(serde_json::from_slice(&text)?)
+    }
+
+    /// What is known of an item after a crash; `None` if nothing was written of it, so that nothing was taken.
+    /// A record that is there and can't be read may be of the only copy.
+    pub(crate) fn metadata_after_a_crash(&self, id: Uuid) -> Result<Option<Metadata>, Failure> {
+        match self.metadata(id) {
+            Ok(metadata) => Ok(Some(metadata)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Failure::NotProved(format!(
+                "the vault's record of {id} can't be read ({error}); its copy is kept"
+            ))),
+        }
     }
 
     /// Forgets the content of an item, and all of it if nothing was taken.
@@ -263,8 +324,10 @@ fn read_piece(from: &mut impl Read, most: usize) -> io::Result<Vec<u8>> {
     Ok(piece)
 }
 
-/// SHA-256 of all that can be read, in hexadecimal digits.
-pub(crate) fn sha256_of(mut from: impl Read) -> io::Result<(String, u64)> {
+/// SHA-256 of all that can be read, in hexadecimal digits. Nothing here is larger than [`MAX_FILE`]: what grows past
+/// it while it is read is another content, and must not be read on and on.
+pub(crate) fn sha256_of(from: impl Read) -> io::Result<(String, u64)> {
+    let mut from = from.take(MAX_FILE + 1);
     let (mut hash, mut buffer, mut size) = (Context::new(&SHA256), vec![0; 64 << 10], 0);
     loop {
         match from.read(&mut buffer)? {
@@ -284,6 +347,21 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn attributes_are_written_short_and_read_as_older_agents_wrote_them() {
+        let both = |text: &str| serde_json::from_str::<Vec<(String, Bytes)>>(text);
+        let expected = vec![("user.x".to_owned(), Bytes(vec![0, 10, 255]))];
+        assert_eq!(serde_json::to_string(&expected).unwrap(), r#"[["user.x","000aff"]]"#);
+        for text in [r#"[["user.x","000aff"]]"#, r#"[["user.x",[0,10,255]]]"#] {
+            assert_eq!(both(text).unwrap(), expected, "{text}");
+        }
+        for text in
+            [r#"[["user.x","000"]]"#, r#"[["user.x","0x"]]"#, r#"[["user.x","é"]]"#, r#"[["user.x",[256]]]"#]
+        {
+            assert!(both(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn what_is_sealed_comes_back_whole_or_not_at_all() {

@@ -9,12 +9,12 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde_json::{Value, json};
 
 use crate::action::Isolation;
-use crate::isolation::{Due, InForce, kept_besides, now_seconds, reachable, released, still_reached};
+use crate::isolation::{Due, InForce, Left, kept_besides, now_seconds, reachable, released, still_reached};
 use crate::platform::{Failure, Interference, Notice, Progress, Subject, Survey};
 use crate::rails::Permit;
 
@@ -63,6 +63,7 @@ impl Linux {
         // Before the commit: an agent that ends right after it must know what is in force.
         let planned = InForce {
             until,
+            left: Some(Left::from_now(self.boot, isolation.ttl_seconds)),
             keep,
             devices,
             release_hash: isolation.release_hash.clone(),
@@ -151,7 +152,7 @@ impl Linux {
     /// Puts back what others took away, for the time that is left, and takes in new devices. Where all
     /// response is stopped it only lets go.
     pub(super) fn watch_isolation(&mut self, may_act: bool) -> Vec<Notice> {
-        let (in_force, left) = match self.isolation.due() {
+        let (in_force, left) = match self.isolation.due(self.boot) {
             Due::Nothing => return Vec::new(),
             Due::WrongCode(notice) => return vec![notice],
             Due::Release(notice) => {
@@ -239,10 +240,7 @@ fn kept(rule: &str, keep: &[SocketAddr], out: bool) -> Vec<String> {
             }
         });
     }
-    rules.push(format!(
-        "{rule} icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, nd-router-advert, \
-         packet-too-big }} accept"
-    ));
+    rules.extend(neighbours(rule, keep, out));
     // Out to all on this link only: to an address of choice it would be a way out for root. A client
     // whose unicast renewal is not answered asks everybody before its lease ends.
     rules.extend(match out {
@@ -258,9 +256,37 @@ fn kept(rule: &str, keep: &[SocketAddr], out: bool) -> Vec<String> {
     rules
 }
 
+/// What IPv6 needs to find its neighbours and to be found by them. Hop limit 255 is what a packet has that no router
+/// sent on. Out, it goes to this link's own addresses and to what is kept: a server on this link asks from, and is told
+/// at, its global address. Whom else's global address the kernel probes is found again by asking all. A packet that is
+/// too big is told to this host, for its way to the server, and never by it.
+fn neighbours(rule: &str, keep: &[SocketAddr], out: bool) -> Vec<String> {
+    let near = format!("{rule} ip6 hoplimit 255");
+    let asked = "nd-neighbor-solicit, nd-neighbor-advert";
+    if !out {
+        return vec![
+            format!("{near} icmpv6 type {{ {asked}, nd-router-advert }} accept"),
+            format!("{rule} icmpv6 type packet-too-big accept"),
+        ];
+    }
+    let mut rules = vec![format!(
+        "{near} ip6 daddr {{ fe80::/10, ff02::/16 }} icmpv6 type {{ {asked}, nd-router-solicit }} accept"
+    )];
+    let mut told = Vec::new();
+    for ip in keep.iter().map(|address| address.ip().to_canonical()).filter(IpAddr::is_ipv6) {
+        if !told.contains(&ip) {
+            rules.push(format!("{near} ip6 daddr {ip} icmpv6 type {{ {asked} }} accept"));
+            told.push(ip);
+        }
+    }
+    rules
+}
+
 /// Every device of this network namespace but loopback, with a name that can stand in a script.
 fn devices() -> Vec<String> {
-    let table = fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
+    // A device's name may hold any byte: one odd name must not hide the others.
+    let table = fs::read("/proc/thread-self/net/dev").unwrap_or_default();
+    let table = String::from_utf8_lossy(&table);
     // Two lines of headings, then a name and a colon in each.
     let names = table.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()));
     let plain = |name: &String| {

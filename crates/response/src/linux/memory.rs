@@ -44,7 +44,8 @@ impl Memory {
     pub(super) fn of(pid: u32) -> Result<Self, Failure> {
         let failure = |error| Failure::system(format!("reading the memory of process {pid}"), error);
         let file = File::open(format!("/proc/{pid}/mem")).map_err(failure)?;
-        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).map_err(failure)?;
+        let maps = fs::read(format!("/proc/{pid}/maps")).map_err(failure)?;
+        let maps = String::from_utf8_lossy(&maps);
         let regions: Vec<Region> = maps.lines().take(MOST_REGIONS).filter_map(region).collect();
         Ok(Self { file, regions, at: (0, 0), left: MOST })
     }

@@ -69,20 +69,23 @@ impl Place {
         Ok(Self { dir, dir_id: id_of(&stat), name: name.to_owned(), path: path.to_owned() })
     }
 
-    /// Opens the file of that name, if it is one that may be moved.
+    /// Opens the file, if it is one that may be moved.
     pub(super) fn open_file(&self) -> Result<Held, Failure> {
+        self.open_named(&self.name)
+    }
+
+    /// Opens the file of another name in the folder.
+    pub(super) fn open_named(&self, name: &str) -> Result<Held, Failure> {
         let path = self.path.as_str();
         // By O_PATH first: opening a device or a FIFO can itself do something.
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         // A link is opened as the link that it is, and refused below by its kind.
         let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV;
-        let held = openat2(&self.dir, self.name.as_str(), flags, Mode::empty(), beneath).map_err(
-            |errno| match errno {
-                Errno::NOENT => not_the_target(path, "it is not there"),
-                Errno::XDEV => not_allowed(path, "is a mount point", "unmount it first"),
-                errno => Failure::system(format!("opening {}", path.escape_debug()), errno),
-            },
-        )?;
+        let held = openat2(&self.dir, name, flags, Mode::empty(), beneath).map_err(|errno| match errno {
+            Errno::NOENT => not_the_target(path, "it is not there"),
+            Errno::XDEV => not_allowed(path, "is a mount point", "unmount it first"),
+            errno => Failure::system(format!("opening {}", path.escape_debug()), errno),
+        })?;
         let stat = fstat(&held).map_err(|errno| Failure::system("reading the file", errno))?;
         let kind = match stat.st_mode & libc::S_IFMT {
             libc::S_IFREG => None,

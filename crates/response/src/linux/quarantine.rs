@@ -4,18 +4,23 @@
 use std::io::{Seek as _, SeekFrom};
 
 use rustix::fs::{AtFlags, RenameFlags, Stat, fgetxattr, flistxattr, fstat, fsync, renameat_with, unlinkat};
+use rustix::io::Errno;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::action::FileTarget;
 use crate::platform::{Failure, Progress, Subject, Survey};
 
-use super::Linux;
 use super::place::{Held, Place, not_allowed, not_the_target};
-use crate::vault::{MAX_FILE, Metadata, QUOTA, sha256_of};
+use super::{Linux, packages};
+use crate::vault::{Bytes, MAX_FILE, Metadata, QUOTA, sha256_of};
 
-/// Extended attributes of one file that are kept; the kernel allows 64 KiB of names.
+/// The kernel allows 64 KiB of names, and as much for each value.
 const MAX_ATTRIBUTE: usize = 64 << 10;
+
+/// Bytes of names and values that are kept of one file. What the kernel and the system's tools put there is a few
+/// hundred; whoever owns the file can put hundreds of megabytes there on some file systems.
+const MAX_ATTRIBUTES: usize = 1 << 20;
 
 /// Folders in which a scheduled task is a file.
 const TASK_FOLDERS: &[&str] = &[
@@ -33,20 +38,14 @@ impl Linux {
     pub(super) fn survey_quarantine(&self, file: &FileTarget, id: Uuid) -> Result<Survey, Failure> {
         let place = Place::open(&file.path)?;
         let held = place.open_file()?;
-        self.check_target(file, &held)?;
-        if let Some(package) = super::service::package_of(&file.path, &held) {
-            let why = format!("is as the package `{package}` installed it");
-            return Err(not_allowed(
-                &file.path,
-                &why,
-                "remove the package, or name the file that was changed",
-            ));
-        }
+        // Before anything is read: whoever can set the file's size must not keep all other orders waiting.
         let size = size_of(&held.stat);
         if size > MAX_FILE {
             let why = format!("has {size} bytes, more than the 1073741824 that the vault takes");
             return Err(not_allowed(&file.path, &why, "copy and remove it by hand"));
         }
+        self.check_target(file, &held)?;
+        packages::refuse(&file.path, &held)?;
         if self.vault.used() + size > QUOTA {
             let why = "does not fit: the vault holds 4 GiB and is full";
             return Err(not_allowed(
@@ -190,25 +189,43 @@ impl Linux {
         Ok(format!("{path} is gone from its folder; the vault's copy has SHA-256 {hash}"))
     }
 
-    /// After a crash: the removal is finished if all before it was done, else it never was.
+    /// After a crash: the removal is finished if all before it was done, else it never was. The vault's copy is
+    /// forgotten only where the file itself is still there, with the content that was copied: an inode's number alone
+    /// may be another file's by now.
     pub(super) fn recover_quarantine(&self, file: &FileTarget, id: Uuid) -> Result<String, Failure> {
-        let Ok(metadata) = self.vault.metadata(id) else {
+        let not_moved = || Failure::NotProved(format!("{} was not moved", file.path.escape_debug()));
+        let Some(metadata) = self.vault.metadata_after_a_crash(id)? else {
             self.vault.forget(id, true);
-            return Err(Failure::NotProved(format!("{} was not moved", file.path.escape_debug())));
+            return Err(not_moved());
         };
         if let Ok(place) = Place::open(&file.path) {
-            if place.look(&place.name)? == Some(metadata.file) {
+            if is_the_copied_file(&place, &place.name, &metadata)? {
                 self.vault.forget(id, true);
-                return Err(Failure::NotProved(format!("{} was not moved", file.path.escape_debug())));
+                return Err(not_moved());
             }
-            if place.dir_id == metadata.folder && place.look(&aside(id))? == Some(metadata.file) {
-                unlinkat(&place.dir, aside(id), AtFlags::empty())
+            let aside = aside(id);
+            if place.dir_id == metadata.folder && place.look(&aside)? == Some(metadata.file) {
+                if !is_the_copied_file(&place, &aside, &metadata)? {
+                    let _ =
+                        renameat_with(&place.dir, &aside, &place.dir, &place.name, RenameFlags::NOREPLACE);
+                    return Err(not_the_target(&file.path, "it was changed while it was moved"));
+                }
+                unlinkat(&place.dir, &aside, AtFlags::empty())
                     .map_err(|errno| Failure::system("removing the file", errno))?;
                 fsync(&place.dir).map_err(|errno| Failure::system("writing the folder to disk", errno))?;
             }
         }
         self.is_quarantined(file, id)
     }
+}
+
+/// Whether that name means the very file that the vault has a copy of, and it still has that content.
+fn is_the_copied_file(place: &Place, name: &str, metadata: &Metadata) -> Result<bool, Failure> {
+    if place.look(name)? != Some(metadata.file) {
+        return Ok(false);
+    }
+    let Ok(held) = place.open_named(name) else { return Ok(false) };
+    Ok(held.id() == metadata.file && hash_of(&held)?.0 == metadata.sha256)
 }
 
 /// Its name between its own and none.
@@ -241,6 +258,7 @@ fn metadata_of(
     size: u64,
 ) -> Result<Metadata, Failure> {
     let stat = &held.stat;
+    let (attributes, attributes_left_out) = attributes_of(held)?;
     let nanoseconds = |value: u64| i64::try_from(value).unwrap_or(0);
     Ok(Metadata {
         path: file.path.clone(),
@@ -252,26 +270,43 @@ fn metadata_of(
         owner: (stat.st_uid, stat.st_gid),
         accessed: (stat.st_atime, nanoseconds(stat.st_atime_nsec)),
         modified: (stat.st_mtime, nanoseconds(stat.st_mtime_nsec)),
-        attributes: attributes_of(held)?,
+        attributes,
+        attributes_left_out,
         restored: false,
         deleted: false,
     })
 }
 
-fn attributes_of(held: &Held) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+/// Names and values, and how many were left out: those of users are the first to go.
+fn attributes_of(held: &Held) -> Result<(Vec<(String, Bytes)>, usize), Failure> {
     let failure = |errno| Failure::system("reading the file's extended attributes", errno);
-    let mut names = vec![0_u8; MAX_ATTRIBUTE];
-    let length = match flistxattr(&held.file, names.as_mut_slice()) {
+    let mut list = vec![0_u8; MAX_ATTRIBUTE];
+    let length = match flistxattr(&held.file, list.as_mut_slice()) {
         Ok(length) => length,
-        Err(rustix::io::Errno::NOTSUP) => 0,
+        Err(Errno::NOTSUP) => 0,
         Err(errno) => return Err(failure(errno)),
     };
-    let mut attributes = Vec::new();
-    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+    let mut names: Vec<&[u8]> =
+        list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()).collect();
+    names.sort_by_key(|name| name.starts_with(b"user."));
+    let (mut attributes, mut left_out, mut size) = (Vec::new(), 0, 0);
+    for name in names {
         let mut value = vec![0_u8; MAX_ATTRIBUTE];
-        let length = fgetxattr(&held.file, name, value.as_mut_slice()).map_err(failure)?;
+        let length = match fgetxattr(&held.file, name, value.as_mut_slice()) {
+            Ok(length) => length,
+            // Taken away since the list.
+            Err(Errno::NODATA) => continue,
+            Err(errno) => return Err(failure(errno)),
+        };
         value.truncate(length);
-        attributes.push((String::from_utf8_lossy(name).into_owned(), value));
+        value.shrink_to_fit();
+        match str::from_utf8(name) {
+            Ok(name) if size + name.len() + length <= MAX_ATTRIBUTES => {
+                size += name.len() + length;
+                attributes.push((name.to_owned(), Bytes(value)));
+            }
+            _ => left_out += 1,
+        }
     }
-    Ok(attributes)
+    Ok((attributes, left_out))
 }

@@ -31,29 +31,43 @@ impl Linux {
 
     pub(super) fn restore(&self, item: Item, progress: &mut Progress<'_>) -> Result<Value, Failure> {
         let metadata = self.vault.item(item.item)?;
-        let place = place_of(&metadata)?;
-        let file = progress.step("opened the seal", || self.unsealed_beside(&place, &metadata, item))?;
-        progress.step("gave it its owner, mode, attributes and times", || dress(&file, &metadata))?;
+        self.put_back(&metadata, item, progress)?;
+        progress.step("closed the vault's item", || self.close_item(&metadata, item))?;
+        Ok(json!({ "path": metadata.path, "sha256": metadata.sha256 }))
+    }
+
+    /// The file, at its place as it was. The vault keeps its own until the item is closed.
+    pub(super) fn put_back(
+        &self,
+        metadata: &Metadata,
+        item: Item,
+        progress: &mut Progress<'_>,
+    ) -> Result<(), Failure> {
+        let place = place_of(metadata)?;
+        let file = progress.step("opened the seal", || self.unsealed_beside(&place, metadata, item))?;
+        progress.step("gave it its owner, mode, attributes and times", || dress(&file, metadata))?;
         progress.step("put it back under its name", || {
             let by_descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
             // Never over another file: linkat(2) refuses a name that is taken.
             linkat(CWD, by_descriptor, &place.dir, &place.name, AtFlags::SYMLINK_FOLLOW).map_err(
                 |errno| match errno {
-                    Errno::EXIST => taken(&metadata),
+                    Errno::EXIST => taken(metadata),
                     errno => Failure::system("giving the file its name", errno),
                 },
             )?;
             fsync(&place.dir).map_err(|errno| Failure::system("writing the folder to disk", errno))
         })?;
-        is_as_it_was(&metadata)?;
-        progress.step("closed the vault's item", || {
-            let restored = Metadata { restored: true, ..metadata.clone() };
-            self.vault
-                .write_metadata(item.item, &restored)
-                .map_err(|error| Failure::system("writing the vault's record", error))
-        })?;
+        is_as_it_was(metadata)
+    }
+
+    /// What was put back is no longer in the vault.
+    pub(super) fn close_item(&self, metadata: &Metadata, item: Item) -> Result<(), Failure> {
+        let restored = Metadata { restored: true, ..metadata.clone() };
+        self.vault
+            .write_metadata(item.item, &restored)
+            .map_err(|error| Failure::system("writing the vault's record", error))?;
         self.vault.forget(item.item, false);
-        Ok(json!({ "path": metadata.path, "sha256": metadata.sha256 }))
+        Ok(())
     }
 
     /// The content in a file that has no name yet, in the folder where it will get one.
@@ -86,6 +100,15 @@ impl Linux {
         is_as_it_was(&metadata)?;
         Ok(format!("{} is back, with SHA-256 {}", metadata.path.escape_debug(), metadata.sha256))
     }
+
+    /// After a crash: where the file is back the item is closed, else nothing was done.
+    pub(super) fn recover_restore(&self, item: Item) -> Result<String, Failure> {
+        let proof = self.is_restored(item)?;
+        let metadata =
+            self.vault.metadata(item.item).map_err(|error| Failure::system("the vault's record", error))?;
+        self.close_item(&metadata, item)?;
+        Ok(proof)
+    }
 }
 
 /// The folder, if it is still the same one and the name in it is free.
@@ -112,7 +135,8 @@ fn dress(file: &OwnedFd, metadata: &Metadata) -> Result<(), Failure> {
     fchown(file, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))
         .map_err(|errno| failure("owner", errno))?;
     for (name, value) in &metadata.attributes {
-        fsetxattr(file, name.as_str(), value, XattrFlags::empty()).map_err(|errno| failure(name, errno))?;
+        fsetxattr(file, name.as_str(), &value.0, XattrFlags::empty())
+            .map_err(|errno| failure(name, errno))?;
     }
     fchmod(file, Mode::from_raw_mode(metadata.mode)).map_err(|errno| failure("mode", errno))?;
     let time = |(seconds, nanoseconds)| Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
@@ -122,7 +146,7 @@ fn dress(file: &OwnedFd, metadata: &Metadata) -> Result<(), Failure> {
     fsync(file).map_err(|errno| failure("state on disk", errno))
 }
 
-fn is_as_it_was(metadata: &Metadata) -> Result<(), Failure> {
+pub(super) fn is_as_it_was(metadata: &Metadata) -> Result<(), Failure> {
     let held = Place::open(&metadata.path)?.open_file()?;
     let (sha256, _) = sha256_of(&held.file).map_err(|error| Failure::system("reading the file", error))?;
     let same = sha256 == metadata.sha256

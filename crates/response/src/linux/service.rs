@@ -1,21 +1,21 @@
 //! Services of systemd: stopped, disabled, and their unit file put into the vault.
 
 use std::fs;
-use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use md5::{Digest as _, Md5};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::action::{FileTarget, Item, ServiceTarget};
+use crate::guards::Guards;
 use crate::journal::write_whole;
-use crate::platform::{Failure, Progress, Survey};
+use crate::platform::{Failure, Progress, Subject, Survey};
 
 use super::Linux;
-use super::place::{Held, Place, not_allowed};
+use super::place::not_allowed;
+use super::restore::is_as_it_was;
+use super::systemd::{self, State, processes_in, systemctl};
 
 /// Where units stand that no package put there.
 const UNIT_FOLDERS: &[&str] = &["/etc/systemd/system", "/usr/local/lib/systemd/system"];
@@ -26,54 +26,90 @@ struct Was {
     unit: String,
     active: bool,
     enabled: bool,
+    /// What of it ran: itself, or the instances of a template. Older agents noted none.
+    #[serde(default)]
+    running: Vec<String>,
+    /// The cgroups that its processes were in.
+    #[serde(default)]
+    groups: Vec<String>,
 }
+
+/// How a step is taken: within an order by its progress, after a crash as it is.
+type Take<'a> = &'a mut dyn FnMut(&str, &dyn Fn() -> Result<(), Failure>) -> Result<(), Failure>;
 
 impl Linux {
     pub(super) fn survey_service(&self, service: &ServiceTarget, id: Uuid) -> Result<Survey, Failure> {
         let path = unit_path(service)?;
-        let was = state_of(service);
-        let mut survey = self.survey_quarantine(&unit_file(&path), id)?;
+        let was = was_of(service)?;
+        let Survey { steps: mut moved, subject } = self.survey_quarantine(&unit_file(&path), id)?;
         let mut steps = Vec::new();
-        if was.active {
-            steps.push(format!("systemctl stop {}", service.unit));
+        if systemd::runs() {
+            steps.push(format!("systemctl stop {}, SIGKILL to what is left of it", service.unit));
         }
         if was.enabled {
             steps.push(format!("systemctl disable {}", service.unit));
         }
-        steps.append(&mut survey.steps);
+        steps.append(&mut moved);
         steps.push("systemctl daemon-reload".to_owned());
-        Ok(Survey { steps, ..survey })
+        let Subject::File { path, file } = subject else { return Ok(Survey { steps, subject }) };
+        let processes = State::of(&service.unit)?.processes();
+        let processes = processes.into_iter().filter_map(|pid| self.target_now(pid)).collect();
+        Ok(Survey { steps, subject: Subject::Service { path, file, processes } })
     }
 
     pub(super) fn delete_service(
         &self,
         service: &ServiceTarget,
+        surveyed: (u64, u64),
         id: Uuid,
+        guards: &Guards,
         progress: &mut Progress<'_>,
     ) -> Result<Value, Failure> {
         let file = unit_file(&unit_path(service)?);
-        let was = state_of(service);
+        let was = was_of(service)?;
         progress.step("noted its state", || {
             let text = serde_json::to_vec(&was).map_err(|error| Failure::system("service", error))?;
             write_whole(&self.was_path(id), &text).map_err(|error| Failure::system("noting its state", error))
         })?;
-        let surveyed = Place::open(&file.path)?.open_file()?.id();
-        let gone = take_down(&was, progress)
+        let gone = self
+            .take_down(&was, guards, progress)
             .and_then(|()| self.quarantine(&file, surveyed, id, progress))
-            .and_then(|moved| reload(progress).map(|()| moved));
+            .and_then(|moved| reload(&mut |what, take| progress.step(what, take)).map(|()| moved));
         if gone.is_err() && Path::new(&file.path).exists() {
             // The unit is still there: it goes on as it was.
-            let _ = bring_up(&was, progress);
+            let _ = bring_up(&was, &mut |what, take| progress.step(what, take));
         }
         gone
+    }
+
+    fn take_down(&self, was: &Was, guards: &Guards, progress: &mut Progress<'_>) -> Result<(), Failure> {
+        // Looked at again: it may have started something since the survey. Stopped whatever it is said to be.
+        for pid in State::of(&was.unit)?.processes() {
+            let Some(target) = self.target_now(pid) else { continue };
+            if let Some(reason) = guards.protected(&target) {
+                let why = format!("runs {pid} ({}), which is protected: {reason}", target.executable);
+                return Err(not_allowed(&was.unit, &why, "stop it by hand"));
+            }
+        }
+        if systemd::runs() {
+            progress.step("stopped it", || systemd::stop(&was.unit, &was.groups))?;
+        }
+        if was.enabled {
+            progress.step("disabled it", || systemctl(&["disable", "--quiet", &was.unit]).map(|_| ()))?;
+        }
+        Ok(())
     }
 
     pub(super) fn is_service_gone(&self, service: &ServiceTarget, id: Uuid) -> Result<String, Failure> {
         if let Ok(path) = unit_path(service) {
             return Err(Failure::NotProved(format!("{path} is still there")));
         }
-        if state_of(service).active {
-            return Err(Failure::NotProved(format!("{} still runs", service.unit)));
+        if let Some(unit) = State::of(&service.unit)?.running.first() {
+            return Err(Failure::NotProved(format!("{unit} still runs")));
+        }
+        let was = self.was(Item { item: id })?;
+        if let Some(pid) = processes_in(&was.groups).first() {
+            return Err(Failure::NotProved(format!("process {pid} of {} still runs", service.unit)));
         }
         let metadata =
             self.vault.metadata(id).map_err(|error| Failure::system("the vault's record", error))?;
@@ -82,32 +118,74 @@ impl Linux {
         Ok(format!("{} does not run; {proof}", service.unit))
     }
 
+    /// After a crash: where the unit's file is gone the rest is done, else the service goes on as it was.
+    pub(super) fn recover_service(&self, service: &ServiceTarget, id: Uuid) -> Result<String, Failure> {
+        let Ok(was) = self.was(Item { item: id }) else {
+            return Err(Failure::NotProved(format!("{} was not touched", service.unit)));
+        };
+        let path = unit_path(service)
+            .or_else(|failure| self.vault.metadata(id).map(|metadata| metadata.path).map_err(|_| failure))?;
+        match self.recover_quarantine(&unit_file(&path), id) {
+            Ok(_) => {
+                reload(&mut |_, take| take())?;
+                self.is_service_gone(service, id)
+            }
+            Err(failure) => {
+                if Path::new(&path).exists() {
+                    bring_up(&was, &mut |_, take| take())?;
+                }
+                Err(failure)
+            }
+        }
+    }
+
     pub(super) fn survey_restore_service(&self, item: Item) -> Result<Survey, Failure> {
         let was = self.was(item)?;
-        let mut survey = self.survey_restore(item)?;
+        // Its file may be back already, and only its start have failed.
+        let mut survey = match is_as_it_was(&self.vault.item(item.item)?) {
+            Ok(()) => Survey { steps: Vec::new(), subject: Subject::Nothing },
+            Err(_) => self.survey_restore(item)?,
+        };
         survey.steps.push("systemctl daemon-reload".to_owned());
         if was.enabled {
             survey.steps.push(format!("systemctl enable {}", was.unit));
         }
-        if was.active {
-            survey.steps.push(format!("systemctl start {}", was.unit));
-        }
+        survey.steps.extend(was.ran().iter().map(|unit| format!("systemctl start {unit}")));
         Ok(survey)
     }
 
     pub(super) fn restore_service(&self, item: Item, progress: &mut Progress<'_>) -> Result<Value, Failure> {
         let was = self.was(item)?;
-        let restored = self.restore(item, progress)?;
-        reload(progress)?;
-        bring_up(&was, progress)?;
-        Ok(json!({ "unit": was.unit, "file": restored }))
+        let metadata = self.vault.item(item.item)?;
+        if is_as_it_was(&metadata).is_err() {
+            self.put_back(&metadata, item, progress)?;
+        }
+        reload(&mut |what, take| progress.step(what, take))?;
+        bring_up(&was, &mut |what, take| progress.step(what, take))?;
+        // Last: as long as it is open, the order can be given again.
+        progress.step("closed the vault's item", || self.close_item(&metadata, item))?;
+        let file = json!({ "path": metadata.path, "sha256": metadata.sha256 });
+        Ok(json!({ "unit": was.unit, "file": file }))
+    }
+
+    /// After a crash: where the file is back the rest is done, else nothing was.
+    pub(super) fn recover_restore_service(&self, item: Item) -> Result<String, Failure> {
+        let was = self.was(item)?;
+        let metadata =
+            self.vault.metadata(item.item).map_err(|error| Failure::system("the vault's record", error))?;
+        is_as_it_was(&metadata)?;
+        reload(&mut |_, take| take())?;
+        bring_up(&was, &mut |_, take| take())?;
+        self.close_item(&metadata, item)?;
+        self.is_service_back(item)
     }
 
     pub(super) fn is_service_back(&self, item: Item) -> Result<String, Failure> {
         let was = self.was(item)?;
         let proof = self.is_restored(item)?;
-        let now = state_of(&ServiceTarget { unit: was.unit.clone() });
-        if now != was {
+        let now = was_of(&ServiceTarget { unit: was.unit.clone() })?;
+        let runs = was.ran().iter().all(|unit| now.running.contains(unit));
+        if now.enabled != was.enabled || !runs {
             return Err(Failure::NotProved(format!("{} is not as it was: {now:?}", was.unit)));
         }
         Ok(proof)
@@ -125,6 +203,16 @@ impl Linux {
     }
 }
 
+impl Was {
+    /// The units to start so that it runs as it did.
+    fn ran(&self) -> Vec<String> {
+        match self.active && self.running.is_empty() {
+            true => vec![self.unit.clone()],
+            false => self.running.clone(),
+        }
+    }
+}
+
 fn unit_path(service: &ServiceTarget) -> Result<String, Failure> {
     let mut paths = UNIT_FOLDERS.iter().map(|folder| format!("{folder}/{}", service.unit));
     paths.find(|path| fs::symlink_metadata(path).is_ok_and(|file| file.is_file())).ok_or_else(|| {
@@ -138,88 +226,25 @@ fn unit_file(path: &str) -> FileTarget {
     FileTarget { path: path.to_owned(), sha256: None, file: None }
 }
 
-fn state_of(service: &ServiceTarget) -> Was {
-    let says = |question| systemctl(&[question, "--quiet", &service.unit]).is_ok();
-    Was { unit: service.unit.clone(), active: runs() && says("is-active"), enabled: says("is-enabled") }
+fn was_of(service: &ServiceTarget) -> Result<Was, Failure> {
+    let State { running, groups, .. } = State::of(&service.unit)?;
+    let enabled = systemctl(&["is-enabled", "--quiet", &service.unit]).is_ok();
+    Ok(Was { unit: service.unit.clone(), active: !running.is_empty(), enabled, running, groups })
 }
 
-/// Whether systemd is what runs this host.
-fn runs() -> bool {
-    Path::new("/run/systemd/system").is_dir()
-}
-
-fn take_down(was: &Was, progress: &mut Progress<'_>) -> Result<(), Failure> {
-    if was.active {
-        progress.step("stopped it", || systemctl(&["stop", &was.unit]))?;
-    }
+fn bring_up(was: &Was, take: Take<'_>) -> Result<(), Failure> {
     if was.enabled {
-        progress.step("disabled it", || systemctl(&["disable", "--quiet", &was.unit]))?;
+        take("enabled it", &|| systemctl(&["enable", "--quiet", &was.unit]).map(|_| ()))?;
+    }
+    for unit in was.ran() {
+        take("started it", &|| systemd::start(&unit))?;
     }
     Ok(())
 }
 
-fn bring_up(was: &Was, progress: &mut Progress<'_>) -> Result<(), Failure> {
-    if was.enabled {
-        progress.step("enabled it", || systemctl(&["enable", "--quiet", &was.unit]))?;
+fn reload(take: Take<'_>) -> Result<(), Failure> {
+    match systemd::runs() {
+        true => take("reloaded systemd", &|| systemctl(&["daemon-reload"]).map(|_| ())),
+        false => Ok(()),
     }
-    if was.active {
-        progress.step("started it", || systemctl(&["start", &was.unit]))?;
-    }
-    Ok(())
-}
-
-fn reload(progress: &mut Progress<'_>) -> Result<(), Failure> {
-    if runs() { progress.step("reloaded systemd", || systemctl(&["daemon-reload"])) } else { Ok(()) }
-}
-
-fn systemctl(arguments: &[&str]) -> Result<(), Failure> {
-    let doing = || format!("systemctl {}", arguments.join(" "));
-    let output = Command::new("/usr/bin/systemctl")
-        .args(arguments)
-        .env_clear()
-        .env("SYSTEMD_PAGER", "")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| Failure::system(doing(), error))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(Failure::system(doing(), said.lines().next().unwrap_or("it failed")))
-}
-
-/// The Debian package that put this file there, if the file is still as it put it.
-pub(super) fn package_of(path: &str, held: &Held) -> Option<String> {
-    let in_packages = ["/usr/", "/bin/", "/sbin/", "/lib"].iter().any(|start| path.starts_with(start));
-    if !in_packages || path.starts_with("/usr/local/") {
-        return None;
-    }
-    let listed = path.strip_prefix('/')?;
-    // Where /bin is a link to /usr/bin, packages may say either.
-    let short = listed.strip_prefix("usr/").unwrap_or(listed);
-    let hash = md5_of(held)?;
-    for entry in fs::read_dir("/var/lib/dpkg/info").ok()?.flatten() {
-        let name = entry.file_name().into_string().unwrap_or_default();
-        let Some(package) = name.strip_suffix(".md5sums") else { continue };
-        let text = fs::read_to_string(entry.path()).unwrap_or_default();
-        let is_it = |line: &str| {
-            line.split_once("  ").is_some_and(|(sum, file)| (file == listed || file == short) && sum == hash)
-        };
-        if text.lines().any(is_it) {
-            return Some(package.to_owned());
-        }
-    }
-    None
-}
-
-fn md5_of(held: &Held) -> Option<String> {
-    let (mut hash, mut buffer, mut file) = (Md5::new(), vec![0; 64 << 10], &held.file);
-    loop {
-        match file.read(&mut buffer).ok()? {
-            0 => break,
-            count => hash.update(&buffer[..count]),
-        }
-    }
-    file.seek(SeekFrom::Start(0)).ok()?;
-    Some(crate::vault::hex(&hash.finalize()))
 }

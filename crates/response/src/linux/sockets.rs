@@ -11,13 +11,13 @@ use crate::platform::Failure;
 
 const BY_FAMILY: u16 = 20;
 const DESTROY: u16 = 21;
-const ERROR: u16 = 2;
-const DONE: u16 = 3;
-const REQUEST: u16 = 0x1;
+pub(super) const ERROR: u16 = 2;
+pub(super) const DONE: u16 = 3;
+pub(super) const REQUEST: u16 = 0x1;
 const ACK: u16 = 0x4;
-const DUMP: u16 = 0x300;
+pub(super) const DUMP: u16 = 0x300;
 
-const HEADER: usize = 16;
+pub(super) const HEADER: usize = 16;
 /// Size of `inet_diag_sockid`, and where it lies in `inet_diag_msg`.
 const ID: usize = 48;
 const ID_AT: usize = 4;
@@ -150,7 +150,7 @@ fn destroy(target: &Socket) -> rustix::io::Result<()> {
 }
 
 /// Kind and body of the first message, and what follows it.
-fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+pub(super) fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let length = usize::try_from(u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?)).ok()?;
     let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
     let body = bytes.get(HEADER..length)?;
@@ -158,7 +158,7 @@ fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     Some((kind, body, next))
 }
 
-fn error_of(body: &[u8]) -> rustix::io::Result<()> {
+pub(super) fn error_of(body: &[u8]) -> rustix::io::Result<()> {
     let code = body.get(..4).and_then(|bytes| Some(i32::from_ne_bytes(bytes.try_into().ok()?)));
     match code {
         Some(0) => Ok(()),

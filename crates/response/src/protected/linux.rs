@@ -77,6 +77,7 @@ const NEEDED_FILES: &[&str] = &[
     "/etc/shadow",
     "/etc/ssh",
     "/etc/sudoers",
+    "/etc/sudoers.d",
     "/etc/systemd/system/edr-agent.service",
     "/etc/systemd/system/edr-responder.service",
     "/etc/systemd/system/edr-server.service",
@@ -150,12 +151,17 @@ fn identity_of_service(path: &Path) -> Option<(u64, u64)> {
     (file.is_file() && file.uid() == 0 && !others_may_write).then(|| (file.dev(), file.ino()))
 }
 
+/// Every address of this host; none where the kernel does not tell.
+pub(crate) fn own_addresses() -> Vec<IpAddr> {
+    crate::linux::own_addresses().unwrap_or_default()
+}
+
 /// Name servers of this host, also those behind systemd's own.
 pub(crate) fn resolvers() -> Vec<IpAddr> {
     let texts = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"]
         .into_iter()
-        .filter_map(|path| fs::read_to_string(path).ok());
-    texts.flat_map(|text| resolvers_of(&text)).collect()
+        .filter_map(|path| fs::read(path).ok());
+    texts.flat_map(|text| resolvers_of(&String::from_utf8_lossy(&text))).collect()
 }
 
 fn resolvers_of(text: &str) -> Vec<IpAddr> {
@@ -173,6 +179,16 @@ mod tests {
         let text = "# nameserver 192.0.2.1\nsearch example.org\nnameserver 192.0.2.53\n nameserver\tfe80::1%eth0\nnameserver x\n";
         let read: Vec<String> = resolvers_of(text).iter().map(ToString::to_string).collect();
         assert_eq!(read, ["192.0.2.53", "fe80::1"]);
+    }
+
+    #[test]
+    fn nobody_is_locked_out_by_a_file_that_is_taken_away() {
+        for needed in ["/etc/sudoers", "/etc/sudoers.d/90-admins", "/etc/pam.d/sudo", "/boot/vmlinuz"] {
+            assert!(needed_by_the_system(needed).is_some(), "{needed}");
+        }
+        for free in ["/etc/sudoers2", "/etc/cron.d/evil", "/tmp/etc/sudoers"] {
+            assert_eq!(needed_by_the_system(free), None, "{free}");
+        }
     }
 
     #[test]

@@ -11,5 +11,6 @@ use linux as system;
 use windows as system;
 
 pub(crate) use system::{
-    file_id, is_below, is_first_process, is_name_of_service, needed_by_the_system, resolvers, services,
+    file_id, is_below, is_first_process, is_name_of_service, needed_by_the_system, own_addresses, resolvers,
+    services,
 };

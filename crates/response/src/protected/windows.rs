@@ -91,6 +91,11 @@ pub(crate) fn needed_by_the_system(path: &str) -> Option<&'static str> {
     None
 }
 
+/// Addresses of this host besides the one that it would use: not asked for here.
+pub(crate) fn own_addresses() -> Vec<IpAddr> {
+    Vec::new()
+}
+
 /// Name servers of this host's interfaces, whether somebody wrote them down or DHCP gave them.
 pub(crate) fn resolvers() -> Vec<IpAddr> {
     const MOST_INTERFACES: u32 = 4_096;

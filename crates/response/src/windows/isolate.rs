@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{Windows, firewall, lifting};
 use crate::action::Isolation;
 use crate::firewall_rules::{ISOLATION, of_isolation};
-use crate::isolation::{Due, InForce, kept_besides, now_seconds, reachable, released, still_reached};
+use crate::isolation::{Due, InForce, Left, kept_besides, now_seconds, reachable, released, still_reached};
 use crate::platform::{Failure, Interference, Notice, Progress, Subject, Survey};
 use crate::rails::Permit;
 use crate::scheduled_task::LiftingTask;
@@ -64,6 +64,7 @@ impl Windows {
         // Before anything is done: an agent that ends in between must know what may be in force.
         let planned = InForce {
             until,
+            left: Some(Left::from_now(self.boot, isolation.ttl_seconds)),
             keep,
             devices: Vec::new(),
             release_hash: isolation.release_hash.clone(),
@@ -154,7 +155,7 @@ impl Windows {
 
     /// Lets the host go when its time is over or its code was given, and puts back what others took away.
     pub(super) fn watch_isolation(&mut self, may_act: bool) -> Vec<Notice> {
-        let (in_force, left) = match self.isolation.due() {
+        let (in_force, left) = match self.isolation.due(self.boot) {
             Due::Nothing => return Vec::new(),
             Due::WrongCode(notice) => return vec![notice],
             Due::Release(notice) => return vec![released(notice, self.let_go())],

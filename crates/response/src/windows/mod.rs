@@ -196,9 +196,7 @@ impl Platform for Windows {
             Action::QuarantineFile(file) | Action::DeleteScheduledTask(file) => {
                 self.recover_quarantine(file, order.id)
             }
-            Action::CollectEvidence(_) => {
-                Err(Failure::NotProved("the archive was not finished; order it again".to_owned()))
-            }
+            Action::CollectEvidence(_) => Archives::of(&self.dir).recover(order.id),
             Action::DeleteQuarantinedFile(item) => self.vault.recover_delete(item.item),
             Action::IsolateHost(_) => self.recover_isolation(),
             Action::ReleaseHost {} => self.recover_release(),

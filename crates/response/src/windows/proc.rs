@@ -49,3 +49,8 @@ pub(crate) fn image_of(pid: u32) -> Option<(u64, u64)> {
 pub(crate) fn executable_of(pid: u32) -> Option<String> {
     Process::open(pid, Wanted::Look).ok()?.image_path().ok()
 }
+
+/// Seconds since boot, sleep included: a clock that nobody sets.
+pub(crate) fn uptime_seconds() -> u64 {
+    win32::clock::boot_ns() / 1_000_000_000
+}

@@ -73,7 +73,6 @@ pub(super) fn open_for_removal(path: &str) -> Result<Held, Failure> {
 impl Windows {
     pub(super) fn survey_quarantine(&self, file: &FileTarget, id: Uuid) -> Result<Survey, Failure> {
         let held = open_for_removal(&file.path)?;
-        check_target(file, &held)?;
         if held.facts.links > 1 {
             let why = format!("has {} names", held.facts.links);
             return Err(not_allowed(&file.path, &why, "remove the other hard links first"));
@@ -82,6 +81,8 @@ impl Windows {
             let why = format!("has {} bytes, more than the 1073741824 that the vault takes", held.facts.size);
             return Err(not_allowed(&file.path, &why, "copy and remove it by hand"));
         }
+        // Not before its size is known: whoever can set that must not keep all other orders waiting.
+        check_target(file, &held)?;
         if self.vault.used() + held.facts.size > QUOTA {
             let why = "does not fit: the vault holds 4 GiB and is full";
             return Err(not_allowed(&file.path, why, "restore or remove older items of the vault"));
@@ -155,6 +156,7 @@ impl Windows {
             accessed: (0, 0),
             modified: (modified.div_euclid(nanoseconds), modified.rem_euclid(nanoseconds)),
             attributes: Vec::new(),
+            attributes_left_out: 0,
             restored: false,
             deleted: false,
         };
@@ -186,8 +188,8 @@ impl Windows {
     /// After a crash: if the file is still there, nothing was done.
     pub(super) fn recover_quarantine(&self, file: &FileTarget, id: Uuid) -> Result<String, Failure> {
         let there = facts_at(Path::new(&file.path)).ok().map(|facts| (facts.volume, facts.index));
-        match self.vault.metadata(id) {
-            Ok(metadata) if there != Some(metadata.file) => self.is_quarantined(file, id),
+        match self.vault.metadata_after_a_crash(id)? {
+            Some(metadata) if there != Some(metadata.file) => self.is_quarantined(file, id),
             _ => {
                 self.vault.forget(id, true);
                 Err(Failure::NotProved(format!("{} was not moved", file.path.escape_debug())))

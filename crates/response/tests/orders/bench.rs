@@ -18,14 +18,18 @@ pub(crate) fn boot() -> BootId {
     BootId::from_uuid(Uuid::from_u128(0x1234_5678 << 96))
 }
 
+/// What /proc/PID/stat says behind the name, which may be of any bytes.
+pub(crate) fn stat_of(pid: u32) -> Option<String> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    Some(String::from_utf8_lossy(&stat).rsplit_once(") ")?.1.to_owned())
+}
+
 /// The sensor's clock, stood in for by what /proc can tell.
 pub(crate) struct ProcClock;
 
 impl ProcessClock for ProcClock {
     fn start_ns(&self, pid: u32) -> Option<u64> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let (_, rest) = stat.rsplit_once(") ")?;
-        let ticks: u64 = rest.split_ascii_whitespace().nth(19)?.parse().ok()?;
+        let ticks: u64 = stat_of(pid)?.split_ascii_whitespace().nth(19)?.parse().ok()?;
         Some(ticks * 10_000_000)
     }
 

@@ -12,9 +12,10 @@ use response::{
     ServiceTarget,
 };
 
-use crate::bench::{Owned, command, open, rounds, target};
+use crate::bench::{Owned, command, open, rounds, target, wait_until};
 use crate::files::file;
 use crate::network::in_namespace;
+use crate::processes::{below, lives, state_of};
 
 /// A fault at the step of that number, counted from 0; none if there are fewer.
 fn fault_at(number: usize) -> (Checkpoint, Arc<Mutex<Vec<String>>>) {
@@ -34,6 +35,8 @@ fn fault_at(number: usize) -> (Checkpoint, Arc<Mutex<Vec<String>>>) {
 struct Case {
     action: Action,
     reached: Box<dyn Fn() -> bool>,
+    /// What nobody would put right any more.
+    is_half_done: Box<dyn Fn() -> bool>,
     /// Kept until the case is over.
     _kept: Option<Box<dyn std::any::Any>>,
 }
@@ -47,6 +50,10 @@ impl Drop for Outside {
     }
 }
 
+fn never() -> Box<dyn Fn() -> bool> {
+    Box::new(|| false)
+}
+
 fn process_case(make: impl FnOnce(response::ProcessTarget) -> Action, wanted: &'static str) -> Case {
     let child = Owned(Command::new("sleep").arg("618").spawn().unwrap());
     let pid = child.0.id();
@@ -55,14 +62,45 @@ fn process_case(make: impl FnOnce(response::ProcessTarget) -> Action, wanted: &'
         stat.rsplit_once(") ").unwrap().1[..1].to_owned()
     };
     let reached = Box::new(move || wanted.contains(&state()));
-    Case { action: make(target(pid)), reached, _kept: Some(Box::new(child)) }
+    Case { action: make(target(pid)), reached, is_half_done: never(), _kept: Some(Box::new(child)) }
+}
+
+/// A process with children of its own: all of them end, or all go on.
+struct Tree {
+    _root: Owned,
+    below: Vec<u32>,
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        for pid in self.below.iter().filter(|pid| lives(**pid)) {
+            let pid = rustix::process::Pid::from_raw(i32::try_from(*pid).unwrap()).unwrap();
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+fn tree_case() -> Case {
+    let script = "sleep 619 & (sleep 620 & wait) & wait";
+    let root = Owned(Command::new("bash").args(["-c", script]).spawn().unwrap());
+    let pid = root.0.id();
+    wait_until("the tree of four", || below(pid).len() == 3);
+    let below = below(pid);
+    let all: Vec<u32> = below.iter().copied().chain([pid]).collect();
+    let stand = all.clone();
+    Case {
+        action: Action::KillTree(target(pid)),
+        reached: Box::new(move || !all.iter().any(|pid| lives(*pid))),
+        is_half_done: Box::new(move || stand.iter().any(|pid| state_of(*pid) == Some('T'))),
+        _kept: Some(Box::new(Tree { _root: root, below })),
+    }
 }
 
 fn quarantine_case(dir: &Path) -> Case {
     let path = dir.join("evil");
     fs::write(&path, "content").unwrap();
     let action = Action::QuarantineFile(file(&path));
-    Case { action, reached: Box::new(move || !path.exists()), _kept: None }
+    Case { action, reached: Box::new(move || !path.exists()), is_half_done: never(), _kept: None }
 }
 
 fn restore_case(dir: &Path) -> Case {
@@ -71,7 +109,7 @@ fn restore_case(dir: &Path) -> Case {
     let (mut responder, _) = open(dir, None);
     let receipt = responder.run(command(Action::QuarantineFile(file(&path))));
     let reached = Box::new(move || fs::read(&path).is_ok_and(|content| content == b"content"));
-    Case { action: receipt.undo.unwrap(), reached, _kept: None }
+    Case { action: receipt.undo.unwrap(), reached, is_half_done: never(), _kept: None }
 }
 
 fn nft_has(text: &str) -> bool {
@@ -82,7 +120,12 @@ fn nft_has(text: &str) -> bool {
 fn block_case() -> Case {
     let address = AddressTarget { address: "192.0.2.7".parse().unwrap(), ttl_seconds: 600 };
     let _ = Command::new("nft").args(["flush", "ruleset"]).status();
-    Case { action: Action::BlockAddress(address), reached: Box::new(|| nft_has("192.0.2.7")), _kept: None }
+    Case {
+        action: Action::BlockAddress(address),
+        reached: Box::new(|| nft_has("192.0.2.7")),
+        is_half_done: never(),
+        _kept: None,
+    }
 }
 
 fn isolate_case() -> Case {
@@ -91,6 +134,7 @@ fn isolate_case() -> Case {
     Case {
         action: Action::IsolateHost(isolation),
         reached: Box::new(|| nft_has("rampart_isolation")),
+        is_half_done: never(),
         _kept: None,
     }
 }
@@ -115,7 +159,12 @@ fn evidence_case(dir: &Path) -> Case {
         let has_tar = |entry: fs::DirEntry| entry.path().extension().is_some_and(|end| end == "tar");
         fs::read_dir(&folder).is_ok_and(|entries| entries.flatten().any(has_tar))
     });
-    Case { action: Action::CollectEvidence(EvidenceRequest::default()), reached, _kept: None }
+    Case {
+        action: Action::CollectEvidence(EvidenceRequest::default()),
+        reached,
+        is_half_done: never(),
+        _kept: None,
+    }
 }
 
 fn delete_case(dir: &Path) -> Case {
@@ -126,7 +175,7 @@ fn delete_case(dir: &Path) -> Case {
     let sealed = dir.join(format!("responses/vault/{item}.sealed"));
     assert!(sealed.exists());
     let reached = Box::new(move || !sealed.exists());
-    Case { action: Action::DeleteQuarantinedFile(Item { item }), reached, _kept: None }
+    Case { action: Action::DeleteQuarantinedFile(Item { item }), reached, is_half_done: never(), _kept: None }
 }
 
 /// A comment only: it does nothing as long as it is there.
@@ -134,7 +183,12 @@ fn task_case() -> Case {
     let path = PathBuf::from(format!("/etc/cron.d/rampart-test-{}", uuid::Uuid::new_v4()));
     fs::write(&path, "# a test of rampart\n").unwrap();
     let (action, kept) = (Action::DeleteScheduledTask(file(&path)), Outside(path.clone()));
-    Case { action, reached: Box::new(move || !path.exists()), _kept: Some(Box::new(kept)) }
+    Case {
+        action,
+        reached: Box::new(move || !path.exists()),
+        is_half_done: never(),
+        _kept: Some(Box::new(kept)),
+    }
 }
 
 fn service_case() -> Case {
@@ -142,7 +196,12 @@ fn service_case() -> Case {
     let path = Path::new("/etc/systemd/system").join(&unit);
     fs::write(&path, "[Service]\nExecStart=/bin/true\n").unwrap();
     let (action, kept) = (Action::DeleteService(ServiceTarget { unit }), Outside(path.clone()));
-    Case { action, reached: Box::new(move || !path.exists()), _kept: Some(Box::new(kept)) }
+    Case {
+        action,
+        reached: Box::new(move || !path.exists()),
+        is_half_done: never(),
+        _kept: Some(Box::new(kept)),
+    }
 }
 
 fn restore_service_case(dir: &Path) -> Case {
@@ -158,18 +217,23 @@ fn allow_case(dir: &Path) -> Case {
     let (mut responder, _) = open(dir, None);
     let receipt = responder.run(command(Action::StopResponses {}));
     let file = dir.join("responses/stopped");
-    Case { action: receipt.undo.unwrap(), reached: Box::new(move || !file.exists()), _kept: None }
+    Case {
+        action: receipt.undo.unwrap(),
+        reached: Box::new(move || !file.exists()),
+        is_half_done: never(),
+        _kept: None,
+    }
 }
 
 /// What only looks has no end state but its list.
 fn look_case(action: Action) -> Case {
-    Case { action, reached: Box::new(|| true), _kept: None }
+    Case { action, reached: Box::new(|| true), is_half_done: never(), _kept: None }
 }
 
 fn cases(name: &str, dir: &Path) -> Case {
     match name {
         "terminate" => process_case(Action::TerminateProcess, "ZX"),
-        "kill_tree" => process_case(Action::KillTree, "ZX"),
+        "kill_tree" => tree_case(),
         "suspend" => process_case(Action::SuspendProcess, "T"),
         "quarantine" => quarantine_case(dir),
         "restore" => restore_case(dir),
@@ -189,7 +253,7 @@ fn cases(name: &str, dir: &Path) -> Case {
         "switch" => {
             let file = dir.join("responses/stopped");
             let reached = Box::new(move || file.exists());
-            Case { action: Action::StopResponses {}, reached, _kept: None }
+            Case { action: Action::StopResponses {}, reached, is_half_done: never(), _kept: None }
         }
         other => panic!("no case {other}"),
     }
@@ -257,6 +321,7 @@ fn a_fault_at_any_step_is_never_told_as_success() {
                 if matches!(*name, "quarantine") && receipt.state == OrderState::Failed && !reached {
                     assert_eq!(fs::read(root.join("evil")).unwrap(), b"content", "{about}");
                 }
+                assert!(!(case.is_half_done)(), "left half done: {about}");
                 if steps.len() <= number {
                     assert_eq!(receipt.state, OrderState::Verified, "{about}");
                     without_fault = true;
@@ -297,6 +362,8 @@ fn after_a_crash_at_any_step_the_next_agent_knows_what_is_so() {
     in_namespace(|| {
         let mut runs = 0;
         let names = [
+            "terminate",
+            "kill_tree",
             "suspend",
             "resume",
             "quarantine",
@@ -307,6 +374,9 @@ fn after_a_crash_at_any_step_the_next_agent_knows_what_is_so() {
             "unblock",
             "isolate",
             "release",
+            "evidence",
+            "service",
+            "restore_service",
         ];
         for name in names.into_iter().filter(|name| is_possible(name)) {
             for number in 0..40 {
@@ -329,6 +399,7 @@ fn after_a_crash_at_any_step_the_next_agent_knows_what_is_so() {
                 runs += 1;
                 let (mut next, found) = open(&root, None);
                 let reached = (case.reached)();
+                assert!(!(case.is_half_done)(), "{name} {number}: left half done");
                 for receipt in &found.receipts {
                     let verified = receipt.state == OrderState::Verified;
                     assert_eq!(receipt.id, order.id);

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use response::{Action, FileTarget, Item, OrderState, ServiceTarget};
+use response::{Action, EvidenceRequest, FileTarget, Item, OrderState, ServiceTarget};
 
 use crate::bench::{bench, command, rounds};
+use crate::made_up::{HOST, behind, skipped};
 
 pub(crate) fn file(path: &Path) -> FileTarget {
     FileTarget { path: path.display().to_string(), sha256: None, file: None }
@@ -98,12 +99,77 @@ fn what_is_no_plain_file_is_refused_and_left_alone() {
     assert!(real.exists() && link.exists() && dir.join("inner").exists() && hard.exists());
     let nothing = bench.run(Action::RestoreFile(Item { item: uuid::Uuid::new_v4() }));
     assert!(nothing.reason.contains("no such item"), "{}", nothing.reason);
-    if Command::new("chattr").arg("+i").arg(&real).status().is_ok_and(|status| status.success()) {
-        let receipt = bench.run(Action::QuarantineFile(file(&real)));
-        assert!(Command::new("chattr").arg("-i").arg(&real).status().unwrap().success());
-        assert_eq!(receipt.state, OrderState::Refused);
-        assert!(receipt.reason.contains("chattr"), "{}", receipt.reason);
+}
+
+#[test]
+fn what_is_immutable_is_refused() {
+    let mut bench = bench();
+    // The file system of temporary files often can't have such files: where the build lies it mostly can.
+    let own = std::env::current_exe().unwrap();
+    let folders = [std::env::temp_dir(), own.parent().unwrap().to_owned(), PathBuf::from("/var/tmp")];
+    let made = folders.into_iter().find_map(|folder| {
+        let dir = tempfile::tempdir_in(folder).ok()?;
+        let path = dir.path().canonicalize().ok()?.join("fixed");
+        fs::write(&path, "x").ok()?;
+        let set = Command::new("chattr").arg("+i").arg(&path).output().is_ok_and(|set| set.status.success());
+        set.then_some((dir, path))
+    });
+    let Some((_dir, path)) = made else {
+        return skipped("chattr can make no file immutable here");
+    };
+    let receipt = bench.run(Action::QuarantineFile(file(&path)));
+    assert!(Command::new("chattr").arg("-i").arg(&path).status().unwrap().success());
+    assert_eq!(receipt.state, OrderState::Refused, "{}", receipt.reason);
+    assert!(receipt.reason.contains("chattr"), "{}", receipt.reason);
+}
+
+/// What a name means on a file system of another machine or program, that one decides, and may never say.
+#[test]
+fn files_of_another_machine_or_program_are_left_alone() {
+    if !Path::new("/dev/fuse").exists() {
+        return skipped("there is no /dev/fuse");
     }
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    fs::create_dir(root.join("remote")).unwrap();
+    fs::write(root.join("fuse.py"), include_str!("fuse.py")).unwrap();
+    let prepare = "python3 \"$RAMPART_TEST_HOST/fuse.py\" \"$RAMPART_TEST_HOST/remote\" </dev/null >/dev/null 2>&1 & \
+                   for try in $(seq 400); do \
+                   if grep -q \"$RAMPART_TEST_HOST/remote fuse \" /proc/self/mounts; then break; fi; sleep 0.05; \
+                   done; grep -q \"$RAMPART_TEST_HOST/remote fuse \" /proc/self/mounts";
+    let said = behind(prepare, &root, "files::within_a_host_with_a_remote_file_system");
+    assert!(said.contains("all as it should be"), "{said}");
+}
+
+/// Not a test by itself: the one above runs it.
+#[test]
+fn within_a_host_with_a_remote_file_system() {
+    let Some(host) = std::env::var_os(HOST) else { return };
+    let mut bench = bench();
+    let path = Path::new(&host).join("remote/file");
+    let receipt = bench.run(Action::QuarantineFile(file(&path)));
+    assert_eq!(receipt.state, OrderState::Refused, "{}", receipt.reason);
+    assert!(receipt.reason.contains("another machine or program (FUSE)"), "{}", receipt.reason);
+    let request = EvidenceRequest { files: vec![path.display().to_string()], ..EvidenceRequest::default() };
+    let receipt = bench.run(Action::CollectEvidence(request));
+    assert_eq!(receipt.state, OrderState::Verified, "{}", receipt.reason);
+    let left_out = receipt.result["left_out"].to_string();
+    assert!(left_out.contains("(FUSE)"), "{left_out}");
+    println!("all as it should be");
+}
+
+/// Whoever can set the size of the file that is ordered must not keep all other orders waiting: the size is looked at
+/// before the content.
+#[test]
+fn what_is_too_large_is_refused_unread() {
+    let mut bench = bench();
+    let path = bench.path("huge");
+    // A hole: it takes no disk, but would be read.
+    fs::File::create(&path).unwrap().set_len(2 << 30).unwrap();
+    let wanted = FileTarget { sha256: Some("0".repeat(64)), ..file(&path) };
+    let receipt = bench.run(Action::QuarantineFile(wanted));
+    assert_eq!(receipt.state, OrderState::Refused, "{}", receipt.reason);
+    assert!(receipt.reason.contains("more than the 1073741824"), "{}", receipt.reason);
 }
 
 /// While files are taken away, somebody swaps a folder of the path for a link to another folder

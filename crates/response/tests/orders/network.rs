@@ -367,6 +367,57 @@ fn an_isolated_host_asks_everybody_for_its_address_but_nobody_in_particular() {
     });
 }
 
+/// Sends an ICMPv6 message of that type and hop limit; false if a rule drops it (the kernel says EPERM).
+fn sends_icmpv6(kind: u8, hops: u8, to: &str) -> bool {
+    let script = "import socket, sys; kind, hops, to = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]; \
+                  s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6); \
+                  [s.setsockopt(socket.IPPROTO_IPV6, option, hops) \
+                   for option in (socket.IPV6_UNICAST_HOPS, socket.IPV6_MULTICAST_HOPS)]; \
+                  s.sendto(bytes([kind, 0, 0, 0]) + bytes(20), (to, 0, 0, socket.if_nametoindex('cable0')))";
+    let numbers = [kind.to_string(), hops.to_string()];
+    let output = Command::new("python3").args(["-c", script]).args(numbers).arg(to).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() || said.contains("PermissionError"), "{said}");
+    output.status.success()
+}
+
+/// Neighbour discovery reaches who is on the link and nobody behind it.
+#[test]
+fn an_isolated_host_finds_its_server_by_ipv6_and_tells_nobody_else_anything() {
+    in_namespace(|| {
+        let _peer = Peer::new();
+        ip("-6 route add default via fd77::1");
+        let mut bench = isolated_bench();
+        const SOLICIT: u8 = 135;
+        const ADVERT: u8 = 136;
+        let far = "2001:db8::1";
+        assert!(sends_icmpv6(SOLICIT, 255, far) && sends_icmpv6(2, 64, far), "the probe works");
+        let receipt = bench.run(isolate(600));
+        assert_eq!(receipt.state, OrderState::Verified, "{}", receipt.reason);
+        for (kind, hops, to) in [
+            (SOLICIT, 255, far),
+            (ADVERT, 255, far),
+            (133, 255, far),
+            (134, 255, "ff02::1"),
+            (2, 64, far),
+            (2, 64, "fd77::1"),
+            (SOLICIT, 64, "fd77::1"),
+            (SOLICIT, 255, "fd77::3"),
+            (SOLICIT, 255, "ff05::2"),
+        ] {
+            assert!(!sends_icmpv6(kind, hops, to), "a way out: type {kind}, hop limit {hops}, to {to}");
+        }
+        for (kind, to) in
+            [(SOLICIT, "ff02::1:ff00:1"), (133, "ff02::2"), (SOLICIT, "fd77::1"), (ADVERT, "fd77::1")]
+        {
+            assert!(sends_icmpv6(kind, 255, to), "type {kind} to {to}: {}", nft(&["list", "ruleset"]));
+        }
+        // With nothing known of the link any more the server is found all the same.
+        ip("-6 neigh flush dev cable0");
+        assert!(connects(SERVER6) && !connects(OTHER6));
+    });
+}
+
 #[test]
 fn a_flushed_firewall_is_put_back_also_by_the_agent_that_comes_next() {
     in_namespace(|| {

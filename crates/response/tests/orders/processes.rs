@@ -6,14 +6,13 @@ use std::time::Instant;
 use event_model::ResponseMode;
 use response::{Action, Guards, OrderState};
 
-use crate::bench::{Owned, bench, command, of_rule, open_guarded, target, wait_until};
+use crate::bench::{Owned, bench, command, of_rule, open_guarded, stat_of, target, wait_until};
 
-fn state_of(pid: u32) -> Option<char> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.chars().next()
+pub(crate) fn state_of(pid: u32) -> Option<char> {
+    stat_of(pid)?.chars().next()
 }
 
-fn lives(pid: u32) -> bool {
+pub(crate) fn lives(pid: u32) -> bool {
     state_of(pid).is_some_and(|state| state != 'Z' && state != 'X')
 }
 
@@ -41,6 +40,40 @@ fn a_tree_ends_with_all_its_branches_and_nobody_else() {
     assert!(!branches.iter().any(|pid| lives(*pid)) && !lives(pid));
     assert!(lives(bystander.0.id()));
     assert_eq!(receipt.undo, None);
+}
+
+/// Whoever runs chooses its name, also one that is no text: it is listed, and ended with its tree.
+#[test]
+fn a_name_that_is_no_text_hides_nobody() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut bench = bench();
+    // The kernel names a process by the last part of the path that was run, also where that is a link.
+    let odd = bench.path("").join(std::ffi::OsStr::from_bytes(b"\xff) Z"));
+    std::os::unix::fs::symlink(std::fs::canonicalize("/bin/bash").unwrap(), &odd).unwrap();
+    let mut root = Command::new("bash");
+    root.args(["-c", "\"$0\" -c 'sleep 621 & wait' & wait"]).arg(&odd);
+    let root = Owned(root.spawn().unwrap());
+    let pid = root.0.id();
+    wait_until("the tree of three", || below(pid).len() == 2);
+    let named =
+        |pid: &u32| std::fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with(b"\xff) Z"));
+    wait_until("its name", || below(pid).iter().any(named));
+    let branches = below(pid);
+    let named = *branches.iter().find(|pid| named(pid)).unwrap();
+
+    let listed = bench.run(Action::ListProcesses {});
+    let entry = listed.result.as_array().unwrap().iter().find(|one| one["pid"] == named).unwrap();
+    assert_eq!((&entry["parent_pid"], entry["user_id"].is_null()), (&pid.into(), false), "{entry}");
+
+    let receipt = bench.run(Action::KillTree(target(pid)));
+    let left: Vec<&u32> = branches.iter().filter(|pid| lives(**pid)).collect();
+    for pid in &left {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(**pid).unwrap()).unwrap();
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+    assert!(left.is_empty(), "{left:?} live on: {}", receipt.reason);
+    assert_eq!(receipt.state, OrderState::Verified, "{}", receipt.reason);
+    assert_eq!(receipt.result["ended"].as_array().unwrap().len(), 3, "{}", receipt.result);
 }
 
 /// A service in the tree is spared with all that it started: otherwise whoever runs a session of sshd
@@ -124,10 +157,7 @@ pub(crate) fn all_pids() -> Vec<u32> {
 }
 
 pub(crate) fn below(root: u32) -> Vec<u32> {
-    let parent = |pid: u32| -> Option<u32> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        stat.rsplit_once(") ")?.1.split_ascii_whitespace().nth(1)?.parse().ok()
-    };
+    let parent = |pid: u32| -> Option<u32> { stat_of(pid)?.split_ascii_whitespace().nth(1)?.parse().ok() };
     let all: Vec<(u32, u32)> = all_pids().into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
     let mut found = Vec::new();
     let mut next = vec![root];

@@ -66,9 +66,17 @@ fn addresses_that_the_host_needs_are_never_blocked() {
         let mut bench = bench();
         bench.responder.keep_server(vec!["192.0.2.9:443".parse().unwrap()]);
         crate::network::ip("addr add 203.0.113.7/24 dev lo");
+        // Of another device, and not what this host would use towards any of these networks.
+        crate::network::ip("link add other0 type veth peer name other1");
+        crate::network::ip("addr add 198.51.100.9/32 dev other0");
+        crate::network::ip("addr add 198.51.100.77 peer 192.0.2.77/32 dev other0");
+        crate::network::ip("-6 addr add 2001:db8:7::9/128 dev other0 nodad");
         for (address, because) in [
             ("203.0.113.7", "an address of this host"),
             ("203.0.113.0/24", "an address of this host"),
+            ("198.51.100.0/24", "an address of this host"),
+            ("198.51.100.64/26", "an address of this host"),
+            ("2001:db8:7::/64", "an address of this host"),
             ("127.0.0.1", "loopback"),
             ("0.0.0.0/0", "too wide"),
             ("224.0.0.1", "no address of a single peer"),

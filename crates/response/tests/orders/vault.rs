@@ -6,7 +6,7 @@ use std::process::Command;
 use response::{Action, FileTarget, Item, OrderState};
 use uuid::Uuid;
 
-use crate::bench::{Bench, bench, command};
+use crate::bench::{Bench, bench, command, open};
 use crate::files::file;
 
 /// A file with that content, taken away; gives the item.
@@ -66,6 +66,56 @@ fn a_full_vault_takes_nothing_more_until_it_is_emptied() {
     assert_eq!(deleted.state, OrderState::Verified, "{}", deleted.reason);
     let receipt = bench.run(Action::QuarantineFile(file(&path)));
     assert_eq!(receipt.state, OrderState::Verified, "{}", receipt.reason);
+}
+
+/// Orders it and ends at that step, as if the agent had.
+fn quarantine_until(dir: &std::path::Path, path: &std::path::Path, at: &'static str) -> Uuid {
+    let checkpoint: response::Checkpoint =
+        Box::new(move |step: &str| if step == at { panic!("as if the agent ended") } else { Ok(()) });
+    let (mut ending, _) = open(dir, Some(checkpoint));
+    let order = command(Action::QuarantineFile(file(path)));
+    let id = order.id;
+    let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| ending.run(order)));
+    assert!(ran.is_err(), "it ended at `{at}`");
+    id
+}
+
+/// After a crash the vault may have the only copy: it is forgotten only where the file itself is surely still there.
+#[test]
+fn a_crash_never_costs_the_only_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    let path = root.join("evil");
+    let in_vault = |id: Uuid, end: &str| root.join(format!("responses/vault/{id}.{end}"));
+
+    // It is gone, and what it was can't be read for now.
+    fs::write(&path, "malware").unwrap();
+    let id = quarantine_until(&root, &path, "verify");
+    assert!(!path.exists());
+    let record = fs::read(in_vault(id, "json")).unwrap();
+    fs::write(in_vault(id, "json"), &record[..record.len() / 2]).unwrap();
+    let (mut next, found) = open(&root, None);
+    assert_eq!(found.receipts[0].state, OrderState::Failed, "{}", found.receipts[0].reason);
+    assert!(found.receipts[0].reason.contains("its copy is kept"), "{}", found.receipts[0].reason);
+    assert!(in_vault(id, "sealed").exists());
+    fs::write(in_vault(id, "json"), &record).unwrap();
+    let restored = next.run(command(Action::RestoreFile(Item { item: id })));
+    assert_eq!(restored.state, OrderState::Verified, "{}", restored.reason);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "malware");
+
+    // Its number is there under its name, but not what was copied.
+    let id = quarantine_until(&root, &path, "took its name away");
+    fs::write(&path, "another").unwrap();
+    let (_, found) = open(&root, None);
+    assert_eq!(found.receipts[0].state, OrderState::Failed, "{}", found.receipts[0].reason);
+    assert!(in_vault(id, "sealed").exists() && in_vault(id, "json").exists());
+    assert_eq!(fs::read_to_string(&path).unwrap(), "another");
+
+    // Nothing was taken: nothing is kept.
+    let id = quarantine_until(&root, &path, "wrote what it was");
+    let (_, found) = open(&root, None);
+    assert!(found.receipts[0].reason.contains("was not moved"), "{}", found.receipts[0].reason);
+    assert!(!in_vault(id, "sealed").exists() && path.exists());
 }
 
 const ELSEWHERE: &str = "RAMPART_TEST_ELSEWHERE";
