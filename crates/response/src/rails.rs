@@ -115,7 +115,8 @@ impl Rails {
             return Err((OrderState::Refused, reason.to_owned()));
         }
         let may_cut_the_link = matches!(order.action, Action::IsolateHost(_) | Action::BlockAddress(_));
-        if let Some(name) = self.expected_server.as_ref().filter(|_| may_cut_the_link && self.server.is_empty())
+        if let Some(name) =
+            self.expected_server.as_ref().filter(|_| may_cut_the_link && self.server.is_empty())
         {
             let reason = format!(
                 "no address of the server {name} is known, and this could cut the link to it; hint: order it again \

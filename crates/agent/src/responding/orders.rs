@@ -119,7 +119,13 @@ mod tests {
     /// Where it stands is all that counts here, not who asked.
     fn order(id: u128, action: Action) -> Order {
         let origin = Origin::Command { user: "eve".to_owned(), consent: Consent::default() };
-        Order { id: Uuid::from_u128(id), action, origin, dry_run: false, expires_at: Timestamp::from_nanos(1) }
+        Order {
+            id: Uuid::from_u128(id),
+            action,
+            origin,
+            dry_run: false,
+            expires_at: Timestamp::from_nanos(1),
+        }
     }
 
     fn looks(id: u128) -> Order {
@@ -187,6 +193,10 @@ mod tests {
         let told: Vec<u32> = told.iter().map(|count| count.load(Ordering::Relaxed)).collect();
         assert_eq!(told, [0, 0, 1]);
         assert!(orders.answer_of(Uuid::from_u128(1)).is_none());
-        assert_eq!(orders.take_in_of_server(looks(1), asking(0)), Taken::In, "the journal knows it from here");
+        assert_eq!(
+            orders.take_in_of_server(looks(1), asking(0)),
+            Taken::In,
+            "the journal knows it from here"
+        );
     }
 }

@@ -87,7 +87,9 @@ async fn tls_stream(
             }
             Ok(stream)
         }
-        (Err(None), why) => Err(io::Error::other(why.unwrap_or_else(|| "the server has no address".to_owned()))),
+        (Err(None), why) => {
+            Err(io::Error::other(why.unwrap_or_else(|| "the server has no address".to_owned())))
+        }
         (Err(Some(error)), None) => Err(error),
         (Err(Some(error)), Some(why)) => {
             Err(io::Error::other(format!("{why}; and where the server was before: {error}")))

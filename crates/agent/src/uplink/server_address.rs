@@ -178,8 +178,9 @@ impl ServerAddress {
         if !self.is_name() {
             return;
         }
-        let nothing_yet =
-            |known: &mut Known| known.proved.is_empty() && known.found.is_empty() && known.next_look.is_none();
+        let nothing_yet = |known: &mut Known| {
+            known.proved.is_empty() && known.found.is_empty() && known.next_look.is_none()
+        };
         // Whether there is something now, or the time is over: the caller looks at what is known.
         drop(self.places.looked.wait_timeout_while(self.places.lock(), limit, nothing_yet));
     }
@@ -382,7 +383,8 @@ mod tests {
     fn what_is_remembered_is_bounded_and_written_only_when_it_is_news() {
         let dir = tempfile::tempdir().unwrap();
         let address = named(dir.path());
-        let many: Vec<SocketAddr> = (1..=99).map(|last| SocketAddr::from(([192, 0, 2, last], 8443))).collect();
+        let many: Vec<SocketAddr> =
+            (1..=99).map(|last| SocketAddr::from(([192, 0, 2, last], 8443))).collect();
         address.looked(Ok(many.clone()));
         many.iter().for_each(|place| address.proved_at(*place));
         assert_eq!(address.known().len(), MOST_FOUND + MOST_PROVED);
