@@ -112,7 +112,7 @@ impl Responding {
 
     /// Hands over what a rule asks for. Where too much of that waits it is refused at once.
     pub fn order(&self, order: Order, answer: impl FnOnce(Receipt) + Send + 'static) {
-        if let Err((order, answer)) = self.orders.take_in_of_rule(order, Box::new(answer)) {
+        if let Some((order, answer)) = self.orders.take_in_of_rule(order, Box::new(answer)) {
             let reason = format!("{MOST_OF_RULES} orders of rules wait already; nothing was done");
             return answer(refusal(&order, reason));
         }

@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -130,11 +130,7 @@ fn looks(id: u128) -> Order {
     of_server(id, Action::ListProcesses {})
 }
 
-/// Answers, with the link on which they were given.
-fn answers() -> (Sender<(u32, Receipt)>, Receiver<(u32, Receipt)>) {
-    channel()
-}
-
+/// Gives the answer on, with the link on which it was given.
 fn to(answers: &Sender<(u32, Receipt)>, link: u32) -> impl FnOnce(Receipt) + Send + 'static {
     let answers = answers.clone();
     // Nobody listens any more once the test has failed.
@@ -148,7 +144,7 @@ fn orders_that_come_again_while_they_wait_are_told_once_and_truly() {
     let dir = tempfile::tempdir().unwrap();
     let gate = Arc::new(Gate::default());
     let (responding, _told) = responding(dir.path(), gate.clock(), None);
-    let (answers, answered) = answers();
+    let (answers, answered) = channel();
     responding.command(looks(1), to(&answers, 1));
     gate.wait_for_the_thread();
     responding.command(looks(2), to(&answers, 1));
@@ -175,7 +171,7 @@ fn however_much_rules_ask_for_a_persons_order_is_taken_and_comes_next() {
     let dir = tempfile::tempdir().unwrap();
     let gate = Arc::new(Gate::default());
     let (responding, _told) = responding(dir.path(), gate.clock(), None);
-    let (answers, answered) = answers();
+    let (answers, answered) = channel();
     responding.order(of_rule(1), to(&answers, 1));
     gate.wait_for_the_thread();
     for id in 2..=258 {
@@ -202,7 +198,7 @@ fn a_host_is_not_cut_off_from_a_server_of_which_no_address_is_known() {
     let url = format!("https://{}.invalid", "x".repeat(64));
     let server = ServerAddress::parse(&url).unwrap().remember_in(dir.path());
     let (responding, _told) = responding(dir.path(), Arc::new(|| Timestamp::from_nanos(1)), Some(server));
-    let (answers, answered) = answers();
+    let (answers, answered) = channel();
     let isolate = Isolation { ttl_seconds: 60, keep: Vec::new(), release_hash: None };
     let block = AddressTarget { address: "192.0.2.7".parse().unwrap(), ttl_seconds: 60 };
     for (id, action) in [(1, Action::IsolateHost(isolate)), (2, Action::BlockAddress(block))] {

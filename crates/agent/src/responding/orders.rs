@@ -56,13 +56,13 @@ impl Orders {
     }
 
     /// Takes an order of a rule in, or gives it back where there is no room.
-    pub(super) fn take_in_of_rule(&self, order: Order, answer: Answer) -> Result<(), (Order, Answer)> {
+    pub(super) fn take_in_of_rule(&self, order: Order, answer: Answer) -> Option<(Order, Answer)> {
         let mut waiting = self.lock();
         if waiting.of_rules.len() >= MOST_OF_RULES {
-            return Err((order, answer));
+            return Some((order, answer));
         }
         waiting.of_rules.push_back((order, answer));
-        Ok(())
+        None
     }
 
     /// Takes an order of the server in. They keep their order among themselves: a release must not overtake
@@ -147,9 +147,9 @@ mod tests {
     fn rules_can_not_take_the_servers_room_nor_make_it_wait() {
         let orders = Orders::default();
         for id in 0..MOST_OF_RULES as u128 {
-            assert!(orders.take_in_of_rule(looks(id), nobody()).is_ok());
+            assert!(orders.take_in_of_rule(looks(id), nobody()).is_none());
         }
-        assert!(orders.take_in_of_rule(looks(1_000), nobody()).is_err(), "their room is full");
+        assert!(orders.take_in_of_rule(looks(1_000), nobody()).is_some(), "their room is full");
         assert_eq!(orders.take_in_of_server(looks(2_000), nobody()), Taken::In);
         assert_eq!(orders.take_in_of_server(order(2_001, Action::ReleaseHost {}), nobody()), Taken::In);
         let begin: Vec<u128> = (0..5).filter_map(|_| next(&orders)).collect();
