@@ -149,8 +149,7 @@ fn a_dry_run_says_precisely_what_the_run_does_and_the_run_is_undone() {
 /// The same by clicks in the console: what its page says of the dry run is what it then says of the run.
 #[test]
 fn a_dry_run_in_the_console_says_what_the_run_then_does() {
-    let Some(Stage { installation, broker: _broker, responder }) = stage("victim-of-click", ASKED_FOR)
-    else {
+    let Some(Stage { installation, broker: _broker, responder }) = stage("victim-of-click", ASKED_FOR) else {
         return;
     };
     let mut victim = start_victim(&installation, "victim-of-click");
