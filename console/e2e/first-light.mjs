@@ -4,7 +4,8 @@
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { chromium } from "playwright-core";
+
+import { chooseOwnPassword, openBrowser } from "./browser.mjs";
 
 const {
   RAMPART_URL: url,
@@ -15,45 +16,7 @@ const {
 } = process.env;
 mkdirSync(pictures, { recursive: true });
 
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-  ],
-});
-const context = await browser.newContext({
-  ignoreHTTPSErrors: true,
-  locale: "en-US",
-  viewport: { width: 1440, height: 900 },
-});
-await context.addInitScript(() => {
-  document.addEventListener("securitypolicyviolation", (event) => {
-    console.error(`CSP violation: ${event.violatedDirective} ${event.blockedURI}`);
-  });
-});
-const page = await context.newPage();
-const complaints = [];
-page.on("pageerror", (error) => complaints.push(`page error: ${error.message}`));
-page.on("dialog", (dialog) => {
-  complaints.push(`dialog: ${dialog.message()}`);
-  void dialog.dismiss();
-});
-page.on("console", (message) => {
-  // The browser itself reports the 401 with which the server answers before the sign-in.
-  if (message.type() === "error" && !message.text().includes("status of 401")) complaints.push(message.text());
-});
-page.on("request", (request) => {
-  if (!request.url().startsWith(url) && !request.url().startsWith("data:")) complaints.push(`outside: ${request.url()}`);
-});
-
-const byTestId = (id) => page.getByTestId(id).first();
-const shown = (id) => byTestId(id).waitFor({ timeout: 15_000 });
+const { browser, page, complaints, byTestId, shown } = await openBrowser(url);
 const picture = (name) => page.screenshot({ path: join(pictures, `${name}.png`) });
 
 // Signing in with the one-time password, then choosing an own one.
@@ -65,12 +28,7 @@ await byTestId("signin-submit").click();
 await page.getByRole("alert").first().waitFor({ timeout: 15_000 });
 await byTestId("signin-password").fill(password);
 await byTestId("signin-submit").click();
-await shown("password-new");
-const chosen = "correct horse battery staple";
-await byTestId("password-current").fill(password);
-await byTestId("password-new").fill(chosen);
-await byTestId("password-repeat").fill(chosen);
-await byTestId("password-submit").click();
+await chooseOwnPassword({ shown, byTestId }, password);
 
 // The dashboard, with its charts drawn.
 await shown("nav-dashboard");

@@ -9,10 +9,10 @@ use protocol::link::HighWaterMarks;
 
 use crate::host::HostFacts;
 use crate::options::Options;
-use crate::uplink::channel::ServerAddress;
 use crate::uplink::enroll;
 use crate::uplink::first_word::{self, FirstWord};
 use crate::uplink::identity::Identity;
+use crate::uplink::server_address::ServerAddress;
 
 /// A host that has an identity watches with it when it can't get a new one in this time.
 const PATIENCE: Duration = Duration::from_secs(30);

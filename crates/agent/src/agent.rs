@@ -46,8 +46,8 @@ use crate::system::observing;
 use crate::system::paths::close_state_dir;
 use crate::system::self_watch::{SelfWatch, Watched};
 use crate::system::service_notice::ServiceNotice;
-use crate::uplink::channel::ServerAddress;
 use crate::uplink::identity::{read_certificates, read_public_key};
+use crate::uplink::server_address::ServerAddress;
 use crate::uplink::{Uplink, taken_in};
 use crate::yara_book::YaraBook;
 
@@ -190,7 +190,7 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
     close_state_dir(&state_dir);
     let (spool, recovery) = open_spool(&options).await?;
     let spool = Arc::new(spool);
-    let address = ServerAddress::parse(server)?;
+    let address = ServerAddress::parse(server)?.remember_in(&state_dir);
     if let Some(path) = &options.certificate {
         // Said now, and not with every try to connect.
         read_certificates(path)?;
@@ -433,7 +433,7 @@ impl Running {
             processes: sensor.process_clock(),
             boot: boot_id,
             clock: receipt_clock,
-            server: start.server.as_ref().map(ServerAddress::parts),
+            server: start.server,
             protected: options.protected.clone(),
             caution: start.caution,
             tell: sender.clone(),

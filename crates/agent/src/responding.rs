@@ -1,13 +1,15 @@
 //! The thread that carries out orders, those of rules and those of the server.
 //!
-//! The pipeline waits for nobody, so it only hands orders over: the queue has a
-//! bound, and what does not fit is refused with a receipt. The same thread looks now
-//! and then whether what is in force (an isolation) still is.
+//! The pipeline waits for nobody, so it only hands orders over: what waits has a
+//! bound. What a rule asks for and does not fit is refused with a receipt; what the
+//! server orders and does not fit is left unanswered, so that it asks again. The
+//! same thread looks now and then whether what is in force (an isolation) still is.
+
+mod orders;
 
 use std::fs::DirBuilder;
-use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,17 +18,17 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use event_model::{BootId, EventType, Field, Value};
 use os_files::DirBuilderExt as _;
 use response::{
-    Clock, Guards, Notice, Order, OrderState, Receipt, Responder, ResponderParts, Signature, Switch, ThisHost,
+    Action, Clock, Guards, Notice, Order, OrderState, Receipt, Responder, ResponderParts, Signature, Switch,
+    ThisHost,
 };
 use sensor_api::{ObservationSender, ObservedActivity, ProcessClock};
 use uuid::Uuid;
 
+use self::orders::{Job, MOST_OF_RULES, Orders, Taken};
 use crate::clock::boot_ns;
 use crate::run_state::Caution;
 use crate::uplink::identity::Identity;
-
-/// Orders that may wait.
-const QUEUE: usize = 256;
+use crate::uplink::server_address::ServerAddress;
 
 /// Refused commands that become events in any minute.
 const MOST_REFUSALS_TOLD: u32 = 20;
@@ -34,16 +36,8 @@ const MOST_REFUSALS_TOLD: u32 = 20;
 /// How often what is in force is looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(15);
 
-/// How often the server's name is looked up again.
-const RESOLVE_EVERY: Duration = Duration::from_secs(300);
-
-/// Who is told what became of an order.
-type Answer = Box<dyn FnOnce(Receipt) + Send>;
-
-struct Job {
-    order: Order,
-    answer: Answer,
-}
+/// How long an order that could cut the link waits for the first look-up of the server's name.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
 
 /// What the thread works with.
 pub struct RespondingParts {
@@ -57,8 +51,8 @@ pub struct RespondingParts {
     pub boot: BootId,
     /// Wall clock.
     pub clock: Clock,
-    /// Name and port of the server, whose link no action may cut; `None` without a server.
-    pub server: Option<(String, u16)>,
+    /// The server, the link to which no action may cut; `None` without a server.
+    pub server: Option<ServerAddress>,
     /// Programs of the operator's own that are protected too.
     pub protected: Vec<PathBuf>,
     /// In safe mode nothing is acted on; to look and to let go is allowed.
@@ -71,7 +65,9 @@ pub struct RespondingParts {
 /// The way to the thread. It ends when the last of these is dropped.
 #[derive(Clone)]
 pub struct Responding {
-    queue: SyncSender<Job>,
+    orders: Arc<Orders>,
+    /// Says that there is something to do. One that waits says it for all.
+    wake: SyncSender<()>,
     switch: Switch,
     tell: ObservationSender,
     /// Begin of a minute, and refused commands that were told of in it.
@@ -85,13 +81,15 @@ impl Responding {
     /// # Errors
     /// The system refused a thread.
     pub fn start(parts: RespondingParts) -> std::io::Result<Self> {
-        let (queue, jobs) = mpsc::sync_channel(QUEUE);
+        let (wake, woken) = mpsc::sync_channel(1);
+        let orders = Arc::new(Orders::default());
         let switch = Switch::default();
         // Made here: whoever watches the state directory begins after it.
         let opened = open(&parts, switch.clone());
         let tell = parts.tell.clone();
-        std::thread::Builder::new().name("respond".into()).spawn(move || run(&parts, opened, &jobs))?;
-        Ok(Self { queue, switch, tell, told: Arc::new(Mutex::new((Instant::now(), 0))) })
+        let work = Work { orders: Arc::clone(&orders), woken };
+        std::thread::Builder::new().name("respond".into()).spawn(move || run(&parts, opened, &work))?;
+        Ok(Self { orders, wake, switch, tell, told: Arc::new(Mutex::new((Instant::now(), 0))) })
     }
 
     /// Tells the server that a command came over its own link that is not its own, or not for this host.
@@ -112,14 +110,42 @@ impl Responding {
         &self.switch
     }
 
-    /// Hands an order over. Where the queue is full it is refused at once.
+    /// Hands over what a rule asks for. Where too much of that waits it is refused at once.
     pub fn order(&self, order: Order, answer: impl FnOnce(Receipt) + Send + 'static) {
-        let job = Job { order, answer: Box::new(answer) };
-        if let Err(mpsc::TrySendError::Full(job) | mpsc::TrySendError::Disconnected(job)) =
-            self.queue.try_send(job)
-        {
-            let reason = format!("{QUEUE} orders wait already; nothing was done");
-            (job.answer)(refusal(&job.order, reason));
+        if let Some((order, answer)) = self.orders.take_in_of_rule(order, Box::new(answer)) {
+            let reason = format!("{MOST_OF_RULES} orders of rules wait already; nothing was done");
+            return answer(refusal(&order, reason));
+        }
+        if self.wake_up().is_err() {
+            for (order, answer) in self.orders.give_up_of_rules() {
+                let reason = "the thread that carries out orders has ended; nothing was done";
+                answer(refusal(&order, reason.to_owned()));
+            }
+        }
+    }
+
+    /// Hands over an order of the server. One that waits or is being done already is not taken twice, and
+    /// whoever asked last is told. Where too many wait it is not answered: a receipt would say for good what
+    /// became of the order, and the server asks again on its next link.
+    pub fn command(&self, order: Order, answer: impl FnOnce(Receipt) + Send + 'static) {
+        let id = order.id;
+        match self.orders.take_in_of_server(order, Box::new(answer)) {
+            Taken::In => {
+                // Where nobody is there to do it there is no answer, and the server asks again.
+                let _ = self.wake_up();
+            }
+            Taken::Again => tracing::debug!(%id, "an order came again before it was done"),
+            Taken::NoRoom => {
+                tracing::warn!(%id, "too many orders wait, one is left to be asked for again by the server");
+            }
+        }
+    }
+
+    /// An error where nobody is there to be woken.
+    fn wake_up(&self) -> Result<(), TrySendError<()>> {
+        match self.wake.try_send(()) {
+            Err(TrySendError::Full(())) => Ok(()),
+            other => other,
         }
     }
 }
@@ -207,22 +233,50 @@ fn signature(state: &Path, text: &[u8]) -> Option<Signature> {
     Some(Signature { signature, certificate: identity.certificate })
 }
 
-fn run(parts: &RespondingParts, opened: std::io::Result<Responder>, jobs: &mpsc::Receiver<Job>) {
+/// The thread's side of what is handed over.
+struct Work {
+    orders: Arc<Orders>,
+    woken: mpsc::Receiver<()>,
+}
+
+impl Work {
+    /// Does what waits; then waits for more, at most for `limit`. False once nobody can hand anything over.
+    fn turn(&self, limit: Duration, mut carry_out: impl FnMut(Order) -> Receipt) -> bool {
+        let (receipt, answer) = match self.orders.next() {
+            Some(Job::OfRule(order, answer)) => (carry_out(order), Some(answer)),
+            Some(Job::OfServer(order)) => {
+                let id = order.id;
+                // Asked for afterwards: it may have come again in the meantime.
+                (carry_out(order), self.orders.answer_of(id))
+            }
+            None => return self.woken.recv_timeout(limit) != Err(RecvTimeoutError::Disconnected),
+        };
+        if let Some(answer) = answer {
+            answer(receipt);
+        }
+        true
+    }
+}
+
+fn run(parts: &RespondingParts, opened: std::io::Result<Responder>, work: &Work) {
     let mut responder = match opened {
         Ok(responder) => responder,
         Err(error) => {
             let reason = format!("response is not available: {}: {error}", parts.dir.display());
             tracing::error!(reason, "response");
-            jobs.iter().for_each(|job| (job.answer)(refusal(&job.order, reason.clone())));
+            while work.turn(WATCH_EVERY, |order| refusal(&order, reason.clone())) {}
             return;
         }
     };
-    let mut resolved: Option<Instant> = None;
+    if let Some(server) = &parts.server {
+        responder.expect_server(server.to_string());
+    }
     let mut watched: Option<Instant> = None;
     loop {
-        if resolved.is_none_or(|at| at.elapsed() >= RESOLVE_EVERY) {
-            keep_server(parts, &mut responder);
-            resolved = Some(Instant::now());
+        let mut pause = WATCH_EVERY;
+        if let Some(server) = &parts.server {
+            server.look_if_due();
+            pause = pause.min(server.next_look_in());
         }
         if watched.is_none_or(|at| at.elapsed() >= WATCH_EVERY) {
             for Notice { text, interference, order } in responder.watch() {
@@ -233,28 +287,33 @@ fn run(parts: &RespondingParts, opened: std::io::Result<Responder>, jobs: &mpsc:
             }
             watched = Some(Instant::now());
         }
-        match jobs.recv_timeout(WATCH_EVERY) {
-            Ok(Job { order, answer }) => {
-                let free = order.action.only_looks() || order.action.is_release() || order.dry_run;
-                // What was done before the crashes is answered with what became of it.
-                let is_new = !responder.knows(order.id);
-                let receipt = match parts.caution == Caution::SafeMode && !free && is_new {
-                    true => refusal(
-                        &order,
-                        "the agent is in safe mode after repeated crashes, it does not act".to_owned(),
-                    ),
-                    false => responder.run(order),
-                };
-                tracing::info!(
-                    id = %receipt.id, action = receipt.action, state = %receipt.state, reason = receipt.reason,
-                    "order"
-                );
-                answer(receipt);
-            }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
+        if !work.turn(pause, |order| carry_out(parts, &mut responder, order)) {
+            return;
         }
     }
+}
+
+fn carry_out(parts: &RespondingParts, responder: &mut Responder, order: Order) -> Receipt {
+    if let Some(server) = &parts.server {
+        if matches!(order.action, Action::IsolateHost(_) | Action::BlockAddress(_)) {
+            server.wait_for_first_look(FIRST_LOOK);
+        }
+        responder.keep_server(server.known());
+    }
+    let free = order.action.only_looks() || order.action.is_release() || order.dry_run;
+    // What was done before the crashes is answered with what became of it.
+    let is_new = !responder.knows(order.id);
+    let receipt = match parts.caution == Caution::SafeMode && !free && is_new {
+        true => {
+            refusal(&order, "the agent is in safe mode after repeated crashes, it does not act".to_owned())
+        }
+        false => responder.run(order),
+    };
+    tracing::info!(
+        id = %receipt.id, action = receipt.action, state = %receipt.state, reason = receipt.reason,
+        "order"
+    );
+    receipt
 }
 
 /// Somebody acted on the response itself. `item` is the order that it was about.
@@ -266,15 +325,6 @@ fn tell(sender: &ObservationSender, what: &'static str, item: Option<Uuid>, reas
     fields.extend(item.map(|id| (Field::AgentOrder, Value::Text(id.to_string()))));
     let event_type = EventType::AgentTamper;
     sender.send(boot_ns(), ObservedActivity { event_type, actor: None, target: None, fields });
-}
-
-fn keep_server(parts: &RespondingParts, responder: &mut Responder) {
-    let Some((host, port)) = &parts.server else { return };
-    match (host.as_str(), *port).to_socket_addrs() {
-        Ok(addresses) => responder.keep_server(addresses.take(16).collect::<Vec<SocketAddr>>()),
-        // The addresses that it had stay known.
-        Err(error) => tracing::debug!(%error, host, "the server's name can't be looked up"),
-    }
 }
 
 fn refusal(order: &Order, reason: String) -> Receipt {

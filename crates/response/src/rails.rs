@@ -83,6 +83,8 @@ pub(crate) struct Rails {
     pub(crate) guards: Guards,
     pub(crate) switch: Switch,
     pub(crate) server: Vec<SocketAddr>,
+    /// Its name, where there is one.
+    pub(crate) expected_server: Option<String>,
     recent: VecDeque<(Instant, RuleId, bool)>,
     /// Orders of rules in the last minute.
     asked: VecDeque<Instant>,
@@ -90,7 +92,14 @@ pub(crate) struct Rails {
 
 impl Rails {
     pub(crate) fn new(guards: Guards, switch: Switch) -> Self {
-        Self { guards, switch, server: Vec::new(), recent: VecDeque::new(), asked: VecDeque::new() }
+        Self {
+            guards,
+            switch,
+            server: Vec::new(),
+            expected_server: None,
+            recent: VecDeque::new(),
+            asked: VecDeque::new(),
+        }
     }
 
     /// What can be refused before anything was looked at.
@@ -105,6 +114,17 @@ impl Rails {
         if self.switch.is_stopped() && !order.action.only_looks() && !order.action.is_release() {
             let reason = "all response is stopped on this host; hint: allow it again with `allow_responses`";
             return Err((OrderState::Refused, reason.to_owned()));
+        }
+        let may_cut_the_link = matches!(order.action, Action::IsolateHost(_) | Action::BlockAddress(_));
+        if let Some(name) =
+            self.expected_server.as_ref().filter(|_| may_cut_the_link && self.server.is_empty())
+        {
+            let reason = format!(
+                "no address of the server {name} is known, and this could cut the link to it; hint: order it again \
+                 once the name can be looked up on this host or the link stands, or start the agent with an address \
+                 instead of a name in -server"
+            );
+            return Err((OrderState::Refused, reason));
         }
         Ok(())
     }

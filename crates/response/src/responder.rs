@@ -87,6 +87,12 @@ impl Responder {
         self.rails.server = addresses;
     }
 
+    /// There is a server of this name. As long as none of its addresses [is known](Self::keep_server), what could
+    /// cut the link to it is refused.
+    pub fn expect_server(&mut self, name: String) {
+        self.rails.expected_server = Some(name);
+    }
+
     /// Whether an order of this id came before and is in the journal.
     pub fn knows(&self, id: Uuid) -> bool {
         self.journal.find(id).is_some()

@@ -108,22 +108,14 @@ fn shell_tricks(folder: &Path) {
 
 /// The same in Chromium: sign in, find the alert, see the proof; pictures for the README.
 fn in_a_browser(installation: &Installation, alert: &str) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let pictures: PathBuf =
         std::env::current_exe().expect("a path").ancestors().nth(3).expect("target").join("screenshots");
-    let server = installation.server.as_ref().expect("the server runs");
-    let password = server.edr(&["user", "reset-password", "admin"]);
-    let password = password.rsplit(' ').next().expect("a last word").to_owned();
-    let output = Command::new("node")
-        .arg("e2e/first-light.mjs")
-        .current_dir(root.join("console"))
-        .env("RAMPART_URL", server.url())
-        .env("RAMPART_PASSWORD", password)
-        .env("RAMPART_ALERT", alert)
-        .env("RAMPART_FOLDER", installation.folder())
-        .env("RAMPART_PICTURES", pictures)
-        .output()
-        .expect("node is installed by `make test`");
-    println!("{}", String::from_utf8_lossy(&output.stdout));
-    assert!(output.status.success(), "in the browser:\n{}", String::from_utf8_lossy(&output.stderr));
+    installation.in_a_browser(
+        "first-light.mjs",
+        &[
+            ("RAMPART_ALERT", alert.to_owned()),
+            ("RAMPART_FOLDER", installation.folder().display().to_string()),
+            ("RAMPART_PICTURES", pictures.display().to_string()),
+        ],
+    );
 }

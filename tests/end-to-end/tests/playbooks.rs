@@ -146,6 +146,33 @@ fn a_dry_run_says_precisely_what_the_run_does_and_the_run_is_undone() {
     responder.stop();
 }
 
+/// The same by clicks in the console: what its page says of the dry run is what it then says of the run.
+#[test]
+fn a_dry_run_in_the_console_says_what_the_run_then_does() {
+    let Some(Stage { installation, broker: _broker, responder }) = stage("victim-of-click", ASKED_FOR) else {
+        return;
+    };
+    let mut victim = start_victim(&installation, "victim-of-click");
+    let image = installation.folder().join("victim-of-click");
+    let alert = wait_for("the alert", LIMIT, || {
+        let alerts = installation.api.all("/alerts");
+        alerts.into_iter().find(|alert| alert["rule"]["id"] == "victim-of-click")
+    });
+    installation.in_a_browser(
+        "playbook-run.mjs",
+        &[
+            ("RAMPART_ALERT", alert["id"].as_str().expect("an id").to_owned()),
+            ("RAMPART_PLAYBOOK", "by-hand".to_owned()),
+            ("RAMPART_STEPS", "3".to_owned()),
+            ("RAMPART_VICTIM", image.display().to_string()),
+            ("RAMPART_VICTIM_PID", victim.id().to_string()),
+        ],
+    );
+    let status = wait_for("the victim has ended", LIMIT, || victim.try_wait().expect("our own child"));
+    assert_eq!(status.signal(), Some(9));
+    responder.stop();
+}
+
 #[test]
 fn a_playbook_ends_the_process_of_an_alert_and_proves_it() {
     let Some(Stage { installation, broker: _broker, responder }) = stage("playbook-victim", PLAYBOOK) else {

@@ -15,8 +15,9 @@ use tonic::Code;
 use uuid::Uuid;
 
 use super::backoff::Backoff;
-use super::channel::{ServerAddress, causes, connect, is_untrusted, said};
+use super::channel::{causes, connect, is_untrusted, said};
 use super::identity::{Identity, read_certificates, read_public_key};
+use super::server_address::ServerAddress;
 use crate::host::HostFacts;
 use crate::options::Options;
 

@@ -14,9 +14,10 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
-use super::channel::{ServerAddress, causes, connect, said};
+use super::channel::{causes, connect, said};
 use super::enroll::{self, wire_facts};
 use super::identity::Identity;
+use super::server_address::ServerAddress;
 use crate::host::HostFacts;
 use crate::options::Options;
 

@@ -10,6 +10,7 @@ pub mod enroll;
 pub mod first_word;
 pub mod identity;
 mod marks;
+pub mod server_address;
 mod session;
 
 use std::path::PathBuf;
@@ -26,8 +27,9 @@ use tokio::sync::Notify;
 use tonic::transport::Channel;
 
 use self::backoff::Backoff;
-use self::channel::{ServerAddress, causes, connect, said};
+use self::channel::{causes, connect, said};
 use self::identity::Identity;
+use self::server_address::ServerAddress;
 use crate::host::HostFacts;
 use crate::options::Options;
 use crate::responding::Responding;

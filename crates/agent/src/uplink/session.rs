@@ -301,14 +301,14 @@ impl Link {
         }
     }
 
-    /// Hands a command over; its receipt goes up when there is one. If the link breaks before, the
-    /// server sends the command again, and is told what became of it the first time.
+    /// Hands a command over; its receipt goes up when there is one, on the link on which it was asked for last.
+    /// If that breaks before, the server sends the command again, and is told what became of it the first time.
     fn command(&self, uplink: &Uplink, signed: &SignedCommand) {
         let identity = &uplink.identity;
         match commands::order_of(signed, &identity.command_key, identity.host_id) {
             Ok(order) => {
                 let receipts = self.receipts.sender();
-                uplink.responding.order(order, move |receipt| receipts.send(&receipt));
+                uplink.responding.command(order, move |receipt| receipts.send(&receipt));
             }
             Err(refusal) => {
                 tracing::error!(reason = refusal.reason, "a command of the server was not taken");

@@ -88,6 +88,34 @@ fn addresses_that_the_host_needs_are_never_blocked() {
     });
 }
 
+/// A server is configured by its name, and nobody could be asked for it yet.
+#[test]
+fn as_long_as_no_address_of_the_server_is_known_nothing_is_done_that_could_cut_the_link() {
+    crate::network::in_namespace(|| {
+        let mut bench = bench();
+        bench.responder.expect_server("https://edr.example:8443".to_owned());
+        let isolate =
+            || Action::IsolateHost(Isolation { ttl_seconds: 60, keep: Vec::new(), release_hash: None });
+        let block = AddressTarget { address: "192.0.2.0/24".parse().unwrap(), ttl_seconds: 60 };
+        for action in [isolate(), Action::BlockAddress(block.clone())] {
+            refused(&mut bench, of_rule(action.clone(), ResponseMode::Auto), "hint: order it again");
+            // A dry run says what the real one would.
+            let planned = Order { dry_run: true, ..command(action.clone()) };
+            refused(&mut bench, planned, "no address of the server https://edr.example:8443");
+            refused(&mut bench, command(action), "no address of the server");
+        }
+        assert!(!response::is_isolation_noted(&bench.path("responses")));
+        let released = bench.run(Action::ReleaseHost {});
+        assert_eq!(released.state, OrderState::Verified, "letting go needs no server: {}", released.reason);
+
+        bench.responder.keep_server(vec!["192.0.2.9:8443".parse().unwrap()]);
+        refused(&mut bench, command(Action::BlockAddress(block)), "the server is in it");
+        let isolated = bench.run(isolate());
+        assert_eq!(isolated.state, OrderState::Verified, "{}", isolated.reason);
+        assert_eq!(isolated.result["kept"][0], "192.0.2.9:8443", "{}", isolated.result);
+    });
+}
+
 #[test]
 fn the_agents_own_files_are_never_taken_away() {
     let dir = tempfile::tempdir().unwrap();

@@ -79,7 +79,8 @@ enum Names {
 }
 
 /// What the agent keeps under these names, and never removes.
-const KEPT: [&str; 5] = ["identity.json", "run.json", "policy.bin", "policy.previous.bin", "dropped"];
+const KEPT: [&str; 6] =
+    ["identity.json", "run.json", "server.json", "policy.bin", "policy.previous.bin", "dropped"];
 
 impl SelfWatch {
     /// A watch over these.

@@ -19,7 +19,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Acts told in any minute; of the others it tells how many they were.
 const MOST_TOLD: u32 = 100;
 /// What the agent keeps under these names, and never removes.
-const KEPT: [&str; 5] = ["identity.json", "run.json", "policy.bin", "policy.previous.bin", "dropped"];
+const KEPT: [&str; 6] =
+    ["identity.json", "run.json", "server.json", "policy.bin", "policy.previous.bin", "dropped"];
 
 /// What is watched.
 #[derive(Debug, Clone, Default)]
