@@ -1,14 +1,15 @@
 //! From the bus to runs.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use alert_bus::{AlertBus, BusError, Delivery, Subscription};
 use playbook::Alert;
 
-use crate::journal::{Journal, JournalError};
+use crate::journal::{Header, Journal, JournalError, RunKey};
 use crate::requests::header;
 use crate::runner::{self, now};
 use crate::{BusyRun, Context};
@@ -32,6 +33,8 @@ pub struct Consumer {
     group: String,
     max_age: Duration,
     running: Arc<AtomicUsize>,
+    /// Runs with a journal of which it is not known yet whose they are.
+    unclaimed: Mutex<BTreeSet<RunKey>>,
 }
 
 /// An alert could not be taken; it comes again.
@@ -48,7 +51,7 @@ enum TakeError {
 impl Consumer {
     /// A consumer; nothing happens before [`Self::run`].
     pub fn new(context: Arc<Context>, bus: Arc<dyn AlertBus>, group: String, max_age: Duration) -> Self {
-        Self { context, bus, group, max_age, running: Arc::default() }
+        Self { context, bus, group, max_age, running: Arc::default(), unclaimed: Mutex::default() }
     }
 
     /// Goes on with the runs that had not ended, and takes alerts until `stop` is set.
@@ -60,6 +63,8 @@ impl Consumer {
         let mut forgot = Instant::now();
         for journal in self.context.journals.open_runs()? {
             match journal {
+                // The crash came before it was known whose run it is.
+                Ok(journal) if journal.is_untouched() => self.note_unclaimed(journal.header.key()),
                 Ok(journal) => {
                     tracing::info!(
                         alert = journal.header.alert.id,
@@ -120,6 +125,7 @@ impl Consumer {
                 kept.insert(made)
             }
         };
+        self.settle()?;
         for delivery in subscription.receive(limit, LOOK)? {
             self.take(&delivery)?;
             // Only now: every run that comes of it has its journal.
@@ -151,8 +157,7 @@ impl Consumer {
             }
             Err(error) => return Err(error.into()),
         };
-        let age = now().as_nanos().saturating_sub(alert.time.as_nanos());
-        let is_old = u128::try_from(age).is_ok_and(|age| age > self.max_age.as_nanos());
+        let is_old = self.is_old(&alert);
         for playbook in self.context.library.triggered(&alert) {
             if is_old {
                 tracing::warn!(
@@ -162,16 +167,98 @@ impl Consumer {
                 );
                 continue;
             }
-            let owner = self.claim(&format!("{}/{}", alert.id, playbook.id))?;
-            if owner != self.context.journals.instance() {
-                tracing::debug!(alert = alert.id, playbook = playbook.id, owner, "another responder has it");
-                continue;
-            }
-            if let Some(journal) = self.context.journals.begin(header(alert.clone(), playbook, ""))? {
+            if let Some((journal, busy)) = self.begin::<TakeError>(header(alert.clone(), playbook, ""))?
+                && journal.is_untouched()
+            {
                 tracing::info!(alert = alert.id, playbook = playbook.id, mode = %playbook.mode, "a run begins");
-                self.start_free(journal);
+                self.start(journal, busy);
             }
         }
+        Ok(())
+    }
+
+    fn is_old(&self, alert: &Alert) -> bool {
+        let age = now().as_nanos().saturating_sub(alert.time.as_nanos());
+        u128::try_from(age).is_ok_and(|age| age > self.max_age.as_nanos())
+    }
+
+    /// The journal of a run that is this responder's; `None` where it is another's, or a thread is at it.
+    ///
+    /// The journal is written before the claim. The other way round, a full disk or a crash in between would leave
+    /// a run that every other responder takes for done, and that nobody does.
+    pub(crate) fn begin<E>(&self, header: Header) -> Result<Option<(Journal, BusyRun)>, E>
+    where
+        E: From<BusError> + From<JournalError>,
+    {
+        let key = header.key();
+        let Some(busy) = self.context.busy.take(&key) else {
+            tracing::debug!(%key, "a thread is at it");
+            return Ok(None);
+        };
+        let journal = match self.context.journals.begin(header)? {
+            Some(journal) => Some(journal),
+            None => self.context.journals.find(&key)?,
+        };
+        let Some(journal) = journal else { return Ok(None) };
+        Ok(self.claimed(journal)?.map(|journal| (journal, busy)))
+    }
+
+    /// The journal again, if the run is this responder's; otherwise it goes.
+    fn claimed(&self, journal: Journal) -> Result<Option<Journal>, BusError> {
+        // What has an entry was claimed before that was written.
+        if !journal.is_untouched() {
+            return Ok(Some(journal));
+        }
+        let key = journal.header.key();
+        let owner = match self.claim(&key.to_string()) {
+            Ok(owner) => owner,
+            Err(error) => {
+                // The bus may have noted the claim: then nobody else will ask about this run again.
+                self.note_unclaimed(key);
+                return Err(error);
+            }
+        };
+        if owner == self.context.journals.instance() {
+            return Ok(Some(journal));
+        }
+        tracing::debug!(%key, owner, "another responder has it");
+        if let Err(error) = journal.withdraw() {
+            tracing::warn!(%error, "the journal of another responder's run stays");
+        }
+        Ok(None)
+    }
+
+    fn note_unclaimed(&self, key: RunKey) {
+        self.unclaimed.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+    }
+
+    /// Finds out whose the runs are that have a journal here and no answer of the bus yet.
+    fn settle(&self) -> Result<(), TakeError> {
+        let keys: Vec<RunKey> =
+            self.unclaimed.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
+        for key in keys {
+            // A thread that is at it asked by itself.
+            if let Some(busy) = self.context.busy.take(&key)
+                && let Some(journal) = self.context.journals.find(&key)?
+                && journal.is_untouched()
+                && let Some(journal) = self.claimed(journal)?
+            {
+                self.go_on(journal, busy)?;
+            }
+            self.unclaimed.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        }
+        Ok(())
+    }
+
+    /// Begins what was left before its first step.
+    fn go_on(&self, mut journal: Journal, busy: BusyRun) -> Result<(), JournalError> {
+        let header = &journal.header;
+        if header.requested_by.is_empty() && self.is_old(&header.alert) {
+            let reason = "the alert is older than -max-age";
+            return runner::abandon(&self.context, &mut journal, reason).map(|_| ());
+        }
+        tracing::info!(key = %header.key(), "a run begins that was left before its first step");
+        self.start(journal, busy);
         Ok(())
     }
 
@@ -186,7 +273,7 @@ impl Consumer {
 
     fn start_free(&self, journal: Journal) {
         let header = &journal.header;
-        match self.context.busy.take(&header.alert.id, &header.playbook) {
+        match self.context.busy.take(&header.key()) {
             Some(busy) => self.start(journal, busy),
             None => tracing::debug!(alert = header.alert.id, playbook = header.playbook, "a thread is at it"),
         }
@@ -214,3 +301,6 @@ impl Consumer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use server_api::{ApiError, RunOrder, WaitingRun};
 
 use crate::Context;
 use crate::consumer::Consumer;
-use crate::journal::{Header, JournalError};
+use crate::journal::{Header, JournalError, RunKey};
 use crate::report::{self, does, short};
 use crate::runner::{self, now};
 
@@ -69,11 +69,14 @@ impl Consumer {
 
     fn take_undo(&self, request: &WaitingRun, by: &str) -> Result<(), RequestError> {
         let context = self.context();
+        let key = key_of(request);
+        // Before the journal is opened: a thread that is at it may be in the middle of a line.
+        let Some(busy) = context.busy.take(&key) else { return Ok(()) };
         // Another responder's, if it has no journal here.
-        let Some(mut journal) = context.journals.find(&request.alert, &request.playbook)? else {
+        let Some(mut journal) = context.journals.find(&key)? else { return Ok(()) };
+        if journal.is_untouched() {
             return Ok(());
-        };
-        let Some(busy) = context.busy.take(&request.alert, &request.playbook) else { return Ok(()) };
+        }
         // Undone before, and only the telling of it is on its way.
         let is_new = !journal.entries.iter().any(|entry| matches!(entry.kind, EntryKind::UndoRequested));
         if is_new {
@@ -87,21 +90,10 @@ impl Consumer {
     fn take_run(&self, request: &WaitingRun) -> Result<(), RequestError> {
         let context = self.context();
         let Some(playbook) = context.library.find(&request.playbook) else { return Ok(()) };
-        let key = format!("{}/{}", request.alert, request.playbook);
-        if self.claim(&key)? != context.journals.instance() {
-            return Ok(());
-        }
-        let Some(busy) = context.busy.take(&request.alert, &request.playbook) else { return Ok(()) };
         let (alert, _) = context.server.alert(&request.alert)?;
         let header = header(alert, playbook, &request.requested_by);
-        let journal = match context.journals.begin(header)? {
-            Some(journal) => journal,
-            // It has begun before: the server is told how far it is.
-            None => match context.journals.find(&request.alert, &request.playbook)? {
-                Some(journal) => journal,
-                None => return Ok(()),
-            },
-        };
+        // Where it has begun before, the server is told how far it is.
+        let Some((journal, busy)) = self.begin::<RequestError>(header)? else { return Ok(()) };
         tracing::info!(
             alert = request.alert,
             playbook = request.playbook,
@@ -128,6 +120,10 @@ impl Consumer {
         self.spawn(move |context| dry_run(context, &id, &alert, &playbook));
         Ok(())
     }
+}
+
+fn key_of(request: &WaitingRun) -> RunKey {
+    RunKey { alert: request.alert.clone(), playbook: request.playbook.clone(), generation: 0 }
 }
 
 pub(crate) fn header(alert: Alert, playbook: &Playbook, requested_by: &str) -> Header {

@@ -65,7 +65,11 @@ pub fn run(context: &Arc<Context>, mut journal: Journal) -> Result<Option<RunEnd
     Ok(run.state.end)
 }
 
-fn abandon(context: &Context, journal: &mut Journal, reason: &str) -> Result<Option<RunEnd>, JournalError> {
+pub(crate) fn abandon(
+    context: &Context,
+    journal: &mut Journal,
+    reason: &str,
+) -> Result<Option<RunEnd>, JournalError> {
     tracing::warn!(
         alert = journal.header.alert.id,
         playbook = journal.header.playbook,
