@@ -198,7 +198,7 @@ fn survey(
         host_id,
         action.as_str(),
         parameters,
-        &RunOrder { id: Some(run), dry_run: true },
+        &RunOrder { id: Some(run), dry_run: true, life: timeout + runner::LATE },
     ) {
         Ok(response) => {
             let (outcome, detail) = runner::follow(context, &response, timeout);

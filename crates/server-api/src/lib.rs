@@ -13,6 +13,8 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 /// How long an answer may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+/// What the server allows for an order, in seconds.
+const LONGEST_LIFE: f64 = 86_400.0;
 /// Largest answer, in bytes.
 const ANSWER_BYTES: u64 = 16 << 20;
 
@@ -70,8 +72,10 @@ pub enum ResponseState {
     Verified,
     /// Only surveyed, as was asked for.
     Planned,
-    /// Not done; with the reason.
+    /// Not done, or not proved; with the reason.
     Failed(String),
+    /// Never begun, and it will not be: refused, taken back, expired; with the reason.
+    NotBegun(String),
 }
 
 /// A page of alerts.
@@ -101,6 +105,8 @@ pub struct RunOrder<'a> {
     pub id: Option<&'a str>,
     /// Only to say what would be done.
     pub dry_run: bool,
+    /// The agent does not begin it later than that: whoever waits has given it up by then.
+    pub life: Duration,
 }
 
 /// A run that a responder is asked for.
@@ -198,7 +204,10 @@ impl ServerApi {
         parameters: &Map<String, Value>,
         run: &RunOrder<'_>,
     ) -> Result<String, ApiError> {
-        let mut body = json!({ "action": action, "parameters": parameters, "dry_run": run.dry_run });
+        let mut body = json!({
+            "action": action, "parameters": parameters, "dry_run": run.dry_run,
+            "expires_in_seconds": run.life.as_secs_f64().ceil().clamp(1.0, LONGEST_LIFE) as u32,
+        });
         if let Some(id) = run.id {
             body["run_id"] = id.into();
         }
@@ -223,11 +232,24 @@ impl ServerApi {
             Some("planned") => ResponseState::Planned,
             Some("failed") => ResponseState::Failed(reason()),
             Some(word @ ("refused" | "approval_needed" | "cancelled" | "expired" | "declined")) => {
-                ResponseState::Failed(format!("{word}: {}", reason()))
+                ResponseState::NotBegun(format!("{word}: {}", reason()))
             }
             // Applied is not yet proved.
             _ => ResponseState::Open,
         })
+    }
+
+    /// Takes a response back that was not sent yet; false if it is too late for that.
+    ///
+    /// # Errors
+    /// [`ApiError`]; after [`ApiError::NoAnswer`] it may be taken back all the same.
+    pub fn cancel(&self, id: &str) -> Result<bool, ApiError> {
+        let url = format!("{}/api/v1/responses/{}", self.base, encoded(id));
+        match self.read(self.client.delete(url).header("authorization", self.bearer()).call()) {
+            Ok(_) => Ok(true),
+            Err(ApiError::Refused { status: 409, .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Has a response undone; gives the id of the response that does it.

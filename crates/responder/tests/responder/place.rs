@@ -7,7 +7,10 @@ use event_model::{
     BootId, Detection, DetectionId, EventHeader, EventRecord, EventType, Field, HostId, ProcessEntityId,
     ResponseMode, RuleId, RuleReference, Severity, Timestamp, Value,
 };
-use state_store::{AlertId, AlertStore as _, AlertUpdate, DetectionInput, Findings, SqliteStateStore};
+use state_store::{
+    AlertId, AlertStore as _, AlertUpdate, Certificate, DetectionInput, Findings, HostStore as _,
+    NewEnrollmentToken, NewHost, SecretDigest, SqliteStateStore,
+};
 use tempfile::TempDir;
 use test_support::{Broker, BrokerKind, ResponderOptions, ResponderProcess, ServerOptions, ServerProcess};
 use uuid::Uuid;
@@ -71,6 +74,23 @@ impl Place {
 
     pub(crate) fn alert(&self, number: u64, pid: u32) -> AlertId {
         record_alert(&self.server.database(), number, pid)
+    }
+
+    /// Enrols the host that the alerts are of. No agent of it ever connects.
+    pub(crate) fn enroll_host(&self) {
+        let store = SqliteStateStore::open(&self.server.database()).expect("as the test needs it");
+        let (secret, expires_at) = (SecretDigest::of("a host's token"), Timestamp::from_nanos(i64::MAX));
+        let token = NewEnrollmentToken { secret, uses: 1, expires_at, created_by: "test".to_owned() };
+        store.create_enrollment_token(&token, now()).expect("as the test needs it");
+        let host = NewHost {
+            id: HostId::from_uuid(Uuid::from_u128(7)),
+            name: "web-1".to_owned(),
+            os: "Debian GNU/Linux 12".to_owned(),
+            kernel: "6.1.0".to_owned(),
+            agent_version: "0.1.0".to_owned(),
+            certificate: Certificate { fingerprint: [7; 32], expires_at },
+        };
+        store.redeem_token(&secret, &host, now()).expect("as the test needs it");
     }
 
     /// What the runs in a responder's folder wrote down, one text for each run.

@@ -372,3 +372,30 @@ fn what_goes_wrong_is_said_and_bounded() {
     }
     assert!(journal.len() < 30_000, "{}", journal.len());
 }
+
+/// A host that comes back must not act for a run that has long given up.
+#[test]
+fn what_a_host_that_is_away_was_to_do_is_taken_back_with_its_step() {
+    let Some(place) = Place::new() else { return };
+    place.enroll_host();
+    for reaction in ["stop", "undo"] {
+        place.write_playbook(reaction, &format!("id: {reaction}\nname: Away\nmode: auto\ntrigger: {{severity: low}}\nsteps:\n  - {{id: isolate, do: isolate_host, timeout: 1s, on_failure: {reaction}}}\n"));
+    }
+    let responder = place.start_responder("responder");
+    place.alert(1, 4_242);
+    let journals = wait_for("both runs end", LIMIT, || {
+        let ended: Vec<String> = place.journals("responder");
+        let ended: Vec<String> = ended.into_iter().filter(|run| run.contains("run_finished")).collect();
+        (ended.len() == 2).then_some(ended)
+    });
+    for journal in &journals {
+        assert!(journal.contains("\"outcome\":\"timed_out\""), "{journal}");
+        assert!(!journal.contains("\"succeeded\":false") && !journal.contains("not undone"), "{journal}");
+    }
+    assert!(journals.iter().any(|run| run.contains("\"succeeded\":true")), "one was undone: {journals:?}");
+    let orders = place.server.api("administrator").get("/responses").expect("a list");
+    let states: Vec<&Value> =
+        orders["items"].as_array().expect("items").iter().map(|order| &order["state"]).collect();
+    assert_eq!(states, ["cancelled", "cancelled"], "{orders}");
+    responder.stop();
+}
