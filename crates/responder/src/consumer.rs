@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use alert_bus::{AlertBus, BusError, Delivery, Subscription};
-use playbook::Alert;
+use playbook::{Alert, Playbook};
 
 use crate::journal::{Header, Journal, JournalError, RunKey};
 use crate::requests::header;
@@ -142,9 +142,10 @@ impl Consumer {
         {
             return Ok(());
         }
+        let (id, generation) = telling(&message.id);
         // The bus is transport: whoever can write to the broker must not choose what is acted on. So it is
         // the server's alert that counts, also where the message has it whole.
-        let alert = match self.context.server.alert(&message.id) {
+        let alert = match self.context.server.alert(id, generation) {
             Ok((alert, _)) => alert,
             Err(server_api::ApiError::Refused { status, detail }) if status < 500 => {
                 tracing::error!(
@@ -167,6 +168,9 @@ impl Consumer {
                 );
                 continue;
             }
+            if !self.is_within_limit(&alert, playbook)? {
+                continue;
+            }
             if let Some((journal, busy)) = self.begin::<TakeError>(header(alert.clone(), playbook, ""))?
                 && journal.is_untouched()
             {
@@ -175,6 +179,45 @@ impl Consumer {
             }
         }
         Ok(())
+    }
+
+    /// Whether the playbook may run once more for this alert and this host. All responders of a bus share the places
+    /// that there are in a span of time; a run that asks again has the place that it had.
+    fn is_within_limit(&self, alert: &Alert, playbook: &Playbook) -> Result<bool, TakeError> {
+        let limit = &playbook.limit;
+        let run = RunKey {
+            alert: alert.id.clone(),
+            playbook: playbook.id.clone(),
+            generation: alert.generation,
+        };
+        // By the clock here: the alert's own time is what a host says.
+        let span = i64::try_from(limit.within.as_nanos()).unwrap_or(i64::MAX).max(1);
+        let number = now().as_nanos().div_euclid(span);
+        let (id, host) = (&playbook.id, &alert.host_id);
+        for (whose, most) in [
+            (format!("alert/{}", alert.id), limit.of_alert),
+            (format!("host/{host}"), limit.of_host),
+        ] {
+            if !self.has_place(&format!("limit/{id}/{whose}/{number}"), most, &run.to_string())? {
+                tracing::warn!(%run, host, "not run: the playbook has run as often as its `limit` allows");
+                let text = format!(
+                    "playbook {id}: not run again: within {:?} it runs at most {} times for an alert and {} times for a host",
+                    limit.within, limit.of_alert, limit.of_host
+                );
+                runner::note(&self.context, &alert.id, &text);
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn has_place(&self, places: &str, most: u32, run: &str) -> Result<bool, BusError> {
+        for place in 0..most {
+            if self.bus.claim(&format!("{places}/{place}"), run)? == run {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn is_old(&self, alert: &Alert) -> bool {
@@ -300,6 +343,13 @@ impl Consumer {
             tracing::error!(%error, "no thread for a run; it goes on when the responder is started again");
         }
     }
+}
+
+/// The alert that a message tells of, and which telling it is.
+fn telling(message: &str) -> (&str, u32) {
+    let parts = message.split_once('/');
+    let number = parts.and_then(|(id, number)| Some((id, number.parse().ok()?)));
+    number.unwrap_or((message, 0))
 }
 
 #[cfg(test)]

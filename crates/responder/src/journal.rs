@@ -55,7 +55,7 @@ pub struct Header {
 impl Header {
     /// Which run it is.
     pub fn key(&self) -> RunKey {
-        RunKey { alert: self.alert.id.clone(), playbook: self.playbook.clone(), generation: 0 }
+        RunKey { alert: self.alert.id.clone(), playbook: self.playbook.clone(), generation: self.alert.generation }
     }
 }
 

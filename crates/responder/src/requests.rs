@@ -90,7 +90,7 @@ impl Consumer {
     fn take_run(&self, request: &WaitingRun) -> Result<(), RequestError> {
         let context = self.context();
         let Some(playbook) = context.library.find(&request.playbook) else { return Ok(()) };
-        let (alert, _) = context.server.alert(&request.alert)?;
+        let (alert, _) = context.server.alert(&request.alert, 0)?;
         let header = header(alert, playbook, &request.requested_by);
         // Where it has begun before, the server is told how far it is.
         let Some((journal, busy)) = self.begin::<RequestError>(header)? else { return Ok(()) };
@@ -111,7 +111,7 @@ impl Consumer {
         {
             return Ok(());
         }
-        let (alert, _) = context.server.alert(&request.alert)?;
+        let (alert, _) = context.server.alert(&request.alert, 0)?;
         while done.len() >= MOST_DONE {
             done.pop_first();
         }
@@ -123,7 +123,7 @@ impl Consumer {
 }
 
 fn key_of(request: &WaitingRun) -> RunKey {
-    RunKey { alert: request.alert.clone(), playbook: request.playbook.clone(), generation: 0 }
+    RunKey { alert: request.alert.clone(), playbook: request.playbook.clone(), generation: request.generation }
 }
 
 pub(crate) fn header(alert: Alert, playbook: &Playbook, requested_by: &str) -> Header {

@@ -92,7 +92,7 @@ pub(crate) fn abandon(
 }
 
 /// A remark on the alert, for people. What counts is in the journal, so a failure only goes to the log.
-fn note(context: &Context, alert: &str, text: &str) {
+pub(crate) fn note(context: &Context, alert: &str, text: &str) {
     if let Err(error) = context.server.add_note(alert, text) {
         tracing::warn!(alert, %error, "no remark could be put on the alert");
     }
@@ -201,7 +201,7 @@ impl Run {
 
     fn act(&mut self, step: usize, effect: Effect) {
         let alert = self.journal.header.alert.clone();
-        let run = report::run_id(&alert.id, &self.playbook.id);
+        let run = report::run_id(&self.journal.header.key());
         self.spawn(step, move |context, tell, timeout| {
             let Effect::Respond { action, host_id, parameters } = &effect else {
                 let (outcome, detail) = match context.outside.perform(&effect, &alert, timeout) {
@@ -301,7 +301,7 @@ impl Run {
         if open.is_empty() {
             return Ok(());
         }
-        let notes = match self.context.server.alert(&self.journal.header.alert.id) {
+        let notes = match self.context.server.alert(&self.journal.header.alert.id, 0) {
             Ok((_, notes)) => notes,
             Err(error) => {
                 tracing::warn!(%error, "people's decisions can't be asked for; it is tried again");
@@ -361,6 +361,9 @@ impl Run {
     fn report(&self, end: RunEnd, detail: &str) {
         let alert = &self.journal.header.alert;
         let mut text = format!("playbook {} ({}): {end}", self.playbook.id, self.playbook.mode);
+        if alert.generation > 0 {
+            text.push_str(&format!(" (repeat {}, {} detections)", alert.generation, alert.count));
+        }
         if !detail.is_empty() {
             text.push_str(&format!(": {detail}"));
         }

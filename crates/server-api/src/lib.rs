@@ -118,6 +118,8 @@ pub struct WaitingRun {
     pub alert: String,
     /// Of which playbook.
     pub playbook: String,
+    /// For which telling of the alert.
+    pub generation: u32,
     /// Only to say what would be done.
     pub dry_run: bool,
     /// Who asked for it; empty where an alert began it.
@@ -148,12 +150,13 @@ impl ServerApi {
         Ok(Self { client, base, token })
     }
 
-    /// An alert, and the remarks on it.
+    /// An alert as it was told of that time (0: as it was opened), and the remarks on it.
     ///
     /// # Errors
     /// [`ApiError`].
-    pub fn alert(&self, id: &str) -> Result<(Alert, Vec<Note>), ApiError> {
-        let answer = self.get(&format!("/alerts/{}", encoded(id)))?;
+    pub fn alert(&self, id: &str, generation: u32) -> Result<(Alert, Vec<Note>), ApiError> {
+        let which = if generation > 0 { format!("?generation={generation}") } else { String::new() };
+        let answer = self.get(&format!("/alerts/{}{which}", encoded(id)))?;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let notes = answer["notes"].as_array().map(Vec::as_slice).unwrap_or_default();
         let notes = notes.iter().map(|note| Note {
@@ -162,8 +165,8 @@ impl ServerApi {
             text: text(&note["text"]),
         });
         let notes = notes.collect();
-        let alert = serde_json::from_value(answer).map_err(|error| self.no_answer(&error))?;
-        Ok((alert, notes))
+        let alert: Alert = serde_json::from_value(answer).map_err(|error| self.no_answer(&error))?;
+        Ok((Alert { generation, ..alert }, notes))
     }
 
     /// Ids and times of the alerts before a place in the list, the latest first, and the next place.
@@ -275,6 +278,7 @@ impl ServerApi {
                 id: text("id")?,
                 alert: text("alert_id")?,
                 playbook: text("playbook")?,
+                generation: u32::try_from(item["generation"].as_u64()?).ok()?,
                 dry_run: item["dry_run"].as_bool()?,
                 requested_by: text("requested_by")?,
                 undo_for: text("undo_requested_by"),

@@ -99,10 +99,14 @@ fn publish_some(state: &dyn StateStore, bus: &dyn AlertBus) -> Result<usize, Str
     Ok(rows.len())
 }
 
-/// The alert's id is the message's.
+/// The alert's id is the message's, with the number of the telling where it is told of again.
 fn message(row: &OutboxRow) -> Message {
     let mut alert: Value = serde_json::from_str(&row.payload).unwrap_or_default();
     let id = alert["id"].as_str().map_or_else(|| format!("outbox-{}", row.sequence), str::to_owned);
+    let id = match alert["generation"].as_u64() {
+        None | Some(0) => id,
+        Some(generation) => format!("{id}/{generation}"),
+    };
     if row.payload.len() <= PAYLOAD_LIMIT {
         return Message { id, payload: row.payload.clone() };
     }
@@ -117,6 +121,6 @@ fn message(row: &OutboxRow) -> Message {
     if payload.len() <= PAYLOAD_LIMIT {
         return Message { id, payload };
     }
-    let payload = serde_json::json!({ "id": id, "shortened": true }).to_string();
+    let payload = serde_json::json!({ "id": alert["id"], "shortened": true }).to_string();
     Message { id, payload }
 }

@@ -123,6 +123,12 @@ pub(crate) fn now() -> Timestamp {
 
 /// Puts an alert into the database in the transaction in which the server does it.
 pub(crate) fn record_alert(database: &Path, number: u64, pid: u32) -> AlertId {
+    // Each with a rule of its own, so that none is another's repeat.
+    record_detection(database, number, number, pid)
+}
+
+/// The same with a detection of that rule: the first opens the alert, others repeat it.
+pub(crate) fn record_detection(database: &Path, rule: u64, number: u64, pid: u32) -> AlertId {
     let host = HostId::from_uuid(Uuid::from_u128(7));
     let boot = BootId::from_uuid(Uuid::from_u128(0x1a2b << 96));
     let process = ProcessEntityId::new(boot, pid, number * 1_000);
@@ -134,8 +140,7 @@ pub(crate) fn record_alert(database: &Path, number: u64, pid: u32) -> AlertId {
         monotonic_ns: number,
     };
     let rule = RuleReference {
-        // Each its own, so that none is another's repeat.
-        id: RuleId::new(format!("rule-{number}")),
+        id: RuleId::new(format!("rule-{rule}")),
         name: "Reverse shell".to_owned(),
         description: String::new(),
         severity: Severity::High,

@@ -33,6 +33,13 @@ impl App {
         self.state.alert(parsed)?.ok_or_else(unknown)
     }
 
+    /// The alert as it was told of that time, on the bus.
+    pub(crate) fn alert_as_told(&self, id: &str, generation: u32) -> Result<AlertDetail, AppError> {
+        let unknown = || AppError::not_found("telling of the alert", format!("{id}/{generation}"));
+        let parsed: AlertId = id.parse().map_err(|_| AppError::not_found("alert", id))?;
+        self.state.alert_as_told(parsed, generation)?.ok_or_else(unknown)
+    }
+
     pub(crate) fn change_alert(
         &self,
         caller: &Caller,

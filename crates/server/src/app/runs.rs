@@ -20,6 +20,9 @@ pub(crate) struct RunContent {
     pub(crate) name: String,
     pub(crate) mode: String,
     pub(crate) detail: String,
+    /// For which telling of the alert; 0 for the first.
+    #[serde(default)]
+    pub(crate) generation: u32,
     pub(crate) steps: Vec<RunStep>,
 }
 
@@ -77,7 +80,8 @@ impl App {
         let content = content_of(&run);
         let steps = self.with_plans(content.steps.clone())?;
         // Dry runs say what `auto` does; in another mode nothing is done that could be held against it.
-        let acts = !run.dry_run && content.mode == "auto";
+        // And they are of the alert as it was opened.
+        let acts = !run.dry_run && content.mode == "auto" && content.generation == 0;
         let comparison = if acts { self.compared(&run, &steps)? } else { None };
         Ok(RunView { run, content, steps, comparison })
     }
