@@ -2001,7 +2001,7 @@ export interface components {
             what: string;
         };
         /** @enum {string} */
-        Role: "viewer" | "analyst" | "responder" | "detection_engineer" | "approver" | "administrator" | "auditor";
+        Role: "viewer" | "analyst" | "responder" | "playbook_runner" | "detection_engineer" | "approver" | "administrator" | "auditor";
         /** @description A rule. */
         Rule: {
             /** @description Its id, as in its text. */

@@ -64,6 +64,14 @@ impl Reports {
         }
     }
 
+    /// Has the server know a run before it orders something: the server takes orders of runs that it knows only.
+    ///
+    /// # Errors
+    /// [`ApiError`]; the run may go on, and its orders are refused until the server knows it.
+    pub fn announce(server: &ServerApi, report: Option<&Report>) -> Result<(), ApiError> {
+        report.map_or(Ok(()), |report| server.report_run(&report.id, &report.body))
+    }
+
     /// Waits until the server has what was handed over, or can't be told of it.
     pub fn flush(&self) {
         let (done, told) = channel();

@@ -16,7 +16,7 @@ use server_api::{ApiError, RunOrder, WaitingRun};
 use crate::Context;
 use crate::consumer::Consumer;
 use crate::journal::{Header, JournalError, RunKey};
-use crate::report::{self, does, short};
+use crate::report::{self, Reports, does, short};
 use crate::runner::{self, now};
 
 /// How often the server is asked.
@@ -137,8 +137,15 @@ fn dry_run(context: &Context, id: &str, alert: &Alert, playbook: &Playbook) {
     let tell = |state: &str, detail: &str, steps: Vec<Value>| {
         context.reports.tell(Some(report::dry_run(context, id, &alert.id, playbook, state, detail, steps)));
     };
-    tell("running", "", Vec::new());
     let facts = context.library.facts(alert);
+    let planned = playbook.steps.iter().map(|step| {
+        json!({ "id": step.id, "action": step.action.as_str(), "does": short(&does(step, &facts)) })
+    });
+    let first = report::dry_run(context, id, &alert.id, playbook, "running", "", planned.collect());
+    if let Err(error) = Reports::announce(&context.server, Some(&first)) {
+        tracing::warn!(run = id, %error, "the server could not be told that a dry run begins");
+        context.reports.tell(Some(first));
+    }
     let mut given = Given::new();
     let mut surveyed: BTreeMap<String, (Option<String>, Outcome, String)> = BTreeMap::new();
     let run = loop {

@@ -12,7 +12,7 @@ use server_api::{ApiError, ResponseState, RunOrder};
 
 use crate::Context;
 use crate::journal::{Journal, JournalError};
-use crate::report;
+use crate::report::{self, Reports};
 
 /// How often people's decisions are asked for while a step waits for them.
 const APPROVAL_LOOK: Duration = Duration::from_secs(2);
@@ -63,7 +63,11 @@ pub fn run(context: &Arc<Context>, mut journal: Journal) -> Result<Option<RunEnd
         told,
         is_waiting: false,
     };
-    run.tell_server();
+    let first = report::of(context, &run.journal.header, &run.playbook, &run.state);
+    if let Err(error) = Reports::announce(&context.server, first.as_ref()) {
+        tracing::warn!(key = %run.journal.header.key(), %error, "the server could not be told that a run begins");
+        context.reports.tell(first);
+    }
     run.go_on()?;
     Ok(run.state.end)
 }

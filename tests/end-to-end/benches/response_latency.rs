@@ -67,7 +67,7 @@ fn main() {
     ];
     let responder = ResponderProcess::start(ResponderOptions {
         arguments: arguments.iter().map(|(flag, value)| format!("-{flag}={value}")).collect(),
-        token: server.api_token("bench", "responder"),
+        token: server.api_token("bench", "playbook_runner"),
         environment: Vec::new(),
         state: folder.join("runs"),
     });

@@ -62,7 +62,7 @@ impl Place {
         ];
         ResponderOptions {
             arguments: arguments.iter().map(|(flag, value)| format!("-{flag}={value}")).collect(),
-            token: self.server.api_token(name, "responder"),
+            token: self.server.api_token(name, "playbook_runner"),
             environment: Vec::new(),
             state: self.folder.path().join(name),
         }

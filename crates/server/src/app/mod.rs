@@ -22,6 +22,7 @@ mod housekeeping;
 mod ingest;
 mod links;
 mod live;
+mod orders_of_runs;
 mod past_event;
 mod policy;
 mod refusals;

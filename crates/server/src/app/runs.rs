@@ -23,6 +23,9 @@ pub(crate) struct RunContent {
     /// For which telling of the alert; 0 for the first.
     #[serde(default)]
     pub(crate) generation: u32,
+    /// The token that told of it first. Only that one tells more, and orders for the run.
+    #[serde(default)]
+    pub(crate) told_by: String,
     pub(crate) steps: Vec<RunStep>,
 }
 
@@ -181,7 +184,12 @@ impl App {
         if report.state == RunState::Requested {
             return Err(AppError::Invalid("a responder tells of a run that it has taken".to_owned()));
         }
-        let stored = serde_json::to_string(content)
+        let known = self.state.run(report.id)?.map(|run| content_of(&run).told_by).unwrap_or_default();
+        if !known.is_empty() && known != caller.name {
+            return Err(AppError::Conflict(format!("the run is another responder's: `{known}` told of it")));
+        }
+        let content = RunContent { told_by: caller.name.clone(), ..content.clone() };
+        let stored = serde_json::to_string(&content)
             .map_err(|error| AppError::internal("writing a run's report", error))?;
         let report = RunReport { report: stored, ..report };
         if !self.state.record_run(&report, now())? {

@@ -160,6 +160,7 @@ fn isolated(number: u128) -> state_store::NewResponse {
         id: Uuid::from_u128(number),
         host: event_model::HostId::from_uuid(Uuid::from_u128(number)),
         created_by: "eve".to_owned(),
+        via: String::new(),
         action: "isolate_host".to_owned(),
         order: r#"{"action":"isolate_host","parameters":{}}"#.to_owned(),
         dry_run: false,

@@ -262,7 +262,7 @@ CREATE INDEX responses_by_undone ON responses (undo_of) WHERE undo_of IS NOT NUL
 ";
 
 /// The detections with which an alert was told of again, and when that was last. An open alert of before is told of with
-/// its next repeat.
+/// its next repeat. And the token over which an action was ordered, whoever it was ordered for.
 const REPEATS: &str = "
 CREATE TABLE alert_repeats (
     alert_id BLOB NOT NULL REFERENCES alerts (id) ON DELETE CASCADE,
@@ -278,6 +278,7 @@ CREATE TABLE alert_repeats (
 ALTER TABLE alerts ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE alerts ADD COLUMN told_count INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE alerts ADD COLUMN told_at INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE responses ADD COLUMN via TEXT NOT NULL DEFAULT '';
 ";
 
 /// Makes the tables in a new file, brings an old one up to date, refuses any other.

@@ -26,8 +26,9 @@ pub(crate) struct ResponseCreate {
     pub comment: String,
     /// Seconds until an agent must have begun it, at most 86400; 600 by default.
     pub expires_in_seconds: Option<u32>,
-    /// The run of a playbook that it is part of; for responders. Where a person asked for that run, it is
-    /// ordered in his name: he does not approve it.
+    /// The run of a playbook that it is part of; for responders. The run is running, is about the host, has a step that
+    /// does this, and was told of with the same token. Where a person asked for it, it is ordered in his name: he does
+    /// not approve it.
     pub run_id: Option<String>,
 }
 

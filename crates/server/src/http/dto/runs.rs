@@ -100,6 +100,7 @@ impl PlaybookRunReport {
             mode: self.mode.clone(),
             detail: self.detail.clone(),
             generation: self.generation,
+            told_by: String::new(),
             steps: self.steps.iter().map(step).collect(),
         }
     }
