@@ -1736,6 +1736,11 @@ export interface components {
             alert_id: string;
             /** @description Id of the playbook. */
             playbook: string;
+            /**
+             * Format: int32
+             * @description For which telling of an alert that repeats; 0 for the alert as it was opened.
+             */
+            generation: number;
             /** @description Its name; empty before a responder has taken the run. */
             name: string;
             /** @description Its mode; in `shadow` nothing is done. */

@@ -45,6 +45,15 @@ impl App {
         let run = order.run_id.as_deref();
         let by = self.who_asked_for(caller, run, host, &action, order.dry_run)?;
         let by = by.unwrap_or_else(|| caller.actor().who);
+        let is_person = matches!(caller.credential, Credential::Session(_));
+        let is_act = !order.dry_run && !action.only_looks();
+        if is_person && is_act && order.comment.trim().is_empty() {
+            return Err(AppError::Invalid(
+                "`comment` says why: a person who has something done on a host gives a reason, which stands in the \
+                 audit log; what only looks and dry runs need none"
+                    .to_owned(),
+            ));
+        }
         self.create(caller, by, host, &action, order.dry_run, order.comment, order.expires_in_seconds, None)
     }
 

@@ -98,6 +98,8 @@ pub const ROUTES: &[(Method, &str, Permission)] = &[
     (Method::POST, "/responses/{id}/undo", Permission::RunPlaybooks),
     (Method::GET, "/responses/{id}/release-code", Permission::Respond),
     (Method::POST, "/responses/{id}/decision", Permission::Approve),
+    (Method::GET, "/fleet-stop", Permission::Read),
+    (Method::PUT, "/fleet-stop", Permission::Respond),
     (Method::GET, "/playbook-runs", Permission::Read),
     (Method::POST, "/playbook-runs", Permission::Respond),
     (Method::GET, "/playbook-runs/{id}", Permission::Read),
