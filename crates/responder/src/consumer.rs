@@ -121,6 +121,9 @@ impl Consumer {
             Some(subscription) => subscription,
             None => {
                 let made = self.bus.subscribe(&self.group, self.context.journals.instance())?;
+                if let Some(advice) = self.bus.durability()? {
+                    tracing::warn!(advice, "the alert bus may lose alerts and claims of runs");
+                }
                 tracing::info!(group = self.group, "waiting for alerts");
                 kept.insert(made)
             }

@@ -21,7 +21,7 @@ const FIRST_LOOK: Duration = Duration::from_millis(10);
 const LAST_LOOK: Duration = Duration::from_millis(500);
 /// An order lives so much longer than its step, because the clocks of responder and host differ. It is taken back
 /// when the step's time is over; this is for the responder that does not live to do so.
-pub(crate) const LATE: Duration = Duration::from_secs(60);
+pub(crate) const LATE: Duration = Duration::from_secs(120);
 
 /// What a step's thread tells.
 #[derive(Debug)]

@@ -59,9 +59,13 @@ impl Drop for Relay {
 
 fn run(state: &dyn StateStore, bus: &dyn AlertBus, bell: &Bell) {
     let mut failures = 0_u32;
+    let mut is_known = tell_durability(bus);
     loop {
         let goes_on = match publish_some(state, bus) {
             Ok(published) => {
+                if published > 0 && !is_known {
+                    is_known = tell_durability(bus);
+                }
                 if failures > 0 {
                     tracing::info!(failures, "alerts are published again");
                     failures = 0;
@@ -81,6 +85,16 @@ fn run(state: &dyn StateStore, bus: &dyn AlertBus, bell: &Bell) {
             return;
         }
     }
+}
+
+/// Warns of a bus that forgets; false if it could not be asked.
+fn tell_durability(bus: &dyn AlertBus) -> bool {
+    match bus.durability() {
+        Ok(Some(advice)) => tracing::warn!(advice, "the alert bus may lose alerts"),
+        Ok(None) => {}
+        Err(_) => return false,
+    }
+    true
 }
 
 /// Publishes the oldest rows; gives how many.
