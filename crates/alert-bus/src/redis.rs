@@ -155,11 +155,17 @@ impl AlertBus for RedisBus {
 fn advice(append_only: Option<&str>, snapshots: Option<&str>) -> Option<String> {
     let lost = match (append_only, snapshots) {
         (Some("yes"), _) => return None,
-        (Some(_), Some("")) => "keeps nothing on disk: when it ends, alerts on their way and claims of runs are lost",
-        (Some(_), _) => "writes to disk now and then only: what came after the last snapshot is lost when it ends",
+        (Some(_), Some("")) => {
+            "keeps nothing on disk: when it ends, alerts on their way and claims of runs are lost"
+        }
+        (Some(_), _) => {
+            "writes to disk now and then only: what came after the last snapshot is lost when it ends"
+        }
         (None, _) => "does not say whether it keeps what it took (`CONFIG GET appendonly`)",
     };
-    Some(format!("Redis {lost}; hint: set `appendonly yes`, and `appendfsync always` where a power cut must lose nothing"))
+    Some(format!(
+        "Redis {lost}; hint: set `appendonly yes`, and `appendfsync always` where a power cut must lose nothing"
+    ))
 }
 
 struct RedisSubscription {

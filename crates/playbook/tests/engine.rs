@@ -257,7 +257,8 @@ fn what_timed_out_is_undone_like_what_was_lost() {
     run.finish("isolate", Outcome::TimedOut);
     // The request for it is not answered yet.
     assert!(matches!(run.next()[..], [Decision::Wait { .. }]));
-    let (mut answered, mut unanswered) = (run, Run::of("  - {id: isolate, do: isolate_host, on_failure: undo}\n"));
+    let (mut answered, mut unanswered) =
+        (run, Run::of("  - {id: isolate, do: isolate_host, on_failure: undo}\n"));
     let response = "response-isolate".to_owned();
     answered.write(EntryKind::StepSubmitted { step: "isolate".to_owned(), response: response.clone() });
     assert!(matches!(answered.next()[..], [Decision::Wait { .. }]), "its thread takes it back first");

@@ -123,7 +123,8 @@ fn values_out_of_bounds_are_refused() {
 #[test]
 fn how_often_a_playbook_runs_is_bounded_whatever_it_says() {
     assert_eq!(read(GOOD).playbook.expect("good").limit, Limit::default());
-    let own = read(&GOOD.replace("steps:", "limit: {of_alert: 1, within: 1d}\nsteps:")).playbook.expect("good");
+    let own =
+        read(&GOOD.replace("steps:", "limit: {of_alert: 1, within: 1d}\nsteps:")).playbook.expect("good");
     let wanted = Limit { of_alert: 1, within: std::time::Duration::from_secs(86_400), ..Limit::default() };
     assert_eq!(own.limit, wanted);
     for (limit, part) in [

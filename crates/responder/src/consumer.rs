@@ -1,6 +1,6 @@
 //! From the bus to runs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +22,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_secs(1);
 /// How often journals of old runs are removed.
 const FORGET_EVERY: Duration = Duration::from_secs(3_600);
+/// Limits in spans of time that are remembered; past them all are looked for anew.
+const MOST_LIMITS: usize = 10_000;
 /// Messages of one look.
 const AT_ONCE: usize = 20;
 
@@ -35,6 +37,17 @@ pub struct Consumer {
     running: Arc<AtomicUsize>,
     /// Runs with a journal of which it is not known yet whose they are.
     unclaimed: Mutex<BTreeSet<RunKey>>,
+    /// Places of limits that are known to be taken.
+    places: Mutex<HashMap<String, Places>>,
+}
+
+/// The places of one limit in one span of time.
+#[derive(Debug, Default)]
+struct Places {
+    /// The first one that may be free.
+    next: u32,
+    /// Runs of this responder that have one.
+    runs: HashSet<String>,
 }
 
 /// An alert could not be taken; it comes again.
@@ -51,7 +64,15 @@ enum TakeError {
 impl Consumer {
     /// A consumer; nothing happens before [`Self::run`].
     pub fn new(context: Arc<Context>, bus: Arc<dyn AlertBus>, group: String, max_age: Duration) -> Self {
-        Self { context, bus, group, max_age, running: Arc::default(), unclaimed: Mutex::default() }
+        Self {
+            context,
+            bus,
+            group,
+            max_age,
+            running: Arc::default(),
+            unclaimed: Mutex::default(),
+            places: Mutex::default(),
+        }
     }
 
     /// Goes on with the runs that had not ended, and takes alerts until `stop` is set.
@@ -188,19 +209,15 @@ impl Consumer {
     /// that there are in a span of time; a run that asks again has the place that it had.
     fn is_within_limit(&self, alert: &Alert, playbook: &Playbook) -> Result<bool, TakeError> {
         let limit = &playbook.limit;
-        let run = RunKey {
-            alert: alert.id.clone(),
-            playbook: playbook.id.clone(),
-            generation: alert.generation,
-        };
+        let run =
+            RunKey { alert: alert.id.clone(), playbook: playbook.id.clone(), generation: alert.generation };
         // By the clock here: the alert's own time is what a host says.
         let span = i64::try_from(limit.within.as_nanos()).unwrap_or(i64::MAX).max(1);
         let number = now().as_nanos().div_euclid(span);
         let (id, host) = (&playbook.id, &alert.host_id);
-        for (whose, most) in [
-            (format!("alert/{}", alert.id), limit.of_alert),
-            (format!("host/{host}"), limit.of_host),
-        ] {
+        for (whose, most) in
+            [(format!("alert/{}", alert.id), limit.of_alert), (format!("host/{host}"), limit.of_host)]
+        {
             if !self.has_place(&format!("limit/{id}/{whose}/{number}"), most, &run.to_string())? {
                 tracing::warn!(%run, host, "not run: the playbook has run as often as its `limit` allows");
                 let text = format!(
@@ -215,8 +232,20 @@ impl Consumer {
     }
 
     fn has_place(&self, places: &str, most: u32, run: &str) -> Result<bool, BusError> {
-        for place in 0..most {
-            if self.bus.claim(&format!("{places}/{place}"), run)? == run {
+        let mut known = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST_LIMITS {
+            known.clear();
+        }
+        let own = known.entry(places.to_owned()).or_default();
+        if own.runs.contains(run) {
+            return Ok(true);
+        }
+        // Each place is asked for once: a long search would keep the next alerts waiting.
+        while own.next < most {
+            let has_it = self.bus.claim(&format!("{places}/{}", own.next), run)? == run;
+            own.next += 1;
+            if has_it {
+                own.runs.insert(run.to_owned());
                 return Ok(true);
             }
         }

@@ -55,7 +55,11 @@ pub struct Header {
 impl Header {
     /// Which run it is.
     pub fn key(&self) -> RunKey {
-        RunKey { alert: self.alert.id.clone(), playbook: self.playbook.clone(), generation: self.alert.generation }
+        RunKey {
+            alert: self.alert.id.clone(),
+            playbook: self.playbook.clone(),
+            generation: self.alert.generation,
+        }
     }
 }
 

@@ -123,7 +123,11 @@ impl Consumer {
 }
 
 fn key_of(request: &WaitingRun) -> RunKey {
-    RunKey { alert: request.alert.clone(), playbook: request.playbook.clone(), generation: request.generation }
+    RunKey {
+        alert: request.alert.clone(),
+        playbook: request.playbook.clone(),
+        generation: request.generation,
+    }
 }
 
 pub(crate) fn header(alert: Alert, playbook: &Playbook, requested_by: &str) -> Header {
@@ -138,9 +142,9 @@ fn dry_run(context: &Context, id: &str, alert: &Alert, playbook: &Playbook) {
         context.reports.tell(Some(report::dry_run(context, id, &alert.id, playbook, state, detail, steps)));
     };
     let facts = context.library.facts(alert);
-    let planned = playbook.steps.iter().map(|step| {
-        json!({ "id": step.id, "action": step.action.as_str(), "does": short(&does(step, &facts)) })
-    });
+    let planned = playbook.steps.iter().map(
+        |step| json!({ "id": step.id, "action": step.action.as_str(), "does": short(&does(step, &facts)) }),
+    );
     let first = report::dry_run(context, id, &alert.id, playbook, "running", "", planned.collect());
     if let Err(error) = Reports::announce(&context.server, Some(&first)) {
         tracing::warn!(run = id, %error, "the server could not be told that a dry run begins");

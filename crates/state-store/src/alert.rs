@@ -28,7 +28,8 @@ const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(300);
 /// [`TOLD_AGAIN_AFTER`].
 pub(crate) fn is_told_again(count: u64, told_count: u64, told_at: Timestamp, now: Timestamp) -> bool {
     let since = now.as_nanos().saturating_sub(told_at.as_nanos());
-    count >= next_step(told_count) || u128::try_from(since).is_ok_and(|since| since >= TOLD_AGAIN_AFTER.as_nanos())
+    count >= next_step(told_count)
+        || u128::try_from(since).is_ok_and(|since| since >= TOLD_AGAIN_AFTER.as_nanos())
 }
 
 fn next_step(told_count: u64) -> u64 {

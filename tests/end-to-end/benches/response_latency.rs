@@ -25,6 +25,7 @@ const PLAYBOOK: &str = "id: end
 name: End the victim
 mode: auto
 trigger: {severity: high, rules: [bench-victim]}
+limit: {of_host: 1000}
 steps:
   - {id: kill, do: kill_tree}
 ";

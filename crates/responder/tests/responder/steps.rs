@@ -407,7 +407,10 @@ fn what_comes_back_is_acted_on_as_it_came_back_within_the_limit() {
     let file = place.folder.path().join("written");
     place.write_script("write.sh", &format!("read -r line\nprintf '%s\\n' \"$line\" >> {}", file.display()));
     let step = "  - {id: write, do: run_script, with: {name: write.sh}}\n";
-    place.write_playbook("always", &format!("id: always\nname: A\nmode: auto\ntrigger: {{severity: low}}\nsteps:\n{step}"));
+    place.write_playbook(
+        "always",
+        &format!("id: always\nname: A\nmode: auto\ntrigger: {{severity: low}}\nsteps:\n{step}"),
+    );
     place.write_playbook("twice", "id: twice\nname: T\ntrigger: {severity: low}\nlimit: {of_alert: 2, within: 30d}\nsteps:\n  - {id: kill, do: kill_tree}\n");
     let responder = place.start_responder("responder");
     let written = |count: usize| {
@@ -425,7 +428,9 @@ fn what_comes_back_is_acted_on_as_it_came_back_within_the_limit() {
     let seen: Vec<(Value, Value, Value)> = written(3)
         .lines()
         .map(|line| serde_json::from_str(line).expect("an alert"))
-        .map(|alert: Value| (alert["generation"].clone(), alert["count"].clone(), alert["process"]["pid"].clone()))
+        .map(|alert: Value| {
+            (alert["generation"].clone(), alert["count"].clone(), alert["process"]["pid"].clone())
+        })
         .collect();
     let wanted = [(0, 1, 4_001), (1, 2, 4_002), (2, 5, 4_005)];
     assert_eq!(seen, wanted.map(|(telling, count, pid)| (json!(telling), json!(count), json!(pid))));
@@ -443,8 +448,12 @@ fn what_comes_back_is_acted_on_as_it_came_back_within_the_limit() {
         let runs = api.get(&format!("/playbook-runs?alert={alert}")).expect("a list");
         (runs["items"].as_array().expect("items").len() == 5).then_some(runs)
     });
-    let mut tellings: Vec<u64> =
-        runs["items"].as_array().expect("items").iter().filter_map(|run| run["generation"].as_u64()).collect();
+    let mut tellings: Vec<u64> = runs["items"]
+        .as_array()
+        .expect("items")
+        .iter()
+        .filter_map(|run| run["generation"].as_u64())
+        .collect();
     tellings.sort_unstable();
     assert_eq!(tellings, [0, 0, 1, 1, 2]);
     responder.stop();

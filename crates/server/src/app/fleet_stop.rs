@@ -192,7 +192,10 @@ pub(super) fn watch(
         Ok(true) => breaker.forget(),
         Ok(false) => {}
         Err(error) => {
-            tracing::error!(error = causes(&error), "the response of all hosts could not be stopped; it is tried again with what rules do next");
+            tracing::error!(
+                error = causes(&error),
+                "the response of all hosts could not be stopped; it is tried again with what rules do next"
+            );
         }
     }
 }
@@ -235,7 +238,8 @@ fn trip(
 fn current(state: &dyn StateStore) -> Result<Option<FleetStop>, StateError> {
     let Some(text) = state.setting(SETTING)? else { return Ok(None) };
     let read = serde_json::from_str(&text);
-    read.map(Some).map_err(|error| StateError::Invalid(format!("the setting `{SETTING}` can't be read: {error}")))
+    read.map(Some)
+        .map_err(|error| StateError::Invalid(format!("the setting `{SETTING}` can't be read: {error}")))
 }
 
 /// Notes where the switch stands, and has each connected host brought there. Others are when they connect.
@@ -247,7 +251,9 @@ fn turn(state: &dyn StateStore, links: &Links, stop: &FleetStop, via: &str) -> R
         match order(state, stop, host, via) {
             Ok(true) => links.wake(host),
             Ok(false) => {}
-            Err(error) => tracing::error!(%host, error = causes(&error), "a host's switch could not be ordered"),
+            Err(error) => {
+                tracing::error!(%host, error = causes(&error), "a host's switch could not be ordered")
+            }
         }
     }
     Ok(())
@@ -301,7 +307,10 @@ fn attempts(
         match state.response(id)?.map(|known| known.state) {
             None => return Ok((Some(id), false)),
             Some(
-                ResponseState::Queued | ResponseState::Sent | ResponseState::Applied | ResponseState::Verified,
+                ResponseState::Queued
+                | ResponseState::Sent
+                | ResponseState::Applied
+                | ResponseState::Verified,
             ) => return Ok((None, true)),
             Some(_) => {}
         }

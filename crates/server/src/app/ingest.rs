@@ -18,8 +18,8 @@ use protocol::wire::{Batch, RefusedRecord};
 use state_store::{DetectionInput, Findings, StateStore};
 use tokio::sync::{mpsc, oneshot};
 
-use super::live::{EVENTS_OF_A_MESSAGE, LiveEvents};
 use super::fleet_stop::{self, FleetBreaker};
+use super::live::{EVENTS_OF_A_MESSAGE, LiveEvents};
 use super::{Bell, Counter, Counters, Link, Links, Live, LiveMessage, causes, now};
 use super::{responses, silence};
 

@@ -72,8 +72,8 @@ pub(crate) use runs::{RunContent, RunStep, RunStepView, RunView, content_of};
 
 use crate::pki::Pki;
 use access::SignIns;
-use fleet_stop::FleetBreaker;
 use enrollment::Enrollments;
+use fleet_stop::FleetBreaker;
 use silence::Watch;
 
 /// How much work on the stores may run at once for the API. Reads of SQLite run

@@ -57,7 +57,10 @@ impl App {
         dry_run: bool,
     ) -> Result<(), AppError> {
         if run.state != RunState::Running {
-            return Err(unfit(&format!("the run is {}; only one that is running orders something", run.state)));
+            return Err(unfit(&format!(
+                "the run is {}; only one that is running orders something",
+                run.state
+            )));
         }
         let content = content_of(run);
         if content.told_by != caller.name {

@@ -35,7 +35,11 @@ async fn one_switch_stops_every_host_also_one_that_comes_later() {
     let off = admin.get("/fleet-stop").await.json;
     assert_eq!(off, json!({ "stopped": false, "by": "", "reason": "", "at": null }));
     let turn = |stopped: bool, reason: &str| json!({ "stopped": stopped, "reason": reason });
-    assert_eq!(admin.put("/fleet-stop", turn(true, " ")).await.status, 422, "nobody stops all without a reason");
+    assert_eq!(
+        admin.put("/fleet-stop", turn(true, " ")).await.status,
+        422,
+        "nobody stops all without a reason"
+    );
     assert_eq!(admin.put("/fleet-stop", turn(false, "why not")).await.status, 409, "nothing is stopped");
     let ada = person(&running, &admin, "ada", "analyst").await;
     assert_eq!(ada.put("/fleet-stop", turn(true, "drill")).await.status, 403);
