@@ -93,12 +93,12 @@ export const api = {
   undoResponse: (id: string) => unwrap(client.POST('/api/v1/responses/{id}/undo', at(id))),
   cancelResponse: (id: string) => unwrap(client.DELETE('/api/v1/responses/{id}', at(id))),
   /** Removes what an order put into the vault of its host, for good. */
-  deleteQuarantined: (hostId: string, orderId: string) =>
+  deleteQuarantined: (hostId: string, orderId: string, comment: string) =>
     unwrap(
       client.POST('/api/v1/hosts/{id}/responses', {
         ...at(hostId),
         // Which parameters there are depends on the action; the document has no word for that.
-        body: { action: 'delete_quarantined_file', parameters: { item: orderId } as Record<string, unknown> as Record<string, never> },
+        body: { action: 'delete_quarantined_file', parameters: { item: orderId } as Record<string, unknown> as Record<string, never>, comment },
       }),
     ),
 

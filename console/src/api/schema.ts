@@ -1736,6 +1736,11 @@ export interface components {
             alert_id: string;
             /** @description Id of the playbook. */
             playbook: string;
+            /**
+             * Format: int32
+             * @description For which telling of an alert that repeats; 0 for the alert as it was opened.
+             */
+            generation: number;
             /** @description Its name; empty before a responder has taken the run. */
             name: string;
             /** @description Its mode; in `shadow` nothing is done. */
@@ -2001,7 +2006,7 @@ export interface components {
             what: string;
         };
         /** @enum {string} */
-        Role: "viewer" | "analyst" | "responder" | "detection_engineer" | "approver" | "administrator" | "auditor";
+        Role: "viewer" | "analyst" | "responder" | "playbook_runner" | "detection_engineer" | "approver" | "administrator" | "auditor";
         /** @description A rule. */
         Rule: {
             /** @description Its id, as in its text. */

@@ -8,7 +8,7 @@ export type Permission = 'work_on_alerts' | 'respond' | 'approve' | 'edit_rules'
 
 /** Which roles have it; everyone may read the rest. The server has the same table and decides. */
 const GRANTED: Record<Permission, Role[]> = {
-  work_on_alerts: ['analyst', 'responder', 'detection_engineer', 'approver', 'administrator'],
+  work_on_alerts: ['analyst', 'responder', 'playbook_runner', 'detection_engineer', 'approver', 'administrator'],
   respond: ['responder', 'administrator'],
   approve: ['approver', 'administrator'],
   edit_rules: ['detection_engineer', 'administrator'],

@@ -4,7 +4,7 @@ import type { CloseReason, ResponseMode, Role, Severity } from '../api/types';
 export const SEVERITIES: Severity[] = ['critical', 'high', 'medium', 'low', 'informational'];
 export const CLOSE_REASONS: CloseReason[] = ['true_positive', 'false_positive', 'benign', 'duplicate'];
 export const MODES: ResponseMode[] = ['off', 'detect', 'shadow', 'ask', 'auto'];
-export const ROLES: Role[] = ['viewer', 'analyst', 'responder', 'detection_engineer', 'approver', 'auditor', 'administrator'];
+export const ROLES: Role[] = ['viewer', 'analyst', 'responder', 'playbook_runner', 'detection_engineer', 'approver', 'auditor', 'administrator'];
 export const RULE_TYPES = ['process', 'network', 'file', 'registry', 'attack', 'event_log'] as const;
 /** Actions that change something on the endpoint; the others only report. */
 export const RESPONSE_ACTIONS = [

@@ -80,6 +80,14 @@ pub trait AlertBus: Debug + Send + Sync {
     /// # Errors
     /// As [`Self::publish`]. Whether the key was claimed is unknown then; ask again.
     fn claim(&self, key: &str, owner: &str) -> Result<String>;
+
+    /// What an operator should know of how this bus keeps what it took; `None` where all is well, or its own affair.
+    ///
+    /// # Errors
+    /// As [`Self::publish`]; ask again later.
+    fn durability(&self) -> Result<Option<String>> {
+        Ok(None)
+    }
 }
 
 /// A member of a group.

@@ -3,6 +3,7 @@
 //! Publishing is one script in Redis: only an id that is new is added to the stream and told on the
 //! channel, so a publish that is repeated because its answer was lost changes nothing.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -132,6 +133,39 @@ impl AlertBus for RedisBus {
             }
         })
     }
+
+    fn durability(&self) -> Result<Option<String>> {
+        self.ask("say how it keeps what it took", |connection| {
+            let mut of = |key: &str| {
+                let mut get = redis::cmd("CONFIG");
+                get.arg("GET").arg(key);
+                match get.query::<HashMap<String, String>>(connection) {
+                    Ok(found) => Ok(found.get(key).cloned()),
+                    Err(error) if error.is_io_error() => Err(error),
+                    // Not allowed, or not there.
+                    Err(_) => Ok(None),
+                }
+            };
+            Ok(advice(of("appendonly")?.as_deref(), of("save")?.as_deref()))
+        })
+    }
+}
+
+/// What is wrong with these answers of `CONFIG GET`, of which a Redis of someone else's may give none.
+fn advice(append_only: Option<&str>, snapshots: Option<&str>) -> Option<String> {
+    let lost = match (append_only, snapshots) {
+        (Some("yes"), _) => return None,
+        (Some(_), Some("")) => {
+            "keeps nothing on disk: when it ends, alerts on their way and claims of runs are lost"
+        }
+        (Some(_), _) => {
+            "writes to disk now and then only: what came after the last snapshot is lost when it ends"
+        }
+        (None, _) => "does not say whether it keeps what it took (`CONFIG GET appendonly`)",
+    };
+    Some(format!(
+        "Redis {lost}; hint: set `appendonly yes`, and `appendfsync always` where a power cut must lose nothing"
+    ))
 }
 
 struct RedisSubscription {

@@ -186,3 +186,22 @@ fn a_broker_that_is_not_there_is_an_error_and_not_a_wait() {
         assert!(error.contains(url) && error.contains("publish"), "{error}");
     }
 }
+
+#[test]
+fn a_redis_that_would_forget_is_told_of() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(broker) = Broker::start(BrokerKind::Redis, folder.path()) else { return };
+    let bus = connect(&broker.url(), Options::default()).expect("a bus");
+    assert_eq!(bus.durability().expect("an answer"), None, "the broker of the tests keeps all");
+    let client = redis::Client::open(broker.url()).expect("a URL");
+    let mut connection = client.get_connection().expect("it is there");
+    let mut set = |key: &str, value: &str| {
+        redis::cmd("CONFIG").arg("SET").arg(key).arg(value).query::<()>(&mut connection).expect("it may")
+    };
+    for (save, part) in [("900 1", "now and then"), ("", "keeps nothing")] {
+        set("appendonly", "no");
+        set("save", save);
+        let told = bus.durability().expect("an answer").unwrap_or_default();
+        assert!(told.contains(part) && told.contains("appendonly yes"), "{told}");
+    }
+}

@@ -25,6 +25,9 @@ pub struct Alert {
     /// How many detections it stands for.
     #[serde(default = "one")]
     pub count: i64,
+    /// Which telling of it this is: 0 as it was opened, others when it repeated.
+    #[serde(default)]
+    pub generation: u32,
     /// The process that it is about.
     #[serde(default)]
     pub process: Option<AlertProcess>,

@@ -1,7 +1,8 @@
 //! The engine: a pure function from where a run is to what is to be done next.
 //!
 //! It never acts and keeps nothing. Its driver writes a decision into the journal and only then acts
-//! on it; `in_flight` names what this driver itself has begun and not yet told the end of. A step that
+//! on it; `in_flight` names what this driver itself has begun and not yet told the end of, also where its
+//! time is over: it may be ordering something at that moment, so the run waits for it. A step that
 //! the journal calls begun and that is not in flight was begun by a driver that is gone: if the server
 //! took its response, it is followed up; otherwise nobody knows whether it acted, and it is `lost`.
 
@@ -89,7 +90,8 @@ pub fn next(
     if !decisions.is_empty() {
         return decisions;
     }
-    if run.has_running() {
+    // What timed out may still be under way; only its thread knows what was ordered.
+    if run.has_running() || !in_flight.is_empty() {
         return vec![Decision::Wait { until: run.next_time() }];
     }
     if run.is_to_be_undone() { run.undo() } else { vec![run.end()] }
@@ -188,17 +190,18 @@ impl Run<'_> {
                 continue;
             }
             return vec![match (&own.response, own.undo_started) {
-                // Its own thread tells how it ended.
-                (_, true) if is_acting(place) => Decision::Wait { until: None },
+                // Its own thread tells how it ended, and of what timed out, whether there is something to undo.
+                _ if is_acting(place) => Decision::Wait { until: None },
                 (_, true) => Decision::UndoFailed {
                     step: place,
                     detail: "the responder ended after this undoing began; look whether it was done"
                         .to_owned(),
                 },
                 (Some(response), false) => Decision::Undo { step: place, response: response.clone() },
-                (None, false) => {
-                    Decision::UndoFailed { step: place, detail: format!("{} left no response", step.action) }
-                }
+                (None, false) => Decision::UndoFailed {
+                    step: place,
+                    detail: format!("{} left no response; look whether it was done", step.action),
+                },
             }];
         }
         let failed: Vec<&str> = self
@@ -214,14 +217,15 @@ impl Run<'_> {
         vec![Decision::End { end: RunEnd::Undone, detail }]
     }
 
-    /// Whether there is something to undo about a step. What timed out may have been done.
+    /// Whether there is something to undo about a step. What timed out may have been done, or may be on its way,
+    /// also where the answer with its id never came.
     fn was_done(&self, place: usize) -> bool {
         let (Some(step), Some(own)) = (self.playbook.steps.get(place), self.state.steps.get(place)) else {
             return false;
         };
         let may_be_done = match own.outcome {
-            Some(Outcome::Succeeded | Outcome::Lost) => true,
-            Some(Outcome::TimedOut | Outcome::Failed) => own.response.is_some(),
+            Some(Outcome::Succeeded | Outcome::Lost | Outcome::TimedOut) => true,
+            Some(Outcome::Failed) => own.response.is_some(),
             _ => false,
         };
         step.action.can_be_undone() && may_be_done

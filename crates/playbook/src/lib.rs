@@ -28,7 +28,7 @@ pub use alert::{Alert, AlertError, AlertProcess, AlertRule, Facts};
 pub use engine::{Decision, next};
 pub use groups::HostGroups;
 pub use journal::{Entry, EntryKind, JournalError, Outcome, RunEnd, RunState, StepState};
-pub use model::{Mode, OnFailure, Playbook, Step, Trigger};
+pub use model::{Limit, Mode, OnFailure, Playbook, Step, Trigger};
 pub use read::{PLAYBOOK_LIMIT, ReadOutcome, STEP_LIMIT, read_playbook};
 pub use simulate::{Given, SimulatedRun, SimulatedStep, simulate};
 pub use test_file::{Case, TestFile, TestFileError};

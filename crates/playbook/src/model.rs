@@ -48,6 +48,8 @@ pub struct Playbook {
     pub trigger: Trigger,
     /// How long a run may take.
     pub timeout: Duration,
+    /// How often it may run by itself.
+    pub limit: Limit,
     /// Its steps as written; those before which a step waits may stand anywhere.
     pub steps: Vec<Step>,
     /// SHA-256 is not needed: a fingerprint of the text, so that a run is not resumed with other steps.
@@ -67,6 +69,24 @@ pub struct Trigger {
     pub host_groups: Vec<String>,
     /// A condition about the alert.
     pub expression: Option<RecordCondition>,
+}
+
+/// How often a playbook runs by itself. What a person asks for is not counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    /// Runs for one alert, which is told of again where it repeats.
+    pub of_alert: u32,
+    /// Runs for one host.
+    pub of_host: u32,
+    /// Within that time.
+    pub within: Duration,
+}
+
+/// Enough to end what comes back every few minutes; and a host has as many runs as its agent takes actions of rules.
+impl Default for Limit {
+    fn default() -> Self {
+        Self { of_alert: 20, of_host: 60, within: Duration::from_secs(3_600) }
+    }
 }
 
 /// A step.

@@ -9,7 +9,7 @@ use rule_engine::{Diagnostic, DiagnosticCode as Code};
 use crate::action::{ActionKind, Argument, Arguments, Parameter, ParameterKind, is_address};
 use crate::reader::Reader;
 use crate::template::Template;
-use crate::{HostGroups, Mode, OnFailure, Playbook, Step, Trigger, alert, duration, graph};
+use crate::{HostGroups, Limit, Mode, OnFailure, Playbook, Step, Trigger, alert, duration, graph};
 
 /// Largest file, in bytes.
 pub const PLAYBOOK_LIMIT: usize = 256 * 1024;
@@ -18,7 +18,10 @@ pub const STEP_LIMIT: usize = 100;
 
 const RUN_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 
-const KEYS: &[&str] = &["id", "name", "description", "mode", "trigger", "timeout", "steps"];
+const KEYS: &[&str] = &["id", "name", "description", "mode", "trigger", "timeout", "limit", "steps"];
+const LIMIT_KEYS: &[&str] = &["of_alert", "of_host", "within"];
+/// Most runs that a limit may allow: each is asked for on the bus.
+const MOST_RUNS: u32 = 1_000;
 const TRIGGER_KEYS: &[&str] = &["rules", "severity", "attack", "host_groups", "expression"];
 const STEP_KEYS: &[&str] = &["id", "do", "with", "after", "when", "timeout", "on_failure"];
 
@@ -75,6 +78,7 @@ fn read(reader: &mut Reader, bytes: &[u8], groups: &HostGroups) -> Option<Playbo
     let mode = root.get("mode").and_then(|node| reader.word(node, "mode", &modes));
     let trigger = reader.required(root, what, "trigger").map(|node| trigger(reader, node, groups));
     let timeout = root.get("timeout").and_then(|node| reader.span(node, "timeout"));
+    let limit = root.get("limit").map(|node| limit(reader, node)).unwrap_or_default();
     let steps = reader.required(root, what, "steps").map(|node| steps(reader, node)).unwrap_or_default();
     Some(Playbook {
         id: id?,
@@ -83,9 +87,28 @@ fn read(reader: &mut Reader, bytes: &[u8], groups: &HostGroups) -> Option<Playbo
         mode: mode.and_then(|word| Mode::from_word(&word)).unwrap_or(Mode::Shadow),
         trigger: trigger?,
         timeout: timeout.unwrap_or(RUN_TIMEOUT),
+        limit,
         steps,
         fingerprint: fingerprint(bytes),
     })
+}
+
+fn limit(reader: &mut Reader, node: &Node) -> Limit {
+    reader.map(node, "a limit", LIMIT_KEYS);
+    let standard = Limit::default();
+    let mut runs = |key: &str, otherwise: u32| {
+        let Some(node) = node.get(key) else { return otherwise };
+        let text = reader.text(node, key).unwrap_or_default();
+        let number = text.parse().ok().filter(|number| (1..=MOST_RUNS).contains(number));
+        if number.is_none() {
+            let reason = format!("`{key}` is a whole number from 1 to {MOST_RUNS}, not `{text}`");
+            reader.error(node.at(), Code::BadNumber, reason, None);
+        }
+        number.unwrap_or(otherwise)
+    };
+    let (of_alert, of_host) = (runs("of_alert", standard.of_alert), runs("of_host", standard.of_host));
+    let within = node.get("within").and_then(|node| reader.span(node, "within"));
+    Limit { of_alert, of_host, within: within.unwrap_or(standard.within) }
 }
 
 /// FNV-1a of 128 bits: tells an edited file from the one a run began with. It guards against

@@ -241,7 +241,45 @@ fn times_run_out() {
     assert!(matches!(run.next()[..], [Decision::Finish { step: 0, outcome: Outcome::TimedOut, .. }]));
     run.finish("a", Outcome::TimedOut);
     run.now = 3_600;
+    assert!(matches!(run.next()[..], [Decision::Wait { .. }]), "its thread may still order something");
+    run.in_flight.clear();
     assert_eq!(run.end(), RunEnd::TimedOut, "the run's own hour is over before `b` begins");
+}
+
+/// The order may reach the agent after the step's time: it is undone, or said not to be.
+#[test]
+fn what_timed_out_is_undone_like_what_was_lost() {
+    let mut run = Run::of("  - {id: isolate, do: isolate_host, timeout: 10s, on_failure: undo}\n");
+    run.start("isolate");
+    run.in_flight.insert(0);
+    run.now = 10;
+    assert!(matches!(run.next()[..], [Decision::Finish { step: 0, outcome: Outcome::TimedOut, .. }]));
+    run.finish("isolate", Outcome::TimedOut);
+    // The request for it is not answered yet.
+    assert!(matches!(run.next()[..], [Decision::Wait { .. }]));
+    let (mut answered, mut unanswered) =
+        (run, Run::of("  - {id: isolate, do: isolate_host, on_failure: undo}\n"));
+    let response = "response-isolate".to_owned();
+    answered.write(EntryKind::StepSubmitted { step: "isolate".to_owned(), response: response.clone() });
+    assert!(matches!(answered.next()[..], [Decision::Wait { .. }]), "its thread takes it back first");
+    answered.in_flight.clear();
+    assert_eq!(answered.next(), [Decision::Undo { step: 0, response }]);
+    answered.write(EntryKind::UndoStarted { step: "isolate".to_owned() });
+    answered.in_flight.insert(0);
+    assert!(matches!(answered.next()[..], [Decision::Wait { until: None }]));
+
+    // No answer ever came: nobody calls that undone.
+    unanswered.start("isolate");
+    unanswered.finish("isolate", Outcome::TimedOut);
+    assert!(matches!(unanswered.next()[..], [Decision::UndoFailed { step: 0, .. }]));
+    unanswered.write(EntryKind::UndoFinished {
+        step: "isolate".to_owned(),
+        succeeded: false,
+        detail: String::new(),
+    });
+    assert!(
+        matches!(&unanswered.next()[..], [Decision::End { end: RunEnd::Undone, detail }] if detail.contains("isolate"))
+    );
 }
 
 #[test]

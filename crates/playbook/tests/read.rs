@@ -1,6 +1,6 @@
 //! Text in, findings with places out.
 
-use playbook::{HostGroups, Mode, ReadOutcome, read_playbook};
+use playbook::{HostGroups, Limit, Mode, ReadOutcome, read_playbook};
 
 const GOOD: &str = "id: p\nname: P\ntrigger: {severity: high}\nsteps:\n  - {id: a, do: kill_tree}\n";
 
@@ -118,6 +118,25 @@ fn values_out_of_bounds_are_refused() {
     assert!(error(&GOOD.replace("severity: high", "attack: [X1059]")).2.contains("ATT&CK"));
     assert!(error(&GOOD.replace("severity: high", "host_groups: [db]")).2.contains("no host group `db`"));
     assert!(read(&GOOD.replace("severity: high", "host_groups: [web]")).playbook.is_some());
+}
+
+#[test]
+fn how_often_a_playbook_runs_is_bounded_whatever_it_says() {
+    assert_eq!(read(GOOD).playbook.expect("good").limit, Limit::default());
+    let own =
+        read(&GOOD.replace("steps:", "limit: {of_alert: 1, within: 1d}\nsteps:")).playbook.expect("good");
+    let wanted = Limit { of_alert: 1, within: std::time::Duration::from_secs(86_400), ..Limit::default() };
+    assert_eq!(own.limit, wanted);
+    for (limit, part) in [
+        ("{of_alert: 0}", "from 1 to 1000"),
+        ("{of_host: 1001}", "from 1 to 1000"),
+        ("{of_host: many}", "from 1 to 1000"),
+        ("{within: 31d}", "no span"),
+        ("{per_host: 1}", "no key `per_host`"),
+    ] {
+        let (.., reason, _) = error(&GOOD.replace("steps:", &format!("limit: {limit}\nsteps:")));
+        assert!(reason.contains(part), "{limit}: {reason}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::act::Relay;
+use crate::journal::RunKey;
 use settings::{Kind, Program, Resolved, Setting, SettingsError};
 
 const fn setting(
@@ -94,7 +95,7 @@ pub struct Config {
     /// Alerts that are older are left alone.
     pub max_age: Duration,
     /// The run that is to be undone.
-    pub undo: Option<(String, String)>,
+    pub undo: Option<RunKey>,
     /// Say more in the log.
     pub debug: bool,
 }
@@ -183,9 +184,12 @@ impl Config {
         };
         let undo = match resolved.text("undo") {
             None => None,
-            Some(text) => match text.split_once('/') {
-                Some((alert, playbook)) => Some((alert.to_owned(), playbook.to_owned())),
-                None => return Err(resolved.refuse("undo", "a run, written ALERT/PLAYBOOK").into()),
+            Some(text) => match run_of(text) {
+                Some(run) => Some(run),
+                None => {
+                    let allowed = "a run, written ALERT/PLAYBOOK, with /NUMBER for one of a repeat";
+                    return Err(resolved.refuse("undo", allowed).into());
+                }
             },
         };
         Ok(Self {
@@ -204,6 +208,15 @@ impl Config {
             debug: resolved.is_on("debug"),
         })
     }
+}
+
+/// `ALERT/PLAYBOOK` or `ALERT/PLAYBOOK/NUMBER`.
+fn run_of(text: &str) -> Option<RunKey> {
+    let mut parts = text.split('/');
+    let (alert, playbook, number) = (parts.next()?, parts.next()?, parts.next());
+    let generation = number.map_or(Some(0), |number| number.parse().ok())?;
+    let is_whole = parts.next().is_none() && !alert.is_empty() && !playbook.is_empty();
+    is_whole.then(|| RunKey { alert: alert.to_owned(), playbook: playbook.to_owned(), generation })
 }
 
 #[cfg(test)]

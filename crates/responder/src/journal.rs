@@ -17,6 +17,25 @@ const JOURNAL_LIMIT: u64 = 32 << 20;
 /// How long the journal of a run that ended is kept. Longer than the bus remembers who ran it.
 const KEPT: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 3_600);
 
+/// Which run: an alert has one of each playbook each time it is told of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunKey {
+    /// Id of the alert.
+    pub alert: String,
+    /// Id of the playbook.
+    pub playbook: String,
+    /// Which telling of the alert: 0 for the first.
+    pub generation: u32,
+}
+
+/// As the bus knows who has it. The first telling reads as it did before there were others.
+impl std::fmt::Display for RunKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.alert, self.playbook)?;
+        if self.generation > 0 { write!(f, "/{}", self.generation) } else { Ok(()) }
+    }
+}
+
 /// What a run is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Header {
@@ -31,6 +50,17 @@ pub struct Header {
     pub requested_by: String,
     /// The alert.
     pub alert: Alert,
+}
+
+impl Header {
+    /// Which run it is.
+    pub fn key(&self) -> RunKey {
+        RunKey {
+            alert: self.alert.id.clone(),
+            playbook: self.playbook.clone(),
+            generation: self.alert.generation,
+        }
+    }
 }
 
 /// The folder of journals.
@@ -109,12 +139,13 @@ impl Journals {
         &self.instance
     }
 
-    fn path_of(&self, alert: &str, playbook: &str) -> PathBuf {
+    fn path_of(&self, key: &RunKey) -> PathBuf {
         let safe = |text: &str| -> String {
             let is_good = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
             text.chars().take(100).map(|character| if is_good(character) { character } else { '_' }).collect()
         };
-        self.folder.join(format!("{}--{}.run", safe(alert), safe(playbook)))
+        let generation = if key.generation > 0 { format!("--{}", key.generation) } else { String::new() };
+        self.folder.join(format!("{}--{}{generation}.run", safe(&key.alert), safe(&key.playbook)))
     }
 
     /// Begins a run; `None` if it was begun before.
@@ -122,7 +153,7 @@ impl Journals {
     /// # Errors
     /// [`JournalError`].
     pub fn begin(&self, header: Header) -> Result<Option<Journal>> {
-        let path = self.path_of(&header.alert.id, &header.playbook);
+        let path = self.path_of(&header.key());
         if path.exists() {
             return Ok(None);
         }
@@ -147,8 +178,8 @@ impl Journals {
     ///
     /// # Errors
     /// [`JournalError`].
-    pub fn find(&self, alert: &str, playbook: &str) -> Result<Option<Journal>> {
-        let path = self.path_of(alert, playbook);
+    pub fn find(&self, key: &RunKey) -> Result<Option<Journal>> {
+        let path = self.path_of(key);
         if path.exists() { Journal::open(path).map(Some) } else { Ok(None) }
     }
 
@@ -263,6 +294,21 @@ impl Journal {
         Ok(())
     }
 
+    /// Whether nothing was done yet: it may not even be this responder's run.
+    pub fn is_untouched(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Takes away the journal of a run that is another responder's.
+    ///
+    /// # Errors
+    /// [`JournalError`]; the journal may be there after the next start, and is looked at again then.
+    pub fn withdraw(self) -> Result<()> {
+        std::fs::remove_file(&self.path).map_err(io(&self.path, "can't be removed"))?;
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(io(folder, "can't be written"))
+    }
+
     fn has_ended(&self) -> bool {
         use playbook::EntryKind;
         // An undoing that was asked for after the end opens it again.
@@ -311,7 +357,8 @@ mod tests {
         assert_eq!(journals.forget_old(now).expect("a look"), 0, "it ended just now");
         let later = now + KEPT + std::time::Duration::from_secs(60);
         assert_eq!(journals.forget_old(later).expect("a look"), 1);
-        assert!(journals.find("ended", "p").expect("a look").is_none());
-        assert!(journals.find("open", "p").expect("a look").is_some(), "it may go on");
+        let key = |alert: &str| RunKey { alert: alert.to_owned(), playbook: "p".to_owned(), generation: 0 };
+        assert!(journals.find(&key("ended")).expect("a look").is_none());
+        assert!(journals.find(&key("open")).expect("a look").is_some(), "it may go on");
     }
 }

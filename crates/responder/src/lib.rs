@@ -1,7 +1,7 @@
 //! The responder: takes alerts from the bus and runs playbooks. See `docs/reference/playbooks.md`.
 //!
-//! An alert comes in ([`consumer`]), is claimed for each playbook that it triggers, and becomes a run
-//! with a journal on disk ([`journal`]). A run's thread ([`runner`]) asks the engine what is next,
+//! An alert comes in ([`consumer`]) and becomes a run with a journal on disk ([`journal`]) for each playbook that
+//! it triggers; once the journal is there the run is claimed on the bus. A run's thread ([`runner`]) asks the engine what is next,
 //! writes it down, and only then acts ([`act`]). What people ask for in the console comes by [`requests`], and
 //! how far runs are goes there by [`report`]. Nothing here decides by itself.
 
@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use server_api::ServerApi;
 
 use crate::act::Outside;
-use crate::journal::Journals;
+use crate::journal::{Journals, RunKey};
 use crate::library::Library;
 use crate::report::Reports;
 
@@ -45,19 +45,19 @@ pub struct Context {
 
 /// Runs that a thread is at: no second one may write the same journal.
 #[derive(Debug, Clone, Default)]
-pub struct Busy(Arc<Mutex<HashSet<String>>>);
+pub struct Busy(Arc<Mutex<HashSet<RunKey>>>);
 
 /// One run, until this is dropped.
 #[derive(Debug)]
 pub struct BusyRun {
     busy: Busy,
-    key: String,
+    key: RunKey,
 }
 
 impl Busy {
     /// Takes a run; `None` while another thread is at it.
-    pub fn take(&self, alert: &str, playbook: &str) -> Option<BusyRun> {
-        let key = format!("{alert}/{playbook}");
+    pub fn take(&self, key: &RunKey) -> Option<BusyRun> {
+        let key = key.clone();
         let is_free = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
         is_free.then(|| BusyRun { busy: self.clone(), key })
     }

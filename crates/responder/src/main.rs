@@ -10,7 +10,7 @@ use playbook::{Entry, EntryKind};
 use responder::act::Outside;
 use responder::config::{Config, PROGRAM, Token};
 use responder::consumer::Consumer;
-use responder::journal::Journals;
+use responder::journal::{Journals, RunKey};
 use responder::library::Library;
 use responder::report::Reports;
 use responder::{Busy, Context};
@@ -78,8 +78,8 @@ fn run(config: &Config) -> anyhow::Result<()> {
         reports,
         busy: Busy::default(),
     });
-    if let Some((alert, playbook)) = &config.undo {
-        let undone = undo(&context, alert, playbook);
+    if let Some(key) = &config.undo {
+        let undone = undo(&context, key);
         context.reports.flush();
         return undone;
     }
@@ -105,17 +105,16 @@ fn run(config: &Config) -> anyhow::Result<()> {
 }
 
 /// Undoes what a run did, and says what became of that.
-fn undo(context: &Arc<Context>, alert: &str, playbook: &str) -> anyhow::Result<()> {
-    let journal = context.journals.find(alert, playbook)?;
-    let mut journal =
-        journal.with_context(|| format!("no run of `{playbook}` for alert `{alert}` has a journal here"))?;
+fn undo(context: &Arc<Context>, key: &RunKey) -> anyhow::Result<()> {
+    let journal = context.journals.find(key)?.filter(|journal| !journal.is_untouched());
+    let mut journal = journal.with_context(|| format!("no run `{key}` has a journal here"))?;
     let by = format!("{}:-undo", context.journals.instance());
     let at = event_model::Timestamp::from_nanos(i64::try_from(
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos(),
     )?);
     journal.append(Entry { at, by, kind: EntryKind::UndoRequested })?;
     responder::runner::run(context, journal)?;
-    let journal = context.journals.find(alert, playbook)?.context("the journal is gone")?;
+    let journal = context.journals.find(key)?.context("the journal is gone")?;
     let mut failed = 0;
     for entry in &journal.entries {
         if let EntryKind::UndoFinished { step, succeeded, detail } = &entry.kind {

@@ -12,7 +12,7 @@ use server_api::{ApiError, ServerApi};
 use uuid::Uuid;
 
 use crate::Context;
-use crate::journal::Header;
+use crate::journal::{Header, RunKey};
 
 /// After a failure it is tried again that soon.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -62,6 +62,14 @@ impl Reports {
             // The thread ends with the program only.
             let _ = self.sender.send(Message::Report(report));
         }
+    }
+
+    /// Has the server know a run before it orders something: the server takes orders of runs that it knows only.
+    ///
+    /// # Errors
+    /// [`ApiError`]; the run may go on, and its orders are refused until the server knows it.
+    pub fn announce(server: &ServerApi, report: Option<&Report>) -> Result<(), ApiError> {
+        report.map_or(Ok(()), |report| server.report_run(&report.id, &report.body))
     }
 
     /// Waits until the server has what was handed over, or can't be told of it.
@@ -123,10 +131,15 @@ fn tell_all(server: &ServerApi, untold: &mut BTreeMap<String, Value>) -> Result<
     Ok(())
 }
 
-/// The id of the one run of a playbook for an alert; the server makes the same.
-pub fn run_id(alert: &str, playbook: &str) -> Option<String> {
-    let alert: Uuid = alert.parse().ok()?;
-    Some(Uuid::new_v5(&alert, playbook.as_bytes()).to_string())
+/// The id of the one run of a playbook for a telling of an alert; of the first, the server makes the same.
+pub fn run_id(key: &RunKey) -> Option<String> {
+    let alert: Uuid = key.alert.parse().ok()?;
+    // No id of a playbook has a slash in it.
+    let name = match key.generation {
+        0 => key.playbook.clone(),
+        generation => format!("{}/{generation}", key.playbook),
+    };
+    Some(Uuid::new_v5(&alert, name.as_bytes()).to_string())
 }
 
 /// A run as its journal has it.
@@ -144,16 +157,19 @@ pub fn of(context: &Context, header: &Header, playbook: &Playbook, state: &RunSt
         Some(end) => end.as_str(),
         None => "running",
     };
-    let id = run_id(&header.alert.id, &header.playbook)?;
-    Some(Report { id, body: body(context, &header.alert.id, playbook, false, word, "", steps.collect()) })
+    let id = run_id(&header.key())?;
+    let mut body = body(context, &header.alert.id, playbook, false, word, "", steps.collect());
+    body["generation"] = header.alert.generation.into();
+    Some(Report { id, body })
 }
 
 /// A run that nobody goes on with.
 pub fn abandoned(context: &Context, header: &Header, reason: &str) -> Option<Report> {
-    let id = run_id(&header.alert.id, &header.playbook)?;
+    let id = run_id(&header.key())?;
     let body = json!({
         "alert_id": header.alert.id, "playbook": header.playbook, "responder": context.journals.instance(),
         "state": RunEnd::Abandoned.as_str(), "name": header.playbook, "detail": short(reason),
+        "generation": header.alert.generation,
     });
     Some(Report { id, body })
 }

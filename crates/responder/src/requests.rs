@@ -15,8 +15,8 @@ use server_api::{ApiError, RunOrder, WaitingRun};
 
 use crate::Context;
 use crate::consumer::Consumer;
-use crate::journal::{Header, JournalError};
-use crate::report::{self, does, short};
+use crate::journal::{Header, JournalError, RunKey};
+use crate::report::{self, Reports, does, short};
 use crate::runner::{self, now};
 
 /// How often the server is asked.
@@ -69,11 +69,14 @@ impl Consumer {
 
     fn take_undo(&self, request: &WaitingRun, by: &str) -> Result<(), RequestError> {
         let context = self.context();
+        let key = key_of(request);
+        // Before the journal is opened: a thread that is at it may be in the middle of a line.
+        let Some(busy) = context.busy.take(&key) else { return Ok(()) };
         // Another responder's, if it has no journal here.
-        let Some(mut journal) = context.journals.find(&request.alert, &request.playbook)? else {
+        let Some(mut journal) = context.journals.find(&key)? else { return Ok(()) };
+        if journal.is_untouched() {
             return Ok(());
-        };
-        let Some(busy) = context.busy.take(&request.alert, &request.playbook) else { return Ok(()) };
+        }
         // Undone before, and only the telling of it is on its way.
         let is_new = !journal.entries.iter().any(|entry| matches!(entry.kind, EntryKind::UndoRequested));
         if is_new {
@@ -87,21 +90,10 @@ impl Consumer {
     fn take_run(&self, request: &WaitingRun) -> Result<(), RequestError> {
         let context = self.context();
         let Some(playbook) = context.library.find(&request.playbook) else { return Ok(()) };
-        let key = format!("{}/{}", request.alert, request.playbook);
-        if self.claim(&key)? != context.journals.instance() {
-            return Ok(());
-        }
-        let Some(busy) = context.busy.take(&request.alert, &request.playbook) else { return Ok(()) };
-        let (alert, _) = context.server.alert(&request.alert)?;
+        let (alert, _) = context.server.alert(&request.alert, 0)?;
         let header = header(alert, playbook, &request.requested_by);
-        let journal = match context.journals.begin(header)? {
-            Some(journal) => journal,
-            // It has begun before: the server is told how far it is.
-            None => match context.journals.find(&request.alert, &request.playbook)? {
-                Some(journal) => journal,
-                None => return Ok(()),
-            },
-        };
+        // Where it has begun before, the server is told how far it is.
+        let Some((journal, busy)) = self.begin::<RequestError>(header)? else { return Ok(()) };
         tracing::info!(
             alert = request.alert,
             playbook = request.playbook,
@@ -119,7 +111,7 @@ impl Consumer {
         {
             return Ok(());
         }
-        let (alert, _) = context.server.alert(&request.alert)?;
+        let (alert, _) = context.server.alert(&request.alert, 0)?;
         while done.len() >= MOST_DONE {
             done.pop_first();
         }
@@ -127,6 +119,14 @@ impl Consumer {
         let (id, playbook) = (request.id.clone(), playbook.clone());
         self.spawn(move |context| dry_run(context, &id, &alert, &playbook));
         Ok(())
+    }
+}
+
+fn key_of(request: &WaitingRun) -> RunKey {
+    RunKey {
+        alert: request.alert.clone(),
+        playbook: request.playbook.clone(),
+        generation: request.generation,
     }
 }
 
@@ -141,8 +141,15 @@ fn dry_run(context: &Context, id: &str, alert: &Alert, playbook: &Playbook) {
     let tell = |state: &str, detail: &str, steps: Vec<Value>| {
         context.reports.tell(Some(report::dry_run(context, id, &alert.id, playbook, state, detail, steps)));
     };
-    tell("running", "", Vec::new());
     let facts = context.library.facts(alert);
+    let planned = playbook.steps.iter().map(
+        |step| json!({ "id": step.id, "action": step.action.as_str(), "does": short(&does(step, &facts)) }),
+    );
+    let first = report::dry_run(context, id, &alert.id, playbook, "running", "", planned.collect());
+    if let Err(error) = Reports::announce(&context.server, Some(&first)) {
+        tracing::warn!(run = id, %error, "the server could not be told that a dry run begins");
+        context.reports.tell(Some(first));
+    }
     let mut given = Given::new();
     let mut surveyed: BTreeMap<String, (Option<String>, Outcome, String)> = BTreeMap::new();
     let run = loop {
@@ -202,7 +209,7 @@ fn survey(
         host_id,
         action.as_str(),
         parameters,
-        &RunOrder { id: Some(run), dry_run: true },
+        &RunOrder { id: Some(run), dry_run: true, life: timeout + runner::LATE },
     ) {
         Ok(response) => {
             let (outcome, detail) = runner::follow(context, &response, timeout);

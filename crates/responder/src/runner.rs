@@ -12,13 +12,16 @@ use server_api::{ApiError, ResponseState, RunOrder};
 
 use crate::Context;
 use crate::journal::{Journal, JournalError};
-use crate::report;
+use crate::report::{self, Reports};
 
 /// How often people's decisions are asked for while a step waits for them.
 const APPROVAL_LOOK: Duration = Duration::from_secs(2);
 /// How often a response is asked about: soon at first, because most are done in milliseconds.
 const FIRST_LOOK: Duration = Duration::from_millis(10);
 const LAST_LOOK: Duration = Duration::from_millis(500);
+/// An order lives so much longer than its step, because the clocks of responder and host differ. It is taken back
+/// when the step's time is over; this is for the responder that does not live to do so.
+pub(crate) const LATE: Duration = Duration::from_secs(120);
 
 /// What a step's thread tells.
 #[derive(Debug)]
@@ -60,12 +63,20 @@ pub fn run(context: &Arc<Context>, mut journal: Journal) -> Result<Option<RunEnd
         told,
         is_waiting: false,
     };
-    run.tell_server();
+    let first = report::of(context, &run.journal.header, &run.playbook, &run.state);
+    if let Err(error) = Reports::announce(&context.server, first.as_ref()) {
+        tracing::warn!(key = %run.journal.header.key(), %error, "the server could not be told that a run begins");
+        context.reports.tell(first);
+    }
     run.go_on()?;
     Ok(run.state.end)
 }
 
-fn abandon(context: &Context, journal: &mut Journal, reason: &str) -> Result<Option<RunEnd>, JournalError> {
+pub(crate) fn abandon(
+    context: &Context,
+    journal: &mut Journal,
+    reason: &str,
+) -> Result<Option<RunEnd>, JournalError> {
     tracing::warn!(
         alert = journal.header.alert.id,
         playbook = journal.header.playbook,
@@ -85,7 +96,7 @@ fn abandon(context: &Context, journal: &mut Journal, reason: &str) -> Result<Opt
 }
 
 /// A remark on the alert, for people. What counts is in the journal, so a failure only goes to the log.
-fn note(context: &Context, alert: &str, text: &str) {
+pub(crate) fn note(context: &Context, alert: &str, text: &str) {
     if let Err(error) = context.server.add_note(alert, text) {
         tracing::warn!(alert, %error, "no remark could be put on the alert");
     }
@@ -153,12 +164,21 @@ impl Run {
             }
             Decision::Follow { step, response } => {
                 self.spawn(step, move |context, tell, timeout| {
-                    let (outcome, detail) = follow(context, &response, timeout);
+                    let (outcome, detail) = follow_or_take_back(context, &response, timeout);
                     let _ = tell.send(Told::Finished { step, outcome, detail });
                 });
             }
             Decision::Finish { step, outcome, detail } => {
-                self.in_flight.remove(&step);
+                // What is in flight takes its order back itself, and tells when that is done.
+                if outcome == Outcome::TimedOut
+                    && !self.in_flight.contains(&step)
+                    && let Some(response) = self.state.steps.get(step).and_then(|own| own.response.clone())
+                {
+                    self.spawn(step, move |context, tell, _| {
+                        let (outcome, detail) = take_back(context, &response, String::new());
+                        let _ = tell.send(Told::Finished { step, outcome, detail });
+                    });
+                }
                 let step = self.id(step);
                 self.write(EntryKind::StepFinished { step, outcome, detail })?;
             }
@@ -166,13 +186,7 @@ impl Run {
                 let id = self.id(step);
                 self.write(EntryKind::UndoStarted { step: id })?;
                 self.spawn(step, move |context, tell, timeout| {
-                    let (succeeded, detail) = match context.server.undo(&response) {
-                        Ok(undoing) => {
-                            let (outcome, detail) = follow(context, &undoing, timeout);
-                            (outcome == Outcome::Succeeded, detail)
-                        }
-                        Err(error) => (false, error.to_string()),
-                    };
+                    let (succeeded, detail) = undo(context, &response, timeout);
                     let _ = tell.send(Told::Undone { step, succeeded, detail });
                 });
             }
@@ -191,7 +205,7 @@ impl Run {
 
     fn act(&mut self, step: usize, effect: Effect) {
         let alert = self.journal.header.alert.clone();
-        let run = report::run_id(&alert.id, &self.playbook.id);
+        let run = report::run_id(&self.journal.header.key());
         self.spawn(step, move |context, tell, timeout| {
             let Effect::Respond { action, host_id, parameters } = &effect else {
                 let (outcome, detail) = match context.outside.perform(&effect, &alert, timeout) {
@@ -202,12 +216,12 @@ impl Run {
                 return;
             };
             let begun = Instant::now();
-            let order = RunOrder { id: run.as_deref(), dry_run: false };
+            let order = RunOrder { id: run.as_deref(), dry_run: false, life: timeout + LATE };
             let (outcome, detail) = match context.server.respond(host_id, action.as_str(), parameters, &order)
             {
                 Ok(response) => {
                     let _ = tell.send(Told::Submitted { step, response: response.clone() });
-                    follow(context, &response, timeout.saturating_sub(begun.elapsed()))
+                    follow_or_take_back(context, &response, timeout.saturating_sub(begun.elapsed()))
                 }
                 // It may be on its way to the agent: not tried again.
                 Err(error @ ApiError::NoAnswer { .. }) => (Outcome::Lost, error.to_string()),
@@ -252,11 +266,12 @@ impl Run {
             }
             Told::Finished { step, outcome, detail } => {
                 self.in_flight.remove(&step);
-                if self.state.steps.get(step).is_some_and(|own| own.outcome.is_some()) {
-                    // Its time was over before.
+                let step = self.id(step);
+                let own = self.playbook.place_of(&step).and_then(|place| self.state.steps.get(place));
+                if own.is_some_and(|own| own.outcome.is_some()) {
+                    tracing::info!(step, %outcome, detail, "a step whose time was over ended");
                     return Ok(());
                 }
-                let step = self.id(step);
                 self.write(EntryKind::StepFinished { step, outcome, detail })
             }
             Told::Undone { step, succeeded, detail } => {
@@ -290,7 +305,7 @@ impl Run {
         if open.is_empty() {
             return Ok(());
         }
-        let notes = match self.context.server.alert(&self.journal.header.alert.id) {
+        let notes = match self.context.server.alert(&self.journal.header.alert.id, 0) {
             Ok((_, notes)) => notes,
             Err(error) => {
                 tracing::warn!(%error, "people's decisions can't be asked for; it is tried again");
@@ -350,6 +365,9 @@ impl Run {
     fn report(&self, end: RunEnd, detail: &str) {
         let alert = &self.journal.header.alert;
         let mut text = format!("playbook {} ({}): {end}", self.playbook.id, self.playbook.mode);
+        if alert.generation > 0 {
+            text.push_str(&format!(" (repeat {}, {} detections)", alert.generation, alert.count));
+        }
         if !detail.is_empty() {
             text.push_str(&format!(": {detail}"));
         }
@@ -372,28 +390,79 @@ impl Run {
 
 /// Asks about a response until it is done or the time is over.
 pub(crate) fn follow(context: &Context, response: &str, timeout: Duration) -> (Outcome, String) {
+    let (outcome, detail) = match settled(context, response, timeout) {
+        Ok(ResponseState::Verified) => (Outcome::Succeeded, "verified".to_owned()),
+        Ok(ResponseState::Planned) => (Outcome::Shadowed, "surveyed, nothing was done".to_owned()),
+        Ok(ResponseState::Failed(reason) | ResponseState::NotBegun(reason)) => (Outcome::Failed, reason),
+        Ok(ResponseState::Open) => (Outcome::TimedOut, "not done in time".to_owned()),
+        Err(reason) => (Outcome::TimedOut, reason),
+    };
+    (outcome, format!("response {response}: {detail}"))
+}
+
+/// The same; what is not done when the time is over is taken back, so that a host that comes back later does not act
+/// for a run that has given it up.
+fn follow_or_take_back(context: &Context, response: &str, timeout: Duration) -> (Outcome, String) {
+    match follow(context, response, timeout) {
+        (Outcome::TimedOut, detail) => take_back(context, response, detail),
+        ended => ended,
+    }
+}
+
+fn take_back(context: &Context, response: &str, detail: String) -> (Outcome, String) {
+    let what = match context.server.cancel(response) {
+        Ok(true) => "taken back before it was sent".to_owned(),
+        // It may have been done at the last moment.
+        Ok(false) => match follow(context, response, Duration::ZERO) {
+            (Outcome::TimedOut, _) => "it was sent, and may still be done".to_owned(),
+            ended => return ended,
+        },
+        Err(error) => format!("it can't be taken back: {error}"),
+    };
+    let detail = if detail.is_empty() { format!("response {response}") } else { detail };
+    (Outcome::TimedOut, format!("{detail}; {what}"))
+}
+
+/// Undoes a response: takes it back where it was not sent, has it undone where it was done.
+fn undo(context: &Context, response: &str, timeout: Duration) -> (bool, String) {
+    if let Ok(ResponseState::Open) = context.server.response(response)
+        && let Ok(true) = context.server.cancel(response)
+    {
+        return (true, format!("response {response}: taken back before it was sent"));
+    }
+    match settled(context, response, timeout) {
+        Ok(ResponseState::NotBegun(reason)) => {
+            (true, format!("response {response}: it was never begun: {reason}"))
+        }
+        Ok(ResponseState::Open) | Err(_) => {
+            (false, format!("response {response}: it was sent and is not answered; look whether it was done"))
+        }
+        Ok(_) => match context.server.undo(response) {
+            Ok(undoing) => {
+                let (outcome, detail) = follow(context, &undoing, timeout);
+                (outcome == Outcome::Succeeded, detail)
+            }
+            Err(error) => (false, error.to_string()),
+        },
+    }
+}
+
+/// Where a response is when it is over, or when the time is; an error if nobody can say.
+fn settled(context: &Context, response: &str, timeout: Duration) -> Result<ResponseState, String> {
     let until = Instant::now() + timeout;
     let (_keep, pause) = channel::<()>();
     let mut look = FIRST_LOOK;
     loop {
-        let detail = match context.server.response(response) {
-            Ok(ResponseState::Verified) => {
-                return (Outcome::Succeeded, format!("response {response}: verified"));
-            }
-            Ok(ResponseState::Planned) => {
-                return (Outcome::Shadowed, format!("response {response}: surveyed, nothing was done"));
-            }
-            Ok(ResponseState::Failed(reason)) => {
-                return (Outcome::Failed, format!("response {response}: {reason}"));
-            }
-            Ok(ResponseState::Open) => "not done in time".to_owned(),
+        let state = match context.server.response(response) {
             Err(ApiError::Refused { status, detail }) if status < 500 => {
-                return (Outcome::Failed, format!("response {response}: the server says {status}: {detail}"));
+                return Ok(ResponseState::Failed(format!("the server says {status}: {detail}")));
             }
-            Err(error) => error.to_string(),
+            Err(error) => Err(error.to_string()),
+            Ok(ResponseState::Open) => Ok(ResponseState::Open),
+            Ok(ended) => return Ok(ended),
         };
         if Instant::now() >= until {
-            return (Outcome::TimedOut, format!("response {response}: {detail}"));
+            return state;
         }
         let _ = pause.recv_timeout(look);
         look = (look * 2).min(LAST_LOOK);

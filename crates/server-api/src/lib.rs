@@ -13,6 +13,8 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 /// How long an answer may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+/// What the server allows for an order, in seconds.
+const LONGEST_LIFE: f64 = 86_400.0;
 /// Largest answer, in bytes.
 const ANSWER_BYTES: u64 = 16 << 20;
 
@@ -70,8 +72,10 @@ pub enum ResponseState {
     Verified,
     /// Only surveyed, as was asked for.
     Planned,
-    /// Not done; with the reason.
+    /// Not done, or not proved; with the reason.
     Failed(String),
+    /// Never begun, and it will not be: refused, taken back, expired; with the reason.
+    NotBegun(String),
 }
 
 /// A page of alerts.
@@ -101,6 +105,8 @@ pub struct RunOrder<'a> {
     pub id: Option<&'a str>,
     /// Only to say what would be done.
     pub dry_run: bool,
+    /// The agent does not begin it later than that: whoever waits has given it up by then.
+    pub life: Duration,
 }
 
 /// A run that a responder is asked for.
@@ -112,6 +118,8 @@ pub struct WaitingRun {
     pub alert: String,
     /// Of which playbook.
     pub playbook: String,
+    /// For which telling of the alert.
+    pub generation: u32,
     /// Only to say what would be done.
     pub dry_run: bool,
     /// Who asked for it; empty where an alert began it.
@@ -142,12 +150,13 @@ impl ServerApi {
         Ok(Self { client, base, token })
     }
 
-    /// An alert, and the remarks on it.
+    /// An alert as it was told of that time (0: as it was opened), and the remarks on it.
     ///
     /// # Errors
     /// [`ApiError`].
-    pub fn alert(&self, id: &str) -> Result<(Alert, Vec<Note>), ApiError> {
-        let answer = self.get(&format!("/alerts/{}", encoded(id)))?;
+    pub fn alert(&self, id: &str, generation: u32) -> Result<(Alert, Vec<Note>), ApiError> {
+        let which = if generation > 0 { format!("?generation={generation}") } else { String::new() };
+        let answer = self.get(&format!("/alerts/{}{which}", encoded(id)))?;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let notes = answer["notes"].as_array().map(Vec::as_slice).unwrap_or_default();
         let notes = notes.iter().map(|note| Note {
@@ -156,8 +165,8 @@ impl ServerApi {
             text: text(&note["text"]),
         });
         let notes = notes.collect();
-        let alert = serde_json::from_value(answer).map_err(|error| self.no_answer(&error))?;
-        Ok((alert, notes))
+        let alert: Alert = serde_json::from_value(answer).map_err(|error| self.no_answer(&error))?;
+        Ok((Alert { generation, ..alert }, notes))
     }
 
     /// Ids and times of the alerts before a place in the list, the latest first, and the next place.
@@ -198,7 +207,10 @@ impl ServerApi {
         parameters: &Map<String, Value>,
         run: &RunOrder<'_>,
     ) -> Result<String, ApiError> {
-        let mut body = json!({ "action": action, "parameters": parameters, "dry_run": run.dry_run });
+        let mut body = json!({
+            "action": action, "parameters": parameters, "dry_run": run.dry_run,
+            "expires_in_seconds": run.life.as_secs_f64().ceil().clamp(1.0, LONGEST_LIFE) as u32,
+        });
         if let Some(id) = run.id {
             body["run_id"] = id.into();
         }
@@ -223,11 +235,24 @@ impl ServerApi {
             Some("planned") => ResponseState::Planned,
             Some("failed") => ResponseState::Failed(reason()),
             Some(word @ ("refused" | "approval_needed" | "cancelled" | "expired" | "declined")) => {
-                ResponseState::Failed(format!("{word}: {}", reason()))
+                ResponseState::NotBegun(format!("{word}: {}", reason()))
             }
             // Applied is not yet proved.
             _ => ResponseState::Open,
         })
+    }
+
+    /// Takes a response back that was not sent yet; false if it is too late for that.
+    ///
+    /// # Errors
+    /// [`ApiError`]; after [`ApiError::NoAnswer`] it may be taken back all the same.
+    pub fn cancel(&self, id: &str) -> Result<bool, ApiError> {
+        let url = format!("{}/api/v1/responses/{}", self.base, encoded(id));
+        match self.read(self.client.delete(url).header("authorization", self.bearer()).call()) {
+            Ok(_) => Ok(true),
+            Err(ApiError::Refused { status: 409, .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Has a response undone; gives the id of the response that does it.
@@ -253,6 +278,7 @@ impl ServerApi {
                 id: text("id")?,
                 alert: text("alert_id")?,
                 playbook: text("playbook")?,
+                generation: u32::try_from(item["generation"].as_u64()?).ok()?,
                 dry_run: item["dry_run"].as_bool()?,
                 requested_by: text("requested_by")?,
                 undo_for: text("undo_requested_by"),

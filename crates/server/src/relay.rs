@@ -59,9 +59,13 @@ impl Drop for Relay {
 
 fn run(state: &dyn StateStore, bus: &dyn AlertBus, bell: &Bell) {
     let mut failures = 0_u32;
+    let mut is_known = tell_durability(bus);
     loop {
         let goes_on = match publish_some(state, bus) {
             Ok(published) => {
+                if published > 0 && !is_known {
+                    is_known = tell_durability(bus);
+                }
                 if failures > 0 {
                     tracing::info!(failures, "alerts are published again");
                     failures = 0;
@@ -83,6 +87,16 @@ fn run(state: &dyn StateStore, bus: &dyn AlertBus, bell: &Bell) {
     }
 }
 
+/// Warns of a bus that forgets; false if it could not be asked.
+fn tell_durability(bus: &dyn AlertBus) -> bool {
+    match bus.durability() {
+        Ok(Some(advice)) => tracing::warn!(advice, "the alert bus may lose alerts"),
+        Ok(None) => {}
+        Err(_) => return false,
+    }
+    true
+}
+
 /// Publishes the oldest rows; gives how many.
 fn publish_some(state: &dyn StateStore, bus: &dyn AlertBus) -> Result<usize, String> {
     let rows = state.outbox(AT_ONCE).map_err(|error| causes(&error))?;
@@ -99,10 +113,14 @@ fn publish_some(state: &dyn StateStore, bus: &dyn AlertBus) -> Result<usize, Str
     Ok(rows.len())
 }
 
-/// The alert's id is the message's.
+/// The alert's id is the message's, with the number of the telling where it is told of again.
 fn message(row: &OutboxRow) -> Message {
     let mut alert: Value = serde_json::from_str(&row.payload).unwrap_or_default();
     let id = alert["id"].as_str().map_or_else(|| format!("outbox-{}", row.sequence), str::to_owned);
+    let id = match alert["generation"].as_u64() {
+        None | Some(0) => id,
+        Some(generation) => format!("{id}/{generation}"),
+    };
     if row.payload.len() <= PAYLOAD_LIMIT {
         return Message { id, payload: row.payload.clone() };
     }
@@ -117,6 +135,6 @@ fn message(row: &OutboxRow) -> Message {
     if payload.len() <= PAYLOAD_LIMIT {
         return Message { id, payload };
     }
-    let payload = serde_json::json!({ "id": id, "shortened": true }).to_string();
+    let payload = serde_json::json!({ "id": alert["id"], "shortened": true }).to_string();
     Message { id, payload }
 }

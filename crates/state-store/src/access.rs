@@ -19,6 +19,8 @@ words! {
         Analyst = "analyst",
         /// Acts on hosts.
         Responder = "responder",
+        /// Does what playbooks order for alerts, and nothing else on hosts: for the tokens of responders.
+        PlaybookRunner = "playbook_runner",
         /// Writes rules.
         DetectionEngineer = "detection_engineer",
         /// Says yes or no to actions that wait.

@@ -19,6 +19,33 @@ use event_model::words;
 /// How long after an alert's last detection another one still counts as its repeat.
 pub(crate) const REPEAT_WINDOW: Duration = Duration::from_secs(3_600);
 
+/// An alert that repeats is told of again after so long, however few its repeats are: what comes back each minute must
+/// not be acted on once only.
+const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(300);
+
+/// Whether an alert that now stands for `count` detections is told of again, which was last told of at `told_at` with
+/// `told_count`: at 2, 5, 10, 20, 50, 100 and so on, so that a storm is a few messages, and after
+/// [`TOLD_AGAIN_AFTER`].
+pub(crate) fn is_told_again(count: u64, told_count: u64, told_at: Timestamp, now: Timestamp) -> bool {
+    let since = now.as_nanos().saturating_sub(told_at.as_nanos());
+    count >= next_step(told_count)
+        || u128::try_from(since).is_ok_and(|since| since >= TOLD_AGAIN_AFTER.as_nanos())
+}
+
+fn next_step(told_count: u64) -> u64 {
+    let mut power = 1_u64;
+    loop {
+        for factor in [2, 5, 10] {
+            match power.checked_mul(factor) {
+                Some(step) if step > told_count => return step,
+                Some(_) => {}
+                None => return u64::MAX,
+            }
+        }
+        power = power.saturating_mul(10);
+    }
+}
+
 /// The id of an alert: made from the host and the detection that opened it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -204,6 +231,9 @@ pub struct AlertDetail {
     pub matched: Vec<String>,
     /// Remarks, oldest first.
     pub notes: Vec<AlertNote>,
+    /// Which telling this is: 0 for the alert as it was opened. Of each other one, count, time, process, event and
+    /// what comes of them are those of the detection with which it was told again.
+    pub generation: u32,
 }
 
 /// Which alerts. An empty list does not restrict.
@@ -270,4 +300,24 @@ pub struct RuleCount {
     pub name: String,
     /// Alerts.
     pub count: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeats_are_told_of_in_growing_steps_and_after_a_while() {
+        let at = |seconds: i64| Timestamp::from_nanos(seconds * 1_000_000_000);
+        let mut told = vec![1];
+        for count in 2..=1_000 {
+            if is_told_again(count, *told.last().unwrap(), at(0), at(1)) {
+                told.push(count);
+            }
+        }
+        assert_eq!(told, [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000]);
+        assert!(is_told_again(4, 3, at(0), at(300)) && !is_told_again(4, 3, at(0), at(299)));
+        assert!(!is_told_again(4, 3, at(600), at(0)), "a clock that went back tells of nothing");
+        assert!(!is_told_again(u64::MAX - 1, u64::MAX - 1, at(0), at(0)));
+    }
 }

@@ -47,6 +47,8 @@ pub struct NewResponse {
     pub host: HostId,
     /// Who orders it.
     pub created_by: String,
+    /// The API token that orders it, as `token:NAME`, whoever it is ordered for; empty for a person and a rule.
+    pub via: String,
     /// Word of the action.
     pub action: String,
     /// Action and parameters, as JSON.
@@ -93,6 +95,8 @@ pub struct Response {
     pub created_at: Timestamp,
     /// Who ordered it.
     pub created_by: String,
+    /// The API token that ordered it; empty for a person and a rule.
+    pub via: String,
     /// Word of the action.
     pub action: String,
     /// Action and parameters, as JSON.

@@ -241,7 +241,7 @@ pub trait ContentStore: Send + Sync {
 /// Alerts.
 pub trait AlertStore: Send + Sync {
     /// Records what a batch found: alerts, repeats, receipts, and an outbox row for
-    /// each new alert. Idempotent by the ids of detections and receipts;
+    /// each new alert and for each that is told of again. Idempotent by the ids of detections and receipts;
     /// a receipt that comes again with another state replaces the one before.
     fn record_findings(&self, findings: &Findings<'_>, now: Timestamp) -> Result<FindingsOutcome>;
 
@@ -250,6 +250,9 @@ pub trait AlertStore: Send + Sync {
 
     /// One alert with its evidence.
     fn alert(&self, id: AlertId) -> Result<Option<AlertDetail>>;
+
+    /// The alert as it was told of again that time; `None` if it was not, or too long ago. 0 is [`Self::alert`].
+    fn alert_as_told(&self, id: AlertId, generation: u32) -> Result<Option<AlertDetail>>;
 
     /// Changes an alert. [`StateError::NotFound`] if there is none;
     /// [`StateError::Invalid`] if status and close reason contradict each other.

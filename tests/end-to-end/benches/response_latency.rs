@@ -25,6 +25,7 @@ const PLAYBOOK: &str = "id: end
 name: End the victim
 mode: auto
 trigger: {severity: high, rules: [bench-victim]}
+limit: {of_host: 1000}
 steps:
   - {id: kill, do: kill_tree}
 ";
@@ -67,7 +68,7 @@ fn main() {
     ];
     let responder = ResponderProcess::start(ResponderOptions {
         arguments: arguments.iter().map(|(flag, value)| format!("-{flag}={value}")).collect(),
-        token: server.api_token("bench", "responder"),
+        token: server.api_token("bench", "playbook_runner"),
         environment: Vec::new(),
         state: folder.join("runs"),
     });

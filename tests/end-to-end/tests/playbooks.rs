@@ -61,7 +61,7 @@ fn stage(program: &str, playbook: &str) -> Option<Stage> {
     ];
     let responder = ResponderProcess::start(ResponderOptions {
         arguments: arguments.iter().map(|(flag, value)| format!("-{flag}={value}")).collect(),
-        token: server.api_token("playbooks", "responder"),
+        token: server.api_token("playbooks", "playbook_runner"),
         environment: Vec::new(),
         state: folder.join("runs"),
     });

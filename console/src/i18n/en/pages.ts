@@ -326,6 +326,7 @@ export const responses = {
   decline: 'Decline',
   declined: 'declined',
   deleteHint: 'The copy in the vault of its host is removed for good: the file can’t be restored after that. It is written into the audit log.',
+  deleteWhy: 'Reason (required)',
   deleteQuarantined: 'Delete for good',
   expires: 'Not begun after',
   host: 'Host',

@@ -306,6 +306,7 @@ export const responses = {
   decline: '否决',
   declined: '已否决',
   deleteHint: '主机保险库中的副本将被永久删除，之后无法还原该文件。此操作会写入审计日志。',
+  deleteWhy: '理由（必填）',
   deleteQuarantined: '永久删除',
   expires: '开始期限',
   host: '主机',

@@ -9,6 +9,7 @@ import { useMay } from '../../app/session';
 import { Button } from '../../design/Button';
 import { Facts } from '../../design/Card';
 import { ConfirmDialog, Dialog } from '../../design/Dialog';
+import { Field, Input } from '../../design/Field';
 import { RawText } from '../../design/RawText';
 import { Fetched } from '../../design/States';
 import { Time } from '../../design/Time';
@@ -88,7 +89,8 @@ function DeleteQuarantined({ order }: { order: Order }) {
   const { t } = useTranslation();
   const may = useMay('respond');
   const [asks, setAsks] = useState(false);
-  const remove = useChange('responses', () => api.deleteQuarantined(order.host_id, order.id));
+  const [why, setWhy] = useState('');
+  const remove = useChange('responses', () => api.deleteQuarantined(order.host_id, order.id, why));
   if (!may || order.action !== 'quarantine_file' || !order.can_undo || remove.isSuccess) return null;
   return (
     <>
@@ -103,7 +105,12 @@ function DeleteQuarantined({ order }: { order: Order }) {
         onConfirm={() => remove.mutate(undefined, { onSettled: () => setAsks(false) })}
         busy={remove.isPending}
       >
-        {t('responses.deleteHint')}
+        <div className="flex flex-col gap-3">
+          <p>{t('responses.deleteHint')}</p>
+          <Field label={t('responses.deleteWhy')}>
+            <Input value={why} onChange={(event) => setWhy(event.target.value)} maxLength={1000} required />
+          </Field>
+        </div>
       </ConfirmDialog>
     </>
   );

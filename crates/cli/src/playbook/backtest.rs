@@ -62,7 +62,7 @@ pub(crate) fn backtest(arguments: Vec<OsString>) -> anyhow::Result<Outcome> {
                 break 'pages;
             }
             looked_at += 1;
-            let (alert, _) = api.alert(&id)?;
+            let (alert, _) = api.alert(&id, 0)?;
             for ((_, groups, outcome), tally) in read.iter().zip(&mut tallies) {
                 let Some(playbook) = &outcome.playbook else { continue };
                 let facts = Facts { alert: &alert, host_groups: groups.of(&alert.host_id, &alert.host_name) };

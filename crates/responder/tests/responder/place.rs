@@ -7,7 +7,10 @@ use event_model::{
     BootId, Detection, DetectionId, EventHeader, EventRecord, EventType, Field, HostId, ProcessEntityId,
     ResponseMode, RuleId, RuleReference, Severity, Timestamp, Value,
 };
-use state_store::{AlertId, AlertStore as _, AlertUpdate, DetectionInput, Findings, SqliteStateStore};
+use state_store::{
+    AlertId, AlertStore as _, AlertUpdate, Certificate, DetectionInput, Findings, HostStore as _,
+    NewEnrollmentToken, NewHost, SecretDigest, SqliteStateStore,
+};
 use tempfile::TempDir;
 use test_support::{Broker, BrokerKind, ResponderOptions, ResponderProcess, ServerOptions, ServerProcess};
 use uuid::Uuid;
@@ -59,7 +62,7 @@ impl Place {
         ];
         ResponderOptions {
             arguments: arguments.iter().map(|(flag, value)| format!("-{flag}={value}")).collect(),
-            token: self.server.api_token(name, "responder"),
+            token: self.server.api_token(name, "playbook_runner"),
             environment: Vec::new(),
             state: self.folder.path().join(name),
         }
@@ -71,6 +74,23 @@ impl Place {
 
     pub(crate) fn alert(&self, number: u64, pid: u32) -> AlertId {
         record_alert(&self.server.database(), number, pid)
+    }
+
+    /// Enrols the host that the alerts are of. No agent of it ever connects.
+    pub(crate) fn enroll_host(&self) {
+        let store = SqliteStateStore::open(&self.server.database()).expect("as the test needs it");
+        let (secret, expires_at) = (SecretDigest::of("a host's token"), Timestamp::from_nanos(i64::MAX));
+        let token = NewEnrollmentToken { secret, uses: 1, expires_at, created_by: "test".to_owned() };
+        store.create_enrollment_token(&token, now()).expect("as the test needs it");
+        let host = NewHost {
+            id: HostId::from_uuid(Uuid::from_u128(7)),
+            name: "web-1".to_owned(),
+            os: "Debian GNU/Linux 12".to_owned(),
+            kernel: "6.1.0".to_owned(),
+            agent_version: "0.1.0".to_owned(),
+            certificate: Certificate { fingerprint: [7; 32], expires_at },
+        };
+        store.redeem_token(&secret, &host, now()).expect("as the test needs it");
     }
 
     /// What the runs in a responder's folder wrote down, one text for each run.
@@ -103,6 +123,12 @@ pub(crate) fn now() -> Timestamp {
 
 /// Puts an alert into the database in the transaction in which the server does it.
 pub(crate) fn record_alert(database: &Path, number: u64, pid: u32) -> AlertId {
+    // Each with a rule of its own, so that none is another's repeat.
+    record_detection(database, number, number, pid)
+}
+
+/// The same with a detection of that rule: the first opens the alert, others repeat it.
+pub(crate) fn record_detection(database: &Path, rule: u64, number: u64, pid: u32) -> AlertId {
     let host = HostId::from_uuid(Uuid::from_u128(7));
     let boot = BootId::from_uuid(Uuid::from_u128(0x1a2b << 96));
     let process = ProcessEntityId::new(boot, pid, number * 1_000);
@@ -114,8 +140,7 @@ pub(crate) fn record_alert(database: &Path, number: u64, pid: u32) -> AlertId {
         monotonic_ns: number,
     };
     let rule = RuleReference {
-        // Each its own, so that none is another's repeat.
-        id: RuleId::new(format!("rule-{number}")),
+        id: RuleId::new(format!("rule-{rule}")),
         name: "Reverse shell".to_owned(),
         description: String::new(),
         severity: Severity::High,

@@ -372,3 +372,89 @@ fn what_goes_wrong_is_said_and_bounded() {
     }
     assert!(journal.len() < 30_000, "{}", journal.len());
 }
+
+/// A host that comes back must not act for a run that has long given up.
+#[test]
+fn what_a_host_that_is_away_was_to_do_is_taken_back_with_its_step() {
+    let Some(place) = Place::new() else { return };
+    place.enroll_host();
+    for reaction in ["stop", "undo"] {
+        place.write_playbook(reaction, &format!("id: {reaction}\nname: Away\nmode: auto\ntrigger: {{severity: low}}\nsteps:\n  - {{id: isolate, do: isolate_host, timeout: 1s, on_failure: {reaction}}}\n"));
+    }
+    let responder = place.start_responder("responder");
+    place.alert(1, 4_242);
+    let journals = wait_for("both runs end", LIMIT, || {
+        let ended: Vec<String> = place.journals("responder");
+        let ended: Vec<String> = ended.into_iter().filter(|run| run.contains("run_finished")).collect();
+        (ended.len() == 2).then_some(ended)
+    });
+    for journal in &journals {
+        assert!(journal.contains("\"outcome\":\"timed_out\""), "{journal}");
+        assert!(!journal.contains("\"succeeded\":false") && !journal.contains("not undone"), "{journal}");
+    }
+    assert!(journals.iter().any(|run| run.contains("\"succeeded\":true")), "one was undone: {journals:?}");
+    let orders = place.server.api("administrator").get("/responses").expect("a list");
+    let states: Vec<&Value> =
+        orders["items"].as_array().expect("items").iter().map(|order| &order["state"]).collect();
+    assert_eq!(states, ["cancelled", "cancelled"], "{orders}");
+    responder.stop();
+}
+
+/// A miner that is started again and again is ended again, as the process that it is then.
+#[test]
+fn what_comes_back_is_acted_on_as_it_came_back_within_the_limit() {
+    let Some(place) = Place::new() else { return };
+    let file = place.folder.path().join("written");
+    place.write_script("write.sh", &format!("read -r line\nprintf '%s\\n' \"$line\" >> {}", file.display()));
+    let step = "  - {id: write, do: run_script, with: {name: write.sh}}\n";
+    place.write_playbook(
+        "always",
+        &format!("id: always\nname: A\nmode: auto\ntrigger: {{severity: low}}\nsteps:\n{step}"),
+    );
+    place.write_playbook("twice", "id: twice\nname: T\ntrigger: {severity: low}\nlimit: {of_alert: 2, within: 30d}\nsteps:\n  - {id: kill, do: kill_tree}\n");
+    let responder = place.start_responder("responder");
+    let written = |count: usize| {
+        wait_for("each telling is acted on", LIMIT, || {
+            let text = std::fs::read_to_string(&file).ok()?;
+            (text.lines().count() == count).then_some(text)
+        })
+    };
+    let alert = crate::place::record_detection(&place.server.database(), 1, 1, 4_001);
+    for number in 2..=5 {
+        // The third and the fourth are not told of.
+        written(if number < 3 { 1 } else { 2 });
+        crate::place::record_detection(&place.server.database(), 1, number, 4_000 + number as u32);
+    }
+    let seen: Vec<(Value, Value, Value)> = written(3)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("an alert"))
+        .map(|alert: Value| {
+            (alert["generation"].clone(), alert["count"].clone(), alert["process"]["pid"].clone())
+        })
+        .collect();
+    let wanted = [(0, 1, 4_001), (1, 2, 4_002), (2, 5, 4_005)];
+    assert_eq!(seen, wanted.map(|(telling, count, pid)| (json!(telling), json!(count), json!(pid))));
+    let api = place.server.api("administrator");
+    wait_for("the limit is said", LIMIT, || {
+        let notes = api.get(&format!("/alerts/{alert}")).ok()?["notes"].to_string();
+        notes.contains("playbook twice: not run again").then_some(())
+    });
+    let of_twice = || {
+        let runs = place.journals("responder").into_iter();
+        runs.filter(|run| run.starts_with("{\"playbook\":\"twice\"") && run.contains("run_finished")).count()
+    };
+    wait_for("it ran twice", LIMIT, || (of_twice() == 2).then_some(()));
+    let runs = wait_for("the server knows of all five", LIMIT, || {
+        let runs = api.get(&format!("/playbook-runs?alert={alert}")).expect("a list");
+        (runs["items"].as_array().expect("items").len() == 5).then_some(runs)
+    });
+    let mut tellings: Vec<u64> = runs["items"]
+        .as_array()
+        .expect("items")
+        .iter()
+        .filter_map(|run| run["generation"].as_u64())
+        .collect();
+    tellings.sort_unstable();
+    assert_eq!(tellings, [0, 0, 1, 1, 2]);
+    responder.stop();
+}

@@ -5,9 +5,10 @@ use std::time::Duration;
 use event_model::Timestamp;
 use event_store::{GapTotals, HistogramBucket};
 use state_store::{
-    Alert, AlertDetail, AlertId, AlertQuery, AlertUpdate, HourCount, RuleCount, SeverityCount,
+    Alert, AlertDetail, AlertId, AlertQuery, AlertUpdate, HourCount, Role, RuleCount, SeverityCount,
 };
 
+use super::orders_of_runs;
 use super::{App, AppError, Caller, LiveMessage, before, now};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -33,6 +34,13 @@ impl App {
         self.state.alert(parsed)?.ok_or_else(unknown)
     }
 
+    /// The alert as it was told of that time, on the bus.
+    pub(crate) fn alert_as_told(&self, id: &str, generation: u32) -> Result<AlertDetail, AppError> {
+        let unknown = || AppError::not_found("telling of the alert", format!("{id}/{generation}"));
+        let parsed: AlertId = id.parse().map_err(|_| AppError::not_found("alert", id))?;
+        self.state.alert_as_told(parsed, generation)?.ok_or_else(unknown)
+    }
+
     pub(crate) fn change_alert(
         &self,
         caller: &Caller,
@@ -40,6 +48,11 @@ impl App {
         update: &AlertUpdate,
     ) -> Result<AlertDetail, AppError> {
         let parsed: AlertId = id.parse().map_err(|_| AppError::not_found("alert", id))?;
+        // What became of a run is a note; what becomes of the alert is for people.
+        let is_note = update.status.is_none() && update.close_reason.is_none() && update.assignee.is_none();
+        if caller.role == Role::PlaybookRunner && !is_note {
+            return Err(orders_of_runs::forbidden("a role that works on alerts, not only on their notes"));
+        }
         let alert = self.state.update_alert(parsed, update, &caller.name, now())?;
         // Only what was asked for; a note's text stands with the alert.
         let asked = [

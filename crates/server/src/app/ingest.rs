@@ -18,8 +18,9 @@ use protocol::wire::{Batch, RefusedRecord};
 use state_store::{DetectionInput, Findings, StateStore};
 use tokio::sync::{mpsc, oneshot};
 
+use super::fleet_stop::{self, FleetBreaker};
 use super::live::{EVENTS_OF_A_MESSAGE, LiveEvents};
-use super::{Bell, Counter, Counters, Link, Live, LiveMessage, causes, now};
+use super::{Bell, Counter, Counters, Link, Links, Live, LiveMessage, causes, now};
 use super::{responses, silence};
 
 /// Batches that may wait. Each link has at most a few under way, so this bounds memory.
@@ -77,9 +78,11 @@ impl Ingest {
         counters: Arc<Counters>,
         live: Live,
         posted: Bell,
+        fleet: (Arc<Links>, Arc<FleetBreaker>),
     ) -> io::Result<Self> {
         let (jobs, waiting) = mpsc::channel(WAITING);
-        let writer = Writer { state, events, counters, live, posted };
+        let (links, breaker) = fleet;
+        let writer = Writer { state, events, counters, live, posted, links, breaker };
         let thread =
             std::thread::Builder::new().name("ingest".to_owned()).spawn(move || writer.run(waiting))?;
         Ok(Self { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) })
@@ -118,6 +121,8 @@ struct Writer {
     counters: Arc<Counters>,
     live: Live,
     posted: Bell,
+    links: Arc<Links>,
+    breaker: Arc<FleetBreaker>,
 }
 
 /// Jobs that follow each other in one boot of one host.
@@ -268,6 +273,8 @@ impl Writer {
             })?;
             changed = outcome.changed;
             responses::queue_asked(self.state.as_ref(), host, &receipts);
+            let (state, name) = (self.state.as_ref(), &origin.host_name);
+            fleet_stop::watch(state, &self.links, &self.breaker, &findings, name);
             // The alert is on its way to a responder while the events are still being written.
             self.posted.ring();
         }

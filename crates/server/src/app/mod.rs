@@ -17,11 +17,13 @@ mod enrollment;
 mod error;
 mod events;
 mod exceptions;
+mod fleet_stop;
 mod hosts;
 mod housekeeping;
 mod ingest;
 mod links;
 mod live;
+mod orders_of_runs;
 mod past_event;
 mod policy;
 mod refusals;
@@ -57,6 +59,7 @@ pub(crate) use error::causes;
 pub(crate) use events::parse_host;
 pub use events::{DocumentPage, EventFilter};
 pub(crate) use exceptions::HiddenAlerts;
+pub(crate) use fleet_stop::FleetStop;
 pub use hosts::HostView;
 pub(crate) use ingest::Origin;
 pub use ingest::{Ingest, IngestError, Stored};
@@ -70,6 +73,7 @@ pub(crate) use runs::{RunContent, RunStep, RunStepView, RunView, content_of};
 use crate::pki::Pki;
 use access::SignIns;
 use enrollment::Enrollments;
+use fleet_stop::FleetBreaker;
 use silence::Watch;
 
 /// How much work on the stores may run at once for the API. Reads of SQLite run
@@ -83,7 +87,8 @@ pub struct App {
     pub(crate) pki: Pki,
     pub(crate) counters: Arc<Counters>,
     pub(crate) live: Live,
-    pub(crate) links: Links,
+    pub(crate) links: Arc<Links>,
+    breaker: Arc<FleetBreaker>,
     pub(crate) policy: Policy,
     pub(crate) ingest: Ingest,
     pub(crate) watch: Watch,
@@ -121,12 +126,15 @@ impl App {
         let live = Live::default();
         let policy = Policy::of(state.as_ref(), &pki.command_key)?;
         let posted = Bell::default();
+        let (links, breaker): (Arc<Links>, Arc<FleetBreaker>) = Default::default();
+        let fleet = (Arc::clone(&links), Arc::clone(&breaker));
         let ingest = Ingest::start(
             Arc::clone(&state),
             Arc::clone(&events),
             Arc::clone(&counters),
             live.clone(),
             posted.clone(),
+            fleet,
         )
         .map_err(|error| AppError::internal("starting the ingest thread", error))?;
         Ok(Self {
@@ -135,7 +143,8 @@ impl App {
             pki,
             counters,
             live,
-            links: Links::default(),
+            links,
+            breaker,
             policy,
             ingest,
             posted,

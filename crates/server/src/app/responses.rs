@@ -6,9 +6,10 @@ use event_model::{EventRecord, EventType, Field, HostId, ReceiptState, ResponseR
 use protocol::command::sign_command;
 use protocol::link::{Approval, Command, CommandReceipt, SignedCommand};
 use response::{Action, Asked, Isolation, RULE_ASKS};
-use state_store::{AuditEntry, Decision, NewResponse, Page, Response, ResponseState, RunState, StateStore};
+use state_store::{AuditEntry, Decision, NewResponse, Page, Response, ResponseState, StateStore};
 use uuid::Uuid;
 
+use super::orders_of_runs::{check_own, via};
 use super::{Actor, App, AppError, Caller, Counter, Credential, causes, now};
 
 /// An order that the agent has not begun by then is not done any more.
@@ -41,35 +42,25 @@ impl App {
         order: ResponseOrder,
     ) -> Result<Response, AppError> {
         let action = action_of(&order.action, order.parameters)?;
-        let by = match &order.run_id {
-            Some(run) => self.who_asked_for(caller, run)?,
-            None => None,
-        };
+        let run = order.run_id.as_deref();
+        let by = self.who_asked_for(caller, run, host, &action, order.dry_run)?;
         let by = by.unwrap_or_else(|| caller.actor().who);
+        let is_person = matches!(caller.credential, Credential::Session(_));
+        let is_act = !order.dry_run && !action.only_looks();
+        if is_person && is_act && order.comment.trim().is_empty() {
+            return Err(AppError::Invalid(
+                "`comment` says why: a person who has something done on a host gives a reason, which stands in the \
+                 audit log; what only looks and dry runs need none"
+                    .to_owned(),
+            ));
+        }
         self.create(caller, by, host, &action, order.dry_run, order.comment, order.expires_in_seconds, None)
-    }
-
-    /// The person who asked for a run, if one did. Otherwise whoever may ask for runs and approve could have a
-    /// playbook order what he then approves himself.
-    fn who_asked_for(&self, caller: &Caller, run: &str) -> Result<Option<String>, AppError> {
-        let unfit = |why: &str| AppError::Invalid(format!("`run_id`: {why}"));
-        if !matches!(caller.credential, Credential::ApiToken(_)) {
-            return Err(unfit("only a responder, with its token, orders for a run"));
-        }
-        let id: Uuid = run.parse().map_err(|_| unfit("it is no id of a run"))?;
-        // One that an alert began may not have been told of yet.
-        let Some(run) = self.state.run(id)? else { return Ok(None) };
-        match run.state {
-            RunState::Requested | RunState::Running => {
-                Ok((!run.requested_by.is_empty()).then_some(run.requested_by))
-            }
-            state => Err(unfit(&format!("the run is {state}, it orders nothing more"))),
-        }
     }
 
     /// Orders what undoes an action that was done.
     pub(crate) fn undo_response(&self, caller: &Caller, id: &str) -> Result<Response, AppError> {
         let done = self.response_of(id)?;
+        check_own(caller, &done)?;
         let nothing = |why: &str| AppError::Conflict(format!("there is nothing to undo: {why}"));
         if done.state != ResponseState::Verified {
             return Err(nothing(&format!("its state is `{}`", done.state)));
@@ -126,6 +117,7 @@ impl App {
             id,
             host,
             created_by,
+            via: via(caller),
             action: action.word().to_owned(),
             order,
             dry_run,
@@ -204,6 +196,7 @@ impl App {
     /// Takes an order back, as long as it was not sent.
     pub(crate) fn cancel_response(&self, caller: &Caller, id: &str) -> Result<(), AppError> {
         let ordered = self.response_of(id)?;
+        check_own(caller, &ordered)?;
         if !self.state.cancel_response(ordered.id, now())? {
             let state = self.response_of(id)?.state;
             let reason = format!(
@@ -286,6 +279,7 @@ pub(super) fn queue_asked(state: &dyn StateStore, host: HostId, receipts: &[Box<
             id: receipt.id,
             host,
             created_by: format!("{RULE_ASKS}{}", asked.rule_id),
+            via: String::new(),
             action: action.word().to_owned(),
             order,
             dry_run: false,
@@ -336,6 +330,7 @@ pub(super) fn note_released(state: &dyn StateStore, host: HostId, events: &[Even
             id,
             host,
             created_by: BY_CODE.to_owned(),
+            via: String::new(),
             action: action.word().to_owned(),
             order,
             dry_run: false,

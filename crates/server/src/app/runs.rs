@@ -20,6 +20,12 @@ pub(crate) struct RunContent {
     pub(crate) name: String,
     pub(crate) mode: String,
     pub(crate) detail: String,
+    /// For which telling of the alert; 0 for the first.
+    #[serde(default)]
+    pub(crate) generation: u32,
+    /// The token that told of it first. Only that one tells more, and orders for the run.
+    #[serde(default)]
+    pub(crate) told_by: String,
     pub(crate) steps: Vec<RunStep>,
 }
 
@@ -77,7 +83,8 @@ impl App {
         let content = content_of(&run);
         let steps = self.with_plans(content.steps.clone())?;
         // Dry runs say what `auto` does; in another mode nothing is done that could be held against it.
-        let acts = !run.dry_run && content.mode == "auto";
+        // And they are of the alert as it was opened.
+        let acts = !run.dry_run && content.mode == "auto" && content.generation == 0;
         let comparison = if acts { self.compared(&run, &steps)? } else { None };
         Ok(RunView { run, content, steps, comparison })
     }
@@ -177,7 +184,12 @@ impl App {
         if report.state == RunState::Requested {
             return Err(AppError::Invalid("a responder tells of a run that it has taken".to_owned()));
         }
-        let stored = serde_json::to_string(content)
+        let known = self.state.run(report.id)?.map(|run| content_of(&run).told_by).unwrap_or_default();
+        if !known.is_empty() && known != caller.name {
+            return Err(AppError::Conflict(format!("the run is another responder's: `{known}` told of it")));
+        }
+        let content = RunContent { told_by: caller.name.clone(), ..content.clone() };
+        let stored = serde_json::to_string(&content)
             .map_err(|error| AppError::internal("writing a run's report", error))?;
         let report = RunReport { report: stored, ..report };
         if !self.state.record_run(&report, now())? {

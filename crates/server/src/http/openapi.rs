@@ -53,6 +53,7 @@ fn api_router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(runs::list_runs, runs::request_run))
         .routes(routes!(runs::run, runs::report_run))
         .routes(routes!(runs::undo_run))
+        .routes(routes!(responses::fleet_stop, responses::turn_fleet_stop))
         .routes(routes!(events::search_events))
         .routes(routes!(events::histogram))
         .routes(routes!(stream::stream_events))

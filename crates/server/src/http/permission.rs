@@ -18,6 +18,9 @@ pub enum Permission {
     EditRules,
     /// To act on hosts.
     Respond,
+    /// To have done on hosts what a run of a playbook orders, and to tell of the run. Whoever may no more than that
+    /// is held to his runs: see `app::orders_of_runs`.
+    RunPlaybooks,
     /// To agree to what others ask for.
     Approve,
     /// Users, tokens, settings, revocation.
@@ -36,6 +39,7 @@ impl Permission {
                     role,
                     Role::Analyst
                         | Role::Responder
+                        | Role::PlaybookRunner
                         | Role::DetectionEngineer
                         | Role::Approver
                         | Role::Administrator
@@ -43,6 +47,9 @@ impl Permission {
             }
             Self::EditRules => matches!(role, Role::DetectionEngineer | Role::Administrator),
             Self::Respond => matches!(role, Role::Responder | Role::Administrator),
+            Self::RunPlaybooks => {
+                matches!(role, Role::PlaybookRunner | Role::Responder | Role::Administrator)
+            }
             Self::Approve => matches!(role, Role::Approver | Role::Administrator),
             Self::Administer => role == Role::Administrator,
             Self::ReadAudit => matches!(role, Role::Auditor | Role::Administrator),
@@ -54,9 +61,12 @@ impl Permission {
         match self {
             Self::Public => "nothing",
             Self::OwnSession | Self::Read => "any role",
-            Self::WorkOnAlerts => "analyst, responder, detection_engineer, approver or administrator",
+            Self::WorkOnAlerts => {
+                "analyst, responder, playbook_runner, detection_engineer, approver or administrator"
+            }
             Self::EditRules => "detection_engineer or administrator",
             Self::Respond => "responder or administrator",
+            Self::RunPlaybooks => "playbook_runner, responder or administrator",
             Self::Approve => "approver or administrator",
             Self::Administer => "administrator",
             Self::ReadAudit => "auditor or administrator",
@@ -81,17 +91,19 @@ pub const ROUTES: &[(Method, &str, Permission)] = &[
     (Method::GET, "/hosts/{id}/account", Permission::Read),
     (Method::GET, "/hosts/{id}/coverage", Permission::Read),
     (Method::POST, "/hosts/{id}/revoke", Permission::Administer),
-    (Method::POST, "/hosts/{id}/responses", Permission::Respond),
+    (Method::POST, "/hosts/{id}/responses", Permission::RunPlaybooks),
     (Method::GET, "/responses", Permission::Read),
     (Method::GET, "/responses/{id}", Permission::Read),
-    (Method::DELETE, "/responses/{id}", Permission::Respond),
-    (Method::POST, "/responses/{id}/undo", Permission::Respond),
+    (Method::DELETE, "/responses/{id}", Permission::RunPlaybooks),
+    (Method::POST, "/responses/{id}/undo", Permission::RunPlaybooks),
     (Method::GET, "/responses/{id}/release-code", Permission::Respond),
     (Method::POST, "/responses/{id}/decision", Permission::Approve),
+    (Method::GET, "/fleet-stop", Permission::Read),
+    (Method::PUT, "/fleet-stop", Permission::Respond),
     (Method::GET, "/playbook-runs", Permission::Read),
     (Method::POST, "/playbook-runs", Permission::Respond),
     (Method::GET, "/playbook-runs/{id}", Permission::Read),
-    (Method::PUT, "/playbook-runs/{id}", Permission::Respond),
+    (Method::PUT, "/playbook-runs/{id}", Permission::RunPlaybooks),
     (Method::POST, "/playbook-runs/{id}/undo", Permission::Respond),
     (Method::GET, "/events", Permission::Read),
     (Method::GET, "/events/histogram", Permission::Read),

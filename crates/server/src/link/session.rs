@@ -105,10 +105,10 @@ impl Session {
         let reports = self.app.work(move |app| {
             app.host_reports(host)?;
             app.tell_host(host);
-            Ok(())
+            app.bring_fleet_stop(host)
         });
         if let Err(error) = reports.await {
-            tracing::error!(%host, error = causes(&error), "it could not be noted that the host reports");
+            tracing::error!(%host, error = causes(&error), "it could not be noted that the host reports, or whether it may act");
         }
         let mut ending = link.ending();
         // An agent that reads nothing blocks its own link, but not the word that ends it.

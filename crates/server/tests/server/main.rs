@@ -10,6 +10,7 @@ mod api;
 mod console;
 mod content;
 mod enrollment;
+mod fleet_stop;
 mod gaps;
 mod hostile;
 mod ingest;

@@ -126,7 +126,13 @@ async fn only_sound_orders_by_those_who_may_are_taken() {
         (order("quarantine_file", json!({ "path": "/tmp/../etc/shadow" })), "absolute path"),
         (order("delete_service", json!({ "unit": "-x.service" })), "name of a unit"),
         (order("kill_tree", json!({ "entity_id": "7" })), "entity id"),
-        (json!({ "action": "release_host", "expires_in_seconds": 86_401 }), "expires_in_seconds"),
+        (
+            json!({ "action": "release_host", "comment": "drill", "expires_in_seconds": 86_401 }),
+            "expires_in_seconds",
+        ),
+        // Who has something done on a host says why.
+        (json!({ "action": "release_host" }), "`comment` says why"),
+        (json!({ "action": "release_host", "comment": " \n" }), "`comment` says why"),
     ] {
         let refused = admin.post(&path, body).await;
         assert_eq!(refused.status, 422, "{}", refused.json);
@@ -160,6 +166,7 @@ fn isolated(number: u128) -> state_store::NewResponse {
         id: Uuid::from_u128(number),
         host: event_model::HostId::from_uuid(Uuid::from_u128(number)),
         created_by: "eve".to_owned(),
+        via: String::new(),
         action: "isolate_host".to_owned(),
         order: r#"{"action":"isolate_host","parameters":{}}"#.to_owned(),
         dry_run: false,

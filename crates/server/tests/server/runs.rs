@@ -24,7 +24,11 @@ pub(crate) async fn alert(admin: &Api, agent: &mut Agent, stream: &mut Stream) -
 }
 
 async fn responder(running: &Running, admin: &Api, name: &str) -> Api {
-    let token = admin.post("/api-tokens", json!({ "name": name, "role": "responder", "ttl_days": 1 })).await;
+    token_of(running, admin, name, "responder").await
+}
+
+async fn token_of(running: &Running, admin: &Api, name: &str, role: &str) -> Api {
+    let token = admin.post("/api-tokens", json!({ "name": name, "role": role, "ttl_days": 1 })).await;
     running.stranger().with_token(token.json["token"].as_str().unwrap())
 }
 
@@ -35,6 +39,13 @@ fn report(alert: &str, responder: &str, state: &str, dry_run: bool, response: Op
         "steps": [{ "id": "block", "action": "block_address", "does": "block_address on host h", "begun": true,
                     "outcome": "succeeded", "response_id": response }],
     })
+}
+
+/// A report of a run that isolates.
+fn isolating(alert: &str, responder: &str, state: &str) -> Json {
+    let mut body = report(alert, responder, state, false, None);
+    body["steps"][0]["action"] = json!("isolate_host");
+    body
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,15 +201,18 @@ async fn what_a_run_orders_is_ordered_in_the_name_of_who_asked_for_it() {
     let mut stream = agent.connect(&running, 0).await.unwrap();
     let alert = alert(&admin, &mut agent, &mut stream).await;
     crate::responses::isolate_others(&running);
-    let one = responder(&running, &admin, "one").await;
+    let one = token_of(&running, &admin, "one", "playbook_runner").await;
     let eve = person(&running, &admin, "eve", "administrator").await;
     let asked = eve.post("/playbook-runs", json!({ "alert_id": alert, "playbook": "miner" })).await;
     assert_eq!((asked.status, &asked.json["requested_by"]), (201, &json!("eve")), "{}", asked.json);
     let run = asked.json["id"].as_str().unwrap();
     let path = format!("/hosts/{}/responses", agent.host);
     let body = json!({ "action": "isolate_host", "run_id": run });
-    // A person orders in his own name only.
+    // A person orders in his own name only, and a run that nobody does orders nothing.
     assert_eq!(admin.post(&path, body.clone()).await.code(), "invalid");
+    assert_eq!(one.post(&path, body.clone()).await.code(), "invalid");
+    let begins = isolating(&alert, "r1", "running");
+    assert_eq!(one.put(&format!("/playbook-runs/{run}"), begins).await.status, 204);
     let ordered = one.post(&path, body.clone()).await;
     assert_eq!((ordered.status, &ordered.json["created_by"]), (201, &json!("eve")), "{}", ordered.json);
     assert_eq!(ordered.json["state"], "pending", "the sixth host: {}", ordered.json);
@@ -207,23 +221,72 @@ async fn what_a_run_orders_is_ordered_in_the_name_of_who_asked_for_it() {
     assert_eq!((own.status, own.code()), (422, "invalid"), "{}", own.json);
     let ada = person(&running, &admin, "ada", "approver").await;
     assert_eq!(ada.post(&decide, json!({ "approve": true })).await.status, 200);
-    // A run that has ended orders nothing more, and one that the alert began is its responder's.
-    assert_eq!(
-        one.put(&format!("/playbook-runs/{run}"), report(&alert, "r1", "completed", false, None))
-            .await
-            .status,
-        204
-    );
+    // A run that has ended orders nothing more, and neither does one that nobody told of.
+    let ended = isolating(&alert, "r1", "completed");
+    assert_eq!(one.put(&format!("/playbook-runs/{run}"), ended).await.status, 204);
     assert_eq!(one.post(&path, body).await.code(), "invalid");
-    let unknown = json!({ "action": "release_host", "run_id": Uuid::new_v4() });
-    let by_alert = one.post(&path, unknown).await;
-    assert_eq!(
-        (by_alert.status, &by_alert.json["created_by"]),
-        (201, &json!("token:one")),
-        "{}",
-        by_alert.json
-    );
+    let unknown = json!({ "action": "isolate_host", "run_id": Uuid::new_v4() });
+    assert_eq!(one.post(&path, unknown).await.code(), "invalid");
     let audit = admin.get("/audit?limit=100").await.json.to_string();
     assert!(audit.contains("token:one"), "who did it is in the audit log: {audit}");
+    running.stop().await;
+}
+
+/// A responder reads what attackers write: its token is good for what its runs do, and for nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_responders_token_is_held_to_its_runs() {
+    let running = Running::start().await;
+    let admin = running.administrator().await;
+    let mut agent = Agent::first(&running).await;
+    let mut stream = agent.connect(&running, 0).await.unwrap();
+    let alert = alert(&admin, &mut agent, &mut stream).await;
+    let one = token_of(&running, &admin, "one", "playbook_runner").await;
+    let other = token_of(&running, &admin, "other", "playbook_runner").await;
+    let path = format!("/hosts/{}/responses", agent.host);
+    let run = Uuid::new_v5(&alert.parse().unwrap(), b"miner").to_string();
+    let dry = Uuid::new_v4().to_string();
+    let told = |id: &str| format!("/playbook-runs/{id}");
+    assert_eq!(one.put(&told(&run), isolating(&alert, "r1", "running")).await.status, 204);
+    let mut begins = isolating(&alert, "r1", "running");
+    begins["dry_run"] = json!(true);
+    assert_eq!(one.put(&told(&dry), begins).await.status, 204);
+
+    // Nothing without a run, on another host, of another kind, or for another's run.
+    let bare = one.post(&path, json!({ "action": "isolate_host" })).await;
+    assert_eq!((bare.status, bare.code()), (403, "forbidden"), "{}", bare.json);
+    let elsewhere = format!("/hosts/{}/responses", Uuid::new_v4());
+    for (api, path, action, run, because) in [
+        (&one, &elsewhere, "isolate_host", &run, "another host"),
+        (&one, &path, "stop_responses", &run, "no step `stop_responses`"),
+        (&one, &path, "release_host", &run, "no step `release_host`"),
+        (&one, &path, "isolate_host", &dry, "dry run"),
+        (&other, &path, "isolate_host", &run, "another responder's token"),
+    ] {
+        let refused = api.post(path, json!({ "action": action, "run_id": run })).await;
+        assert_eq!((refused.status, refused.code()), (422, "invalid"), "{action}: {}", refused.json);
+        let detail = refused.json["detail"].as_str().unwrap();
+        assert!(detail.contains(because), "{because}: {detail}");
+    }
+    // Not even by calling itself what the other is called.
+    let stolen = other.put(&told(&run), isolating(&alert, "r1", "running")).await;
+    assert_eq!((stolen.status, stolen.code()), (409, "conflict"), "{}", stolen.json);
+
+    let own = one.post(&path, json!({ "action": "isolate_host", "run_id": run })).await;
+    assert_eq!((own.status, &own.json["created_by"]), (201, &json!("token:one")), "{}", own.json);
+    let own = format!("/responses/{}", own.json["id"].as_str().unwrap());
+    next_command(&agent, &mut stream).await;
+    for (api, status) in [(&other, 403), (&one, 409)] {
+        assert_eq!(api.delete(&own).await.status, status, "it was sent");
+        assert_eq!(api.post(&format!("{own}/undo"), json!({})).await.status, status);
+    }
+    assert_eq!(one.get(&format!("{own}/release-code")).await.status, 403);
+    let ask = json!({ "alert_id": alert, "playbook": "miner", "dry_run": true });
+    assert_eq!(one.post("/playbook-runs", ask).await.status, 403);
+
+    // It writes on the alert what became of the run, and closes nothing.
+    let alert = format!("/alerts/{alert}");
+    let closed = one.patch(&alert, json!({ "status": "closed", "close_reason": "benign" })).await;
+    assert_eq!((closed.status, closed.code()), (403, "forbidden"), "{}", closed.json);
+    assert_eq!(one.patch(&alert, json!({ "note": "done" })).await.status, 200);
     running.stop().await;
 }

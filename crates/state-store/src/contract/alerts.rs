@@ -141,6 +141,51 @@ pub(super) fn a_detection_opens_or_repeats(place: &Path, open: Open<'_>) {
     assert_eq!((&detail.ancestry, &detail.matched), (&first.ancestry, &first.matched));
 }
 
+pub(super) fn what_repeats_is_told_of_again(place: &Path, open: Open<'_>) {
+    let store = open(place);
+    let told = |store: &dyn StateStore| -> Vec<(String, u64, u64, u64)> {
+        let rows = store.outbox(100).expect("the outbox");
+        let read = |row: crate::OutboxRow| {
+            let payload: serde_json::Value = serde_json::from_str(&row.payload).expect("JSON");
+            let number = |value: &serde_json::Value| value.as_u64().expect("a number");
+            let pid = number(&payload["process"]["pid"]);
+            (row.topic, number(&payload["generation"]), number(&payload["count"]), pid - 4_000)
+        };
+        rows.into_iter().map(read).collect()
+    };
+    let new = |number| ("alert.new".to_owned(), 0, 1, number);
+    let again = |generation, count, number| ("alert.repeated".to_owned(), generation, count, number);
+    // One after the other: told of at some of them, each with the process that came last.
+    for number in 1..=6 {
+        record(&*store, 1, &[&detection(1, number, 0, "miner", "/tmp/xmrig")], &[]);
+    }
+    assert_eq!(told(&*store), [new(1), again(1, 2, 2), again(2, 5, 5)]);
+    // A batch of many tells of it once, with the last of them.
+    let many: Vec<Detection> =
+        (7..=60).map(|number| detection(1, number, 1, "miner", "/tmp/xmrig")).collect();
+    let references: Vec<&Detection> = many.iter().collect();
+    record(&*store, 1, &references, &[]);
+    record(&*store, 1, &references, &[]);
+    assert_eq!(told(&*store)[3..], [again(3, 60, 60)]);
+    let id = AlertId::opened_by(host_id(1), detection(1, 1, 0, "miner", "/tmp/xmrig").id);
+    drop(store);
+    let store = open(place);
+    let pid_of = |detail: crate::AlertDetail| detail.alert.process.expect("a process").pid;
+    let as_told = store.alert_as_told(id, 2).expect("a look-up").expect("it was told");
+    assert_eq!((as_told.generation, as_told.alert.count), (2, 5));
+    assert_eq!(as_told.event["process"]["pid"], 4_005);
+    assert_eq!(pid_of(as_told), Some(4_005));
+    let opened = store.alert_as_told(id, 0).expect("a look-up").expect("it is there");
+    assert_eq!(pid_of(opened), Some(4_001), "the alert itself stays as it was opened");
+    assert!(store.alert_as_told(id, 4).expect("a look-up").is_none());
+    // The same program each minute is few repeats, and is told of all the same.
+    let later = detection(1, 61, 400, "miner", "/tmp/xmrig");
+    let input = DetectionInput { detection: &later, host_name: "web-1", agent_version: None };
+    let findings = Findings { host: host_id(1), detections: vec![input], receipts: Vec::new() };
+    store.record_findings(&findings, after_noon(400)).expect("recorded");
+    assert_eq!(told(&*store)[4..], [again(4, 61, 61)]);
+}
+
 pub(super) fn what_comes_again_changes_nothing(place: &Path, open: Open<'_>) {
     let store = open(place);
     let many: Vec<Detection> =

@@ -46,6 +46,7 @@ pub const SUITE: &[(&str, Check)] = &[
         content::files_are_kept_within_their_limit_and_bump_the_version,
     ),
     ("a detection opens an alert or repeats one", alerts::a_detection_opens_or_repeats),
+    ("what repeats is told of again, with what repeats it", alerts::what_repeats_is_told_of_again),
     ("what comes again changes nothing", alerts::what_comes_again_changes_nothing),
     ("an agent speaks only for itself", alerts::an_agent_speaks_only_for_itself),
     ("receipts find their alerts", alerts::receipts_find_their_alerts),

@@ -15,6 +15,7 @@ fn ordered(number: u128, host: u8) -> NewResponse {
         id: Uuid::from_u128(number),
         host: host_id(host),
         created_by: "eve".to_owned(),
+        via: String::new(),
         action: "release_host".to_owned(),
         order: r#"{"action":"release_host","parameters":{}}"#.to_owned(),
         dry_run: false,

@@ -108,8 +108,33 @@ pub(super) fn detail(connection: &Connection, id: AlertId) -> Result<Option<Aler
             ancestry: row.json("ancestry")?,
             matched: row.json("matched")?,
             notes: notes.clone(),
+            generation: 0,
         })
     })
+}
+
+/// The alert as it was told of again that time.
+pub(super) fn told(connection: &Connection, id: AlertId, generation: u32) -> Result<Option<AlertDetail>> {
+    let Some(mut told) = detail(connection, id)? else { return Ok(None) };
+    if generation == 0 {
+        return Ok(Some(told));
+    }
+    let sql = "SELECT time, count, process, event, ancestry, matched FROM alert_repeats
+               WHERE alert_id = ? AND generation = ?";
+    let values = params![id.as_uuid().as_bytes(), generation];
+    let read = |row: &Row<'_>| {
+        Ok((
+            (row.time("time")?, row.count("count")?, row.json("process")?),
+            (row.json("event")?, row.json("ancestry")?, row.json("matched")?),
+        ))
+    };
+    let Some((of_alert, evidence)) = first(connection, "read a repeat", sql, values, read)? else {
+        return Ok(None);
+    };
+    (told.alert.time, told.alert.count, told.alert.process) = of_alert;
+    (told.event, told.ancestry, told.matched) = evidence;
+    told.generation = generation;
+    Ok(Some(told))
 }
 
 fn with_responses(connection: &Connection, mut alert: Alert) -> Result<Alert> {

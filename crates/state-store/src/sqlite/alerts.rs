@@ -1,5 +1,7 @@
 //! Alerts, made from what agents found.
 
+use std::collections::HashMap;
+
 use event_model::{
     Detection, Field, FieldSource, HostId, ResponseReceipt, Timestamp, ValueRef, event_to_ecs,
 };
@@ -8,7 +10,7 @@ use rusqlite::{Connection, params};
 use super::activity::post;
 use super::alert_queries as queries;
 use super::{Columns, Result, SqliteStateStore, as_i64, execute, first, to_json};
-use crate::alert::REPEAT_WINDOW;
+use crate::alert::{REPEAT_WINDOW, is_told_again};
 use crate::{
     Alert, AlertChange, AlertChangeKind, AlertDetail, AlertId, AlertProcess, AlertQuery, AlertStatus,
     AlertStore, AlertUpdate, DetectionInput, Findings, FindingsOutcome, HourCount, Page, RuleCount,
@@ -22,6 +24,9 @@ const EVENTS_KEPT: u64 = 20;
 /// Detections of one alert whose ids are kept, so that they are known when they
 /// come again. Only what was sent last can come again, and a batch has fewer.
 const IDS_KEPT: u64 = 10_000;
+
+/// Tellings of one alert whose detections are kept: a responder that takes one from the bus asks for it.
+const REPEATS_KEPT: i64 = 100;
 
 const RECORDING: &str = "record detections";
 
@@ -48,9 +53,16 @@ impl AlertStore for SqliteStateStore {
                 record_receipt(transaction, findings.host, receipt, now)?.into_iter().for_each(&mut changed);
             }
             // Posted last, so that the message tells what was done already.
-            for change in outcome.detections.iter().filter(|change| change.kind == AlertChangeKind::New) {
-                if let Some(alert) = queries::detail(transaction, change.alert)? {
-                    post(transaction, "alert.new", &to_json(&alert), now)?;
+            let changes = || findings.detections.iter().zip(&outcome.detections);
+            for (_, change) in changes().filter(|(_, change)| change.kind == AlertChangeKind::New) {
+                tell_new(transaction, change.alert, now)?;
+            }
+            // Of an alert that repeats, the latest detection is what can still be acted on.
+            let repeats = changes().filter(|(_, change)| change.kind == AlertChangeKind::Repeated);
+            let latest: HashMap<AlertId, _> = repeats.map(|(input, change)| (change.alert, input)).collect();
+            for id in &outcome.changed {
+                if let Some(input) = latest.get(id) {
+                    tell_again(transaction, *id, input, now)?;
                 }
             }
             Ok(outcome)
@@ -63,6 +75,10 @@ impl AlertStore for SqliteStateStore {
 
     fn alert(&self, id: AlertId) -> Result<Option<AlertDetail>> {
         self.read("read an alert", |transaction| queries::detail(transaction, id))
+    }
+
+    fn alert_as_told(&self, id: AlertId, generation: u32) -> Result<Option<AlertDetail>> {
+        self.read("read an alert", |transaction| queries::told(transaction, id, generation))
     }
 
     fn update_alert(&self, id: AlertId, update: &AlertUpdate, by: &str, now: Timestamp) -> Result<Alert> {
@@ -213,6 +229,54 @@ fn forget_old_ids(connection: &Connection, alert: AlertId) -> Result<()> {
     let sql = "DELETE FROM detections WHERE alert_id = ?1 AND event IS NULL AND number <= (
                    SELECT number FROM detections WHERE alert_id = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)";
     execute(connection, RECORDING, sql, params![alert.as_uuid().as_bytes(), as_i64(IDS_KEPT)]).map(|_| ())
+}
+
+fn tell_new(connection: &Connection, id: AlertId, now: Timestamp) -> Result<()> {
+    let Some(alert) = queries::detail(connection, id)? else { return Ok(()) };
+    let sql = "UPDATE alerts SET told_count = count, told_at = ? WHERE id = ?";
+    execute(connection, RECORDING, sql, params![now.as_nanos(), id.as_uuid().as_bytes()])?;
+    post(connection, "alert.new", &to_json(&alert), now)
+}
+
+/// Tells of an alert once more where its repeats are to be heard of, with what repeats it.
+fn tell_again(
+    connection: &Connection,
+    id: AlertId,
+    input: &DetectionInput<'_>,
+    now: Timestamp,
+) -> Result<()> {
+    let key = id.as_uuid().as_bytes();
+    let sql = "SELECT count, generation, told_count, told_at FROM alerts WHERE id = ?";
+    let found = first(connection, RECORDING, sql, [key], |row| {
+        Ok((row.count("count")?, row.count("generation")?, row.count("told_count")?, row.time("told_at")?))
+    })?;
+    let Some((count, told, told_count, told_at)) = found else { return Ok(()) };
+    let generation = u32::try_from(told).unwrap_or(u32::MAX).saturating_add(1);
+    if !is_told_again(count, told_count, told_at, now) {
+        return Ok(());
+    }
+    let detection = input.detection;
+    let sql = "INSERT OR REPLACE INTO alert_repeats
+               (alert_id, generation, time, count, process, event, ancestry, matched) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+    let values = params![
+        key,
+        generation,
+        detection.event.header.observed_at.as_nanos(),
+        as_i64(count),
+        to_json(&process_of(detection)),
+        event_document(input),
+        to_json(&detection.ancestry),
+        to_json(&detection.matched)
+    ];
+    execute(connection, RECORDING, sql, values)?;
+    let sql = "DELETE FROM alert_repeats WHERE alert_id = ? AND generation <= ?";
+    execute(connection, RECORDING, sql, params![key, i64::from(generation) - REPEATS_KEPT])?;
+    let sql = "UPDATE alerts SET generation = ?, told_count = count, told_at = ? WHERE id = ?";
+    execute(connection, RECORDING, sql, params![generation, now.as_nanos(), key])?;
+    match queries::told(connection, id, generation)? {
+        Some(alert) => post(connection, "alert.repeated", &to_json(&alert), now),
+        None => Ok(()),
+    }
 }
 
 /// Gives the alert that the receipt changed.

@@ -49,8 +49,8 @@ impl ResponseStore for SqliteStateStore {
             };
             let sql = "INSERT INTO responses (id, host_id, created_at, created_by, action, order_json, dry_run, comment,
                        expires_at, undo_of, state, state_at, life, approvals_needed, mass_above, fleet_hosts,
-                       detection_id, release_code)
-                       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+                       detection_id, release_code, via)
+                       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
             let values = params![
                 new.id.as_bytes(),
                 new.host.as_bytes(),
@@ -70,6 +70,7 @@ impl ResponseStore for SqliteStateStore {
                 fleet_hosts,
                 new.detection.map(|id| id.as_bytes().to_vec()),
                 new.release_code,
+                new.via,
             ];
             execute(transaction, doing, sql, values).map(|_| true)
         })
@@ -259,7 +260,7 @@ impl SqliteStateStore {
 }
 
 /// All that is shown of a response but its receipt, with the alert of its detection.
-const COLUMNS: &str = "number, id, host_id, created_at, created_by, action, order_json, dry_run, comment, expires_at,
+const COLUMNS: &str = "number, id, host_id, created_at, created_by, via, action, order_json, dry_run, comment, expires_at,
     undo_of, state, state_at, approvals_needed, fleet_hosts, decisions,
     (SELECT alert_id FROM detections AS d WHERE d.host_id = responses.host_id AND d.id = detection_id) AS alert_id,
     EXISTS (SELECT 1 FROM responses AS undo WHERE undo.undo_of = responses.id
@@ -291,6 +292,7 @@ fn response(row: &Row<'_>) -> Result<Response> {
         host: row.host_id("host_id")?,
         created_at: row.time("created_at")?,
         created_by: row.text("created_by")?,
+        via: row.text("via")?,
         action: row.text("action")?,
         order: row.text("order_json")?,
         dry_run: row.flag("dry_run")?,

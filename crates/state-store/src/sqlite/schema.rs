@@ -14,7 +14,7 @@ use crate::StateError;
 const APPLICATION_ID: i64 = 0x5250_5354;
 
 /// Step `n` takes a file from `user_version` n to n + 1.
-const STEPS: &[&str] = &[FIRST, CONTACT, RESPONSES, CONTENT, APPROVALS, RUNS];
+const STEPS: &[&str] = &[FIRST, CONTACT, RESPONSES, CONTENT, APPROVALS, RUNS, REPEATS];
 
 /// A whole check reads the whole file; past this size only its structure is checked.
 const WHOLE_CHECK_MAX_BYTES: u64 = 64 << 20;
@@ -259,6 +259,26 @@ CREATE INDEX playbook_runs_by_alert ON playbook_runs (alert_id, number);
 CREATE INDEX playbook_runs_requested ON playbook_runs (number) WHERE state = 'requested';
 CREATE INDEX playbook_runs_to_undo ON playbook_runs (number) WHERE undo_at IS NOT NULL;
 CREATE INDEX responses_by_undone ON responses (undo_of) WHERE undo_of IS NOT NULL;
+";
+
+/// The detections with which an alert was told of again, and when that was last. An open alert of before is told of with
+/// its next repeat. And the token over which an action was ordered, whoever it was ordered for.
+const REPEATS: &str = "
+CREATE TABLE alert_repeats (
+    alert_id BLOB NOT NULL REFERENCES alerts (id) ON DELETE CASCADE,
+    generation INTEGER NOT NULL,
+    time INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    process TEXT NOT NULL,
+    event TEXT NOT NULL,
+    ancestry TEXT NOT NULL,
+    matched TEXT NOT NULL,
+    PRIMARY KEY (alert_id, generation)
+) WITHOUT ROWID;
+ALTER TABLE alerts ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE alerts ADD COLUMN told_count INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE alerts ADD COLUMN told_at INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE responses ADD COLUMN via TEXT NOT NULL DEFAULT '';
 ";
 
 /// Makes the tables in a new file, brings an old one up to date, refuses any other.

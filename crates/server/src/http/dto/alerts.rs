@@ -193,6 +193,18 @@ pub(crate) struct AlertQuery {
     pub limit: Option<u32>,
 }
 
+/// Which telling of an alert.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AlertTelling {
+    /// An alert that repeats is told of again on the bus: with its number, the alert is as it was then, with the
+    /// process and the event that repeated it. 0, and nothing, is the alert as it was opened.
+    #[serde(default, deserialize_with = "super::number")]
+    #[param(value_type = Option<u32>)]
+    pub generation: Option<u32>,
+}
+
 /// A change of an alert.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -21,13 +21,14 @@ pub(crate) struct ResponseCreate {
     /// Only say what would be done.
     #[serde(default)]
     pub dry_run: bool,
-    /// Why; for the audit log.
+    /// Why; for the audit log. A person must give it, but for dry runs and for what only looks.
     #[serde(default)]
     pub comment: String,
     /// Seconds until an agent must have begun it, at most 86400; 600 by default.
     pub expires_in_seconds: Option<u32>,
-    /// The run of a playbook that it is part of; for responders. Where a person asked for that run, it is
-    /// ordered in his name: he does not approve it.
+    /// The run of a playbook that it is part of; for responders. The run is running, is about the host, has a step that
+    /// does this, and was told of with the same token. Where a person asked for it, it is ordered in his name: he does
+    /// not approve it.
     pub run_id: Option<String>,
 }
 
@@ -172,6 +173,42 @@ impl From<state_store::Response> for Response {
                 })
                 .collect(),
             alert_id: stored.alert.map(|id| id.to_string()),
+        }
+    }
+}
+
+/// Where the switch for the response of all hosts is to stand.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FleetStopTurn {
+    /// True: no host acts any more. False: they may again.
+    pub stopped: bool,
+    /// Why; it stands in the audit log and in each host's order.
+    #[schema(min_length = 1, max_length = 1000)]
+    pub reason: String,
+}
+
+/// Where the switch for the response of all hosts stands.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FleetStop {
+    /// Whether no host acts.
+    pub stopped: bool,
+    /// Who turned it last, `server:breaker` where the server did; empty where nobody ever has.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// When.
+    #[schema(value_type = Option<TimeText>, required)]
+    pub at: Option<Timestamp>,
+}
+
+impl From<Option<crate::app::FleetStop>> for FleetStop {
+    fn from(stop: Option<crate::app::FleetStop>) -> Self {
+        match stop {
+            Some(stop) => {
+                Self { stopped: stop.is_stopped, by: stop.by, reason: stop.reason, at: Some(stop.at) }
+            }
+            None => Self { stopped: false, by: String::new(), reason: String::new(), at: None },
         }
     }
 }

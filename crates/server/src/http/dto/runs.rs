@@ -32,6 +32,9 @@ pub(crate) struct PlaybookRunReport {
     /// Only to say what would be done.
     #[serde(default)]
     pub dry_run: bool,
+    /// For which telling of an alert that repeats; 0 for the alert as it was opened.
+    #[serde(default)]
+    pub generation: u32,
     /// Who does it. A run stays with the one that told of it first.
     pub responder: String,
     /// How far it came.
@@ -96,6 +99,8 @@ impl PlaybookRunReport {
             name: self.name.clone(),
             mode: self.mode.clone(),
             detail: self.detail.clone(),
+            generation: self.generation,
+            told_by: String::new(),
             steps: self.steps.iter().map(step).collect(),
         }
     }
@@ -110,6 +115,8 @@ pub(crate) struct PlaybookRun {
     pub alert_id: String,
     /// Id of the playbook.
     pub playbook: String,
+    /// For which telling of an alert that repeats; 0 for the alert as it was opened.
+    pub generation: u32,
     /// Its name; empty before a responder has taken the run.
     pub name: String,
     /// Its mode; in `shadow` nothing is done.
@@ -204,6 +211,7 @@ impl From<RunView> for PlaybookRun {
             alert_id: run.alert.to_string(),
             can_undo: has_ended && has_acted && !run.dry_run && run.undo_requested.is_none(),
             playbook: run.playbook,
+            generation: content.generation,
             name: content.name,
             mode: content.mode,
             dry_run: run.dry_run,

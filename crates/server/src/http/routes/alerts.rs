@@ -35,9 +35,17 @@ pub(crate) async fn list_alerts(
 }
 
 /// All about one alert.
-#[utoipa::path(get, path = "/alerts/{id}", tag = "alerts", params(("id" = String, Path, description = "Id of the alert")), responses((status = 200, body = AlertDetail), (status = 404, description = "Not there", body = Problem, content_type = "application/problem+json")))]
-pub(crate) async fn alert(State(app): Application, Id(id): Id) -> Answer<Json<AlertDetail>> {
-    Ok(Json(app.work(move |app| app.alert(&id)).await?.into()))
+#[utoipa::path(get, path = "/alerts/{id}", tag = "alerts", params(("id" = String, Path, description = "Id of the alert"), AlertTelling), responses((status = 200, body = AlertDetail), (status = 404, description = "Not there", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn alert(
+    State(app): Application,
+    Id(id): Id,
+    Params(query): Params<AlertTelling>,
+) -> Answer<Json<AlertDetail>> {
+    let detail = app.work(move |app| match query.generation.unwrap_or(0) {
+        0 => app.alert(&id),
+        generation => app.alert_as_told(&id, generation),
+    });
+    Ok(Json(detail.await?.into()))
 }
 
 /// Change status or assignee, add a note.

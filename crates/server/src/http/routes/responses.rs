@@ -88,3 +88,20 @@ pub(crate) async fn release_code(
     let code = app.work(move |app| app.release_code(&caller, &id)).await?;
     Ok(Json(ReleaseCode { code }))
 }
+
+/// Whether the response of all hosts is stopped.
+#[utoipa::path(get, path = "/fleet-stop", tag = "responses", responses((status = 200, body = FleetStop)))]
+pub(crate) async fn fleet_stop(State(app): Application) -> Answer<Json<FleetStop>> {
+    Ok(Json(app.work(|app| app.fleet_stop()).await?.into()))
+}
+
+/// Stop the response of all hosts, or allow it again. Connected hosts are ordered at once, others when they connect.
+#[utoipa::path(put, path = "/fleet-stop", tag = "responses", request_body = FleetStopTurn, responses((status = 200, body = FleetStop), (status = 409, description = "Conflict with what is there", body = Problem, content_type = "application/problem+json"), (status = 422, description = "What was sent can not be used", body = Problem, content_type = "application/problem+json")))]
+pub(crate) async fn turn_fleet_stop(
+    State(app): Application,
+    SignedIn(caller): SignedIn,
+    Body(body): Body<FleetStopTurn>,
+) -> Answer<Json<FleetStop>> {
+    let turned = app.work(move |app| app.turn_fleet_stop(&caller, body.stopped, &body.reason)).await?;
+    Ok(Json(Some(turned).into()))
+}
