@@ -5,7 +5,7 @@
 //! one small file is written whole when there is room, at the agent's start, and
 //! from then on only overwritten in place, which needs no new block.
 //!
-//! Layout, 4096 bytes, numbers little-endian: magic `RDA2`; boot id (16); next
+//! Layout, 4096 bytes, numbers little-endian: magic `RDA3`; host id and boot id (16 each); next
 //! sequence number, from and until in nanoseconds since 1970, number of entries (8
 //! each); entries of 20 bytes; zeros; the first 24 bytes of the SHA-256 of all
 //! before. An entry: kind (2), reason (1), 1 where it is counted (1), records (8),
@@ -16,15 +16,15 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 
-use event_model::{BootId, GapReason, RecordKind, Timestamp};
+use event_model::{BootId, GapReason, HostId, RecordKind, Timestamp};
 use os_files::{FileExt as _, OpenOptionsExt as _};
 use protocol::enrollment::sha256;
 use spool::Amount;
 
-const MAGIC: &[u8; 4] = b"RDA2";
+const MAGIC: &[u8; 4] = b"RDA3";
 const WHOLE: usize = 4_096;
 const CHECK: usize = 24;
-const HEAD: usize = 4 + 16 + 4 * 8;
+const HEAD: usize = 4 + 2 * 16 + 4 * 8;
 const ENTRY: usize = 20;
 /// More than there are kinds that a host sees and reasons why one is lost while the disk is full.
 const MAX_ENTRIES: usize = (WHOLE - CHECK - HEAD) / ENTRY;
@@ -43,6 +43,8 @@ pub struct Lost {
 /// Records that were numbered and dropped, and what gap records among them told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Untold {
+    /// As which host they were numbered. After it was enrolled anew, its numbers are another one's.
+    pub host_id: HostId,
     /// The boot.
     pub boot_id: BootId,
     /// The number after the last one that was given.
@@ -109,6 +111,7 @@ impl DropAccount {
         let mut bytes = Vec::with_capacity(WHOLE);
         bytes.extend_from_slice(MAGIC);
         if let Some(untold) = untold {
+            bytes.extend_from_slice(untold.host_id.as_bytes());
             bytes.extend_from_slice(untold.boot_id.as_bytes());
             let head = [
                 untold.next_sequence,
@@ -135,17 +138,19 @@ fn decode(bytes: &[u8; WHOLE]) -> Option<Untold> {
     if !content.starts_with(MAGIC) || sha256(content)[..CHECK] != *check {
         return None;
     }
-    let boot_id = BootId::from_slice(&content[4..20]).ok()?;
+    let host_id = HostId::from_slice(&content[4..20]).ok()?;
+    let boot_id = BootId::from_slice(&content[20..36]).ok()?;
     let number = |at: usize| content.get(at..at + 8)?.try_into().map(u64::from_le_bytes).ok();
     let time = |at| number(at).map(|nanos| Timestamp::from_nanos(nanos.cast_signed()));
     let mut untold = Untold {
+        host_id,
         boot_id,
-        next_sequence: number(20)?,
-        from: time(28)?,
-        until: time(36)?,
+        next_sequence: number(36)?,
+        from: time(44)?,
+        until: time(52)?,
         lost: BTreeMap::new(),
     };
-    let count = usize::try_from(number(44)?).ok().filter(|count| *count <= MAX_ENTRIES)?;
+    let count = usize::try_from(number(60)?).ok().filter(|count| *count <= MAX_ENTRIES)?;
     for at in (HEAD..).step_by(ENTRY).take(count) {
         let kind = RecordKind::from_number(u16::from_le_bytes([content[at], content[at + 1]]));
         let reason = GapReason::from_number(content[at + 2])?;
@@ -167,6 +172,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("dropped");
         let mut untold = Untold {
+            host_id: HostId::from_uuid(Uuid::from_u128(3)),
             boot_id: BootId::from_uuid(Uuid::from_u128(1)),
             next_sequence: 77,
             from: Timestamp::from_nanos(-3),

@@ -68,8 +68,8 @@ pub struct Denial {
     pub judged: Timestamp,
     /// When it was known what came of that.
     pub known: Timestamp,
-    /// The kernel took the «no»; else it came too late, and the program ran.
-    pub in_time: bool,
+    /// The kernel took the «no»; else it came too late, and the program ran. `None` where nobody knows.
+    pub in_time: Option<bool>,
     /// Whether the process runs something else; `None` where it is gone.
     pub runs_another: Option<bool>,
 }

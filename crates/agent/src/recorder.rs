@@ -83,12 +83,10 @@ pub struct Recorder {
     stored_position: Option<SensorPosition>,
     /// What was numbered and could not be spooled, and what gaps among it told.
     untold: Option<Untold>,
-    /// The same of a boot before this one.
+    /// The same of a boot before this one, or of another host, as which this one was enrolled.
     inherited: Option<Untold>,
     /// Nothing of this boot was numbered before by an agent that this one knows of.
     began_anew: bool,
-    /// The server has other records by the numbers up to this one than were given here.
-    taken_through: Option<u64>,
     spooling: Option<Spooling>,
     output: Option<Output>,
 }
@@ -105,11 +103,12 @@ impl Recorder {
     ) -> Self {
         let mut resume = resume;
         // The agent before may have dropped records and been killed before it could say so.
-        // If it could, its later records have higher numbers.
+        // If it could, its later records have higher numbers. Of another host's boot, as which it was
+        // enrolled before, none is a number of this one.
         let untold = spooling.as_ref().and_then(|spooling| spooling.account.found()).cloned();
-        let untold =
-            untold.filter(|untold| untold.boot_id != boot_id || untold.next_sequence > resume.next_sequence);
-        if let Some(untold) = untold.as_ref().filter(|untold| untold.boot_id == boot_id) {
+        let is_own = |untold: &Untold| (untold.host_id, untold.boot_id) == (host_id, boot_id);
+        let untold = untold.filter(|untold| !is_own(untold) || untold.next_sequence > resume.next_sequence);
+        if let Some(untold) = untold.as_ref().filter(|untold| is_own(untold)) {
             resume.next_sequence = untold.next_sequence;
             resume.counters.dropped += untold.records();
             for (lost, amount) in untold.lost.iter().filter(|(lost, _)| lost.counted) {
@@ -118,7 +117,7 @@ impl Recorder {
             }
         }
         let (untold, inherited) = match untold {
-            Some(untold) if untold.boot_id != boot_id => (None, Some(untold)),
+            Some(untold) if !is_own(&untold) => (None, Some(untold)),
             untold => (untold, None),
         };
         let mut recorder = Self {
@@ -126,7 +125,6 @@ impl Recorder {
             boot_id,
             clock,
             began_anew: resume.next_sequence <= 1,
-            taken_through: None,
             next_sequence: resume.next_sequence.max(1),
             counters: resume.counters,
             account: resume.account,
@@ -322,7 +320,6 @@ impl Recorder {
         self.counters.kernel_lost = join(self.counters.kernel_lost, taken.ledger.kernel_lost);
         self.account.go_on_after(&taken.ledger.kinds, shares);
         self.began_anew = false;
-        self.taken_through = Some(taken.last_sequence);
         self.next_sequence = next.max(taken.last_sequence.saturating_add(1));
         let until = self.clock.now();
         self.tell_gap(Gap {
@@ -410,9 +407,10 @@ impl Recorder {
         let boot = loss.boot_id.filter(|_| !own_boot).and_then(|boot| BootId::from_slice(&boot).ok());
         let through = loss.sequences.map(|(_, last)| last);
         // What is missing from the numbers. Of a number that was given twice, the server has one record.
-        let mut missing = match (loss.reason, through) {
-            (LossReason::NumbersTaken, Some(last)) if own_boot => {
-                Some(self.taken_through.map_or(0, |taken| last.saturating_sub(taken)))
+        let mut missing = match (loss.reason, loss.sequences) {
+            (LossReason::NumbersTaken, Some((first, last))) if own_boot => {
+                let taken = loss.taken_through.unwrap_or(last).max(first.saturating_sub(1));
+                Some(last.saturating_sub(taken))
             }
             _ => None,
         };
@@ -443,11 +441,14 @@ impl Recorder {
     /// Tells what could not be spooled. The account has it since then.
     fn tell_untold(&mut self) {
         for untold in [self.inherited.clone(), self.untold.clone()].into_iter().flatten() {
-            let boot = (untold.boot_id != self.boot_id).then_some(untold.boot_id);
+            let of_this_host = untold.host_id == self.host_id;
+            let is_own = of_this_host && untold.boot_id == self.boot_id;
+            let boot = (!is_own).then_some(untold.boot_id);
             for (lost, amount) in &untold.lost {
                 let gap = Gap {
                     sensor: "spool",
-                    reason: lost.reason,
+                    // No server takes it as this host's, like what still waits in the spool.
+                    reason: if of_this_host { lost.reason } else { GapReason::ServerRefused },
                     what: lost.kind.as_str(),
                     count: lost.counted.then_some(amount.acts),
                     records: lost.reason.is_of_records().then_some(amount.records),
@@ -466,6 +467,7 @@ impl Recorder {
     fn drop_batch(&mut self, own: usize, header: &BatchHeader, span: (Timestamp, Timestamp)) -> Untold {
         let (from, until) = span;
         let mut untold = self.untold.take().unwrap_or_else(|| Untold {
+            host_id: self.host_id,
             boot_id: self.boot_id,
             next_sequence: 0,
             from,

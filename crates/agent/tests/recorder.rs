@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::clock::WallClock;
-use agent::drop_account::DropAccount;
+use agent::drop_account::{DropAccount, Lost, Untold};
 use agent::note::Note;
 use agent::process_table::ProcessTable;
 use agent::recorder::{Recorder, Resume, Spooling};
@@ -18,12 +18,12 @@ use aws_lc_rs::rsa::{KeySize, PrivateDecryptingKey};
 use event_model::{
     Activity, AgentStop, BootId, Detection, DetectionId, EventBody, EventRecord, EventType, Field, Gap,
     GapReason, HostId, KindFigures, RecordBody, RecordKind, ResponseMode, RuleId, RuleReference, Severity,
-    Value,
+    Timestamp, Value,
 };
 use protocol::envelope::{Opener, Purpose, Sealer, public_sealing_key};
 use protocol::wire::{Batch, Ledger, decode_batch};
 use sensor_api::SensorPosition;
-use spool::{LossReason, Spool, SpoolOptions};
+use spool::{Amount, LossReason, Spool, SpoolOptions};
 use test_support::SmallDisk;
 use uuid::Uuid;
 
@@ -324,7 +324,7 @@ fn numbers_that_were_given_before_the_server_could_be_asked_are_counted_as_lost(
         let mut reader = spool.reader();
         let oldest = reader.next_batch().unwrap().unwrap().header;
         assert_eq!(oldest.first_sequence, batch);
-        spool.refuse(&oldest, LossReason::NumbersTaken).unwrap();
+        spool.refuse_taken(&oldest, 500).unwrap();
     }
     recorder.flush(&ProcessTable::default());
     assert!(!recorder.owes_a_gap());
@@ -341,6 +341,66 @@ fn numbers_that_were_given_before_the_server_could_be_asked_are_counted_as_lost(
         (stops.produced, &stops.dropped[..]),
         (515, &[(GapReason::SpoolFull, 0), (GapReason::ServerRefused, 15)][..])
     );
+}
+
+#[test]
+fn what_is_given_up_above_the_servers_mark_is_missing_whatever_batch_tells_of_it() {
+    for after_a_restart in [false, true] {
+        let (server, dir) = (Server::new(), tempfile::tempdir().unwrap());
+        let spool = open(&dir.path().join("spool"), 64 << 20);
+        let mut recorder = recorder_in(dir.path(), &server, &spool, Resume::default());
+        tell(&mut recorder, 10);
+        recorder.flush(&ProcessTable::default());
+        let oldest = spool.reader().next_batch().unwrap().unwrap().header;
+        spool.refuse_taken(&oldest, 5).unwrap();
+        if after_a_restart {
+            let resume = resume_after(&spool.last().unwrap());
+            recorder = recorder_in(dir.path(), &server, &spool, resume);
+        }
+        // The batch that tells of it was begun before anybody went on above the server.
+        tell(&mut recorder, 5);
+        recorder.flush(&ProcessTable::default());
+        let batches = server.batches(&spool);
+        assert_eq!(batches.len(), 1);
+        assert_eq!((batches[0].first_sequence, batches[0].last_sequence), (11, 16));
+        assert_eq!(gaps(&batches), [("server_refused".to_owned(), Some(10))]);
+        // Of the ten, the server has others by the first five numbers.
+        assert_eq!(account(&batches), (6, 5));
+        assert_eq!((batches[0].ledger.produced, batches[0].ledger.dropped), (16, 5));
+        assert_balanced(&batches, &[]);
+    }
+}
+
+#[test]
+fn what_was_dropped_as_another_host_is_told_and_takes_no_number_of_this_one() {
+    let (server, dir) = (Server::new(), tempfile::tempdir().unwrap());
+    let mut untold = Untold {
+        host_id: HostId::from_uuid(Uuid::from_u128(9)),
+        boot_id: BOOT,
+        next_sequence: 1_000,
+        from: Timestamp::from_nanos(1),
+        until: Timestamp::from_nanos(2),
+        lost: BTreeMap::new(),
+    };
+    let kind = RecordKind::Event(EventType::AgentStop);
+    let lost = Lost { kind, reason: GapReason::SpoolWriteFailed, counted: true };
+    untold.add(lost, Amount { records: 7, acts: 7 });
+    let account = DropAccount::open(&dir.path().join("dropped")).unwrap();
+    account.write(Some(&untold)).unwrap();
+
+    let spool = open(&dir.path().join("spool"), 64 << 20);
+    let mut recorder = recorder_in(dir.path(), &server, &spool, Resume::default());
+    assert!(recorder.owes_a_gap());
+    tell(&mut recorder, 1);
+    recorder.flush(&ProcessTable::default());
+    let batches = server.batches(&spool);
+    assert_eq!((batches[0].first_sequence, batches[0].ledger.dropped), (1, 0));
+    assert_eq!(gaps(&batches), [("server_refused".to_owned(), Some(7))]);
+    let RecordBody::Event(gap) = &batches[0].records[1].body else { panic!("{:?}", batches[0].records) };
+    assert_eq!(gap.text(Field::GapBoot), Some(BOOT.to_string().as_str()));
+    assert_balanced(&batches, &[]);
+    let next = recorder_in(dir.path(), &server, &spool, resume_after(&spool.last().unwrap()));
+    assert!(!next.owes_a_gap(), "told once");
 }
 
 #[test]

@@ -74,6 +74,8 @@ pub struct Guards {
     /// PID and start in clock ticks of the agent and its ancestors.
     lineage: Vec<(u32, u64)>,
     services: HashSet<(u64, u64)>,
+    /// Programs that are protected by configuration.
+    configured: Vec<PathBuf>,
     /// The agent's own folders.
     folders: Vec<PathBuf>,
     breaker: Breaker,
@@ -92,16 +94,22 @@ impl Guards {
             lineage.push((next, stat.start_ticks));
             next = stat.parent;
         }
-        let mut guards =
-            Self { lineage, services: HashSet::new(), folders: Vec::new(), breaker: Breaker::default() };
+        let mut guards = Self {
+            lineage,
+            services: HashSet::new(),
+            configured: Vec::new(),
+            folders: Vec::new(),
+            breaker: Breaker::default(),
+        };
         guards.refresh();
         guards
     }
 
-    /// Looks the services up again: an update gives them new inodes. What was
-    /// protected stays so, for services that still run the old file.
+    /// Looks the services and what is protected by configuration up again: an update gives
+    /// them new inodes. What was protected stays so, for services that still run the old file.
     pub fn refresh(&mut self) {
         self.services.extend(protected::services());
+        self.services.extend(self.configured.iter().filter_map(|path| protected::file_id(path)));
     }
 
     /// Whether `plan` may be carried out in `mode`.
@@ -146,7 +154,8 @@ impl Guards {
 
     /// These files are protected too, from now on. Configuration adds, it never removes.
     pub fn protect(&mut self, paths: impl IntoIterator<Item = PathBuf>) {
-        self.services.extend(paths.into_iter().filter_map(|path| protected::file_id(&path)));
+        self.configured.extend(paths);
+        self.services.extend(self.configured.iter().filter_map(|path| protected::file_id(path)));
     }
 
     /// What is in these folders is protected: keys, journals, what is not yet sent.
@@ -202,5 +211,25 @@ impl Guards {
             return Some("it is a thread of the kernel");
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_configuration_protects_is_protected_after_its_update_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, next) = (dir.path().join("own"), dir.path().join("next"));
+        std::fs::write(&path, "before").unwrap();
+        let mut guards = Guards::of_this_host();
+        guards.protect([path.clone()]);
+        assert!(guards.protects_path(&path));
+        std::fs::write(&next, "after").unwrap();
+        std::fs::rename(&next, &path).unwrap();
+        assert!(!guards.protects_path(&path));
+        guards.refresh();
+        assert!(guards.protects_path(&path));
     }
 }

@@ -6,7 +6,7 @@
 //! stream tells of the file. The stream's own events never wait for it.
 
 mod file;
-mod place;
+pub(crate) mod place;
 mod script;
 
 use std::collections::VecDeque;

@@ -12,11 +12,14 @@
 //!
 //! What is not answered in time runs, is counted, and is judged like every other start once it runs.
 
+mod call;
 mod caller;
 mod keeper;
 mod kernel;
+mod program;
 mod source;
 mod wire;
+mod workers;
 
 use std::fs::File;
 use std::path::PathBuf;

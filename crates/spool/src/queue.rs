@@ -211,13 +211,30 @@ impl Spool {
     /// # Errors
     /// [`SpoolError::Io`] if a segment can't be read.
     pub fn refuse(&self, refused: &BatchHeader, reason: LossReason) -> Result<(), SpoolError> {
+        self.give_up(refused, reason, None)
+    }
+
+    /// The same for a batch whose numbers the server took others by, all of them up to `through`.
+    ///
+    /// # Errors
+    /// As [`refuse`](Self::refuse).
+    pub fn refuse_taken(&self, refused: &BatchHeader, through: u64) -> Result<(), SpoolError> {
+        self.give_up(refused, LossReason::NumbersTaken, Some(through))
+    }
+
+    fn give_up(
+        &self,
+        refused: &BatchHeader,
+        reason: LossReason,
+        taken_through: Option<u64>,
+    ) -> Result<(), SpoolError> {
         let mut inner = self.lock();
         let mut given_up = None;
         inner
             .advance(|stored| {
                 let is_it = stored.header == *refused && given_up.is_none();
                 if is_it {
-                    given_up = Some(Loss::of_batch(reason, stored, None));
+                    given_up = Some(Loss { taken_through, ..Loss::of_batch(reason, stored, None) });
                 }
                 is_it
             })

@@ -50,6 +50,10 @@ pub struct Loss {
     /// What is lost, by kind, where it is known.
     #[serde(default)]
     pub counts: Option<Tally>,
+    /// Where the numbers were taken: the server has other records by those up to this one, so that only the ones above
+    /// it are missing. Kept here, as who tells of the loss may be a later process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_through: Option<u64>,
     /// Its number; losses are told in the order of their numbers.
     #[serde(default)]
     pub(crate) number: u64,
@@ -69,6 +73,7 @@ impl Loss {
             records: Some(u64::from(header.record_count)),
             span: Some(header.span),
             counts: stored.counts(),
+            taken_through: None,
             number: 0,
             place,
         }
@@ -92,14 +97,15 @@ impl Loss {
         let records = records.or(sequences.map(|(from, to)| (to + 1).saturating_sub(from)));
         let span = before.zip(after).map(|(before, after)| (before.header.span.1, after.header.span.0));
         let reason = LossReason::Corrupt;
-        Self { reason, boot_id, sequences, records, span, counts, number: 0, place: Some(place) }
+        let (taken_through, number, place) = (None, 0, Some(place));
+        Self { reason, boot_id, sequences, records, span, counts, taken_through, number, place }
     }
 
     /// Takes in a loss that goes on where this one ends, where a whole run of batches is lost for one reason.
     fn absorb(&mut self, next: &Self) -> bool {
         let in_runs =
             matches!(self.reason, LossReason::Full | LossReason::NumbersTaken | LossReason::OtherHost);
-        let alike = in_runs && self.reason == next.reason;
+        let alike = in_runs && (self.reason, self.taken_through) == (next.reason, next.taken_through);
         let (Some((from, end)), Some((start, to))) = (self.sequences, next.sequences) else { return false };
         if !alike || self.boot_id != next.boot_id || end.checked_add(1) != Some(start) {
             return false;

@@ -259,7 +259,7 @@ fn a_run_of_batches_given_up_for_one_reason_is_one_loss() {
     for first in [1, 11] {
         spool.refuse(&header(first, 10), LossReason::OtherHost).unwrap();
     }
-    spool.refuse(&header(21, 10), LossReason::NumbersTaken).unwrap();
+    spool.refuse_taken(&header(21, 10), 25).unwrap();
     spool.sync().unwrap();
     drop(spool);
     let spool = open(dir.path());
@@ -271,6 +271,8 @@ fn a_run_of_batches_given_up_for_one_reason_is_one_loss() {
         (LossReason::NumbersTaken, Some((21, 30)), Some(10)),
     ];
     assert_eq!(losses, expected);
+    let taken: Vec<_> = spool.losses().iter().map(|loss| loss.taken_through).collect();
+    assert_eq!(taken, [None, Some(25)], "how far the server has others is known after a restart, too");
     assert_eq!(held(&spool.losses()), tally(&[(1, 27), (2, 3)]));
 }
 

@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -194,6 +195,79 @@ fn what_a_rule_forbids_does_not_run_one_instruction() {
     assert_eq!(receipt["rampart"]["response"]["state"], "verified", "{receipt}");
     agent.stop();
     assert!(place.run("tool", &[bad_text]).is_some(), "without an agent nobody is kept from anything");
+}
+
+#[test]
+fn no_name_no_length_and_no_new_mount_leads_past_the_gate() {
+    let Some(place) = Place::new() else { return };
+    place.rule("no-bad", "name = 'tool' and command_line contains 'bad'");
+    let agent = place.agent();
+    place.wait_until_shut("tool", &["bad"]);
+    let bad = place.file("made-by-bad");
+    let by_shell = |script: &str| {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", script, "sh"]).arg(&bad).current_dir(&place.mounted).output().unwrap()
+    };
+    // Names that say nothing, or lead nowhere for anybody else.
+    for script in [
+        "exec 3<tool; exec /proc/self/fd/3 \"$1\"",
+        "exec /proc/self/cwd/tool \"$1\"",
+        "exec /proc/thread-self/cwd/./tool \"$1\"",
+        "exec ./tool \"$1\"",
+        "ln -sf tool link; exec ./link \"$1\"",
+    ] {
+        let output = by_shell(script);
+        assert!(!output.status.success() && !bad.exists(), "{script}: {output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("not permitted"), "{script}: {output:?}");
+    }
+    // An argument that is cut is judged by its beginning.
+    let long = format!("bad{}", "x".repeat(20_000));
+    assert!(place.run("tool", &[&long]).is_none());
+
+    // Another file system at the same place, by the device number that the first one had.
+    let status = Command::new("umount").arg("--lazy").arg(&place.mounted).status().unwrap();
+    assert!(status.success());
+    let status =
+        Command::new("mount").args(["-t", "tmpfs", "gate-test"]).arg(&place.mounted).status().unwrap();
+    assert!(status.success());
+    copy_program("/bin/touch", place.file("tool"), "");
+    place.wait_until_shut("tool", &["bad"]);
+    agent.stop();
+}
+
+#[test]
+fn a_lease_on_a_program_holds_nobody_up() {
+    let Some(place) = Place::new() else { return };
+    place.rule("no-bad", "name = 'tool' and command_line contains 'bad'");
+    let leased = place.file("leased");
+    copy_program("/bin/touch", &leased, "leased");
+    let mut agent = place.agent();
+    place.wait_until_shut("tool", &["bad"]);
+
+    let held = wait_for("a lease", PATIENCE, || hold_lease(&leased));
+    let begun = Instant::now();
+    let error = Command::new(&leased).arg("--version").output().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+    assert!(place.run("tool", &["bad"]).is_none(), "others are judged as ever");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    drop(held);
+    assert!(Command::new(&leased).arg("--version").output().unwrap().status.success());
+    wait_for("what nobody could open is told", PATIENCE, || place.gate_event("unopened"));
+    assert!(keeper(&mut agent).is_some() && place.gate_event("down").is_none(), "the keeper goes on");
+    agent.stop();
+}
+
+/// A lease on the file, which whoever opens it must wait for, as long as what is returned lives. Where others have it
+/// open there is none.
+#[allow(unsafe_code, reason = "rustix has no leases")]
+fn hold_lease(path: &Path) -> Option<fs::File> {
+    let file = fs::File::open(path).unwrap();
+    // SAFETY: the calls take numbers, and the descriptor lives. SIGIO asks for the lease, and would end this process.
+    let held = unsafe {
+        libc::signal(libc::SIGIO, libc::SIG_IGN);
+        libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK)
+    };
+    (held == 0).then_some(file)
 }
 
 #[test]

@@ -15,20 +15,27 @@ impl Judge {
         let action = ActionKind::TerminateProcess;
         if let Some(asker) = asker {
             let step = |at, what: &str| ReceiptStep { at, what: what.to_owned() };
-            let (state, reason) = match denial.runs_another {
-                Some(true) => (
+            let (state, reason) = match (denial.in_time, denial.runs_another) {
+                (None | Some(false), _) => (
+                    ReceiptState::Failed,
+                    "the kernel was told to refuse the program; whether it did is not known",
+                ),
+                (Some(true), Some(true)) => (
                     ReceiptState::Verified,
                     "the kernel refused the program before its first instruction, and the process runs another one",
                 ),
-                None => (
+                (Some(true), None) => (
                     ReceiptState::Verified,
                     "the kernel refused the program before its first instruction; the process has ended",
                 ),
-                Some(false) => (
+                (Some(true), Some(false)) => (
                     ReceiptState::Applied,
                     "the kernel refused the program before its first instruction; the process ran the same one already",
                 ),
             };
+            let told = step(denial.judged, "told the kernel to refuse it");
+            let taken =
+                denial.in_time.filter(|in_time| *in_time).map(|_| step(denial.known, "the kernel took that"));
             self.tell(ResponseReceipt {
                 asks: None,
                 id: receipt_id(id, action),
@@ -40,10 +47,7 @@ impl Judge {
                 },
                 state,
                 reason: reason.to_owned(),
-                steps: vec![
-                    step(denial.judged, "told the kernel to refuse it"),
-                    step(denial.known, "the kernel took that"),
-                ],
+                steps: [Some(told), taken].into_iter().flatten().collect(),
             });
         }
         let actions = vec![ActionKind::Alert, action];

@@ -40,7 +40,8 @@ impl Work {
         let header = self.recorder.number(denial.at_ns);
         let body = EventBody::Activity(Box::new(activity));
         let mut verdicts = self.judge.judge(&Numbered { header: &header, body: &body }, Phase::All);
-        if denial.in_time {
+        // Of what ran after all its start tells.
+        if denial.in_time != Some(false) {
             verdicts.push(self.judge.denied(header.event_id(), denial, asker.as_ref()));
         }
         let ancestry = actor.map(|key| self.ancestry(key)).unwrap_or_default();
@@ -52,7 +53,11 @@ fn fields_of(denial: &Denial) -> Vec<(Field, Value)> {
     let text = |text: &str| Value::Text(text.to_owned());
     let image = &denial.image;
     let name = image.executable.rsplit('/').next().unwrap_or_default();
-    let (action, outcome) = if denial.in_time { ("denied", "failure") } else { ("late", "success") };
+    let (action, outcome) = match denial.in_time {
+        Some(true) => ("denied", "failure"),
+        Some(false) => ("late", "success"),
+        None => ("denied", "unknown"),
+    };
     let mut fields = vec![
         (Field::EventAction, text(action)),
         (Field::EventOutcome, text(outcome)),

@@ -54,6 +54,11 @@ impl Marks {
         mark.is_ours = Some(is_ours);
         Ok(!is_ours)
     }
+
+    /// The last number of a boot that the server has.
+    pub(super) fn last_of(&self, boot_id: &[u8; 16]) -> u64 {
+        self.0.get(boot_id).map_or(0, |mark| mark.last_sequence)
+    }
 }
 
 /// Whether the batch of that mark is among those that were not acknowledged here.

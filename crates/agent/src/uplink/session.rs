@@ -165,31 +165,30 @@ impl Link {
             };
             let is_foreign =
                 sender_of(&batch.payload).is_some_and(|sender| sender != uplink.identity.host_id);
-            let lost = if is_foreign {
-                Some(LossReason::OtherHost)
-            } else {
-                marks.contradict(&batch.header, &uplink.spool)?.then_some(LossReason::NumbersTaken)
-            };
-            let Some(reason) = lost else {
+            let is_lost = is_foreign || marks.contradict(&batch.header, &uplink.spool)?;
+            let taken_through = marks.last_of(&batch.header.boot_id);
+            if !is_lost {
                 self.settle_given_up(uplink)?;
                 self.under_way.push_back(batch.header);
                 send(&self.to_server, ToServer::Batch(batch.payload)).await?;
                 continue;
-            };
+            }
             if !self.under_way.is_empty() {
                 self.held = Some(batch);
                 return Ok(false);
             }
             let records = u64::from(batch.header.record_count);
-            if is_foreign {
+            let given_up = if is_foreign {
                 self.given_up.of_other_host += records;
+                uplink.spool.refuse(&batch.header, LossReason::OtherHost)
             } else {
                 self.given_up.numbers_taken += records;
                 if batch.header.boot_id == *uplink.boot_id.as_bytes() {
                     uplink.server_mark.contradict();
                 }
-            }
-            uplink.spool.refuse(&batch.header, reason).context("giving up a batch")?;
+                uplink.spool.refuse_taken(&batch.header, taken_through)
+            };
+            given_up.context("giving up a batch")?;
         }
         Ok(false)
     }

@@ -134,7 +134,7 @@ impl Place {
 /// Opened by its descriptor: the same file, whatever has its name now.
 fn reopen(held: &OwnedFd, path: &str) -> Result<File, Failure> {
     let by_descriptor = format!("/proc/self/fd/{}", held.as_raw_fd());
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     open(by_descriptor, flags, Mode::empty())
         .map(File::from)
         .map_err(|errno| Failure::system(format!("reading {}", path.escape_debug()), errno))

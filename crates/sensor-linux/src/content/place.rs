@@ -26,7 +26,7 @@ const SEARCH: u32 = 1;
 
 /// For whom a file is read.
 #[derive(Debug, Clone)]
-pub(super) struct Reader {
+pub(crate) struct Reader {
     /// Real and effective user id at the exec. Both must be able to read: who starts a
     /// set-user-id program chooses its arguments.
     pub(super) uids: [u32; 2],
@@ -38,7 +38,7 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Whom nothing is kept from.
-    pub(super) const ROOT: Self = Self { uids: [0; 2], gid: 0, groups: None };
+    pub(crate) const ROOT: Self = Self { uids: [0; 2], gid: 0, groups: None };
 
     /// With the groups of a living process. Its effective group is not asked for: it
     /// may have changed since the exec.
@@ -86,7 +86,7 @@ pub(super) fn open_descriptor(pid: u32, descriptor: u32, reader: &Reader) -> Res
 }
 
 /// A root to look from.
-pub(super) fn root(path: &str) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn root(path: &str) -> rustix::io::Result<OwnedFd> {
     openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
@@ -101,10 +101,23 @@ pub(super) fn open_below(
     mounts: &RemoteMounts,
     reader: &Reader,
 ) -> Result<File, &'static str> {
+    open(&held_below(root, path.as_bytes(), mounts, reader)?, reader)
+}
+
+/// Finds what is at a path below a root, and holds it without opening it (`O_PATH`).
+///
+/// # Errors
+/// As [`open_below`], but for what only the file itself can tell.
+pub(crate) fn held_below(
+    root: OwnedFd,
+    path: &[u8],
+    mounts: &RemoteMounts,
+    reader: &Reader,
+) -> Result<File, &'static str> {
     // Only held, never opened, on the way: a FIFO would wait, a device would begin to work.
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut parts: Vec<Vec<u8>> = Vec::new();
-    push_parts(&mut parts, path.as_bytes())?;
+    push_parts(&mut parts, path)?;
     // The root, and the directories on the way with their names.
     let root = File::from(root);
     let mut way: Vec<(Vec<u8>, File)> = Vec::new();
@@ -143,7 +156,7 @@ pub(super) fn open_below(
             }
             push_parts(&mut parts, to.as_bytes())?;
         } else if parts.is_empty() {
-            return open(&next, reader);
+            return Ok(next);
         } else if way.len() < DEPTH_MAX && !kind.is_fifo() {
             way.push((part, next));
         } else {
@@ -161,7 +174,10 @@ fn push_parts(parts: &mut Vec<Vec<u8>>, path: &[u8]) -> Result<(), &'static str>
 }
 
 /// Opens what is held, if it is for this reader.
-fn open(held: &File, reader: &Reader) -> Result<File, &'static str> {
+///
+/// # Errors
+/// As [`open_below`].
+pub(crate) fn open(held: &File, reader: &Reader) -> Result<File, &'static str> {
     check_file_system(held)?;
     let of_it = held.metadata().map_err(|_| "unreadable")?;
     if !of_it.is_file() {
@@ -176,6 +192,10 @@ fn open(held: &File, reader: &Reader) -> Result<File, &'static str> {
     openat(CWD, again, flags, Mode::empty()).map(File::from).map_err(|_| "unreadable")
 }
 
+/// Whether what is held is on a file system that answers, and whose files are files.
+///
+/// # Errors
+/// `kernel_file_system` or `remote_file_system`.
 fn check_file_system(held: &File) -> Result<(), &'static str> {
     match FileSystem::of(fstatfs(held).map_err(|_| "unreadable")?.f_type) {
         FileSystem::Local => Ok(()),

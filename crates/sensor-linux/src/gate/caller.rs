@@ -1,119 +1,218 @@
-//! What a thread that waits in execve(2) asked for: which program, with which arguments. Read from outside: its
-//! registers by `/proc/TID/syscall`, its memory by `/proc/TID/mem`.
+//! What a thread that waits in execve(2) asked for: which program, with which arguments.
 //!
-//! Another thread of the same process may change the arguments after they were read; what then runs is judged again as
-//! every start is.
+//! The first question of a call is about its program, whatever name it was called by: names are the caller's, and may
+//! lead elsewhere a moment later. What the kernel opens besides (a script's interpreter, the loader) is known by the
+//! program that was judged before.
 
-use std::fs::{self, File};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File, Metadata};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use event_model::ImageFile;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::Question;
+use super::call::{Call, List, Memory, TEXTS_MAX};
+use super::program::{interpreter_of, loader_of};
+use crate::content::place::{self, Reader};
+use crate::watch::mounts::RemoteMounts;
 use crate::{escape, procfs, standing};
 
 /// Arguments are read as far as the kernel side reads those of a start.
 const ARGS_MAX: usize = 16 << 10;
-const ARGS_COUNT_MAX: usize = 4_096;
 /// Of the environment, far more than any shell has.
 const ENVIRONMENT_MAX: usize = 256 << 10;
-const PATH_MAX: usize = 4_096;
-/// As far as the kernel reads a script's first line (`BINPRM_BUF_SIZE`).
-const FIRST_LINE: usize = 256;
 /// As many interpreters of interpreters as the kernel follows.
 const INTERPRETERS_MAX: usize = 5;
+/// From the question about a program to the last one about what is opened besides: each may wait for its deadline.
+const BESIDES_WITHIN: Duration = Duration::from_secs(2);
+/// Calls that are known at once; more are those of a host that starts thousands of programs in a second.
+const CALLS_MAX: usize = 4_096;
+/// File systems that are known to be asked about.
+const DEVICES_MAX: usize = 4_096;
 
-#[cfg(target_arch = "x86_64")]
-const EXECVE: u64 = 59;
-#[cfg(target_arch = "x86_64")]
-const EXECVEAT: u64 = 322;
-#[cfg(target_arch = "aarch64")]
-const EXECVE: u64 = 221;
-#[cfg(target_arch = "aarch64")]
-const EXECVEAT: u64 = 281;
-
-/// What a call of execve(2) or execveat(2) was given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Call {
-    /// Of execveat: where relative names begin.
-    dir: Option<i32>,
-    name: u64,
-    arguments: u64,
-    environment: u64,
+/// What a question is about.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// The program of a call.
+    Program(Box<Question>),
+    /// What the kernel opens besides a program that was judged, or that lies where nobody is asked.
+    Besides,
+    /// Something that runs and can't be judged before; why.
+    Unread(&'static str),
+    /// Nothing any more: whoever asked is gone.
+    Gone,
 }
 
-impl Call {
-    /// From `/proc/TID/syscall`; `None` where the thread is in no such call, or in one of another architecture.
-    fn parse(text: &str) -> Option<Self> {
-        let mut words = text.split_ascii_whitespace();
-        let number: u64 = words.next()?.parse().ok()?;
-        let mut next = || u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok();
-        let (first, second, third, fourth) = (next()?, next()?, next()?, next()?);
-        match number {
-            EXECVE => Some(Self { dir: None, name: first, arguments: second, environment: third }),
-            #[expect(clippy::cast_possible_truncation, reason = "the kernel takes the lower half as an int")]
-            EXECVEAT => {
-                Some(Self { dir: Some(first as i32), name: second, arguments: third, environment: fourth })
-            }
-            _ => None,
+/// Device and inode.
+type FileId = (u64, u64);
+
+/// The threads that asked.
+#[derive(Debug, Default)]
+pub(super) struct Callers {
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// What the kernel will open besides the program of each call.
+    besides: HashMap<u32, Besides>,
+    /// File systems whose programs are asked about.
+    devices: HashSet<u64>,
+}
+
+#[derive(Debug)]
+struct Besides {
+    call: Call,
+    until: Instant,
+    files: Vec<FileId>,
+}
+
+impl Seen {
+    /// Whether this thread's call was to open this file next.
+    fn take(&mut self, thread: u32, call: &Call, file: FileId, now: Instant) -> bool {
+        let Some(known) = self.besides.get_mut(&thread).filter(|one| one.call == *call && one.until > now)
+        else {
+            return false;
+        };
+        let Some(at) = known.files.iter().position(|one| *one == file) else { return false };
+        known.files.drain(..=at);
+        true
+    }
+
+    fn keep(&mut self, thread: u32, call: Call, files: Vec<FileId>, now: Instant) {
+        if self.besides.len() >= CALLS_MAX {
+            self.besides.retain(|_, one| one.until > now);
+        }
+        if files.is_empty() || self.besides.len() >= CALLS_MAX {
+            self.besides.remove(&thread);
+        } else {
+            self.besides.insert(thread, Besides { call, until: now + BESIDES_WITHIN, files });
         }
     }
 }
 
-/// The question that a thread's execution of `file` is. `None` where it is none: a file that the kernel opens
-/// besides the program (its interpreter, the loader), a call that can't be read, a thread that is gone.
-pub(super) fn question(thread: u32, file: File) -> Option<Question> {
-    let call = Call::parse(&fs::read_to_string(format!("/proc/{thread}/syscall")).ok()?)?;
-    let memory = File::open(format!("/proc/{thread}/mem")).ok()?;
-    let name = text_at(&memory, call.name, PATH_MAX)?;
-    let named = named_file(thread, call.dir, &name)?.metadata().ok()?;
-    let asked = file.metadata().ok()?;
-    if (named.dev(), named.ino()) != (asked.dev(), asked.ino()) {
-        return None;
+impl Callers {
+    /// What a thread's execution of `file` asks. May wait for whoever has the caller's memory.
+    pub(super) fn ask(&self, thread: u32, file: File) -> Asked {
+        let gone_or = |reason| if is_there(thread) { Asked::Unread(reason) } else { Asked::Gone };
+        let Ok(asked) = file.metadata() else { return Asked::Unread("file") };
+        let Ok(text) = fs::read_to_string(format!("/proc/{thread}/syscall")) else {
+            return gone_or("call");
+        };
+        // The kernel's own helpers, and calls of yet another numbering.
+        let Some(call) = Call::parse(&text) else { return Asked::Unread("call") };
+        let Ok(memory) = Memory::of(thread) else { return gone_or("memory") };
+        let follows = self.seen().take(thread, &call, id(&asked), Instant::now());
+        if follows || looks_like_a_loader(&file, &asked) {
+            match named(thread, &call, &memory) {
+                // Called by its own name, it is the program.
+                Some(named) if named == id(&asked) => {}
+                _ if follows => return Asked::Besides,
+                Some((device, _)) if !self.seen().devices.contains(&device) => return Asked::Besides,
+                _ => return Asked::Unread("loader"),
+            }
+        }
+        self.program(thread, file, &asked, call, &memory).unwrap_or_else(gone_or)
     }
-    let (mut args, mut args_bytes, mut args_truncated) = list_at(&memory, call.arguments, ARGS_MAX)?;
-    // Of the program, not of the process that starts it.
-    let (variables, _, _) = list_at(&memory, call.environment, ENVIRONMENT_MAX)?;
-    let mut file = file;
-    let mut script = name;
-    for _ in 0..INTERPRETERS_MAX {
-        let Some((interpreter, argument)) = interpreter_of(&file)? else { break };
-        // As the kernel puts them together: interpreter, its argument, the script, the rest.
-        let rest = args.drain(..).skip(1).collect::<Vec<_>>();
-        args_bytes += (interpreter.len() + argument.as_ref().map_or(0, Vec::len) + 1) as u64;
-        args =
-            [Some(interpreter.clone()), argument, Some(script)].into_iter().flatten().chain(rest).collect();
-        file = File::from(within_root(thread, &interpreter, OFlags::RDONLY | OFlags::NONBLOCK)?);
-        script = interpreter;
+
+    fn program(
+        &self,
+        thread: u32,
+        file: File,
+        asked: &Metadata,
+        call: Call,
+        memory: &Memory,
+    ) -> Result<Asked, &'static str> {
+        let name = memory.name(&call).bytes;
+        let arguments = memory.arguments(&call, ARGS_MAX);
+        // Of the program, not of the process that starts it.
+        let variables = memory.environment(&call, ENVIRONMENT_MAX).texts;
+        let program = Program::of(thread, file, name, arguments)?;
+        {
+            let mut seen = self.seen();
+            if seen.devices.len() < DEVICES_MAX {
+                seen.devices.insert(asked.dev());
+            }
+            seen.keep(thread, call, program.besides, Instant::now());
+        }
+        let (file, List { texts, bytes, cut }) = (program.file, program.arguments);
+        let metadata = file.metadata().map_err(|_| "file")?;
+        let path = path_of(&file).ok_or("file")?;
+        let now = process_of(thread).and_then(procfs::image).ok_or("process")?;
+        let parent = procfs::image(now.parent_pid);
+        let image = sensor_api::ObservedImage {
+            executable: procfs::executable_text(path, metadata.nlink() == 0),
+            args: texts.iter().map(|argument| escape::text(argument)).collect(),
+            args_bytes: bytes,
+            args_truncated: cut,
+            command_line: None,
+            environment: standing::interesting_variables(&variables.join(&0)),
+            image: Some(procfs::image_file(&metadata)),
+            image_deleted: metadata.nlink() == 0,
+            kernel_thread: false,
+            blocked: None,
+            ..now
+        };
+        Ok(Asked::Program(Box::new(Question { image, parent, file })))
     }
-    args_truncated |= args.len() > ARGS_COUNT_MAX;
-    let metadata = file.metadata().ok().filter(fs::Metadata::is_file)?;
-    let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
-    let pid = process_of(thread)?;
-    let now = procfs::image(pid)?;
-    let parent = procfs::image(now.parent_pid);
-    let image = sensor_api::ObservedImage {
-        executable: procfs::executable_text(path, metadata.nlink() == 0),
-        args: args.iter().map(|argument| escape::text(argument)).collect(),
-        args_bytes,
-        args_truncated,
-        command_line: None,
-        environment: standing::interesting_variables(&variables.join(&0)),
-        image: Some(procfs::image_file(&metadata)),
-        image_deleted: metadata.nlink() == 0,
-        kernel_thread: false,
-        blocked: None,
-        ..now
-    };
-    Some(Question { image, parent, file })
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What will run.
+struct Program {
+    /// Of a script, its interpreter's.
+    file: File,
+    arguments: List,
+    /// What the kernel will open besides the file that was asked about.
+    besides: Vec<FileId>,
+}
+
+impl Program {
+    /// What will run where this file is executed by this name.
+    fn of(thread: u32, file: File, name: Vec<u8>, arguments: List) -> Result<Self, &'static str> {
+        let (mut file, mut script, mut arguments) = (file, name, arguments);
+        let mut besides = Vec::new();
+        for _ in 0..INTERPRETERS_MAX {
+            let Some((interpreter, argument)) = interpreter_of(&file) else { break };
+            let held = find(thread, None, &interpreter)?;
+            let metadata = held.metadata().map_err(|_| "interpreter")?;
+            besides.push(id(&metadata));
+            file = readable(held)?;
+            // As the kernel puts them together: interpreter, its argument, the script, the rest.
+            arguments.bytes += (interpreter.len() + argument.as_ref().map_or(0, Vec::len) + 1) as u64;
+            let rest = arguments.texts.drain(..).skip(1).collect::<Vec<_>>();
+            let first = [Some(interpreter.clone()), argument, Some(script)];
+            arguments.texts = first.into_iter().flatten().chain(rest).collect();
+            script = interpreter;
+        }
+        arguments.cut |= arguments.texts.len() > TEXTS_MAX;
+        // Where it is not found the call fails, or the kernel asks again.
+        let loader = loader_of(&file).and_then(|path| find(thread, None, &path).ok()?.metadata().ok());
+        besides.extend(loader.as_ref().map(id));
+        Ok(Self { file, arguments, besides })
+    }
 }
 
 /// Whether a process runs another file than this one; `None` where it is gone.
 pub(super) fn runs_another(pid: u32, file: &ImageFile) -> Option<bool> {
     let runs = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
-    Some((runs.dev(), runs.ino()) != (file.device, file.inode))
+    Some(id(&runs) != (file.device, file.inode))
+}
+
+fn id(metadata: &Metadata) -> FileId {
+    (metadata.dev(), metadata.ino())
+}
+
+fn is_there(thread: u32) -> bool {
+    fs::metadata(format!("/proc/{thread}")).is_ok()
 }
 
 fn process_of(thread: u32) -> Option<u32> {
@@ -121,143 +220,189 @@ fn process_of(thread: u32) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())
 }
 
-/// The file that the call names, as the thread that called sees it.
-fn named_file(thread: u32, dir: Option<i32>, name: &[u8]) -> Option<File> {
-    if name.first() == Some(&b'/') {
-        return within_root(thread, name, OFlags::PATH).map(File::from);
+fn path_of(file: &File) -> Option<std::path::PathBuf> {
+    fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()
+}
+
+/// A loader of the system: root's, and called as loaders are. Where it is not the program, it may come with one that
+/// lies where nobody is asked.
+fn looks_like_a_loader(file: &File, metadata: &Metadata) -> bool {
+    const NAMES: [&[u8]; 4] = [b"ld-", b"ld.so", b"ld64.so", b"libc.so"];
+    let path = if metadata.uid() == 0 && metadata.mode() & 0o022 == 0 { path_of(file) } else { None };
+    let name = path.as_ref().and_then(|path| path.file_name()).map(OsStrExt::as_bytes);
+    name.is_some_and(|name| NAMES.iter().any(|known| name.starts_with(known)))
+}
+
+/// The file that the call names, as the thread that called sees it; `None` where it can't be said.
+fn named(thread: u32, call: &Call, memory: &Memory) -> Option<FileId> {
+    let text = memory.name(call);
+    let name = Some(text.bytes.as_slice()).filter(|_| text.whole)?;
+    let own = name.strip_prefix(b"/proc/self/").or_else(|| name.strip_prefix(b"/proc/thread-self/"));
+    if let Some(own) = own {
+        // Links that lead where no path does.
+        let mut parts = own.splitn(2, |byte| *byte == b'/');
+        return match (parts.next()?, parts.next()) {
+            (b"exe", None) => held(thread, "exe"),
+            (b"fd", Some(number)) => {
+                let number: u32 = std::str::from_utf8(number).ok()?.parse().ok()?;
+                held(thread, &format!("fd/{number}"))
+            }
+            (b"cwd", Some(rest)) => find_id(thread, None, &[b"./", rest].concat()),
+            (b"root", Some(rest)) => find_id(thread, None, &[b"/", rest].concat()),
+            _ => None,
+        };
+    }
+    match (name, call.dir) {
+        ([], Some(number)) => held(thread, &format!("fd/{number}")),
+        _ => find_id(thread, call.dir, name),
+    }
+}
+
+fn find_id(thread: u32, dir: Option<i32>, name: &[u8]) -> Option<FileId> {
+    find(thread, dir, name).ok()?.metadata().ok().as_ref().map(id)
+}
+
+/// What a link of `/proc/TID` leads to.
+fn held(thread: u32, link: &str) -> Option<FileId> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let held = rustix::fs::open(format!("/proc/{thread}/{link}"), flags, Mode::empty()).ok()?;
+    File::from(held).metadata().ok().as_ref().map(id)
+}
+
+/// Finds a file by a name as a thread sees it, without opening it, and touches no file system that may not answer.
+fn find(thread: u32, dir: Option<i32>, name: &[u8]) -> Result<File, &'static str> {
+    let path = from_root(thread, dir, name).ok_or("unreadable")?;
+    let root = || place::root(&format!("/proc/{thread}/root")).map_err(|_| "unreadable");
+    // All within one mount: so it is nearly always, and nobody else has to answer.
+    let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_XDEV;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    if let Ok(found) = rustix::fs::openat2(root()?.as_fd(), path.as_slice(), flags, Mode::empty(), within) {
+        return Ok(File::from(found));
+    }
+    place::held_below(root()?, &path, &RemoteMounts::of_process(thread), &Reader::ROOT)
+}
+
+/// A name as a path from the root that the thread has.
+fn from_root(thread: u32, dir: Option<i32>, name: &[u8]) -> Option<Vec<u8>> {
+    if name.starts_with(b"/") {
+        return Some(name.to_vec());
     }
     let base = match dir {
         None | Some(libc::AT_FDCWD) => format!("/proc/{thread}/cwd"),
         Some(number) => format!("/proc/{thread}/fd/{number}"),
     };
-    let mut path = base.into_bytes();
-    if !name.is_empty() {
-        path.push(b'/');
-        path.extend_from_slice(name);
+    let (base, root) = (fs::read_link(base).ok()?, fs::read_link(format!("/proc/{thread}/root")).ok()?);
+    let below = base.strip_prefix(root).ok()?;
+    Some([b"/", below.as_os_str().as_bytes(), b"/", name].concat())
+}
+
+/// Opens what is held for reading, if that is safe: a script names what it wants, and to open a device can act. Where
+/// somebody has a lease on it, it stays unread.
+fn readable(held: File) -> Result<File, &'static str> {
+    match place::open(&held, &Reader::ROOT) {
+        Ok(file) => Ok(file),
+        Err("unreadable") => Ok(held),
+        Err(reason) => Err(reason),
     }
-    rustix::fs::open(path.as_slice(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok().map(File::from)
-}
-
-/// A path from the root that the thread has.
-fn within_root(thread: u32, path: &[u8], flags: OFlags) -> Option<OwnedFd> {
-    let root = rustix::fs::open(
-        format!("/proc/{thread}/root"),
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    );
-    rustix::fs::openat2(
-        root.ok()?.as_fd(),
-        path,
-        flags | OFlags::CLOEXEC,
-        Mode::empty(),
-        ResolveFlags::IN_ROOT,
-    )
-    .ok()
-}
-
-/// The interpreter that a script's first line names, with its one argument.
-type Interpreter = (Vec<u8>, Option<Vec<u8>>);
-
-/// `Some(None)` for what is no script; `None` where that can't be read.
-fn interpreter_of(file: &File) -> Option<Option<Interpreter>> {
-    let mut line = [0; FIRST_LINE];
-    let length = file.read_at(&mut line, 0).ok()?;
-    Some(parse_first_line(&line[..length]))
-}
-
-fn parse_first_line(bytes: &[u8]) -> Option<Interpreter> {
-    let line = bytes.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?.trim_ascii();
-    let end = line.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(line.len());
-    let (interpreter, argument) = line.split_at(end);
-    let argument = Some(argument.trim_ascii()).filter(|argument| !argument.is_empty());
-    (!interpreter.is_empty()).then(|| (interpreter.to_vec(), argument.map(<[u8]>::to_vec)))
-}
-
-/// A list of texts like the arguments, its full length as far as it was read, and whether there is more.
-fn list_at(memory: &File, at: u64, most: usize) -> Option<(Vec<Vec<u8>>, u64, bool)> {
-    if at == 0 {
-        return Some((Vec::new(), 0, false));
-    }
-    let (mut arguments, mut bytes) = (Vec::new(), 0);
-    for index in 0..ARGS_COUNT_MAX as u64 {
-        let mut pointer = [0; 8];
-        memory.read_exact_at(&mut pointer, at.checked_add(index * 8)?).ok()?;
-        let pointer = u64::from_ne_bytes(pointer);
-        if pointer == 0 {
-            return Some((arguments, bytes as u64, false));
-        }
-        let Some(argument) = text_at(memory, pointer, most - bytes) else { break };
-        bytes += argument.len() + 1;
-        arguments.push(argument);
-        if bytes >= most {
-            break;
-        }
-    }
-    Some((arguments, bytes as u64, true))
-}
-
-/// The bytes up to a zero byte; `None` if there is none within `most`.
-fn text_at(memory: &File, at: u64, most: usize) -> Option<Vec<u8>> {
-    let mut text = Vec::new();
-    while text.len() < most {
-        // Never past the end of a page that may be the last one.
-        let here = at.checked_add(text.len() as u64)?;
-        let room = usize::try_from(4_096 - here % 4_096).ok()?.min(most - text.len());
-        let begin = text.len();
-        text.resize(begin + room, 0);
-        let read = memory.read_at(&mut text[begin..], here).ok().filter(|read| *read > 0)?;
-        text.truncate(begin + read);
-        if let Some(end) = text[begin..].iter().position(|byte| *byte == 0) {
-            text.truncate(begin + end);
-            return Some(text);
-        }
-    }
-    None
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::CString;
+    use std::path::Path;
+
+    use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+
     use super::*;
 
-    #[test]
-    fn calls_are_read_from_what_proc_says() {
-        let text = format!("{EXECVE} 0x7ffd1 0x2 0x3 0x4 0x5 0x6 0x7ffe 0x7fff\n");
-        assert_eq!(Call::parse(&text), Some(Call { dir: None, name: 0x7ffd1, arguments: 2, environment: 3 }));
-        let text = format!("{EXECVEAT} 0xffffffffffffff9c 0x2 0x3 0x4 0x1000 0x6 0x7ffe 0x7fff\n");
-        assert_eq!(
-            Call::parse(&text),
-            Some(Call { dir: Some(libc::AT_FDCWD), name: 2, arguments: 3, environment: 4 })
-        );
-        for other in ["running", "-1 0x0 0x0", "0 0x1 0x2 0x3", "", "59 1 2 3"] {
-            assert_eq!(Call::parse(other), None, "{other}");
-        }
+    fn own() -> u32 {
+        std::process::id()
+    }
+
+    fn of_path(path: impl AsRef<Path>) -> Option<FileId> {
+        fs::metadata(path).ok().as_ref().map(id)
     }
 
     #[test]
-    fn first_lines_are_read_as_the_kernel_does() {
-        let own = |text: &str| text.as_bytes().to_vec();
-        let read = |line: &str| parse_first_line(line.as_bytes());
-        assert_eq!(read("#!/bin/sh\nx"), Some((own("/bin/sh"), None)));
-        assert_eq!(
-            read("#! /usr/bin/env  python3 -u \nx"),
-            Some((own("/usr/bin/env"), Some(own("python3 -u"))))
-        );
-        assert_eq!(read("#!\t/bin/x\ty"), Some((own("/bin/x"), Some(own("y")))));
-        for none in ["", "#", "#!", "#!  \n/bin/sh", "\x7fELF", "x#!/bin/sh"] {
-            assert_eq!(read(none), None, "{none}");
-        }
+    fn what_a_script_names_is_opened_only_where_it_is_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (fifo, script) = (dir.path().join("fifo"), dir.path().join("script"));
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &fifo,
+            rustix::fs::FileType::Fifo,
+            Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).unwrap();
+        inotify::add_watch(&watch, &fifo, WatchFlags::OPEN).unwrap();
+        let arguments = List { texts: [b"own".to_vec(), b"rest".to_vec()].to_vec(), bytes: 9, cut: false };
+        let program = |line: &str| {
+            fs::write(&script, format!("#!{line}\n")).unwrap();
+            Program::of(own(), File::open(&script).unwrap(), b"name".to_vec(), arguments.clone())
+        };
+        assert_eq!(program(fifo.to_str().unwrap()).err(), Some("not_regular"));
+        assert_eq!(rustix::io::read(&watch, &mut [0; 256]), Err(rustix::io::Errno::AGAIN), "not opened");
+        assert_eq!(program("/proc/self/status").err(), Some("kernel_file_system"));
+        assert_eq!(program("/is/not/there").err(), Some("unreadable"));
+
+        let by_shell = program("/bin/sh -e").ok().unwrap();
+        assert_eq!(by_shell.file.metadata().ok().as_ref().map(id), of_path("/bin/sh"));
+        let texts: Vec<_> =
+            by_shell.arguments.texts.iter().map(|text| String::from_utf8_lossy(text)).collect();
+        assert_eq!(texts, ["/bin/sh", "-e", "name", "rest"]);
+        assert_eq!(by_shell.besides.first().copied(), of_path("/bin/sh"), "the kernel opens it next");
     }
 
     #[test]
-    fn memory_is_read_to_the_end_of_the_text_and_not_beyond() {
-        let memory = File::open("/proc/self/mem").unwrap();
-        let text = c"one two".to_owned();
-        assert_eq!(text_at(&memory, text.as_ptr() as u64, 100).as_deref(), Some(&b"one two"[..]));
-        assert_eq!(text_at(&memory, text.as_ptr() as u64, 3), None, "no end within that");
-        assert_eq!(text_at(&memory, 1, 100), None);
-        let pointers = [text.as_ptr(), text.as_ptr(), std::ptr::null()];
-        let read = list_at(&memory, pointers.as_ptr() as u64, ARGS_MAX).unwrap();
-        assert_eq!(read, (vec![b"one two".to_vec(); 2], 16, false));
-        assert_eq!(list_at(&memory, 0, ARGS_MAX), Some((Vec::new(), 0, false)));
+    fn names_lead_where_they_lead_the_caller() {
+        let memory = Memory::of(own()).unwrap();
+        let of = |name: &str| {
+            let name = CString::new(name).unwrap();
+            named(own(), &Call::with_name(name.as_ptr() as u64), &memory)
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "").unwrap();
+        let file = File::open(&path).unwrap();
+        let linked = dir.path().join("link");
+        std::os::unix::fs::symlink("file", &linked).unwrap();
+        let known = of_path(&path);
+        assert!(known.is_some());
+        assert_eq!(of(path.to_str().unwrap()), known);
+        assert_eq!(of(linked.to_str().unwrap()), known);
+        assert_eq!(of(&format!("/proc/self/fd/{}", file.as_raw_fd())), known);
+        assert_eq!(of(&format!("/proc/thread-self/root{}", path.display())), known);
+        assert_eq!(of("/proc/self/exe"), of_path(std::env::current_exe().unwrap()));
+        for name in ["Cargo.toml", "src/lib.rs", "/proc/self/cwd/Cargo.toml"] {
+            assert_eq!(of(name), of_path(name), "from {:?}", std::env::current_dir());
+        }
+        assert_eq!(of("/is/not/there"), None);
+    }
+
+    #[test]
+    fn what_is_opened_besides_is_known_once_and_for_its_call() {
+        let mut seen = Seen::default();
+        let (now, call) = (Instant::now(), Call::with_name(1));
+        let (shell, loader, other) = ((1, 2), (1, 3), (1, 4));
+        assert!(!seen.take(7, &call, shell, now), "the first question is about the program");
+        seen.keep(7, call, vec![shell, loader], now);
+        assert!(!seen.take(7, &call, other, now));
+        assert!(!seen.take(8, &call, shell, now), "another thread");
+        assert!(!seen.take(7, &Call::with_name(2), shell, now), "another call");
+        assert!(!seen.take(7, &call, shell, now + BESIDES_WITHIN), "much later");
+        assert!(seen.take(7, &call, shell, now));
+        assert!(!seen.take(7, &call, shell, now), "once");
+        assert!(seen.take(7, &call, loader, now));
+        seen.keep(7, call, vec![shell], now);
+        seen.keep(7, call, Vec::new(), now);
+        assert!(!seen.take(7, &call, shell, now), "of the program before");
+        for thread in 0..2 * u32::try_from(CALLS_MAX).unwrap() {
+            seen.keep(thread, call, vec![shell], now);
+        }
+        assert_eq!(seen.besides.len(), CALLS_MAX);
+        seen.keep(1_000_000, call, vec![shell], now + BESIDES_WITHIN);
+        assert_eq!(seen.besides.len(), 1);
     }
 }

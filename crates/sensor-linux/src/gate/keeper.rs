@@ -1,19 +1,21 @@
 //! The process that holds the kernel's questions. It opens no file but those that it watches, takes no lock, writes
 //! to nobody who might not read, and never waits longer than a deadline.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{Mode, OFlags};
+use rustix::mm::{MlockAllFlags, mlockall};
 
 use super::GatePlaces;
 use super::kernel::{Asked, Executions};
-use super::wire::{ToKeeper, ask, of_agent, say_failure, say_refused, say_state};
-use crate::watch::mounts::{FileSystem, RemoteMounts, local_points};
+use super::wire::{State, ToKeeper, ask, of_agent, say_failure, say_refused, say_state};
+use crate::watch::mounts::{FileSystem, LocalFileSystem, MountTree};
 
 /// A program runs unjudged when no verdict came by then. People do not feel it; a chain of a hundred programs does.
 const DEADLINE: Duration = Duration::from_millis(250);
@@ -22,8 +24,14 @@ const LATE_IN_A_ROW: u32 = 16;
 const SUSPENDED_FOR: Duration = Duration::from_secs(30);
 /// How often the agent is told how it goes.
 const SAY_EVERY: Duration = Duration::from_millis(500);
-/// How often it is looked for new file systems.
+/// How often all is marked anew, though nothing is known to have changed.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How soon after the last look a mount that comes or goes makes another one.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Questions that are under way at once. Each has a descriptor, and where those run out the kernel refuses programs.
+const MOST_WAITING: usize = 256;
+/// Places of which the agent was told that they are not watched. More are told again and again.
+const MOST_REFUSED: usize = 1_024;
 
 struct Waiting {
     asked: Asked,
@@ -34,14 +42,17 @@ struct Keeper<'a> {
     socket: BorrowedFd<'a>,
     places: GatePlaces,
     executions: Executions,
-    /// Devices that are watched, and those that can't be.
-    watched: HashSet<u64>,
-    refused: HashSet<PathBuf>,
+    /// The list of mounts, which says when it changes.
+    mounts: Option<File>,
+    mounts_changed: bool,
+    is_watching: bool,
+    /// Places that can't be watched, with the reason that the agent was told.
+    refused: HashMap<String, String>,
     waiting: BTreeMap<u64, Waiting>,
     next_id: u64,
     /// There is something to judge by.
     on: bool,
-    late: u64,
+    counted: State,
     late_in_a_row: u32,
     suspended_until: Option<Instant>,
 }
@@ -55,16 +66,21 @@ pub fn serve(socket: BorrowedFd<'_>, places: GatePlaces) -> io::Result<()> {
         // Where the agent is gone, too, there is nobody to tell.
         let _ = say_failure(socket, &format!("the kernel gives no fanotify group for executions: {error}"));
     })?;
+    // On a host that is short of memory its pages would be read from a disk while programs wait. Those that it never
+    // came to need no place. Without it, it only is slower then.
+    let _ = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT);
     let mut keeper = Keeper {
         socket,
         places,
         executions,
-        watched: HashSet::new(),
-        refused: HashSet::new(),
+        mounts: File::open("/proc/self/mountinfo").ok(),
+        mounts_changed: false,
+        is_watching: false,
+        refused: HashMap::new(),
         waiting: BTreeMap::new(),
         next_id: 1,
         on: false,
-        late: 0,
+        counted: State::default(),
         late_in_a_row: 0,
         suspended_until: None,
     };
@@ -77,16 +93,19 @@ impl Keeper<'_> {
         loop {
             if said.is_none_or(|said| said.elapsed() >= SAY_EVERY) {
                 said = Some(Instant::now());
-                match say_state(self.socket, self.late, self.suspended_until.is_some()) {
+                let state = State { suspended: self.suspended_until.is_some(), ..self.counted };
+                match say_state(self.socket, state) {
                     Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Ok(()),
                     _ => {}
                 }
             }
-            if looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
+            let look_after = if self.mounts_changed { LOOK_AGAIN } else { LOOK_EVERY };
+            if looked.is_none_or(|looked| looked.elapsed() >= look_after) {
                 looked = Some(Instant::now());
+                self.mounts_changed = false;
                 self.look();
             }
-            self.wait()?;
+            let ready = self.wait()?;
             while let Some(message) = match of_agent(self.socket) {
                 Ok(message) => message,
                 // Gone, or not to be understood: what still waits is let go with the group.
@@ -101,27 +120,35 @@ impl Keeper<'_> {
                 }
             }
             let mut asked = Vec::new();
-            self.executions.take(&mut |one| asked.push(one))?;
+            let untaken = self.executions.take(ready, &mut |one| asked.push(one))?;
+            self.counted.unopened += untaken.unopened;
+            self.counted.overflows += untaken.overflows;
             asked.into_iter().for_each(|one| self.asked(one));
             self.let_late_ones_go();
         }
     }
 
-    /// Until there is something to do.
-    fn wait(&self) -> io::Result<()> {
+    /// Until there is something to do; whether somebody asks.
+    fn wait(&mut self) -> io::Result<bool> {
         let first = self.waiting.values().map(|one| one.until).min();
-        let wait =
-            first.map_or(SAY_EVERY, |until| until.saturating_duration_since(Instant::now()).min(SAY_EVERY));
+        let most = if self.mounts_changed { LOOK_AGAIN } else { SAY_EVERY };
+        let wait = first.map_or(most, |until| until.saturating_duration_since(Instant::now()).min(most));
         // Rounded up, so that the deadline has passed when it wakes.
         let wait = Timespec { tv_sec: 0, tv_nsec: i64::from(wait.subsec_nanos()) + 100_000 };
-        let mut descriptors = [
+        let mut descriptors = vec![
             PollFd::from_borrowed_fd(self.executions.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(self.socket, PollFlags::IN),
         ];
+        descriptors.extend(self.mounts.as_ref().map(|list| PollFd::new(list, PollFlags::PRI)));
         match rustix::event::poll(&mut descriptors, Some(&wait)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok(false),
+            Err(error) => return Err(error.into()),
         }
+        let ready = descriptors[0].revents().contains(PollFlags::IN);
+        let changed = descriptors.get(2).is_some_and(|list| list.revents().contains(PollFlags::PRI));
+        self.mounts_changed |= changed;
+        Ok(ready)
     }
 
     fn asked(&mut self, asked: Asked) {
@@ -130,6 +157,7 @@ impl Keeper<'_> {
         // A full socket is an agent that does not keep up.
         if self.suspended_until.is_some()
             || !self.on
+            || self.waiting.len() >= MOST_WAITING
             || ask(self.socket, id, asked.thread, asked.file.as_fd()).is_err()
         {
             if self.suspended_until.is_none() && self.on {
@@ -165,7 +193,7 @@ impl Keeper<'_> {
     }
 
     fn was_late(&mut self) {
-        self.late += 1;
+        self.counted.late += 1;
         self.late_in_a_row += 1;
         if self.late_in_a_row >= LATE_IN_A_ROW && self.suspended_until.is_none() {
             self.suspended_until = Some(Instant::now() + SUSPENDED_FOR);
@@ -185,39 +213,72 @@ impl Keeper<'_> {
             self.late_in_a_row = 0;
         }
         if !self.on || self.suspended_until.is_some() {
-            if !self.watched.is_empty() && self.executions.watch_nothing().is_ok() {
-                self.watched.clear();
+            if self.is_watching && self.executions.watch_nothing().is_ok() {
+                self.is_watching = false;
             }
             return;
         }
-        let places = match &self.places {
-            GatePlaces::All => local_points(),
-            GatePlaces::These(places) => places.clone(),
-        };
-        let remote = RemoteMounts::read();
-        for place in places {
-            if remote.hold(place.as_os_str().as_encoded_bytes()) || self.refused.contains(&place) {
-                continue;
-            }
-            if let Err(error) = self.watch(&place) {
-                let text = format!("programs on {} are not judged before they run: {error}", place.display());
-                // Tried again after the next start; one word of it is enough.
-                let _ = say_failure(self.socket, &text);
-                self.refused.insert(place);
-            }
+        self.is_watching = true;
+        let tree = MountTree::read();
+        // Each time all of them: the kernel forgets its mark with the file system, and gives the device's number to
+        // the next one.
+        match self.places.clone() {
+            GatePlaces::All => tree.local().iter().for_each(|one| {
+                let watched = self.watch_local(one);
+                self.note(&one.name, watched);
+            }),
+            GatePlaces::These(places) => places.iter().for_each(|place| {
+                let watched = if tree.is_remote(place.as_os_str().as_encoded_bytes()) {
+                    Err(io::Error::other("it lies on a network or on a file system of a program"))
+                } else {
+                    self.watch(place).and_then(|watched| match watched {
+                        true => Ok(()),
+                        false => Err(io::Error::other("its file system is none of a disk or of memory")),
+                    })
+                };
+                self.note(&place.display().to_string(), watched);
+            }),
         }
     }
 
-    fn watch(&mut self, place: &Path) -> io::Result<()> {
-        let device = std::fs::metadata(place)?.dev();
-        if self.watched.contains(&device) {
-            return Ok(());
+    /// By any of its points.
+    fn watch_local(&self, one: &LocalFileSystem) -> io::Result<()> {
+        let mut failed = io::Error::other("other mounts cover it wherever it is mounted");
+        for point in &one.points {
+            match self.watch(point) {
+                Ok(_) => return Ok(()),
+                Err(error) => failed = error,
+            }
         }
-        let file_system = FileSystem::of(rustix::fs::statfs(place)?.f_type);
-        if file_system == FileSystem::Local {
-            self.executions.watch(place)?;
+        Err(failed)
+    }
+
+    /// False where programs are none of its matter: the kernel's own file systems.
+    fn watch(&self, place: &Path) -> io::Result<bool> {
+        let held = rustix::fs::open(place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let is_local = FileSystem::of(rustix::fs::fstatfs(&held)?.f_type) == FileSystem::Local;
+        if is_local {
+            self.executions.watch(held.as_fd())?;
         }
-        self.watched.insert(device);
-        Ok(())
+        Ok(is_local)
+    }
+
+    /// Tells the agent of what is not watched, once for each reason. It is tried again with each look.
+    fn note(&mut self, place: &str, watched: io::Result<()>) {
+        let Err(error) = watched else {
+            self.refused.remove(place);
+            return;
+        };
+        let reason = error.to_string();
+        if self.refused.get(place) == Some(&reason) {
+            return;
+        }
+        if self.refused.len() >= MOST_REFUSED {
+            self.refused.clear();
+        }
+        let text = format!("programs on {place} are not judged before they run: {reason}");
+        if say_failure(self.socket, &text).is_ok() {
+            self.refused.insert(place.to_owned(), reason);
+        }
     }
 }

@@ -6,8 +6,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use event_model::{EventType, Field, ImageFile, Value};
@@ -15,8 +15,10 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use sensor_api::{ObservationSender, ObservedActivity, Provision, Source, StopSignal, boot_ns};
 
-use super::wire::{FromKeeper, ToKeeper, of_keeper, tell};
-use super::{GatePlaces, KEEPER_ARGUMENT, Question, caller};
+use super::caller::{self, Asked, Callers};
+use super::wire::{FromKeeper, State, ToKeeper, of_keeper, tell};
+use super::workers::{STUCK_AFTER, StuckThreads, Workers};
+use super::{GatePlaces, KEEPER_ARGUMENT, Question};
 
 const NAME: &str = "execution_gate";
 
@@ -24,6 +26,8 @@ const NAME: &str = "execution_gate";
 const WORKERS: usize = 2;
 /// Questions that may wait for a worker. More would be late anyway.
 const QUEUE: usize = 64;
+/// What became of a «no» is heard at once, or not at all: what the keeper can't send it does not send again.
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
 /// A keeper that says nothing for so long is ended. It speaks twice a second.
 const SILENT: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -47,8 +51,8 @@ pub type Refusal = Box<dyn FnOnce(Outcome) + Send>;
 /// What came of a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
-    /// The kernel took the «no». Else it came too late, and the program runs.
-    pub in_time: bool,
+    /// The kernel took the «no»; else it came too late, and the program runs. `None` where nobody knows.
+    pub in_time: Option<bool>,
     /// Whether the process runs something else than what was refused; `None` where it is gone.
     pub runs_another: Option<bool>,
 }
@@ -57,12 +61,13 @@ pub struct Outcome {
 pub struct ExecutionGate {
     places: GatePlaces,
     judge: Arc<dyn GateJudge>,
+    stuck: StuckThreads,
 }
 
 impl ExecutionGate {
     /// For programs in these places.
     pub fn new(places: GatePlaces, judge: Arc<dyn GateJudge>) -> Self {
-        Self { places, judge }
+        Self { places, judge, stuck: StuckThreads::default() }
     }
 }
 
@@ -73,13 +78,32 @@ struct Job {
 }
 
 struct Pending {
+    since: Instant,
     pid: u32,
     file: Option<ImageFile>,
     refusal: Refusal,
 }
 
-/// Refusals whose answer is under way.
-type PendingRefusals = Mutex<HashMap<u64, Pending>>;
+impl Pending {
+    fn heard(self, in_time: Option<bool>) {
+        let runs_another = match in_time {
+            Some(_) => self.file.and_then(|file| caller::runs_another(self.pid, &file)),
+            None => None,
+        };
+        (self.refusal)(Outcome { in_time, runs_another });
+    }
+}
+
+/// What the threads that judge have in common. One that is stuck may have it long after its keeper is gone.
+struct Desk {
+    socket: OwnedFd,
+    judge: Arc<dyn GateJudge>,
+    callers: Callers,
+    /// Refusals whose answer is under way.
+    pending: Mutex<HashMap<u64, Pending>>,
+    /// Let through because it could not be read.
+    unread: AtomicU64,
+}
 
 impl Source for ExecutionGate {
     fn name(&self) -> &'static str {
@@ -119,22 +143,23 @@ impl ExecutionGate {
         let (socket, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         let mut keeper = self.start_keeper(theirs)?;
-        let pending = PendingRefusals::default();
-        let (jobs, queue) = sync_channel(QUEUE);
-        let queue = Mutex::new(queue);
-        let ended = std::thread::scope(|scope| {
-            for _ in 0..WORKERS {
-                let worker = std::thread::Builder::new().name("gate-judge".to_owned());
-                worker.spawn_scoped(scope, || self.work(&socket, &queue, &pending))?;
-            }
-            let ended = self.listen(&socket, jobs, &pending, sender, stop);
-            // What waits at the keeper is let go by the kernel with its end; workers find no more jobs.
-            end(&mut keeper);
-            ended
+        let desk = Arc::new(Desk {
+            socket,
+            judge: Arc::clone(&self.judge),
+            callers: Callers::default(),
+            pending: Mutex::default(),
+            unread: AtomicU64::new(0),
         });
-        for (_, one) in pending.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            (one.refusal)(Outcome { in_time: false, runs_another: None });
-        }
+        let at_work = Arc::clone(&desk);
+        let workers = Workers::start(WORKERS, QUEUE, self.stuck.clone(), move |job| at_work.work(job));
+        let ended = match workers {
+            Ok(workers) => self.listen(&desk, &workers, sender, stop),
+            Err(error) => Err(error),
+        };
+        // What waits at the keeper is let go by the kernel with its end. Nobody waits for who still judges: the answer
+        // is not sent any more, and whoever it is about is told so.
+        end(&mut keeper);
+        desk.forget(Duration::ZERO);
         ended
     }
 
@@ -153,16 +178,19 @@ impl ExecutionGate {
 
     fn listen(
         &self,
-        socket: &OwnedFd,
-        jobs: SyncSender<Job>,
-        pending: &PendingRefusals,
+        desk: &Desk,
+        workers: &Workers<Job>,
         sender: &ObservationSender,
         stop: &StopSignal,
     ) -> io::Result<Option<String>> {
+        let socket = &desk.socket;
         let mut heard = Instant::now();
         let mut told = Told::default();
         let mut watched = None;
         loop {
+            desk.forget(HEARD_WITHIN);
+            told.stuck(sender, workers.replace_stuck(STUCK_AFTER));
+            told.unread(sender, desk.unread.load(Ordering::Relaxed));
             let needed = self.judge.is_needed();
             if watched != Some(needed) {
                 tell(socket.as_fd(), ToKeeper::Watch(needed))?;
@@ -192,20 +220,18 @@ impl ExecutionGate {
                 None => return Ok(Some("its keeper ended".to_owned())),
                 Some(FromKeeper::Ask { id, thread, file }) => {
                     let job = Job { id, thread, file: File::from(file) };
-                    if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) = jobs.try_send(job)
-                    {
+                    if let Err(job) = workers.give(job) {
                         tell(socket.as_fd(), ToKeeper::Answer { id: job.id, deny: false })?;
                         told.unjudged += 1;
                     }
                 }
                 Some(FromKeeper::Refused { id, in_time }) => {
-                    let one = pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+                    let one = desk.pending().remove(&id);
                     if let Some(one) = one {
-                        let runs_another = one.file.and_then(|file| caller::runs_another(one.pid, &file));
-                        (one.refusal)(Outcome { in_time, runs_another });
+                        one.heard(Some(in_time));
                     }
                 }
-                Some(FromKeeper::State { late, suspended }) => told.state(sender, late, suspended),
+                Some(FromKeeper::State(state)) => told.state(sender, state),
                 Some(FromKeeper::Failed(text)) => {
                     tracing::warn!(reason = text, "the gate before executions");
                     say(sender, "unwatched", Some(&text), None);
@@ -213,52 +239,105 @@ impl ExecutionGate {
             }
         }
     }
+}
 
-    /// Judges what comes until nothing can come any more.
-    fn work(&self, socket: &OwnedFd, queue: &Mutex<Receiver<Job>>, pending: &PendingRefusals) {
-        loop {
-            let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok(Job { id, thread, file }) = job else { return };
-            let question = caller::question(thread, file);
-            let refusal = question.as_ref().and_then(|question| self.judge.judge(question));
-            let deny = refusal.is_some();
-            if let (Some(refusal), Some(question)) = (refusal, question) {
-                let (pid, file) = (question.image.pid, question.image.image);
-                let one = Pending { pid, file, refusal };
-                pending.lock().unwrap_or_else(PoisonError::into_inner).insert(id, one);
+impl Desk {
+    /// Judges one question. May never come back.
+    fn work(&self, job: Job) {
+        let Job { id, thread, file } = job;
+        let question = match self.callers.ask(thread, file) {
+            Asked::Program(question) => Some(question),
+            Asked::Unread(reason) => {
+                tracing::debug!(thread, reason, "a program can't be judged before it runs");
+                self.unread.fetch_add(1, Ordering::Relaxed);
+                None
             }
-            if tell(socket.as_fd(), ToKeeper::Answer { id, deny }).is_err() {
-                // The keeper is gone or its socket full: it answers by itself, and will say nothing of this «no».
-                let unheard = pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-                if let Some(one) = unheard {
-                    (one.refusal)(Outcome { in_time: false, runs_another: None });
-                }
+            Asked::Besides | Asked::Gone => None,
+        };
+        let refusal = question.as_ref().and_then(|question| self.judge.judge(question));
+        let deny = refusal.is_some();
+        if let (Some(refusal), Some(question)) = (refusal, question) {
+            let (pid, file) = (question.image.pid, question.image.image);
+            self.pending().insert(id, Pending { since: Instant::now(), pid, file, refusal });
+        }
+        if tell(self.socket.as_fd(), ToKeeper::Answer { id, deny }).is_err() {
+            // The keeper is gone or its socket full: it answers by itself, and will say nothing of this «no».
+            let unheard = self.pending().remove(&id);
+            if let Some(one) = unheard {
+                (one.refusal)(Outcome { in_time: Some(false), runs_another: None });
             }
         }
+    }
+
+    /// Of what was refused so long ago nobody will say what came of it.
+    fn forget(&self, after: Duration) {
+        let unheard: Vec<Pending> =
+            self.pending().extract_if(|_, one| one.since.elapsed() >= after).map(|(_, one)| one).collect();
+        unheard.into_iter().for_each(|one| one.heard(None));
+    }
+
+    fn pending(&self) -> MutexGuard<'_, HashMap<u64, Pending>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What was told of a keeper.
 #[derive(Default)]
 struct Told {
-    late: u64,
+    state: State,
     /// For which there was no room here.
     unjudged: u64,
-    suspended: bool,
+    unread: u64,
+    no_more_threads: bool,
 }
 
 impl Told {
-    fn state(&mut self, sender: &ObservationSender, late: u64, suspended: bool) {
-        let more = late.saturating_sub(self.late) + std::mem::take(&mut self.unjudged);
-        self.late = late;
-        if more > 0 {
-            tracing::warn!(programs = more, "programs ran before they were judged: the verdict was late");
-            say(sender, "late", None, Some(more));
+    fn state(&mut self, sender: &ObservationSender, state: State) {
+        let before = std::mem::replace(&mut self.state, state);
+        let late = state.late.saturating_sub(before.late) + std::mem::take(&mut self.unjudged);
+        if late > 0 {
+            tracing::warn!(programs = late, "programs ran before they were judged: the verdict was late");
+            say(sender, "late", None, Some(late));
         }
-        if std::mem::replace(&mut self.suspended, suspended) != suspended {
-            let word = if suspended { "suspended" } else { "resumed" };
+        let unopened = state.unopened.saturating_sub(before.unopened);
+        if unopened > 0 {
+            let reason = "the kernel refused programs whose file it could not open for the gate";
+            tracing::warn!(programs = unopened, reason, "the gate before executions");
+            say(sender, "unopened", Some(reason), Some(unopened));
+        }
+        let overflows = state.overflows.saturating_sub(before.overflows);
+        if overflows > 0 {
+            let reason = "the kernel's queue was full: an unknown number of programs ran unjudged";
+            tracing::warn!(times = overflows, reason, "the gate before executions");
+            say(sender, "overflow", Some(reason), Some(overflows));
+        }
+        if before.suspended != state.suspended {
+            let word = if state.suspended { "suspended" } else { "resumed" };
             tracing::warn!("the gate before executions is {word}");
             say(sender, word, None, None);
+        }
+    }
+
+    fn unread(&mut self, sender: &ObservationSender, unread: u64) {
+        let more = unread.saturating_sub(std::mem::replace(&mut self.unread, unread));
+        if more > 0 {
+            let reason = "what they are or what they were given could not be read";
+            tracing::warn!(programs = more, reason, "programs ran before they were judged");
+            say(sender, "unread", Some(reason), Some(more));
+        }
+    }
+
+    fn stuck(&mut self, sender: &ObservationSender, (replaced, no_more): (u64, bool)) {
+        if replaced > 0 {
+            let reason =
+                "a verdict waits for a file or a memory that does not come; others are judged meanwhile";
+            tracing::warn!(threads = replaced, reason, "the gate before executions");
+            say(sender, "stuck", Some(reason), Some(replaced));
+        }
+        if no_more && !std::mem::replace(&mut self.no_more_threads, true) {
+            let reason = "so many verdicts wait for what does not come that programs run unjudged";
+            tracing::error!(reason, "the gate before executions");
+            say(sender, "stuck", Some(reason), None);
         }
     }
 }

@@ -20,13 +20,26 @@ const WATCH: u8 = 5;
 const MOST_TEXT: usize = 500;
 const MOST: usize = 1 + MOST_TEXT;
 
+/// How a keeper is, and what it has counted since it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct State {
+    /// Programs that ran because no verdict came in time.
+    pub(super) late: u64,
+    /// Programs that the kernel refused because it could not open them for the keeper.
+    pub(super) unopened: u64,
+    /// Times that the kernel had no room for questions.
+    pub(super) overflows: u64,
+    /// Nobody is asked for a while.
+    pub(super) suspended: bool,
+}
+
 /// From the keeper.
 #[derive(Debug)]
 pub(super) enum FromKeeper {
     /// A thread executes this file.
     Ask { id: u64, thread: u32, file: OwnedFd },
     /// Said at least every half second.
-    State { late: u64, suspended: bool },
+    State(State),
     /// The keeper can't watch a place, or at all.
     Failed(String),
     /// What became of a «no»: whether the kernel took it, or it came too late.
@@ -57,9 +70,11 @@ pub(super) fn ask(socket: BorrowedFd<'_>, id: u64, thread: u32, file: BorrowedFd
 }
 
 /// Says how the keeper is. Never waits.
-pub(super) fn say_state(socket: BorrowedFd<'_>, late: u64, suspended: bool) -> io::Result<()> {
-    let mut bytes = vec![STATE, u8::from(suspended)];
-    bytes.extend_from_slice(&late.to_ne_bytes());
+pub(super) fn say_state(socket: BorrowedFd<'_>, state: State) -> io::Result<()> {
+    let mut bytes = vec![STATE, u8::from(state.suspended)];
+    for count in [state.late, state.unopened, state.overflows] {
+        bytes.extend_from_slice(&count.to_ne_bytes());
+    }
     send(socket, &bytes)
 }
 
@@ -121,9 +136,12 @@ pub(super) fn of_keeper(socket: impl AsFd) -> io::Result<Option<FromKeeper>> {
                 .ok_or_else(unreadable)?,
             file,
         },
-        (STATE, None) => {
-            FromKeeper::State { late: number(2).ok_or_else(unreadable)?, suspended: message[1] != 0 }
-        }
+        (STATE, None) => FromKeeper::State(State {
+            late: number(2).ok_or_else(unreadable)?,
+            unopened: number(10).ok_or_else(unreadable)?,
+            overflows: number(18).ok_or_else(unreadable)?,
+            suspended: message[1] != 0,
+        }),
         (REFUSED, None) => {
             FromKeeper::Refused { id: number(2).ok_or_else(unreadable)?, in_time: message[1] != 0 }
         }
@@ -164,13 +182,14 @@ mod tests {
         let (keeper, agent) = pair();
         let file = std::fs::File::open("/proc/self/status").unwrap();
         ask(keeper.as_fd(), 7, 4711, file.as_fd()).unwrap();
-        say_state(keeper.as_fd(), 3, true).unwrap();
+        let state = State { late: 3, unopened: 4, overflows: 5, suspended: true };
+        say_state(keeper.as_fd(), state).unwrap();
         say_refused(keeper.as_fd(), 5, true).unwrap();
         say_failure(keeper.as_fd(), "no").unwrap();
         let heard = of_keeper(&agent).unwrap().unwrap();
         let FromKeeper::Ask { id: 7, thread: 4711, file } = heard else { panic!("{heard:?}") };
         assert!(io::read_to_string(std::fs::File::from(file)).unwrap().contains("Name:"));
-        assert!(matches!(of_keeper(&agent), Ok(Some(FromKeeper::State { late: 3, suspended: true }))));
+        assert!(matches!(of_keeper(&agent), Ok(Some(FromKeeper::State(heard))) if heard == state));
         assert!(matches!(of_keeper(&agent), Ok(Some(FromKeeper::Refused { id: 5, in_time: true }))));
         assert!(matches!(of_keeper(&agent), Ok(Some(FromKeeper::Failed(text))) if text == "no"));
 

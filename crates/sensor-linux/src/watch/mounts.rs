@@ -1,6 +1,6 @@
-//! Which directories lie on file systems that may not answer.
+//! Which directories lie on file systems that may not answer, and how those that do can be reached.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
@@ -68,6 +68,31 @@ const KERNEL: &[u32] = &[
     0x5345_434d, // secretmem
 ];
 
+/// Of those, the ones that every host has mounted, by name.
+const KERNEL_NAMES: &[&str] = &[
+    "proc",
+    "sysfs",
+    "tracefs",
+    "debugfs",
+    "cgroup",
+    "cgroup2",
+    "securityfs",
+    "selinuxfs",
+    "smackfs",
+    "bpf",
+    "pstore",
+    "efivarfs",
+    "configfs",
+    "fusectl",
+    "devpts",
+    "mqueue",
+    "binfmt_misc",
+    "nsfs",
+    "rpc_pipefs",
+    "nfsd",
+    "resctrl",
+];
+
 /// What a file system is, as far as reading from it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileSystem {
@@ -115,9 +140,9 @@ impl RemoteMounts {
 
     fn parse(mountinfo: &[u8]) -> Self {
         // The root that is remote answers as well as this program's own file does.
-        let remote = mounts(mountinfo).filter(|mount| mount.is_remote && mount.point != b"/");
+        let remote = mounts(mountinfo).filter(Mount::may_not_answer);
         let (points, devices): (Vec<_>, Vec<_>) =
-            remote.map(|mount| (mount.point, numbers(mount.device))).unzip();
+            remote.map(|mount| (mount.point, numbers(&mount.device))).unzip();
         Self { points, devices: devices.into_iter().flatten().collect() }
     }
 
@@ -134,33 +159,132 @@ impl RemoteMounts {
     }
 }
 
-/// One mount point of each file system that is no network's and no program's, as they are now.
-pub(crate) fn local_points() -> Vec<PathBuf> {
-    local_points_of(&std::fs::read("/proc/self/mountinfo").unwrap_or_default())
+/// All mounts, as the tree that they are.
+#[derive(Debug)]
+pub(crate) struct MountTree {
+    mounts: Vec<Mount>,
+    /// By the mount on which it stands and the point, its place among them. On one place of one mount there stands
+    /// at most one.
+    standing: HashMap<(u64, Vec<u8>), usize>,
+    root: Option<usize>,
 }
 
-fn local_points_of(mountinfo: &[u8]) -> Vec<PathBuf> {
-    let mut devices = HashSet::new();
-    let local = mounts(mountinfo).filter(|mount| !mount.is_remote && devices.insert(mount.device));
-    local.map(|mount| PathBuf::from(OsString::from_vec(mount.point))).collect()
+/// A file system that is no network's, no program's and not the kernel's own.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct LocalFileSystem {
+    /// Where it is mounted first, and which it is: others may be mounted there, too.
+    pub(crate) name: String,
+    /// All points by which it is reached, without a look into what may not answer. Others are covered by other mounts.
+    pub(crate) points: Vec<PathBuf>,
+}
+
+impl MountTree {
+    /// As they are now. Where the kernel does not tell, none.
+    pub(crate) fn read() -> Self {
+        Self::parse(&std::fs::read("/proc/self/mountinfo").unwrap_or_default())
+    }
+
+    fn parse(mountinfo: &[u8]) -> Self {
+        let mounts: Vec<Mount> = mounts(mountinfo).collect();
+        let ids: HashSet<u64> = mounts.iter().map(|mount| mount.id).collect();
+        let is_first = |mount: &Mount| mount.parent == mount.id || !ids.contains(&mount.parent);
+        let root = mounts.iter().position(|mount| mount.point == b"/" && is_first(mount));
+        let others = mounts.iter().enumerate().filter(|(_, mount)| !is_first(mount));
+        let standing = others.map(|(at, mount)| ((mount.parent, mount.point.clone()), at)).collect();
+        Self { mounts, standing, root }
+    }
+
+    /// The file systems of this host.
+    pub(crate) fn local(&self) -> Vec<LocalFileSystem> {
+        let mut found: Vec<LocalFileSystem> = Vec::new();
+        let mut by_device = HashMap::new();
+        let local = |mount: &Mount| !mount.is_remote && !mount.is_kernel;
+        for (at, mount) in self.mounts.iter().enumerate().filter(|(_, mount)| local(mount)) {
+            let point = PathBuf::from(OsString::from_vec(mount.point.clone()));
+            let place = *by_device.entry(mount.device.as_slice()).or_insert_with(|| {
+                let name = format!("{} ({})", point.display(), String::from_utf8_lossy(&mount.device));
+                found.push(LocalFileSystem { name, points: Vec::new() });
+                found.len() - 1
+            });
+            if self.at(&mount.point) == Ok(at) {
+                found[place].points.push(point);
+            }
+        }
+        found
+    }
+
+    /// Whether a path (without `..` and links) lies on a file system that may not answer, or behind one. The root that
+    /// is remote answers as well as this program's own file does.
+    pub(crate) fn is_remote(&self, path: &[u8]) -> bool {
+        match self.at(path) {
+            Ok(at) => self.mounts[at].may_not_answer(),
+            Err(Unreachable::Remote) => true,
+            Err(Unreachable::Unknown) => false,
+        }
+    }
+
+    /// The mount to which a path leads.
+    fn at(&self, path: &[u8]) -> Result<usize, Unreachable> {
+        let mut at = self.root.ok_or(Unreachable::Unknown)?;
+        let mut here = b"/".to_vec();
+        let mut parts = path.split(|byte| *byte == b'/').filter(|part| !matches!(part, [] | [b'.']));
+        loop {
+            // What stands upon what stands there; a list that was read while it changed may have a ring.
+            for _ in 0..self.mounts.len() {
+                let Some(upon) = self.standing.get(&(self.mounts[at].id, here.clone())) else { break };
+                at = *upon;
+            }
+            let Some(part) = parts.next() else { return Ok(at) };
+            if self.mounts[at].may_not_answer() {
+                return Err(Unreachable::Remote);
+            }
+            if here != b"/" {
+                here.push(b'/');
+            }
+            here.extend_from_slice(part);
+        }
+    }
+}
+
+/// Why it is not known where a path leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unreachable {
+    /// Past a file system that may not answer.
+    Remote,
+    /// There is no list of mounts.
+    Unknown,
 }
 
 /// A line of `/proc/PID/mountinfo`.
-struct Mount<'a> {
+#[derive(Debug)]
+struct Mount {
+    id: u64,
+    /// On which it stands.
+    parent: u64,
     /// `major:minor`.
-    device: &'a [u8],
+    device: Vec<u8>,
     point: Vec<u8>,
     is_remote: bool,
+    is_kernel: bool,
+}
+
+impl Mount {
+    fn may_not_answer(&self) -> bool {
+        self.is_remote && self.point != b"/"
+    }
 }
 
 /// From the lines of proc(5), `/proc/PID/mountinfo`.
-fn mounts(mountinfo: &[u8]) -> impl Iterator<Item = Mount<'_>> {
+fn mounts(mountinfo: &[u8]) -> impl Iterator<Item = Mount> {
     mountinfo.split(|byte| *byte == b'\n').filter_map(|line| {
         let mut fields = line.split(|byte| *byte == b' ');
-        let (device, point) = (fields.nth(2)?, fields.nth(1)?);
+        let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse().ok();
+        let (id, parent) = (number()?, number()?);
+        let (device, point) = (fields.next()?.to_vec(), fields.nth(1)?);
         let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
         let is_remote = kind.starts_with(b"fuse") || REMOTE.iter().any(|(word, _)| word.as_bytes() == kind);
-        Some(Mount { device, point: unescaped(point), is_remote })
+        let is_kernel = KERNEL_NAMES.iter().any(|word| word.as_bytes() == kind);
+        Some(Mount { id, parent, device, point: unescaped(point), is_remote, is_kernel })
     })
 }
 
@@ -213,11 +337,58 @@ mod tests {
         let device = |minor| rustix::fs::makedev(0, minor);
         assert!(mounts.hold_device(device(9)) && mounts.hold_device(device(8)));
         assert!(!mounts.hold_device(device(1)) && !mounts.hold_device(0));
-        let local = local_points_of(
-            b"22 1 0:1 / / rw shared:1 - ext4 /dev/vda rw\n23 22 0:1 /x /again rw - ext4 /dev/vda rw\n\
-              24 22 0:7 / /tmp rw shared:2 - tmpfs x rw\n31 22 0:8 / /mnt/ssh rw - fuse.sshfs x rw\n",
-        );
-        assert_eq!(local, [PathBuf::from("/"), PathBuf::from("/tmp")]);
         assert!(!mounts.hold(b"/home/with blanks") && !mounts.hold(b"/home") && !mounts.hold(b"/etc"));
+    }
+
+    #[test]
+    fn each_local_file_system_is_reached_by_what_leads_to_it() {
+        let tree = MountTree::parse(
+            b"22 1 0:1 / / rw shared:1 - ext4 /dev/vda rw\n\
+              23 22 0:1 /x /again rw - ext4 /dev/vda rw\n\
+              24 22 0:7 / /covered rw shared:2 - tmpfs x rw\n\
+              25 24 0:8 / /covered rw - tmpfs x rw\n\
+              26 22 0:7 / /open rw - tmpfs x rw\n\
+              30 22 0:20 / /auto rw - autofs systemd-1 rw\n\
+              31 30 8:1 / /auto rw - ext4 /dev/sda1 rw\n\
+              32 22 0:21 / /ssh rw - fuse.sshfs x rw\n\
+              33 32 0:9 / /ssh/deep rw - tmpfs x rw\n\
+              34 22 0:10 / /below rw - tmpfs x rw\n\
+              35 34 0:11 / /below/it rw - tmpfs x rw\n\
+              36 34 0:22 / /below rw - nfs4 host:/x rw\n\
+              37 22 0:12 / /proc rw - proc proc rw\n\
+              bad line\n",
+        );
+        let file_system = |name: &str, points: &[&str]| LocalFileSystem {
+            name: name.to_owned(),
+            points: points.iter().map(PathBuf::from).collect(),
+        };
+        assert_eq!(
+            tree.local(),
+            [
+                file_system("/ (0:1)", &["/", "/again"]),
+                file_system("/covered (0:7)", &["/open"]),
+                file_system("/covered (0:8)", &["/covered"]),
+                file_system("/auto (8:1)", &["/auto"]),
+                file_system("/ssh/deep (0:9)", &[]),
+                file_system("/below (0:10)", &[]),
+                file_system("/below/it (0:11)", &[]),
+            ]
+        );
+        for (path, is_remote) in [
+            ("/", false),
+            ("/usr/bin", false),
+            ("/auto/x", false),
+            ("/ssh", true),
+            ("/ssh/x", true),
+            ("/ssh/deep/x", true),
+            ("/below/it", true),
+            ("/sshd", false),
+        ] {
+            assert_eq!(tree.is_remote(path.as_bytes()), is_remote, "{path}");
+        }
+        // A root that is remote answers as well as the agent's own file does.
+        let tree = MountTree::parse(b"1 1 0:1 / / rw - 9p x rw\n2 1 0:2 / /tmp rw - tmpfs x rw\n");
+        assert_eq!(tree.local(), [file_system("/tmp (0:2)", &["/tmp"])]);
+        assert!(!tree.is_remote(b"/usr") && !MountTree::parse(b"").is_remote(b"/usr"));
     }
 }

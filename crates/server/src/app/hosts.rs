@@ -9,7 +9,7 @@ use state_store::Host;
 use super::{App, AppError, Caller, EndReason, LiveMessage, now};
 
 /// Boots of a host whose marks its agent is told. What waits in a spool is of the latest few.
-const TOLD_MARKS: usize = 256;
+pub(super) const TOLD_MARKS: usize = 256;
 
 /// A host with what lives in memory.
 #[derive(Debug, Clone)]

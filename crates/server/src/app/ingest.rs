@@ -19,6 +19,7 @@ use state_store::{DetectionInput, Findings, StateStore};
 use tokio::sync::{mpsc, oneshot};
 
 use super::fleet_stop::{self, FleetBreaker};
+use super::hosts::TOLD_MARKS;
 use super::live::{EVENTS_OF_A_MESSAGE, LiveEvents};
 use super::{Bell, Counter, Counters, Link, Links, Live, LiveMessage, causes, now};
 use super::{responses, silence};
@@ -64,10 +65,18 @@ struct Job {
     done: oneshot::Sender<Result<Stored, IngestError>>,
 }
 
+/// What the ingest thread is handed.
+#[derive(Debug)]
+enum Order {
+    Store(Job),
+    /// To be answered when all that came before is stored.
+    Settle(oneshot::Sender<()>),
+}
+
 /// The way to the ingest thread.
 #[derive(Debug)]
 pub struct Ingest {
-    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    jobs: Mutex<Option<mpsc::Sender<Order>>>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -99,8 +108,16 @@ impl Ingest {
     ) -> Option<oneshot::Receiver<Result<Stored, IngestError>>> {
         let (done, receiver) = oneshot::channel();
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        jobs.send(Job { link, origin, batch, sha256, done }).await.ok()?;
+        jobs.send(Order::Store(Job { link, origin, batch, sha256, done })).await.ok()?;
         Some(receiver)
+    }
+
+    /// Waits until all that was handed over before is on disk or given back; `None` where the server stops.
+    pub(crate) async fn settled(&self) -> Option<()> {
+        let (done, receiver) = oneshot::channel();
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        jobs.send(Order::Settle(done)).await.ok()?;
+        receiver.await.ok()
     }
 
     /// Stores what still waits, and ends.
@@ -144,17 +161,23 @@ impl Run {
 }
 
 impl Writer {
-    fn run(&self, mut waiting: mpsc::Receiver<Job>) {
+    fn run(&self, mut waiting: mpsc::Receiver<Order>) {
         while let Some(first) = waiting.blocking_recv() {
-            let mut jobs = VecDeque::from([first]);
-            while let Ok(job) = waiting.try_recv() {
-                jobs.push_back(job);
-                if jobs.len() >= WAITING {
-                    break;
+            let (mut jobs, mut settled) = (VecDeque::new(), Vec::new());
+            let mut next = Some(first);
+            while let Some(order) = next {
+                match order {
+                    Order::Store(job) => jobs.push_back(job),
+                    Order::Settle(done) => settled.push(done),
                 }
+                next = if jobs.len() < WAITING { waiting.try_recv().ok() } else { None };
             }
             for run in runs_of(jobs) {
                 self.store(run);
+            }
+            for done in settled {
+                // Whoever waited may be gone with its link.
+                let _ = done.send(());
             }
         }
     }
@@ -288,6 +311,7 @@ impl Writer {
         responses::note_released(self.state.as_ref(), host, &append.events);
         if outcome.stored == 0 && outcome.duplicates > 0 {
             self.counters.add(Counter::DuplicateBatches, count);
+            self.note_other_records(&append);
         } else {
             self.counters.add(Counter::Batches, count);
         }
@@ -301,6 +325,23 @@ impl Writer {
         }
         self.tell(origin, append, outcome.duplicates, &changed);
         Ok(())
+    }
+
+    /// A batch that was stored before is acknowledged by its numbers. Where the one that ended there was another, an
+    /// agent gave numbers twice, and what it sent is not what is here.
+    fn note_other_records(&self, append: &AppendBatch) {
+        let (host, last) = (append.host, append.last_sequence);
+        let Ok(marks) = self.events.high_water_marks(host, TOLD_MARKS) else { return };
+        let stored = marks.iter().find(|mark| mark.boot == append.boot && mark.last_sequence == last);
+        if stored.is_some_and(|mark| mark.sha256.is_some() && mark.sha256 != append.sha256) {
+            tracing::error!(
+                %host,
+                boot = %append.boot,
+                last_sequence = last,
+                "a batch with numbers that are taken is not the one that took them; it is acknowledged and its records are \
+                 not kept; hint: was the agent's spool removed, or the machine set back to a snapshot?"
+            );
+        }
     }
 
     fn tell(&self, origin: &Origin, append: AppendBatch, duplicates: u64, changed: &[state_store::AlertId]) {

@@ -44,7 +44,8 @@ pub struct Link {
     /// There is something to be sent to the agent.
     pub(crate) ordered: Notify,
     /// A batch could not be stored: what follows it on this link must not be
-    /// stored either, or the high-water mark would pass it.
+    /// stored either, or the high-water mark would pass it. Or another link has its place: the
+    /// agent was told there what is stored, and sends the rest again.
     pub(crate) broken: AtomicBool,
 }
 
@@ -85,6 +86,7 @@ impl Links {
         });
         let replaced = self.locked().insert(host, Arc::clone(&link));
         if let Some(replaced) = replaced {
+            replaced.broken.store(true, Ordering::Release);
             replaced.end.send_replace(Some(EndReason::Replaced));
         }
         link

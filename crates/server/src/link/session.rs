@@ -152,6 +152,11 @@ impl Session {
         let mut answering = JoinSet::new();
         answering.spawn(answer_in_order(Arc::clone(&self.app), self.outgoing.clone(), to_answer));
         let host = link.host;
+        // What the host's link before this one handed over is stored by then, or never will be: else the agent would
+        // be told of marks that move while it reads them.
+        if self.app.ingest.settled().await.is_none() {
+            return Some(Status::unavailable("the server is stopping"));
+        }
         let marks = self.app.work(move |app| app.high_water_marks(host, boot));
         match marks.await {
             // Before all else: the agent sends no batch until it has them.

@@ -107,6 +107,24 @@ async fn a_stream_begins_with_what_the_server_has() {
     running.stop().await;
 }
 
+/// What the link before handed over is in the marks of the next one, or it is never stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_is_replaced_moves_no_mark_that_was_told() {
+    let running = Running::start().await;
+    let mut agent = Agent::first(&running).await;
+    for round in 0..20 {
+        let mut replaced = agent.connect(&running, 0).await.unwrap();
+        first_marks(&mut replaced).await;
+        let sealed = agent.sealed(round * 200 + 1..=round * 200 + 200, "sleep");
+        replaced.send_batch(sealed).await;
+        let mut stream = agent.connect(&running, 0).await.unwrap();
+        let told = first_marks(&mut stream).await;
+        let mut stream = agent.connect(&running, 0).await.unwrap();
+        assert_eq!(first_marks(&mut stream).await, told, "round {round}");
+    }
+    running.stop().await;
+}
+
 async fn first_marks(stream: &mut crate::agent::Stream) -> Vec<protocol::link::HighWaterMark> {
     let first = tokio::time::timeout(PATIENCE, stream.incoming.message()).await.unwrap();
     match first.unwrap().and_then(|message| message.message) {

@@ -6,6 +6,7 @@ use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use event_model::{
     BlockedBy, DetectionId, EventBody, EventHeader, EventType, FileFacts, Image, Process, ProcessEntityId,
@@ -23,12 +24,20 @@ use crate::image::Images;
 use crate::image_facts::{KnownImages, MAX_IMAGE_BYTES, as_event_carries};
 use crate::judge::{Numbered, block_list_rule};
 
+/// Services are looked up again before a program is refused, but not more often than this: a file that an update has
+/// just put there is protected, too.
+const GUARDS_AGAIN: Duration = Duration::from_secs(1);
+
 /// The gate as a source. `all` in the place of paths is every local file system.
 pub(crate) fn source(places: &[PathBuf], parts: GateParts) -> Option<Box<dyn Source>> {
     let mut guards = Guards::of_this_host();
     guards.protect(parts.protected.iter().cloned());
-    let judge =
-        RuleGate { parts, guards: Mutex::new(guards), images: Mutex::default(), known: Mutex::default() };
+    let judge = RuleGate {
+        parts,
+        guards: Mutex::new((guards, Instant::now())),
+        images: Mutex::default(),
+        known: Mutex::default(),
+    };
     Some(Box::new(ExecutionGate::new(places_of(places), Arc::new(judge))))
 }
 
@@ -53,7 +62,8 @@ pub fn keep_if_asked() -> Option<ExitCode> {
 
 struct RuleGate {
     parts: GateParts,
-    guards: Mutex<Guards>,
+    /// With the time when they were made or refreshed.
+    guards: Mutex<(Guards, Instant)>,
     images: Mutex<Images>,
     known: Mutex<KnownImages>,
 }
@@ -136,9 +146,15 @@ impl RuleGate {
             detection_id: DetectionId::of_match(header.event_id(), &rule.id),
             rule_id: rule.id.clone(),
             target: target.clone(),
-            grace: std::time::Duration::ZERO,
+            grace: Duration::ZERO,
         };
-        lock(&self.guards).authorise(plan, ResponseMode::Auto).is_ok()
+        let mut guards = lock(&self.guards);
+        let (guards, refreshed) = &mut *guards;
+        if refreshed.elapsed() >= GUARDS_AGAIN {
+            guards.refresh();
+            *refreshed = Instant::now();
+        }
+        guards.authorise(plan, ResponseMode::Auto).is_ok()
     }
 
     fn facts(&self, question: &Question) -> Option<Arc<FileFacts>> {

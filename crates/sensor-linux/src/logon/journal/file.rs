@@ -54,7 +54,8 @@ pub(super) struct JournalFile {
 
 impl JournalFile {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+        let file =
+            OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
         if !file.metadata()?.is_file() {
             return Err(damaged("not a file"));
         }
