@@ -17,5 +17,5 @@ pub use payload::{Property, Values};
 #[cfg(windows)]
 pub use source::EventTracing;
 #[cfg(windows)]
-pub(crate) use source::{Drives, ENDED, event_of, reason, tampered};
+pub(crate) use source::{Drives, ENDED, NOT_WANTED, event_of, reason, tampered};
 pub use starts::Starts;

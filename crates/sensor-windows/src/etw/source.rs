@@ -32,8 +32,11 @@ pub struct EventTracing {
 }
 
 impl EventTracing {
-    /// Begins the session.
-    pub fn begin() -> Self {
+    /// Begins the session, where one is wanted.
+    pub fn begin(is_wanted: bool) -> Self {
+        if !is_wanted {
+            return Self { session: Err(NOT_WANTED.to_owned()) };
+        }
         Self { session: begin().map_err(|error| reason(&error)) }
     }
 }
@@ -150,6 +153,9 @@ fn follow(session: &mut Session, sender: &ObservationSender, stop: &StopSignal) 
         }
     });
 }
+
+/// What is told where no session is wanted.
+pub(crate) const NOT_WANTED: &str = "event tracing is switched off by `-collect=sysmon`";
 
 /// What is told where somebody ended a session.
 pub(crate) const ENDED: &str = "source not available: somebody ended the session of event tracing";

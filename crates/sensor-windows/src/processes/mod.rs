@@ -23,8 +23,8 @@ use win32::event::Event;
 use win32::process::{Listed, Process, Wanted, list, session_of};
 
 use self::notices::{NAME, Notices, Told};
-use crate::command_line;
-use crate::etw::{Again, Drives, ENDED, Launch, ProcessNotice, Starts, tampered};
+use crate::etw::{Again, Drives, ENDED, Launch, NOT_WANTED, ProcessNotice, Starts, tampered};
+use crate::{Collection, command_line};
 
 const SENSOR: &str = "process_snapshot";
 /// Looks are never nearer together, and farther apart where they are dear.
@@ -42,11 +42,11 @@ const REMEMBERED: Duration = Duration::from_secs(30);
 /// The kernel itself, and what it keeps to itself.
 const SYSTEM_PID: u32 = 4;
 
-/// Opens the sensor.
+/// Opens the sensor. It listens to the kernel where sessions of event tracing are wanted.
 ///
 /// # Errors
 /// The list of processes can't be read.
-pub fn open() -> Result<Box<dyn Sensor>, SensorError> {
+pub fn open(collection: Collection) -> Result<Box<dyn Sensor>, SensorError> {
     list().map_err(|source| SensorError::System {
         sensor: SENSOR,
         doing: "listing the processes",
@@ -58,7 +58,10 @@ pub fn open() -> Result<Box<dyn Sensor>, SensorError> {
         source,
     })?);
     // Begun before the first look, so that no start falls in between.
-    let notices = Notices::begin(Arc::clone(&signal));
+    let notices = match collection.has_etw() {
+        true => Notices::begin(Arc::clone(&signal)),
+        false => Err(NOT_WANTED.to_owned()),
+    };
     let now = Instant::now();
     Ok(Box::new(ProcessSensor {
         living: HashMap::new(),
