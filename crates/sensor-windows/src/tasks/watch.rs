@@ -122,7 +122,7 @@ impl Source for TaskWatch {
                 Ok(Seen::Nothing) => {}
                 Ok(Seen::Changes(changes)) => {
                     let names: BTreeSet<String> =
-                        changes.into_iter().map(|(_, name)| format!(r"\{name}")).collect();
+                        changes.into_iter().map(|(_, name)| format!(r"\{}", name.to_string_lossy())).collect();
                     for name in names {
                         self.look(&name, sender);
                     }
