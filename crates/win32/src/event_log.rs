@@ -22,7 +22,7 @@ use crate::{check, last_error};
 /// Events that may be taken at once.
 pub const MOST_BATCH: usize = 64;
 /// A log in which nothing is found for so long, in milliseconds, is not searched further.
-const SEARCH_MILLIS: u32 = 5_000;
+const SEARCH_MILLIS: u32 = 2_000;
 
 /// A larger event is not read.
 const MOST_XML_BYTES: u32 = 1 << 20;
@@ -199,14 +199,7 @@ pub fn is_enabled(channel: &str) -> io::Result<bool> {
     let mut used = 0;
     // SAFETY: `room` is that of the value, the handle is open.
     check(unsafe {
-        EvtGetChannelConfigProperty(
-            config.0,
-            EvtChannelConfigEnabled,
-            0,
-            room,
-            &raw mut value,
-            &raw mut used,
-        )
+        EvtGetChannelConfigProperty(config.0, EvtChannelConfigEnabled, 0, room, &raw mut value, &raw mut used)
     })?;
     if value.Type != EvtVarTypeBoolean.cast_unsigned() {
         return Err(io::ErrorKind::InvalidData.into());

@@ -4,9 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use event_model::{EventType, Field, GapReason, Value};
-use sensor_api::{
-    ObservationSender, ObservedActivity, ObservedLoss, Provision, Source, StopSignal, boot_ns,
-};
+use sensor_api::{ObservationSender, ObservedActivity, ObservedLoss, Provision, Source, StopSignal, boot_ns};
 use win32::clock::since_boot_ns;
 use win32::etw::{Provider, Record, Session};
 use win32::file::drives;

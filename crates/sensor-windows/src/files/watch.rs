@@ -330,7 +330,11 @@ impl FileWatch {
                 Ok(entries) => entries,
                 Err(error) if is_nothing_there(&error) => continue,
                 Err(error) => {
-                    self.tell_once(&folder, &format!("can't be read ({error}): what changes in it is not seen"), sender);
+                    self.tell_once(
+                        &folder,
+                        &format!("can't be read ({error}): what changes in it is not seen"),
+                        sender,
+                    );
                     continue;
                 }
             };
@@ -358,9 +362,8 @@ impl FileWatch {
                     }
                 }
                 // Junctions lead elsewhere, or in a circle.
-                let goes_on = is_folder
-                    && depth < MOST_DEPTH
-                    && entry.file_type().is_ok_and(|kind| !kind.is_symlink());
+                let goes_on =
+                    is_folder && depth < MOST_DEPTH && entry.file_type().is_ok_and(|kind| !kind.is_symlink());
                 there.insert(name);
                 if goes_on {
                     waiting.push((path, depth + 1));

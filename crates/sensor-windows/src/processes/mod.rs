@@ -257,9 +257,7 @@ impl ProcessSensor {
                 Some(process) => process.has_ended(),
                 None if there.contains(pid) => false,
                 // Its exit code comes with the kernel's notice, or never.
-                None if is_told => {
-                    life.missing.get_or_insert_with(Instant::now).elapsed() >= LEFT_TO_NOTICE
-                }
+                None if is_told => life.missing.get_or_insert_with(Instant::now).elapsed() >= LEFT_TO_NOTICE,
                 None => true,
             };
             if ended {
@@ -420,9 +418,13 @@ impl Sensor for ProcessSensor {
             Ok(notices) => {
                 let lines = match notices.has_launches() {
                     true => "with command lines by the kernel's logger",
-                    false => "without command lines of what is gone at once, as the kernel's logger is not to be had",
+                    false => {
+                        "without command lines of what is gone at once, as the kernel's logger is not to be had"
+                    }
                 };
-                format!("etw (Microsoft-Windows-Kernel-Process, {lines}), and the list of processes beside it")
+                format!(
+                    "etw (Microsoft-Windows-Kernel-Process, {lines}), and the list of processes beside it"
+                )
             }
             Err(why) => format!(
                 "{SENSOR} (list of processes, each 50 ms or more; shorter lives are not seen and not counted: {why})"

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use win32::etw::{KERNEL_PROCESSES, Provider, Record, Session, Stopper};
 use win32::event::Event as Signal;
@@ -15,6 +16,8 @@ use crate::etw::{
 pub(super) const NAME: &str = "Rampart processes";
 /// Of `Microsoft-Windows-Kernel-Process`: starts and ends of processes.
 const PROCESSES: u64 = 0x10;
+/// How often it is asked how much the session lost.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 /// Notices that may wait.
 const MOST_WAITING: usize = 16_384;
 
@@ -34,8 +37,9 @@ pub(super) struct Notices {
     shared: Arc<Shared>,
     stopper: Stopper,
     pumping: Option<JoinHandle<()>>,
-    /// Lost in the session, as far as it was told.
+    /// Lost in the session, as far as it was told, and when it was asked.
     told: u64,
+    asked: Instant,
 }
 
 #[derive(Default)]
@@ -68,7 +72,15 @@ impl Notices {
             }
         });
         let pumping = pumping.map_err(|error| reason(&error))?;
-        Ok(Self { received, has_launches, shared, stopper, pumping: Some(pumping), told: 0 })
+        Ok(Self {
+            received,
+            has_launches,
+            shared,
+            stopper,
+            pumping: Some(pumping),
+            told: 0,
+            asked: Instant::now(),
+        })
     }
 
     /// The next one that waits.
@@ -88,7 +100,11 @@ impl Notices {
 
     /// How many were lost since this was asked last.
     pub(super) fn take_lost(&mut self) -> u64 {
-        let in_session = self.stopper.lost().unwrap_or(self.told);
+        let is_due = self.asked.elapsed() >= ASK_EVERY && !self.has_ended();
+        let in_session = if is_due { self.stopper.lost().unwrap_or(self.told) } else { self.told };
+        if is_due {
+            self.asked = Instant::now();
+        }
         let new = in_session.saturating_sub(self.told);
         self.told = in_session;
         new + self.shared.dropped.swap(0, Ordering::Relaxed)

@@ -202,7 +202,14 @@ mod tests {
     #[test]
     fn what_a_look_did_not_see_is_gone_only_if_it_is_not_there() {
         let before = contents(
-            &[("", "a", "1"), ("", "b", "2"), ("k", "c", "3"), ("k\\l", "d", "4"), ("g", "e", "5"), ("kx", "f", "6")],
+            &[
+                ("", "a", "1"),
+                ("", "b", "2"),
+                ("k", "c", "3"),
+                ("k\\l", "d", "4"),
+                ("g", "e", "5"),
+                ("kx", "f", "6"),
+            ],
             &["k", "k\\l", "g", "g\\h", "kx"],
         );
         // The list passed over the value `b` and the key `k`; `a`, `g` and `kx` are gone.

@@ -72,8 +72,10 @@ impl Source for RegistryWatch {
     }
 
     fn provisions(&self) -> Vec<Provision> {
-        let mut source =
-            format!("registry_watch ({} keys, `*` and HKCU for each user that is logged on; who changed them is not known)", self.places.len());
+        let mut source = format!(
+            "registry_watch ({} keys, `*` and HKCU for each user that is logged on; who changed them is not known)",
+            self.places.len()
+        );
         if !self.unusable.is_empty() {
             source.push_str(&format!("; not watched: {}", self.unusable.join(", ")));
         }
