@@ -308,7 +308,7 @@ impl Watched {
             };
             now.complete(&self.seen, |key, value| match (Key::open(&path(key)), value) {
                 (Ok(_), None) => true,
-                (Ok(key), Some(name)) => key.value(name).is_ok(),
+                (Ok(key), Some(name)) => key.value(name).map_or_else(|error| !is_gone(&error), |_| true),
                 (Err(error), _) => !is_gone(&error),
             });
         }
