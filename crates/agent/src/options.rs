@@ -120,6 +120,13 @@ pub const PROGRAM: Program = Program {
             "Windows registry keys to watch besides the built-in ones"
         ),
         setting!(
+            "collect",
+            "collection",
+            Text,
+            "etw|sysmon|both",
+            "on Windows: take the kernel's events from sessions of event tracing, from Sysmon's channel where it is installed, or from both (default both)"
+        ),
+        setting!(
             "quarantine",
             "quarantine_dir",
             Text,
@@ -232,6 +239,8 @@ pub struct Options {
     pub dirs: Vec<PathBuf>,
     /// Registry keys that are watched besides the built-in ones, on Windows.
     pub registry_keys: Vec<String>,
+    /// Where the kernel's events are taken from, on Windows.
+    pub collection: Collection,
     /// How often they are compared with their baseline, where that was said.
     pub interval: Option<Duration>,
     /// Where quarantined files go, where that was said.
@@ -254,6 +263,17 @@ pub struct Options {
     pub debug: bool,
     /// Lines for the operator about settings that do nothing yet.
     pub notes: Vec<String>,
+}
+
+/// Where the kernel's events are taken from, on Windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Collection {
+    /// Sessions of event tracing of the agent's own.
+    Etw,
+    /// Sysmon's channel of the event log.
+    Sysmon,
+    /// Both.
+    Both,
 }
 
 /// Where NDJSON goes.
@@ -437,6 +457,12 @@ fn resolve(given: &Resolved) -> Result<Options, SettingsError> {
         Some("off") => false,
         Some(_) => return Err(given.refuse("builtin-behaviours", "`on` or `off`")),
     };
+    let collection = match given.text("collect") {
+        None | Some("both") => Collection::Both,
+        Some("etw") => Collection::Etw,
+        Some("sysmon") => Collection::Sysmon,
+        Some(_) => return Err(given.refuse("collect", "`etw`, `sysmon` or `both`")),
+    };
     let notes = NO_EFFECT.iter().filter(|(flag, _)| given.has(flag));
     let notes = notes.map(|(flag, why)| format!("-{flag} has no effect here: {why}")).collect();
     let output = given.text("output").map(|target| match target {
@@ -457,6 +483,7 @@ fn resolve(given: &Resolved) -> Result<Options, SettingsError> {
         spool_max_bytes,
         dirs,
         registry_keys: given.list("regs").unwrap_or_default().iter().map(ToString::to_string).collect(),
+        collection,
         interval,
         quarantine_dir,
         protected,

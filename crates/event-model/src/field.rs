@@ -242,7 +242,7 @@ fields! {
     137 AgentCpuPermille Integer "rampart.agent.cpu_permille" seed [] home [] sigma [] scopes NOT_IN_RULES,
         "CPU that the agent took in the last ten seconds, in thousandths of one core.";
     138 AgentTampered Text "rampart.agent.tampered" seed ["tampered"] home [Attack] sigma [] scopes ATTACK,
-        "What of the agent was touched: `signal`, `bpf_link`, `binary`, `unit`, `rules`, `configuration`, `state`, `supervisor`; or what was done to its response: `isolation_released`, `release_code_wrong`, `isolation_changed`, `command_refused`.";
+        "What of the agent was touched: `signal`, `bpf_link`, `binary`, `unit`, `rules`, `configuration`, `state`, `supervisor`, `event_tracing`; or what was done to its response: `isolation_released`, `release_code_wrong`, `isolation_changed`, `command_refused`.";
     139 AgentAccount TextList "rampart.agent.account" seed [] home [] sigma [] scopes NOT_IN_RULES,
         "The account of this boot so far: `type=produced`, and `type!reason=dropped` for what is lost.";
     140 AgentBudgetStep Text "rampart.agent.budget_step" seed [] home [] sigma [] scopes NOT_IN_RULES,

@@ -33,6 +33,30 @@ pub use content::{ContentFeed, RemoteMounts, content};
 #[cfg(windows)]
 pub use processes::open;
 
+/// Where the kernel's events are taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Collection {
+    /// Sessions of event tracing of the agent's own.
+    Etw,
+    /// Sysmon's channel of the event log.
+    Sysmon,
+    /// Both: what both see is told twice.
+    #[default]
+    Both,
+}
+
+impl Collection {
+    /// Whether the agent has sessions of its own.
+    pub fn has_etw(self) -> bool {
+        self != Self::Sysmon
+    }
+
+    /// Whether Sysmon's channel is read.
+    pub fn has_sysmon(self) -> bool {
+        self != Self::Etw
+    }
+}
+
 /// What the sources are to watch.
 #[derive(Debug, Clone)]
 pub struct SourceOptions {
@@ -44,6 +68,8 @@ pub struct SourceOptions {
     pub registry_keys: Vec<String>,
     /// How often files are compared with what is known of them (`-interval`).
     pub scan_interval: Duration,
+    /// Where the kernel's events are taken from (`-collect`).
+    pub collection: Collection,
 }
 
 impl Default for SourceOptions {
@@ -54,6 +80,7 @@ impl Default for SourceOptions {
             registry_keys: Vec::new(),
             // As the seed's configuration has it.
             scan_interval: Duration::from_secs(30),
+            collection: Collection::default(),
         }
     }
 }
@@ -64,8 +91,8 @@ pub fn sources(options: &SourceOptions) -> Vec<Box<dyn sensor_api::Source>> {
     let mut sources: Vec<Box<dyn sensor_api::Source>> = vec![
         Box::new(registry::RegistryWatch::new(&options.registry_keys)),
         Box::new(network::ConnectionTable::default()),
-        Box::new(event_log::EventLogs::begin(options.state_dir.as_deref())),
-        Box::new(etw::EventTracing::begin()),
+        Box::new(event_log::EventLogs::begin(options.state_dir.as_deref(), options.collection.has_sysmon())),
+        Box::new(etw::EventTracing::begin(options.collection.has_etw())),
         Box::new(pipes::PipeList::default()),
         Box::new(services::ServiceWatch::default()),
         Box::new(tasks::TaskWatch::default()),

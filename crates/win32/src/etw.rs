@@ -9,11 +9,13 @@ use windows_sys::Win32::Foundation::{
     ERROR_ALREADY_EXISTS, ERROR_CTX_CLOSE_PENDING, ERROR_INSUFFICIENT_BUFFER, ERROR_SUCCESS,
 };
 use windows_sys::Win32::System::Diagnostics::Etw::{
-    CONTROLTRACE_HANDLE, CloseTrace, ControlTraceW, EVENT_CONTROL_CODE_ENABLE_PROVIDER, EVENT_PROPERTY_INFO,
-    EVENT_RECORD, EVENT_TRACE_CONTROL_QUERY, EVENT_TRACE_CONTROL_STOP, EVENT_TRACE_LOGFILEW,
-    EVENT_TRACE_PROPERTIES, EVENT_TRACE_REAL_TIME_MODE, EnableTraceEx2, OpenTraceW,
-    PROCESS_TRACE_MODE_EVENT_RECORD, PROCESS_TRACE_MODE_REAL_TIME, PROCESSTRACE_HANDLE, ProcessTrace,
-    StartTraceW, TRACE_EVENT_INFO, TdhGetEventInformation, WNODE_FLAG_TRACED_GUID,
+    CONTROLTRACE_HANDLE, CloseTrace, ControlTraceW, EVENT_CONTROL_CODE_ENABLE_PROVIDER,
+    EVENT_HEADER_FLAG_64_BIT_HEADER, EVENT_HEADER_FLAG_CLASSIC_HEADER, EVENT_PROPERTY_INFO, EVENT_RECORD,
+    EVENT_TRACE_CONTROL_QUERY, EVENT_TRACE_CONTROL_STOP, EVENT_TRACE_FLAG_NO_SYSCONFIG,
+    EVENT_TRACE_FLAG_PROCESS, EVENT_TRACE_LOGFILEW, EVENT_TRACE_PROPERTIES, EVENT_TRACE_REAL_TIME_MODE,
+    EVENT_TRACE_SYSTEM_LOGGER_MODE, EnableTraceEx2, OpenTraceW, PROCESS_TRACE_MODE_EVENT_RECORD,
+    PROCESS_TRACE_MODE_REAL_TIME, PROCESSTRACE_HANDLE, ProcessTrace, StartTraceW, TRACE_EVENT_INFO,
+    TdhGetEventInformation, WNODE_FLAG_TRACED_GUID,
 };
 use windows_sys::core::GUID;
 
@@ -26,8 +28,11 @@ const MOST_NAME: usize = 128;
 const BUFFER_KIB: u32 = 64;
 const LEAST_BUFFERS: u32 = 8;
 const MOST_BUFFERS: u32 = 64;
-/// Buffers are handed over at least so often, in seconds.
-const FLUSH_SECONDS: u32 = 1;
+/// Buffers are handed over at least so often, in milliseconds: who is told of a process a second late can't ask
+/// it anything any more.
+const FLUSH_MILLIS: u32 = 50;
+/// `EVENT_TRACE_USE_MS_FLUSH_TIMER` of the WDK: that number is one of milliseconds.
+const FLUSH_IN_MILLIS: u32 = 0x10;
 /// A larger description of an event is not read.
 const MOST_DESCRIPTION: u32 = 1 << 20;
 /// Kinds of events that are remembered; properties of one.
@@ -41,6 +46,9 @@ const STRUCT: i32 = 1;
 
 /// The session's clock: as `GetSystemTimePreciseAsFileTime`, in units of 100 ns since 1601.
 const SYSTEM_TIME: u32 = 2;
+
+/// What the kernel tells of itself, in the events that are older than providers: starts and ends of processes.
+pub const KERNEL_PROCESSES: u32 = EVENT_TRACE_FLAG_PROCESS | EVENT_TRACE_FLAG_NO_SYSCONFIG;
 
 /// A provider that a session listens to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,8 +82,14 @@ pub type Layout = Option<Arc<Vec<Property>>>;
 pub struct Record {
     /// The provider.
     pub provider: u128,
-    /// Its id.
+    /// Its id; 0 for all of the kernel's old events, which their opcode tells apart.
     pub id: u16,
+    /// What was done, by the provider's own numbers.
+    pub opcode: u8,
+    /// The version of its layout.
+    pub version: u8,
+    /// Pointers in its payload have eight bytes.
+    pub is_64_bit: bool,
     /// The process in which it was written.
     pub pid: u32,
     /// When, in units of 100 ns since 1601.
@@ -91,6 +105,8 @@ pub struct Session {
     name: Vec<u16>,
     control: CONTROLTRACE_HANDLE,
     trace: Option<PROCESSTRACE_HANDLE>,
+    /// It is over; one of the same name is somebody else's.
+    ended: bool,
     /// What the system calls with. A pointer, as the system keeps one, too; freed by `drop`.
     callee: *mut Callee,
 }
@@ -124,8 +140,8 @@ fn properties() -> Properties {
     new.head.BufferSize = BUFFER_KIB;
     new.head.MinimumBuffers = LEAST_BUFFERS;
     new.head.MaximumBuffers = MOST_BUFFERS;
-    new.head.LogFileMode = EVENT_TRACE_REAL_TIME_MODE;
-    new.head.FlushTimer = FLUSH_SECONDS;
+    new.head.LogFileMode = EVENT_TRACE_REAL_TIME_MODE | FLUSH_IN_MILLIS;
+    new.head.FlushTimer = FLUSH_MILLIS;
     new.head.LoggerNameOffset = u32::try_from(size_of::<EVENT_TRACE_PROPERTIES>()).unwrap_or(0);
     new
 }
@@ -145,12 +161,25 @@ impl Session {
     /// # Errors
     /// Tracing is not there or not allowed, or there are too many sessions.
     pub fn begin(name: &str, providers: &[Provider]) -> io::Result<Self> {
+        Self::begin_with_kernel(name, 0, providers)
+    }
+
+    /// The same, with events of the kernel itself besides (`kernel`: [`KERNEL_PROCESSES`], or 0 for none). The
+    /// system has room for eight such sessions in all.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin).
+    pub fn begin_with_kernel(name: &str, kernel: u32, providers: &[Provider]) -> io::Result<Self> {
         let name = wide(name);
         if name.len() > MOST_NAME {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let start = || {
             let mut properties = properties();
+            if kernel != 0 {
+                properties.head.LogFileMode |= EVENT_TRACE_SYSTEM_LOGGER_MODE;
+                properties.head.EnableFlags = kernel;
+            }
             let mut handle = CONTROLTRACE_HANDLE { Value: 0 };
             // SAFETY: the name ends in a zero, the structure says its own size and has room for the name.
             let code = unsafe { StartTraceW(&raw mut handle, name.as_ptr(), &raw mut properties.head) };
@@ -163,7 +192,7 @@ impl Session {
         }
         check_code(code)?;
         let callee = Box::into_raw(Box::<Callee>::default());
-        let mut new = Self { name, control: control_handle, trace: None, callee };
+        let mut new = Self { name, control: control_handle, trace: None, ended: false, callee };
         for provider in providers {
             new.enable(*provider)?;
         }
@@ -231,13 +260,16 @@ impl Session {
         let code = unsafe { ProcessTrace(&raw const trace, 1, null(), null()) };
         // SAFETY: as above: the system calls no more.
         unsafe { (*self.callee).sink = None };
-        if code == ERROR_SUCCESS || code == ERROR_CTX_CLOSE_PENDING { Ok(()) } else { check_code(code) }
+        self.ended = code == ERROR_SUCCESS || code == ERROR_CTX_CLOSE_PENDING;
+        if self.ended { Ok(()) } else { check_code(code) }
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let _ = control(&self.name, EVENT_TRACE_CONTROL_STOP);
+        if !self.ended {
+            let _ = control(&self.name, EVENT_TRACE_CONTROL_STOP);
+        }
         if let Some(trace) = self.trace {
             // SAFETY: the handle is open and nobody else's; nothing is pumped, as that borrows the session.
             unsafe { CloseTrace(trace) };
@@ -276,6 +308,8 @@ unsafe extern "system" fn came(event: *mut EVENT_RECORD) {
     let kind = (provider, head.EventDescriptor.Id, head.EventDescriptor.Version);
     let layout = match callee.kinds.get(&kind) {
         Some(known) => known.clone(),
+        // Asking for the layout of the kernel's old events would start WMI; who wants them knows it.
+        None if u32::from(head.Flags) & EVENT_HEADER_FLAG_CLASSIC_HEADER != 0 => None,
         None => {
             let read = layout_of(event).map(Arc::new);
             if callee.kinds.len() < MOST_KINDS {
@@ -294,6 +328,9 @@ unsafe extern "system" fn came(event: *mut EVENT_RECORD) {
     let event = Record {
         provider,
         id: head.EventDescriptor.Id,
+        opcode: head.EventDescriptor.Opcode,
+        version: head.EventDescriptor.Version,
+        is_64_bit: u32::from(head.Flags) & EVENT_HEADER_FLAG_64_BIT_HEADER != 0,
         pid: head.ProcessId,
         time: head.TimeStamp.cast_unsigned(),
         payload,

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use windows_sys::Win32::Foundation::{ERROR_INSUFFICIENT_BUFFER, ERROR_NO_MORE_ITEMS, ERROR_TIMEOUT, HANDLE};
 use windows_sys::Win32::System::EventLog::{
-    DeregisterEventSource, EVENTLOG_ERROR_TYPE, EVENTLOG_INFORMATION_TYPE, EVT_HANDLE, EvtClose,
-    EvtCreateBookmark, EvtNext, EvtRender, EvtRenderBookmark, EvtRenderEventXml, EvtSubscribe,
-    EvtSubscribeStartAfterBookmark, EvtSubscribeStrict, EvtSubscribeToFutureEvents, EvtUpdateBookmark,
-    RegisterEventSourceW, ReportEventW,
+    DeregisterEventSource, EVENTLOG_ERROR_TYPE, EVENTLOG_INFORMATION_TYPE, EVT_HANDLE, EVT_VARIANT,
+    EvtChannelConfigEnabled, EvtClose, EvtCreateBookmark, EvtGetChannelConfigProperty, EvtNext,
+    EvtOpenChannelConfig, EvtQuery, EvtQueryChannelPath, EvtQueryReverseDirection, EvtRender,
+    EvtRenderBookmark, EvtRenderEventXml, EvtSubscribe, EvtSubscribeStartAfterBookmark,
+    EvtSubscribeStartAtOldestRecord, EvtSubscribeStrict, EvtSubscribeToFutureEvents, EvtUpdateBookmark,
+    EvtVarTypeBoolean, RegisterEventSourceW, ReportEventW,
 };
 
 use crate::event::Event;
@@ -17,8 +19,10 @@ use crate::registry::Key;
 use crate::text::{shown, until_zero, wide};
 use crate::{check, last_error};
 
-/// Events that are taken at once.
-const BATCH: usize = 64;
+/// Events that may be taken at once.
+pub const MOST_BATCH: usize = 64;
+/// A log in which nothing is found for so long, in milliseconds, is not searched further.
+const SEARCH_MILLIS: u32 = 2_000;
 
 /// A larger event is not read.
 const MOST_XML_BYTES: u32 = 1 << 20;
@@ -43,6 +47,17 @@ pub struct Taken {
     pub reason: Option<String>,
 }
 
+/// Where a subscription begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From<'a> {
+    /// After what this bookmark names.
+    After(&'a str),
+    /// With the oldest record that there is.
+    Oldest,
+    /// With what comes.
+    Now,
+}
+
 /// A subscription to one channel.
 pub struct Subscription {
     handle: Handle,
@@ -54,19 +69,23 @@ pub struct Subscription {
 unsafe impl Send for Subscription {}
 
 impl Subscription {
-    /// Subscribes to what comes after the bookmark, or from now on without one.
+    /// Subscribes.
     ///
     /// # Errors
     /// There is no such channel, it may not be read, or what the bookmark names is gone
     /// (the log was cleared or has gone round).
-    pub fn begin(channel: &str, query: &str, bookmark: Option<&str>) -> io::Result<Self> {
+    pub fn begin(channel: &str, query: &str, from: From<'_>) -> io::Result<Self> {
         let event = Event::new()?;
         let (channel, query) = (wide(channel), wide(query));
         // Only where there is one: stand-ins for the API end the process that asks for a bookmark.
-        let known = bookmark.map(bookmark_of).transpose()?;
-        let flags = match &known {
-            Some(_) => EvtSubscribeStartAfterBookmark | EvtSubscribeStrict,
-            None => EvtSubscribeToFutureEvents,
+        let known = match from {
+            From::After(bookmark) => Some(bookmark_of(bookmark)?),
+            From::Oldest | From::Now => None,
+        };
+        let flags = match from {
+            From::After(_) => EvtSubscribeStartAfterBookmark | EvtSubscribeStrict,
+            From::Oldest => EvtSubscribeStartAtOldestRecord,
+            From::Now => EvtSubscribeToFutureEvents,
         };
         let from = known.as_ref().map_or(0, |mark| mark.0);
         // SAFETY: the texts end in zeros, the event lives as long as the subscription, no callback is given.
@@ -89,25 +108,28 @@ impl Subscription {
         &self.event
     }
 
-    /// Takes what there is, at most some dozens.
+    /// Takes what there is, at most `most` and [`MOST_BATCH`].
     ///
     /// # Errors
-    /// The subscription is broken: the log was cleared with what was waiting, or its service is gone.
-    pub fn take(&mut self) -> io::Result<Taken> {
-        let mut handles: [EVT_HANDLE; BATCH] = [0; BATCH];
+    /// The subscription is broken: the log was cleared with what was waiting, its service is gone, or the batch was
+    /// more than the system hands over at once. What was not taken comes after the bookmark.
+    pub fn take(&mut self, most: usize) -> io::Result<Taken> {
+        let mut handles: [EVT_HANDLE; MOST_BATCH] = [0; MOST_BATCH];
+        let most = u32::try_from(most.clamp(1, MOST_BATCH)).unwrap_or(1);
         let mut count = 0;
+        // Before it is looked: what comes from now on sets it again.
+        self.event.reset();
         // SAFETY: there is room for as many handles as are asked for.
-        let got = unsafe { EvtNext(self.handle.0, BATCH as u32, handles.as_mut_ptr(), 0, 0, &raw mut count) };
+        let got = unsafe { EvtNext(self.handle.0, most, handles.as_mut_ptr(), 0, 0, &raw mut count) };
         if got == 0 {
             let error = last_error();
             return match error.raw_os_error().map(i32::cast_unsigned) {
-                Some(ERROR_NO_MORE_ITEMS | ERROR_TIMEOUT) => {
-                    self.event.reset();
-                    Ok(Taken::default())
-                }
+                Some(ERROR_NO_MORE_ITEMS | ERROR_TIMEOUT) => Ok(Taken::default()),
                 _ => Err(known(error)),
             };
         }
+        // There may be more, of which nobody tells again.
+        self.event.set();
         let mut taken = Taken::default();
         for handle in handles.into_iter().take(count as usize) {
             let event = Handle(handle);
@@ -136,6 +158,54 @@ impl Subscription {
     pub fn wait(&self, limit: Duration) -> bool {
         self.event.wait(limit)
     }
+}
+
+/// A bookmark at the newest record that the query finds; `None` where it finds none.
+///
+/// # Errors
+/// There is no such channel, it may not be read, or nothing was found for a long time.
+pub fn newest(channel: &str, query: &str) -> io::Result<Option<String>> {
+    let (channel, query) = (wide(channel), wide(query));
+    let flags = EvtQueryChannelPath | EvtQueryReverseDirection;
+    // SAFETY: the texts end in zeros.
+    let found = handle_of(unsafe { EvtQuery(0, channel.as_ptr(), query.as_ptr(), flags) })?;
+    let (mut handle, mut count): (EVT_HANDLE, u32) = (0, 0);
+    // SAFETY: there is room for the one handle that is asked for.
+    let got = unsafe { EvtNext(found.0, 1, &raw mut handle, SEARCH_MILLIS, 0, &raw mut count) };
+    if got == 0 {
+        let error = last_error();
+        return match error.raw_os_error().map(i32::cast_unsigned) {
+            Some(ERROR_NO_MORE_ITEMS) => Ok(None),
+            _ => Err(known(error)),
+        };
+    }
+    let newest = Handle(handle);
+    let bookmark = empty_bookmark()?;
+    // SAFETY: both handles are open.
+    check(unsafe { EvtUpdateBookmark(bookmark.0, newest.0) })?;
+    render(bookmark.0, EvtRenderBookmark).map(Some)
+}
+
+/// Whether a channel is switched on.
+///
+/// # Errors
+/// There is no such channel, or the system does not say.
+pub fn is_enabled(channel: &str) -> io::Result<bool> {
+    let channel = wide(channel);
+    // SAFETY: the text ends in a zero.
+    let config = handle_of(unsafe { EvtOpenChannelConfig(0, channel.as_ptr(), 0) })?;
+    let mut value = EVT_VARIANT::default();
+    let room = u32::try_from(size_of::<EVT_VARIANT>()).unwrap_or(0);
+    let mut used = 0;
+    // SAFETY: `room` is that of the value, the handle is open.
+    check(unsafe {
+        EvtGetChannelConfigProperty(config.0, EvtChannelConfigEnabled, 0, room, &raw mut value, &raw mut used)
+    })?;
+    if value.Type != EvtVarTypeBoolean.cast_unsigned() {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    // SAFETY: the type says that it is this one.
+    Ok(unsafe { value.Anonymous.BooleanVal } != 0)
 }
 
 fn bookmark_of(text: &str) -> io::Result<Handle> {

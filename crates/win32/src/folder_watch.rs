@@ -1,10 +1,12 @@
 //! Changes in a folder and all below it (ReadDirectoryChangesW).
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::windows::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::windows::fs::OpenOptionsExt as _;
 use std::os::windows::io::AsRawHandle;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf, Prefix};
 use std::time::Duration;
 
 use windows_sys::Win32::Foundation::{ERROR_IO_INCOMPLETE, ERROR_NOTIFY_ENUM_DIR};
@@ -23,6 +25,27 @@ use crate::text::shown;
 
 /// Room for some hundreds of changes between two looks. More than 64 KiB fails on network drives.
 const BUFFER: usize = 64 << 10;
+
+/// An absolute path as the file system has it (`\\?\C:\…`), in which each name stands for itself: by others a name
+/// that ends in a dot or a blank, or is a device's, leads elsewhere or nowhere.
+pub fn verbatim(path: &Path) -> PathBuf {
+    let Some(Component::Prefix(prefix)) = path.components().next() else { return path.to_owned() };
+    let (start, skipped) = match prefix.kind() {
+        Prefix::Disk(_) => (r"\\?\", 0),
+        // `\\server\share`: its two backslashes go.
+        Prefix::UNC(..) => (r"\\?\UNC\", 2),
+        _ => return path.to_owned(),
+    };
+    let rest: Vec<u16> = path.as_os_str().encode_wide().skip(skipped).collect();
+    let mut verbatim = OsString::from(start);
+    verbatim.push(OsString::from_wide(&rest));
+    verbatim.into()
+}
+
+/// A path as people read it; two different ones never look alike.
+pub fn path_shown(path: &Path) -> String {
+    shown(&path.as_os_str().encode_wide().collect::<Vec<u16>>())
+}
 
 /// What was done to a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +68,7 @@ pub enum Seen {
     /// Nothing yet.
     Nothing,
     /// These, in order; names are relative to the folder.
-    Changes(Vec<(Act, String)>),
+    Changes(Vec<(Act, OsString)>),
     /// More than the buffer holds: nobody knows what.
     Overflow,
 }
@@ -150,7 +173,7 @@ impl FolderWatch {
     }
 
     /// The entries of the buffer, each a FILE_NOTIFY_INFORMATION: offset of the next, act, length, name.
-    fn changes(&self) -> Vec<(Act, String)> {
+    fn changes(&self) -> Vec<(Act, OsString)> {
         // Not cut to the length that was told: Wine leaves the padding between entries out of it. What lies
         // behind the last entry is never looked at.
         let words = &self.buffer[..];
@@ -172,7 +195,7 @@ impl FolderWatch {
                 FILE_ACTION_RENAMED_NEW_NAME => Some(Act::RenamedTo),
                 _ => None,
             };
-            changes.extend(act.map(|act| (act, shown(&name))));
+            changes.extend(act.map(|act| (act, OsString::from_wide(&name))));
             if *next == 0 || !next.is_multiple_of(4) {
                 break;
             }

@@ -24,7 +24,7 @@ mod text;
 mod user;
 
 pub use text::{shown, wide};
-pub use user::User;
+pub use user::{User, user_of_sid};
 
 use std::io;
 

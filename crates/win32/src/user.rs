@@ -61,13 +61,36 @@ pub(crate) fn of_process(process: HANDLE) -> io::Result<Arc<User>> {
     check(got)?;
     // SAFETY: the system filled in a TOKEN_USER, whose SID lies in the same buffer.
     let sid = unsafe { (*buffer.as_ptr().cast::<TOKEN_USER>()).User.Sid };
+    known_or_asked(sid)
+}
+
+/// The account of a SID as an event carries it; `None` for what is none.
+pub fn user_of_sid(sid: &[u8]) -> Option<Arc<User>> {
+    // Revision 1, how many parts, six bytes of authority, and four for each part.
+    let &[1, parts @ 0..=15, ..] = sid else { return None };
+    // Words of four bytes: aligned as the structure asks.
+    let mut copy = [0_u32; 2 + 15];
+    let words = 2 + usize::from(parts);
+    if sid.len() != words * 4 {
+        return None;
+    }
+    for (word, bytes) in copy.iter_mut().zip(sid.chunks_exact(4)) {
+        *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    }
+    known_or_asked(copy.as_mut_ptr().cast()).ok()
+}
+
+/// `sid` is a whole one, in a buffer that lives for the call.
+fn known_or_asked(sid: PSID) -> io::Result<Arc<User>> {
     let text = sid_text(sid)?;
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = known.get_or_insert_default();
-    if let Some(user) = known.get(&text) {
+    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(user) = known().get_or_insert_default().get(&text) {
         return Ok(Arc::clone(user));
     }
+    // Not under the lock: whoever asks for one that is known must not wait for a domain controller.
     let user = Arc::new(User { sid: text.clone(), name: name_of(sid) });
+    let mut known = known();
+    let known = known.get_or_insert_default();
     if known.len() < MOST_KNOWN {
         known.insert(text, Arc::clone(&user));
     }

@@ -38,6 +38,17 @@ fn a_service_is_installed_with_what_was_given_beside_it() {
 }
 
 #[test]
+fn the_kernel_of_windows_is_heard_by_what_was_asked_for() {
+    for (given, expected) in
+        [("etw", Collection::Etw), ("sysmon", Collection::Sysmon), ("both", Collection::Both)]
+    {
+        assert_eq!(run(&["-collect", given]).unwrap().collection, expected);
+    }
+    assert_eq!(run(&[]).unwrap().collection, Collection::Both);
+    assert!(run(&["-collect=driver"]).unwrap_err().contains("`etw`, `sysmon` or `both`"));
+}
+
+#[test]
 fn all_flags_of_the_seed_are_taken_in_every_spelling() {
     let options = run(&[
         "-server=https://server-address:8443",

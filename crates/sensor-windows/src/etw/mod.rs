@@ -1,10 +1,15 @@
 //! Event tracing (ETW): what providers of Windows tell as it happens.
 
+mod again;
+mod launch;
 mod meaning;
 mod payload;
 #[cfg(windows)]
 mod source;
+mod starts;
 
+pub use again::Again;
+pub use launch::{Launch, SYSTEM_PROCESS, launch};
 pub use meaning::{
     DNS_CLIENT, DNS_QUERIES_COMPLETED, Event, KERNEL_PROCESS, ProcessNotice, meaning, process_notice,
 };
@@ -12,4 +17,5 @@ pub use payload::{Property, Values};
 #[cfg(windows)]
 pub use source::EventTracing;
 #[cfg(windows)]
-pub(crate) use source::{event_of, path_of, reason};
+pub(crate) use source::{Drives, ENDED, NOT_WANTED, event_of, reason, tampered};
+pub use starts::Starts;

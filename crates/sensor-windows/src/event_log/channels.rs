@@ -11,6 +11,9 @@ pub struct Channel {
     pub optional: bool,
 }
 
+/// Where Sysmon writes.
+pub const SYSMON: &str = "Microsoft-Windows-Sysmon/Operational";
+
 /// All of them.
 pub const CHANNELS: &[Channel] = &[
     Channel {
@@ -29,7 +32,7 @@ pub const CHANNELS: &[Channel] = &[
         optional: false,
     },
     Channel { name: "Application", ids: &[1000, 1001, 1026, 11707, 11724], optional: false },
-    Channel { name: "Microsoft-Windows-Sysmon/Operational", ids: &[], optional: true },
+    Channel { name: SYSMON, ids: &[], optional: true },
     Channel { name: "Microsoft-Windows-PowerShell/Operational", ids: &[4103, 4104], optional: true },
     Channel { name: "Windows PowerShell", ids: &[400, 403, 600, 800], optional: true },
     Channel {

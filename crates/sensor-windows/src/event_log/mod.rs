@@ -6,11 +6,13 @@
 mod channels;
 mod meaning;
 mod records;
+mod recovery;
 #[cfg(windows)]
 mod subscription;
 
-pub use channels::{CHANNELS, Channel, is_collected};
+pub use channels::{CHANNELS, Channel, SYSMON, is_collected};
 pub use meaning::{MADE, meaning};
 pub use records::{LogRecord, Records};
+pub use recovery::{Next, Recovery};
 #[cfg(windows)]
 pub use subscription::EventLogs;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,16 +11,21 @@ use event_model::{EventType, GapReason};
 use log_reader::{FieldLayout, LogDecoder};
 use sensor_api::{ObservationSender, ObservedLoss, Provision, Source, StopSignal, boot_ns};
 use win32::event::{Event, wait_any};
-use win32::event_log::Subscription;
+use win32::event_log::{From, Subscription, is_enabled, newest};
 
-use super::channels::{CHANNELS, Channel};
+use super::channels::{CHANNELS, Channel, SYSMON};
 use super::meaning::{MADE, meaning};
 use super::records::Records;
+use super::recovery::{Next, Recovery};
 
 /// A stop is noticed after this at the latest.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A channel that broke is subscribed to again this often.
 const SEEK_EVERY: Duration = Duration::from_secs(30);
+/// A channel is looked at so often, whether the system says that something came or not.
+const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(2);
+/// The bookmark of a log in which there was nothing: all that is in it later is new.
+const NOTHING_YET: &str = "";
 /// Bookmarks are kept this often.
 const KEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -28,8 +34,12 @@ struct Live {
     subscription: Option<Subscription>,
     /// What was in the way.
     problem: Option<String>,
+    /// It is switched off, so that nobody writes to it.
+    is_off: bool,
     /// What its bookmark named is gone.
     lost: bool,
+    recovery: Recovery,
+    looked: Instant,
 }
 
 /// The source of records of the event log.
@@ -40,16 +50,25 @@ pub struct EventLogs {
 }
 
 impl EventLogs {
-    /// Subscribes to all channels that this host has.
-    pub fn begin(state_dir: Option<&Path>) -> Self {
+    /// Subscribes to all channels that this host has, but to Sysmon's only where that is wanted.
+    pub fn begin(state_dir: Option<&Path>, with_sysmon: bool) -> Self {
         let kept = state_dir.map(|dir| dir.join("event-log.json"));
         let read = kept.as_ref().and_then(|path| serde_json::from_slice(&fs::read(path).ok()?).ok());
-        let bookmarks: BTreeMap<String, String> = read.unwrap_or_default();
+        let mut bookmarks: BTreeMap<String, String> = read.unwrap_or_default();
         let live = CHANNELS
             .iter()
+            .filter(|channel| with_sysmon || channel.name != SYSMON)
             .map(|channel| {
-                let mut one = Live { channel, subscription: None, problem: None, lost: false };
-                one.subscribe(bookmarks.get(channel.name).map(String::as_str));
+                let mut one = Live {
+                    channel,
+                    subscription: None,
+                    problem: None,
+                    is_off: false,
+                    lost: false,
+                    recovery: Recovery::default(),
+                    looked: Instant::now(),
+                };
+                one.subscribe(&mut bookmarks);
                 one
             })
             .collect();
@@ -58,21 +77,46 @@ impl EventLogs {
 }
 
 impl Live {
-    fn subscribe(&mut self, bookmark: Option<&str>) {
-        let query = self.channel.query();
-        let begun = Subscription::begin(self.channel.name, &query, bookmark).or_else(|error| {
-            if bookmark.is_none() {
-                return Err(error);
-            }
-            // The log was cleared, or has gone round since.
-            let begun = Subscription::begin(self.channel.name, &query, None)?;
-            self.lost = true;
-            Ok(begun)
-        });
+    /// Subscribes to what comes after its bookmark. Without one, a bookmark is made at the newest record: a channel
+    /// on which little happens would have none for long, and lose what comes while the agent is stopped.
+    fn subscribe(&mut self, bookmarks: &mut BTreeMap<String, String>) {
+        let (name, query) = (self.channel.name, self.channel.query());
+        let begin = |from: From<'_>| Subscription::begin(name, &query, from);
+        let bookmark = bookmarks.get(name).map(String::as_str);
+        let begun = match bookmark {
+            Some(NOTHING_YET) => begin(From::Oldest).map(|begun| (begun, None)),
+            Some(mark) => begin(From::After(mark)).map(|begun| (begun, None)).or_else(|_| {
+                // The log was cleared, or has gone round since: all that is in it now is new.
+                let begun = begin(From::Oldest)?;
+                self.lost = true;
+                Ok((begun, Some(NOTHING_YET.to_owned())))
+            }),
+            // A stand-in for the API is not asked for more.
+            None => begin(From::Now).map(|begun| {
+                let seed = newest(name, &query).map(|mark| mark.unwrap_or_else(|| NOTHING_YET.to_owned()));
+                let from = seed.as_deref().map(|mark| match mark {
+                    NOTHING_YET => From::Oldest,
+                    mark => From::After(mark),
+                });
+                match from.map(begin) {
+                    Ok(Ok(seeded)) => (seeded, seed.ok()),
+                    _ => (begun, None),
+                }
+            }),
+        };
         match begun {
-            Ok(subscription) => (self.subscription, self.problem) = (Some(subscription), None),
+            Ok((subscription, seed)) => {
+                (self.subscription, self.problem) = (Some(subscription), None);
+                self.is_off = is_enabled(name).is_ok_and(|on| !on);
+                bookmarks.extend(seed.map(|seed| (name.to_owned(), seed)));
+            }
             Err(error) => self.problem = Some(error.to_string()),
         }
+    }
+
+    /// Why nothing comes from it.
+    fn trouble(&self) -> Option<&str> {
+        self.problem.as_deref().or(self.is_off.then_some("switched off"))
     }
 }
 
@@ -82,12 +126,12 @@ impl Source for EventLogs {
     }
 
     fn provisions(&self) -> Vec<Provision> {
-        let told = |one: &Live| match &one.problem {
+        let told = |one: &Live| match one.trouble() {
             Some(problem) => format!("{}: {problem}", one.channel.name),
             None => one.channel.name.to_owned(),
         };
         let names = |wanted: bool| {
-            let these = self.live.iter().filter(|one| one.subscription.is_some() == wanted);
+            let these = self.live.iter().filter(|one| one.trouble().is_none() == wanted);
             these.map(told).collect::<Vec<_>>().join(", ")
         };
         let (read, unread) = (names(true), names(false));
@@ -104,7 +148,7 @@ impl Source for EventLogs {
             let Some(one) = self.live.iter().find(|one| one.channel.name.eq_ignore_ascii_case(name)) else {
                 continue;
             };
-            let missing = one.problem.is_some().then(|| format!("source not available: {}", told(one)));
+            let missing = one.trouble().is_some().then(|| format!("source not available: {}", told(one)));
             let source = format!("event_log ({name})");
             provisions.extend(types.iter().map(|event_type| Provision {
                 event_type: *event_type,
@@ -125,12 +169,15 @@ impl Source for EventLogs {
         };
         let mut decoder = LogDecoder::new(layout, Records::default());
         let mut sought = Instant::now();
+        // Those that were made at the beginning are worth keeping, too.
+        self.keep();
         let (mut kept, mut moved) = (Instant::now(), false);
         while !stop.asked_within(Duration::ZERO) {
             if sought.elapsed() >= SEEK_EVERY {
                 sought = Instant::now();
                 for one in self.live.iter_mut().filter(|one| one.subscription.is_none()) {
-                    one.subscribe(self.bookmarks.get(one.channel.name).map(String::as_str));
+                    one.subscribe(&mut self.bookmarks);
+                    moved = true;
                 }
             }
             let events: Vec<&Event> =
@@ -146,10 +193,7 @@ impl Source for EventLogs {
                     );
                     sender.lost(lost(GapReason::AgentDown, None));
                 }
-                if let Some(bookmark) = take(one, &mut decoder, sender) {
-                    self.bookmarks.insert(one.channel.name.to_owned(), bookmark);
-                    moved = true;
-                }
+                moved |= take(one, &mut self.bookmarks, &mut decoder, sender);
             }
             if moved && kept.elapsed() >= KEEP_EVERY {
                 self.keep();
@@ -160,16 +204,22 @@ impl Source for EventLogs {
     }
 }
 
-/// Takes what a channel has; its new bookmark, if it moved.
-fn take(one: &mut Live, decoder: &mut LogDecoder<Records>, sender: &ObservationSender) -> Option<String> {
-    let subscription = one.subscription.as_mut().filter(|subscription| subscription.event().is_set())?;
-    let taken = match subscription.take() {
+/// Takes what a channel has; true if its bookmark moved.
+fn take(
+    one: &mut Live,
+    bookmarks: &mut BTreeMap<String, String>,
+    decoder: &mut LogDecoder<Records>,
+    sender: &ObservationSender,
+) -> bool {
+    let is_due = one.looked.elapsed() >= LOOK_AT_LEAST_EVERY;
+    let due = one.subscription.as_mut().filter(|one| is_due || one.event().is_set());
+    let Some(subscription) = due else { return false };
+    one.looked = Instant::now();
+    let taken = match subscription.take(one.recovery.batch()) {
         Ok(taken) => taken,
         Err(error) => {
-            tracing::warn!(channel = one.channel.name, %error, "a channel of the event log broke off; it is tried again");
-            sender.lost(lost(GapReason::AgentDown, None));
-            (one.subscription, one.problem) = (None, Some(error.to_string()));
-            return None;
+            broke(one, &error, bookmarks, sender);
+            return true;
         }
     };
     let moved = !taken.events.is_empty() || taken.unreadable > 0;
@@ -196,7 +246,36 @@ fn take(one: &mut Live, decoder: &mut LogDecoder<Records>, sender: &ObservationS
         );
         sender.lost(lost(GapReason::QueueFull, Some(unreadable)));
     }
-    if moved { subscription.bookmark().ok() } else { None }
+    if moved {
+        one.recovery.took();
+        bookmarks.extend(subscription.bookmark().ok().map(|mark| (one.channel.name.to_owned(), mark)));
+    }
+    moved
+}
+
+/// Subscribes again after an error, at once where that helps.
+fn broke(
+    one: &mut Live,
+    error: &io::Error,
+    bookmarks: &mut BTreeMap<String, String>,
+    sender: &ObservationSender,
+) {
+    let mut next = one.recovery.failed(error, Instant::now());
+    if next == Next::Silently && !bookmarks.contains_key(one.channel.name) {
+        // Nobody knows where it was.
+        next = Next::AtOnce;
+    }
+    (one.subscription, one.problem) = (None, Some(error.to_string()));
+    if next != Next::Silently {
+        tracing::warn!(channel = one.channel.name, %error, "a channel of the event log broke off; it is tried again");
+        sender.lost(lost(GapReason::AgentDown, None));
+    }
+    if next != Next::Later {
+        let was_lost = one.lost;
+        one.subscribe(bookmarks);
+        // One gap is enough for both.
+        one.lost = was_lost || (one.lost && next == Next::Silently);
+    }
 }
 
 fn lost(reason: GapReason, count: Option<u64>) -> ObservedLoss {

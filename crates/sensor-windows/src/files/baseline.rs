@@ -16,6 +16,9 @@ pub struct Facts {
     pub size: u64,
     /// Time of modification, in nanoseconds since 1970.
     pub modified_ns: i64,
+    /// Time of the last change of anything, in nanoseconds since 1970; 0 where it was not asked for.
+    #[serde(default)]
+    pub changed_ns: i64,
     /// Number of the file on its volume: it keeps it when it is renamed.
     pub index: u64,
     /// SHA-256 as hex, where it was read.
@@ -29,6 +32,22 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// The hash that was read before, where nothing says that the file was touched since.
+    pub fn hash_before(&self, before: Option<&Self>) -> Option<String> {
+        let before = before.filter(|before| before.hash_skipped.is_none())?;
+        if self.changed_ns == 0 || self.changed_ns != before.changed_ns {
+            return None;
+        }
+        let same = (self.size, self.modified_ns, self.index, self.folder)
+            == (before.size, before.modified_ns, before.index, before.folder);
+        same.then(|| before.sha256.clone()).flatten()
+    }
+
+    /// Whether there is anything to tell. Who may use a file is no part of it.
+    fn is_as(&self, other: &Self) -> bool {
+        *self == Self { changed_ns: self.changed_ns, ..other.clone() }
+    }
+
     /// Whether the content is the same, as far as is known.
     fn same_content(&self, other: &Self) -> bool {
         match (&self.sha256, &other.sha256) {
@@ -94,7 +113,7 @@ impl Baseline {
             }
             (Some(before), Some(now)) => {
                 self.files.insert(path.to_owned(), now.clone());
-                if before == now || now.folder {
+                if before.is_as(&now) || now.folder {
                     None
                 } else if before.same_content(&now) {
                     Some(Found::Touched(before, now))
@@ -178,6 +197,28 @@ mod tests {
         );
         assert_eq!(known.take(path, None), Some(Found::Deleted(facts("b", 2))));
         assert_eq!(known.take(path, None), None);
+    }
+
+    #[test]
+    fn a_hash_is_read_again_where_anything_says_that_the_file_was_touched() {
+        let before = Facts { changed_ns: 5, index: 7, ..facts("a", 1) };
+        let now = Facts { sha256: None, ..before.clone() };
+        assert_eq!(now.hash_before(Some(&before)), before.sha256);
+        assert_eq!(now.hash_before(None), None);
+        for touched in [
+            Facts { changed_ns: 6, ..now.clone() },
+            Facts { modified_ns: 2, ..now.clone() },
+            Facts { size: 2, ..now.clone() },
+            Facts { index: 8, ..now.clone() },
+        ] {
+            assert_eq!(touched.hash_before(Some(&before)), None, "{touched:?}");
+        }
+        // What an agent before kept without that time.
+        let old = Facts { changed_ns: 0, ..before.clone() };
+        assert_eq!(now.hash_before(Some(&old)), None);
+        let mut known = Baseline::default();
+        known.take("x", Some(before.clone()));
+        assert_eq!(known.take("x", Some(Facts { changed_ns: 9, ..before })), None, "only who may use it");
     }
 
     #[test]

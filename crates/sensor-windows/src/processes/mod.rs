@@ -2,7 +2,8 @@
 //!
 //! Each process is held by a handle from the moment it is seen, so that its PID is nobody else's before its
 //! end was told, and its exit code and time of end are exact. With event tracing every start is told, also of a
-//! process that is gone before anybody could look at it. Without, what starts and ends between two looks is not
+//! process that is gone before anybody could look at it, whose command line the kernel's own logger has. The list
+//! is looked at as often with it as without: what is seen there while it lives can be asked more. Without, what starts and ends between two looks is not
 //! seen; how long they lie apart is chosen so that looking takes a fiftieth of a core at most.
 
 mod notices;
@@ -21,16 +22,19 @@ use win32::clock::{boot_ns, since_boot_ns};
 use win32::event::Event;
 use win32::process::{Listed, Process, Wanted, list, session_of};
 
-use self::notices::Notices;
-use crate::command_line;
-use crate::etw::{ProcessNotice, path_of};
+use self::notices::{NAME, Notices, Told};
+use crate::etw::{Again, Drives, ENDED, Launch, NOT_WANTED, ProcessNotice, Starts, tampered};
+use crate::{Collection, command_line};
 
 const SENSOR: &str = "process_snapshot";
 /// Looks are never nearer together, and farther apart where they are dear.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 const COST_SHARE: u32 = 50;
-/// The same where the kernel tells of each start: the looks only find what was missed.
-const LOOK_BESIDE_EVERY: Duration = Duration::from_secs(2);
+/// What a look finds that can't be asked any more is left to the kernel's notice for so long: told by the look, its
+/// start would be a guess, its command line missing and its exit code unknown.
+const LEFT_TO_NOTICE: Duration = Duration::from_millis(500);
+/// A notice that waits for its command line is looked at again after this.
+const WAITS: Duration = Duration::from_millis(10);
 /// Notices that are taken at once.
 const MOST_AT_ONCE: usize = 2_048;
 /// So long a process that ended is remembered as a parent.
@@ -38,11 +42,11 @@ const REMEMBERED: Duration = Duration::from_secs(30);
 /// The kernel itself, and what it keeps to itself.
 const SYSTEM_PID: u32 = 4;
 
-/// Opens the sensor.
+/// Opens the sensor. It listens to the kernel where sessions of event tracing are wanted.
 ///
 /// # Errors
 /// The list of processes can't be read.
-pub fn open() -> Result<Box<dyn Sensor>, SensorError> {
+pub fn open(collection: Collection) -> Result<Box<dyn Sensor>, SensorError> {
     list().map_err(|source| SensorError::System {
         sensor: SENSOR,
         doing: "listing the processes",
@@ -54,29 +58,60 @@ pub fn open() -> Result<Box<dyn Sensor>, SensorError> {
         source,
     })?);
     // Begun before the first look, so that no start falls in between.
-    let notices = Notices::begin(Arc::clone(&signal));
-    let (living, gone, drives) = (HashMap::new(), HashMap::new(), win32::file::drives());
-    Ok(Box::new(ProcessSensor { living, gone, next: Instant::now(), first: true, signal, notices, drives }))
+    let notices = match collection.has_etw() {
+        true => Notices::begin(Arc::clone(&signal)),
+        false => Err(NOT_WANTED.to_owned()),
+    };
+    let now = Instant::now();
+    Ok(Box::new(ProcessSensor {
+        living: HashMap::new(),
+        gone: HashMap::new(),
+        left: HashMap::new(),
+        next: now,
+        first: true,
+        signal,
+        notices,
+        starts: Starts::new(now),
+        again: Again::new(now),
+        ended_ns: None,
+        drives: Drives::known(),
+    }))
 }
 
 struct Life {
     start_ns: u64,
     /// `None` where it may not be opened.
     held: Option<Process>,
+    /// It is not listed any more, and what is not held does not say how it ended.
+    missing: Option<Instant>,
+}
+
+/// What was found of a process as the notice of its start came.
+#[derive(Default)]
+struct Found {
+    held: Option<Process>,
+    line: Option<String>,
 }
 
 struct ProcessSensor {
     living: HashMap<u32, Life>,
     /// Start of those that ended lately: their children may still be new.
     gone: HashMap<u32, (u64, Instant)>,
+    /// Seen by a look, and left to the kernel's notice since then.
+    left: HashMap<u32, Instant>,
     next: Instant,
     first: bool,
     /// Set when a notice came; without notices never, which makes it a pause that costs nothing.
     signal: Arc<Event>,
     /// What the kernel tells, or why it does not.
     notices: Result<Notices, String>,
-    /// Drives and their names in the kernel.
-    drives: Vec<(String, String)>,
+    /// Notices that wait for their command lines.
+    starts: Starts<Found>,
+    /// When to begin again what somebody ended.
+    again: Again,
+    /// When it was ended.
+    ended_ns: Option<u64>,
+    drives: Drives,
 }
 
 impl ProcessSensor {
@@ -88,22 +123,45 @@ impl ProcessSensor {
             source,
         })?;
         self.tell_ends(&listed, sink);
+        let there: HashSet<u32> = listed.iter().map(|one| one.pid).collect();
+        self.left.retain(|pid, _| there.contains(pid));
         for one in &listed {
             if one.pid != 0 && !self.living.contains_key(&one.pid) {
                 self.meet(one, sink);
             }
         }
         self.first = false;
-        let least = if self.notices.is_ok() { LOOK_BESIDE_EVERY } else { LOOK_EVERY };
-        self.next = Instant::now() + (begun.elapsed() * COST_SHARE).max(least);
+        self.next = Instant::now() + (begun.elapsed() * COST_SHARE).max(LOOK_EVERY);
         Ok(())
     }
 
     /// Takes what the kernel told, in its order.
     fn take_notices(&mut self, sink: &mut dyn FnMut(Observed)) {
         self.signal.reset();
+        self.drives.refresh();
+        let now = Instant::now();
+        let mut taken = 0;
+        while let Ok(notices) = &self.notices
+            && let Some((time, told)) = notices.next()
+        {
+            match told {
+                Told::Launch(launch) => self.starts.launch(launch, time, now),
+                Told::Notice(notice) => {
+                    // Asked at once: in a moment it may be gone.
+                    let found = found(&notice);
+                    let wants_launch = notices.has_launches() && found.line.is_none();
+                    self.starts.notice(notice, time, found, wants_launch, now);
+                }
+            }
+            taken += 1;
+            if taken == MOST_AT_ONCE {
+                // There are more: they are taken at the next poll.
+                self.signal.set();
+                break;
+            }
+        }
         for _ in 0..MOST_AT_ONCE {
-            let Some(notice) = self.notices.as_ref().ok().and_then(Notices::next) else { return };
+            let Some((notice, found, launch)) = self.starts.next(Instant::now()) else { return };
             match notice {
                 ProcessNotice::Started { pid, created, parent, session, image } => {
                     let start_ns = since_boot_ns(created);
@@ -112,23 +170,20 @@ impl ProcessSensor {
                     {
                         continue;
                     }
+                    self.left.remove(&pid);
                     self.tell_end_of_predecessor(pid, sink);
-                    let held = Process::open(pid, Wanted::Look).ok();
-                    let is_it = |process: &Process| {
-                        process.times().is_ok_and(|(its, _)| since_boot_ns(its) == start_ns)
-                    };
+                    let Found { held, line } = found;
                     let one =
-                        Listed { pid, parent_pid: parent, name: path_of(&image, &self.drives), threads: 1 };
-                    let held = held.filter(is_it);
-                    let mut observed = self.image(&one, start_ns, held.as_ref());
+                        Listed { pid, parent_pid: parent, name: self.drives.path_of(&image), threads: 1 };
+                    let mut observed = self.image(&one, start_ns, held.as_ref(), line, launch);
                     if held.is_none() {
                         // It is gone: what the kernel told is all there will ever be.
-                        observed.args_truncated = true;
+                        observed.args_truncated |= observed.command_line.is_none();
                         observed.session_id = Some(session).filter(|session| *session != 0);
                     }
                     let what = Observation::ProcessExecuted(Box::new(observed));
                     sink(Observed { at_ns: start_ns.min(boot_ns()), position: None, what });
-                    self.living.insert(pid, Life { start_ns, held });
+                    self.living.insert(pid, Life { start_ns, held, missing: None });
                 }
                 ProcessNotice::Ended { pid, created, ended, exit_code } => {
                     let start_ns = since_boot_ns(created);
@@ -144,8 +199,6 @@ impl ProcessSensor {
                 }
             }
         }
-        // There are more: they are taken at the next poll.
-        self.signal.set();
     }
 
     /// Whoever had this PID before has ended, or it would not have been given again.
@@ -155,40 +208,58 @@ impl ProcessSensor {
         }
     }
 
-    /// Tells what the session lost, and looks again as often as without one where somebody ended it.
+    /// Tells what the session lost, and begins it again where somebody ended it.
     fn tell_losses(&mut self, sink: &mut dyn FnMut(Observed)) {
-        let Ok(notices) = &mut self.notices else { return };
         let now = boot_ns();
-        let lost = |reason, count| {
-            let loss = ObservedLoss {
-                reason,
-                what: EventType::ProcessStart.as_str(),
-                count,
-                from_ns: now,
-                until_ns: now,
-            };
+        let lost = |reason, count, from_ns| {
+            let what = EventType::ProcessStart.as_str();
+            let loss = ObservedLoss { reason, what, count, from_ns, until_ns: now };
             Observed { at_ns: now, position: None, what: Observation::Lost(loss) }
         };
-        let count = notices.take_lost();
-        if count > 0 {
-            sink(lost(GapReason::KernelRingFull, Some(count)));
+        if let Ok(notices) = &mut self.notices {
+            let count = notices.take_lost();
+            if count > 0 {
+                sink(lost(GapReason::KernelRingFull, Some(count), now));
+            }
+            if notices.has_ended() {
+                tracing::error!("somebody ended the session of event tracing; it is begun again");
+                let what = Observation::Activity(Box::new(tampered(NAME)));
+                sink(Observed { at_ns: now, position: None, what });
+                sink(lost(GapReason::AgentDown, None, now));
+                // Dropped before another begins: both have one name.
+                self.notices = Err(ENDED.to_owned());
+                self.ended_ns = Some(now);
+                self.again.ended(Instant::now());
+            }
         }
-        if notices.has_ended() {
-            tracing::error!(
-                "somebody ended the session of event tracing; short processes are not seen any more"
-            );
-            sink(lost(GapReason::AgentDown, None));
-            self.notices =
-                Err("source not available: somebody ended the session of event tracing".to_owned());
+        let Some(ended_ns) = self.ended_ns.filter(|_| self.again.is_due(Instant::now())) else { return };
+        match Notices::begin(Arc::clone(&self.signal)) {
+            Ok(notices) => {
+                self.notices = Ok(notices);
+                self.ended_ns = None;
+                self.again.began(Instant::now());
+                // Meanwhile shorter lives than the looks lie apart were not seen.
+                sink(lost(GapReason::AgentDown, None, ended_ns));
+            }
+            Err(why) => {
+                tracing::warn!(why, "event tracing does not begin again; it is tried later");
+                self.again.ended(Instant::now());
+            }
         }
     }
 
     fn tell_ends(&mut self, listed: &[Listed], sink: &mut dyn FnMut(Observed)) {
         let there: HashSet<u32> = listed.iter().map(|one| one.pid).collect();
         self.gone.retain(|_, (_, since)| since.elapsed() < REMEMBERED);
-        let gone = &mut self.gone;
+        let (gone, is_told) = (&mut self.gone, self.notices.is_ok());
         self.living.retain(|pid, life| {
-            let ended = life.held.as_ref().map_or_else(|| !there.contains(pid), Process::has_ended);
+            let ended = match &life.held {
+                Some(process) => process.has_ended(),
+                None if there.contains(pid) => false,
+                // Its exit code comes with the kernel's notice, or never.
+                None if is_told => life.missing.get_or_insert_with(Instant::now).elapsed() >= LEFT_TO_NOTICE,
+                None => true,
+            };
             if ended {
                 sink(exit_of(*pid, life));
                 gone.insert(*pid, (life.start_ns, Instant::now()));
@@ -212,14 +283,22 @@ impl ProcessSensor {
             // Its end was told; the system is not done with it yet.
             return;
         }
-        let image = self.image(one, start_ns, held.as_ref());
+        let line = held.as_ref().and_then(line_of);
+        if line.is_none() && !self.first && one.pid != SYSTEM_PID && self.notices.is_ok() {
+            let since = *self.left.entry(one.pid).or_insert_with(Instant::now);
+            if since.elapsed() < LEFT_TO_NOTICE {
+                return;
+            }
+        }
+        self.left.remove(&one.pid);
+        let image = self.image(one, start_ns, held.as_ref(), line, None);
         let at_ns = if self.first { now } else { start_ns.min(now) };
         let what = match self.first {
             true => Observation::ProcessExisting(Box::new(image)),
             false => Observation::ProcessExecuted(Box::new(image)),
         };
         sink(Observed { at_ns, position: None, what });
-        self.living.insert(one.pid, Life { start_ns, held });
+        self.living.insert(one.pid, Life { start_ns, held, missing: None });
     }
 
     /// Windows keeps the parent's PID only. Who has it and began later than the child is not the parent.
@@ -229,12 +308,22 @@ impl ProcessSensor {
         [living, gone].into_iter().flatten().find(|start_ns| *start_ns <= child_start_ns)
     }
 
-    fn image(&self, one: &Listed, start_ns: u64, held: Option<&Process>) -> ObservedImage {
+    /// What is told of it; what it does not say itself any more, by its launch.
+    fn image(
+        &self,
+        one: &Listed,
+        start_ns: u64,
+        held: Option<&Process>,
+        line: Option<String>,
+        launch: Option<Launch>,
+    ) -> ObservedImage {
         let executable = held.and_then(|process| process.image_path().ok());
-        let line = held.and_then(|process| process.command_line().ok()).filter(|line| !line.is_empty());
+        let (launched, sid) = launch.map_or((None, None), |one| (Some(one.command_line), one.sid));
+        let line = line.or(launched).filter(|line| !line.is_empty());
         let (args, whole) = line.as_deref().map_or((Vec::new(), true), command_line::split);
         let parent_start = self.start_of_parent(one.parent_pid, start_ns);
         let user = held.and_then(|process| process.user().ok());
+        let user = user.or_else(|| win32::user_of_sid(&sid?));
         let relative_id = user.as_ref().map_or(u32::MAX, |user| user.relative_id());
         let file = executable.as_deref().and_then(|path| image_file(Path::new(path)));
         ObservedImage {
@@ -257,6 +346,19 @@ impl ProcessSensor {
             ..ObservedImage::default()
         }
     }
+}
+
+/// Holds the process of a start, if it is still the one, and reads its command line.
+fn found(notice: &ProcessNotice) -> Found {
+    let ProcessNotice::Started { pid, created, .. } = notice else { return Found::default() };
+    let held = Process::open(*pid, Wanted::Look).ok();
+    let held = held.filter(|process| process.times().is_ok_and(|(its, _)| its == *created));
+    let line = held.as_ref().and_then(line_of);
+    Found { held, line }
+}
+
+fn line_of(process: &Process) -> Option<String> {
+    process.command_line().ok().filter(|line| !line.is_empty())
 }
 
 fn exit_of(pid: u32, life: &Life) -> Observed {
@@ -293,7 +395,8 @@ impl Sensor for ProcessSensor {
     fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(Observed)) -> Result<(), SensorError> {
         let left = self.next.saturating_duration_since(Instant::now());
         if !left.is_zero() {
-            self.signal.wait(left.min(timeout));
+            let most = if self.starts.is_waiting() { WAITS } else { timeout };
+            self.signal.wait(left.min(timeout).min(most));
         }
         // What was there before is told before what came since.
         if !self.first {
@@ -312,7 +415,17 @@ impl Sensor for ProcessSensor {
 
     fn provisions(&self) -> Vec<Provision> {
         let source = match &self.notices {
-            Ok(_) => "etw (Microsoft-Windows-Kernel-Process), and the list of processes beside it".to_owned(),
+            Ok(notices) => {
+                let lines = match notices.has_launches() {
+                    true => "with command lines by the kernel's logger",
+                    false => {
+                        "without command lines of what is gone at once, as the kernel's logger is not to be had"
+                    }
+                };
+                format!(
+                    "etw (Microsoft-Windows-Kernel-Process, {lines}), and the list of processes beside it"
+                )
+            }
             Err(why) => format!(
                 "{SENSOR} (list of processes, each 50 ms or more; shorter lives are not seen and not counted: {why})"
             ),

@@ -4,26 +4,42 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use win32::etw::{Provider, Record, Session, Stopper};
+use win32::etw::{KERNEL_PROCESSES, Provider, Record, Session, Stopper};
 use win32::event::Event as Signal;
 
-use crate::etw::{KERNEL_PROCESS, ProcessNotice, event_of, process_notice, reason};
+use crate::etw::{
+    KERNEL_PROCESS, Launch, ProcessNotice, SYSTEM_PROCESS, event_of, launch, process_notice, reason,
+};
 
-const NAME: &str = "Rampart processes";
+pub(super) const NAME: &str = "Rampart processes";
 /// Of `Microsoft-Windows-Kernel-Process`: starts and ends of processes.
 const PROCESSES: u64 = 0x10;
+/// How often it is asked how much the session lost.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 /// Notices that may wait.
 const MOST_WAITING: usize = 16_384;
 
+/// What the kernel told.
+pub(super) enum Told {
+    /// A start or an end.
+    Notice(ProcessNotice),
+    /// The command line of a start.
+    Launch(Launch),
+}
+
 /// The notices that come.
 pub(super) struct Notices {
-    received: Receiver<ProcessNotice>,
+    /// With when they were written, in units of 100 ns since 1601.
+    received: Receiver<(u64, Told)>,
+    has_launches: bool,
     shared: Arc<Shared>,
     stopper: Stopper,
     pumping: Option<JoinHandle<()>>,
-    /// Lost in the session, as far as it was told.
+    /// Lost in the session, as far as it was told, and when it was asked.
     told: u64,
+    asked: Instant,
 }
 
 #[derive(Default)]
@@ -37,7 +53,13 @@ impl Notices {
     /// Begins the session. `signal` is set whenever a notice came.
     pub(super) fn begin(signal: Arc<Signal>) -> Result<Self, String> {
         let providers = [Provider { id: KERNEL_PROCESS, keywords: PROCESSES }];
-        let mut session = Session::begin(NAME, &providers).map_err(|error| reason(&error))?;
+        // One session for both, so that a start and its command line come in the order in which they were
+        // written. There are only eight that may have the kernel's own events.
+        let both = Session::begin_with_kernel(NAME, KERNEL_PROCESSES, &providers);
+        let (mut session, has_launches) = match both {
+            Ok(session) => (session, true),
+            Err(_) => (Session::begin(NAME, &providers).map_err(|error| reason(&error))?, false),
+        };
         let (sender, received) = mpsc::sync_channel(MOST_WAITING);
         let (shared, stopper) = (Arc::new(Shared::default()), session.stopper());
         let pumping = std::thread::Builder::new().name("etw processes".into()).spawn({
@@ -50,12 +72,25 @@ impl Notices {
             }
         });
         let pumping = pumping.map_err(|error| reason(&error))?;
-        Ok(Self { received, shared, stopper, pumping: Some(pumping), told: 0 })
+        Ok(Self {
+            received,
+            has_launches,
+            shared,
+            stopper,
+            pumping: Some(pumping),
+            told: 0,
+            asked: Instant::now(),
+        })
     }
 
     /// The next one that waits.
-    pub(super) fn next(&self) -> Option<ProcessNotice> {
+    pub(super) fn next(&self) -> Option<(u64, Told)> {
         self.received.try_recv().ok()
+    }
+
+    /// Whether command lines are told.
+    pub(super) fn has_launches(&self) -> bool {
+        self.has_launches
     }
 
     /// Whether somebody ended the session.
@@ -65,7 +100,11 @@ impl Notices {
 
     /// How many were lost since this was asked last.
     pub(super) fn take_lost(&mut self) -> u64 {
-        let in_session = self.stopper.lost().unwrap_or(self.told);
+        let is_due = self.asked.elapsed() >= ASK_EVERY && !self.has_ended();
+        let in_session = if is_due { self.stopper.lost().unwrap_or(self.told) } else { self.told };
+        if is_due {
+            self.asked = Instant::now();
+        }
         let new = in_session.saturating_sub(self.told);
         self.told = in_session;
         new + self.shared.dropped.swap(0, Ordering::Relaxed)
@@ -74,16 +113,28 @@ impl Notices {
 
 impl Drop for Notices {
     fn drop(&mut self) {
-        self.stopper.stop();
+        // One that has ended by itself is not stopped: it may be another agent's by now.
+        if !self.has_ended() {
+            self.stopper.stop();
+        }
         if let Some(pumping) = self.pumping.take() {
             let _ = pumping.join();
         }
     }
 }
 
-fn hand_over(record: Record, sender: &SyncSender<ProcessNotice>, shared: &Shared, signal: &Signal) {
-    let Some(notice) = event_of(record).as_ref().and_then(process_notice) else { return };
-    if sender.try_send(notice).is_err() {
+fn hand_over(record: Record, sender: &SyncSender<(u64, Told)>, shared: &Shared, signal: &Signal) {
+    let time = record.time;
+    let told = match record.provider {
+        SYSTEM_PROCESS if record.is_64_bit => {
+            launch(record.opcode, record.version, &record.payload).map(Told::Launch)
+        }
+        _ => event_of(record).as_ref().and_then(process_notice).map(Told::Notice),
+    };
+    let Some(told) = told else { return };
+    // A command line that is lost is no start that is lost.
+    let counts = matches!(told, Told::Notice(_));
+    if sender.try_send((time, told)).is_err() && counts {
         shared.dropped.fetch_add(1, Ordering::Relaxed);
     }
     signal.set();

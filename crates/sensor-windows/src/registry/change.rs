@@ -1,6 +1,6 @@
 //! What differs between two looks at a key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use event_model::{EventType, Field, Value};
 use sensor_api::ObservedActivity;
@@ -28,9 +28,47 @@ pub struct Contents {
     /// By key and name.
     pub values: BTreeMap<(String, String), Kept>,
     /// The keys below.
-    pub keys: std::collections::BTreeSet<String>,
+    pub keys: BTreeSet<String>,
+    /// Those of them that could not be read: what stands in them and below is not known.
+    pub unreadable: BTreeSet<String>,
     /// Something was left out: there is too much of it.
     pub cut: bool,
+}
+
+impl Contents {
+    /// Takes over from the look before what this one did not see and is not gone: what stands in keys that could
+    /// not be read, and what a list passed over as the place changed while it was made. Of all else that seems
+    /// to be gone, `is_there` is asked: a key, or a value in it.
+    pub fn complete(&mut self, before: &Self, is_there: impl Fn(&str, Option<&str>) -> bool) {
+        let is_hidden = |key: &str, hidden: &BTreeSet<String>| {
+            let ends = key.match_indices('\\').map(|(at, _)| at).chain([key.len()]);
+            ends.into_iter().any(|end| hidden.contains(&key[..end]))
+        };
+        // Parents come before what is below them, so that the latter is not asked for where the former is gone.
+        let mut passed_over = BTreeSet::new();
+        let mut gone = BTreeSet::new();
+        for key in before.keys.difference(&self.keys) {
+            if is_hidden(key, &gone) {
+                continue;
+            }
+            if is_hidden(key, &self.unreadable) || is_there(key, None) {
+                passed_over.insert(key.clone());
+            } else {
+                gone.insert(key.clone());
+            }
+        }
+        self.keys.extend(passed_over.iter().cloned());
+        for (place, value) in &before.values {
+            let (key, name) = (place.0.as_str(), place.1.as_str());
+            if self.values.contains_key(place) || !(key.is_empty() || self.keys.contains(key)) {
+                continue;
+            }
+            let is_kept = is_hidden(key, &self.unreadable) || passed_over.contains(key);
+            if is_kept || is_there(key, Some(name)) {
+                self.values.insert(place.clone(), value.clone());
+            }
+        }
+    }
 }
 
 /// One thing that differs.
@@ -131,7 +169,7 @@ mod tests {
         let values =
             values.iter().map(|(key, name, text)| (((*key).to_owned(), (*name).to_owned()), kept(text)));
         let keys = keys.iter().map(|key| (*key).to_owned()).collect();
-        Contents { exists: true, values: values.collect(), keys, cut: false }
+        Contents { exists: true, values: values.collect(), keys, ..Contents::default() }
     }
 
     fn field(activity: &ObservedActivity, wanted: Field) -> Option<String> {
@@ -159,6 +197,51 @@ mod tests {
         let gone = compare(&now, &Contents::default());
         assert_eq!(gone.last(), Some(&Difference::KeyDeleted(String::new())));
         assert_eq!(gone.len(), 4);
+    }
+
+    #[test]
+    fn what_a_look_did_not_see_is_gone_only_if_it_is_not_there() {
+        let before = contents(
+            &[
+                ("", "a", "1"),
+                ("", "b", "2"),
+                ("k", "c", "3"),
+                ("k\\l", "d", "4"),
+                ("g", "e", "5"),
+                ("kx", "f", "6"),
+            ],
+            &["k", "k\\l", "g", "g\\h", "kx"],
+        );
+        // The list passed over the value `b` and the key `k`; `a`, `g` and `kx` are gone.
+        let mut now = contents(&[], &[]);
+        let asked = std::cell::RefCell::new(Vec::new());
+        now.complete(&before, |key, value| {
+            asked.borrow_mut().push((key.to_owned(), value.map(str::to_owned)));
+            matches!((key, value), ("", Some("b")) | ("k", None) | ("k\\l", None))
+        });
+        let expected = [
+            Difference::ValueDeleted(String::new(), "a".to_owned(), kept("1")),
+            Difference::ValueDeleted("g".to_owned(), "e".to_owned(), kept("5")),
+            Difference::ValueDeleted("kx".to_owned(), "f".to_owned(), kept("6")),
+            Difference::KeyDeleted("g".to_owned()),
+            Difference::KeyDeleted("g\\h".to_owned()),
+            Difference::KeyDeleted("kx".to_owned()),
+        ];
+        assert_eq!(compare(&before, &now), expected);
+        assert!(!asked.borrow().iter().any(|(key, _)| key == "g\\h"), "its parent is gone");
+    }
+
+    #[test]
+    fn what_stands_in_a_key_that_can_not_be_read_is_not_told_as_gone() {
+        let before = contents(&[("k", "c", "3"), ("k\\l", "d", "4"), ("kx", "e", "5")], &["k", "k\\l", "kx"]);
+        let mut now = contents(&[], &["k"]);
+        now.unreadable.insert("k".to_owned());
+        now.complete(&before, |_, _| false);
+        let expected = [
+            Difference::ValueDeleted("kx".to_owned(), "e".to_owned(), kept("5")),
+            Difference::KeyDeleted("kx".to_owned()),
+        ];
+        assert_eq!(compare(&before, &now), expected);
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod value;
 mod watch;
 
 pub use change::{Contents, Difference, compare, describe};
-pub use places::{BUILT_IN, Depth, Place, normal};
+pub use places::{BUILT_IN, Depth, Place, asked_for, normal};
 pub use value::{MOST_BYTES, Shown, kind_name, shown};
 #[cfg(windows)]
 pub use watch::RegistryWatch;

@@ -124,9 +124,31 @@ pub fn normal(key: &str) -> String {
     std::iter::once(root).chain(parts.map(str::to_owned)).collect::<Vec<_>>().join("\\")
 }
 
+/// The key that is watched where this one was asked for. `HKCU` would be the hive of whoever the agent runs as, a
+/// service's that of the system itself: it stands for each user that is logged on.
+///
+/// # Errors
+/// All of that hive is too much.
+pub fn asked_for(key: &str) -> Result<String, &'static str> {
+    let key = normal(key);
+    match key.split_once('\\') {
+        Some(("HKCU", below)) => Ok(format!(r"HKU\*\{below}")),
+        None if key == "HKCU" => Err("name a key below it"),
+        _ => Ok(key),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_current_user_is_each_that_is_logged_on() {
+        assert_eq!(asked_for(r"HKEY_CURRENT_USER\Software\X\").as_deref(), Ok(r"HKU\*\Software\X"));
+        assert_eq!(asked_for(r"hkcu\Environment").as_deref(), Ok(r"HKU\*\Environment"));
+        assert_eq!(asked_for(r"HKLM\HKCU\X").as_deref(), Ok(r"HKLM\HKCU\X"));
+        assert!(asked_for("HKCU").is_err());
+    }
 
     #[test]
     fn keys_have_one_form() {

@@ -1,5 +1,6 @@
 //! The keys that are watched, as they change.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -10,7 +11,7 @@ use win32::registry::{Key, RawValue};
 use win32::shown as shown_name;
 
 use super::change::{Contents, Kept, compare, describe};
-use super::places::{BUILT_IN, Depth, Place, normal};
+use super::places::{BUILT_IN, Depth, Place, asked_for, normal};
 use super::value::{MOST_BYTES, shown};
 
 /// A stop, and keys beyond those that can be waited for, are noticed after this at the latest.
@@ -24,6 +25,10 @@ const MOST_KEYS: u32 = 65_536;
 const MOST_VALUES: u32 = 16_384;
 /// Whatever stands below one watched key.
 const MOST_OF_PLACE: usize = 200_000;
+/// Keys of users who logged off that are remembered: what is another at their next logon is news.
+const MOST_ABSENT: usize = 1_024;
+/// `ERROR_KEY_DELETED`.
+const KEY_DELETED: i32 = 1_018;
 
 /// The source of changes of the registry.
 pub struct RegistryWatch {
@@ -36,23 +41,27 @@ impl RegistryWatch {
     pub fn new(keys: &[String]) -> Self {
         let built_in =
             BUILT_IN.iter().map(|(key, depth, what)| Place { key: normal(key), depth: *depth, what });
-        let asked = keys.iter().map(|key| Place { key: normal(key), depth: Depth::Two, what: "configured" });
+        let (mut asked, mut unusable) = (Vec::new(), Vec::new());
+        for key in keys {
+            match asked_for(key) {
+                Ok(watched) => {
+                    let refused = Key::open(&watched).err();
+                    let refused = refused.filter(|error| error.kind() != io::ErrorKind::NotFound);
+                    unusable.extend(refused.map(|error| format!("{key}: {error}")));
+                    asked.push(Place { key: watched, depth: Depth::Two, what: "configured" });
+                }
+                Err(why) => unusable.push(format!("{key}: {why}")),
+            }
+        }
         // What was asked for goes first, and a key is watched once, as far down as anybody wants.
         let mut places: Vec<Place> = Vec::new();
-        for place in asked.chain(built_in) {
+        for place in asked.into_iter().chain(built_in) {
             match places.iter_mut().find(|known| known.key.eq_ignore_ascii_case(&place.key)) {
                 Some(known) if known.depth.keys() < place.depth.keys() => known.depth = place.depth,
                 Some(_) => {}
                 None => places.push(place),
             }
         }
-        let unusable = keys
-            .iter()
-            .filter_map(|key| {
-                let error = Key::open(&normal(key)).err()?;
-                (error.kind() != std::io::ErrorKind::NotFound).then(|| format!("{key}: {error}"))
-            })
-            .collect();
         Self { places, unusable }
     }
 }
@@ -63,8 +72,10 @@ impl Source for RegistryWatch {
     }
 
     fn provisions(&self) -> Vec<Provision> {
-        let mut source =
-            format!("registry_watch ({} keys; who changed them is not known)", self.places.len());
+        let mut source = format!(
+            "registry_watch ({} keys, `*` and HKCU for each user that is logged on; who changed them is not known)",
+            self.places.len()
+        );
         if !self.unusable.is_empty() {
             source.push_str(&format!("; not watched: {}", self.unusable.join(", ")));
         }
@@ -72,76 +83,128 @@ impl Source for RegistryWatch {
     }
 
     fn run(&mut self, sender: &ObservationSender, stop: &StopSignal) {
-        let mut watched: Vec<Watched> = Vec::new();
-        let mut sought: Option<Instant> = None;
-        while !stop.asked_within(Duration::ZERO) {
-            if sought.is_none_or(|at| at.elapsed() >= SEEK_EVERY) {
-                self.seek(&mut watched, sought.is_none(), sender);
-                sought = Some(Instant::now());
+        // What is large below is read at length, and changes for any reason: autostart keys don't wait for it.
+        let (large, small): (Vec<Place>, Vec<Place>) =
+            self.places.iter().cloned().partition(|place| place.depth == Depth::Two);
+        std::thread::scope(|scope| {
+            scope.spawn(|| watch(&large, sender, stop));
+            watch(&small, sender, stop);
+        });
+    }
+}
+
+fn watch(places: &[Place], sender: &ObservationSender, stop: &StopSignal) {
+    let mut watched: Vec<Watched> = Vec::new();
+    let mut sought: Option<Instant> = None;
+    while !stop.asked_within(Duration::ZERO) {
+        if sought.is_none_or(|at| at.elapsed() >= SEEK_EVERY) {
+            seek(places, &mut watched, sought.is_none(), sender);
+            sought = Some(Instant::now());
+        }
+        let events: Vec<&Event> = watched
+            .iter()
+            .filter(|one| one.is_due())
+            .filter_map(|one| Some(&one.open.as_ref()?.event))
+            .take(MOST_WAITED)
+            .collect();
+        match events.is_empty() {
+            true => {
+                stop.asked_within(LOOK_EVERY);
             }
-            let events: Vec<&Event> = watched
-                .iter()
-                .filter(|one| one.is_due())
-                .filter_map(|one| Some(&one.open.as_ref()?.event))
-                .take(MOST_WAITED)
-                .collect();
-            match events.is_empty() {
-                true => {
+            false => {
+                // A refusal is no reason to look without a pause.
+                if wait_any(&events, LOOK_EVERY).is_err() {
                     stop.asked_within(LOOK_EVERY);
                 }
-                false => {
-                    // A refusal is no reason to look without a pause.
-                    if wait_any(&events, LOOK_EVERY).is_err() {
-                        stop.asked_within(LOOK_EVERY);
-                    }
-                }
             }
-            for one in &mut watched {
-                if one.is_due() && one.open.as_ref().is_some_and(|open| open.event.is_set()) {
-                    one.look(sender);
+        }
+        for one in &mut watched {
+            if one.is_due() && one.open.as_ref().is_some_and(|open| open.event.is_set()) {
+                one.look(sender);
+            }
+        }
+    }
+}
+
+/// Opens what is not open: keys that came, users who logged on. What is found at the first time was
+/// there before; later it is told. What belongs to users who logged off is closed, and nothing is told of it.
+fn seek(places: &[Place], watched: &mut Vec<Watched>, first: bool, sender: &ObservationSender) {
+    let hives = hives();
+    for one in watched.iter_mut() {
+        if let (Some(hive), Ok(hives)) = (&one.hive, &hives)
+            && !hives.contains(hive)
+        {
+            one.leave();
+        }
+    }
+    if watched.iter().filter(|one| one.absent).count() > MOST_ABSENT {
+        watched.retain(|one| !one.absent);
+    }
+    for place in places {
+        for (hive, key) in expand(&place.key, hives.as_deref().unwrap_or_default()) {
+            let known = watched.iter_mut().find(|one| one.key == key);
+            match known {
+                // A user's classes come after the rest.
+                Some(one) if one.hive != hive => {
+                    one.leave();
+                    (one.hive, one.absent) = (hive, false);
+                    one.begin(None);
+                }
+                Some(one) if one.open.as_ref().is_some_and(|open| open.key.is_there()) => {}
+                Some(one) => one.look(sender),
+                None => {
+                    // A user's keys that come with the logon are nobody's change.
+                    let quiet = first || hive.is_some();
+                    let mut one = Watched {
+                        key,
+                        depth: place.depth,
+                        what: place.what,
+                        hive,
+                        open: None,
+                        seen: Contents::default(),
+                        denied: false,
+                        absent: false,
+                        missing: None,
+                        next: Instant::now(),
+                    };
+                    one.begin(if quiet { None } else { Some(sender) });
+                    watched.push(one);
                 }
             }
         }
     }
 }
 
-impl RegistryWatch {
-    /// Opens what is not open: keys that came, users who logged on. What is found at the first time was
-    /// there before; later it is told.
-    fn seek(&self, watched: &mut Vec<Watched>, first: bool, sender: &ObservationSender) {
-        for place in &self.places {
-            for key in expand(&place.key) {
-                let known = watched.iter_mut().find(|one| one.key == key);
-                match known {
-                    Some(one) if one.open.as_ref().is_some_and(|open| open.key.is_there()) => {}
-                    Some(one) => one.look(sender),
-                    None => {
-                        let mut one = Watched {
-                            key,
-                            depth: place.depth,
-                            what: place.what,
-                            open: None,
-                            seen: Contents::default(),
-                            denied: false,
-                            next: Instant::now(),
-                        };
-                        // A user's keys that come with the logon are nobody's change.
-                        let quiet = first || place.key.contains('*');
-                        one.begin(if quiet { None } else { Some(sender) });
-                        watched.push(one);
-                    }
-                }
-            }
-        }
-    }
+const USERS: &str = "HKU";
+/// What in a user's hive leads to the hive of the user's classes, and how that one is called.
+const CLASSES: &str = r"Software\Classes";
+const OF_CLASSES: &str = "_Classes";
+
+/// The hives of the users who are logged on: one by the SID of each, and mostly one of its classes.
+fn hives() -> io::Result<Vec<String>> {
+    let hives = Key::open(USERS)?.subkeys(8_192)?;
+    Ok(hives.iter().map(|hive| shown_name(hive)).collect())
 }
 
-/// `HKU\*\…` for each user that is logged on.
-fn expand(key: &str) -> Vec<String> {
-    let Some((root, rest)) = key.split_once(r"\*\") else { return vec![key.to_owned()] };
-    let users = Key::open(root).and_then(|users| users.subkeys(4_096)).unwrap_or_default();
-    let users = users.iter().map(|user| shown_name(user));
-    users.filter(|user| !user.ends_with("_Classes")).map(|user| format!("{root}\\{user}\\{rest}")).collect()
+/// `HKU\*\…` for each of the users, with the hive in which it is; any other key as it is.
+fn expand(key: &str, hives: &[String]) -> Vec<(Option<String>, String)> {
+    let Some((USERS, rest)) = key.split_once(r"\*\") else { return vec![(None, key.to_owned())] };
+    let is_of_classes = rest.get(..CLASSES.len()).is_some_and(|start| start.eq_ignore_ascii_case(CLASSES));
+    let users = hives.iter().filter(|hive| !hive.ends_with(OF_CLASSES));
+    let each = users.map(|user| {
+        let own = format!("{user}{OF_CLASSES}");
+        let hive = if is_of_classes && hives.contains(&own) { own } else { user.clone() };
+        (Some(hive), format!(r"{USERS}\{user}\{rest}"))
+    });
+    each.collect()
+}
+
+/// What a look at a key gave.
+enum Look {
+    There(Contents),
+    Gone,
+    /// It may not be read, or was changed under the look: what is in it nobody knows.
+    Unknown,
 }
 
 struct Open {
@@ -153,10 +216,16 @@ struct Watched {
     key: String,
     depth: Depth,
     what: &'static str,
+    /// The user's hive in which it is.
+    hive: Option<String>,
     open: Option<Open>,
     seen: Contents,
     /// It was told that it may not be read.
     denied: bool,
+    /// Its user is not logged on.
+    absent: bool,
+    /// It seems to be gone from its user's hive since then.
+    missing: Option<Instant>,
     /// Not to be read before.
     next: Instant,
 }
@@ -168,38 +237,79 @@ impl Watched {
 
     /// Opens and reads it for the first time; with a sender, what is found is told.
     fn begin(&mut self, sender: Option<&ObservationSender>) {
-        match self.read() {
-            Some(now) => match sender {
-                Some(sender) => self.tell(now, sender),
-                None => self.seen = now,
-            },
-            None => self.seen = Contents::default(),
+        let now = match self.read() {
+            Look::There(now) => now,
+            Look::Gone | Look::Unknown => Contents::default(),
+        };
+        match sender {
+            Some(sender) => self.tell(now, sender),
+            None => {
+                self.tell_unreadable(&now, None);
+                self.seen = now;
+            }
         }
     }
 
     /// Reads it again and tells what differs.
     fn look(&mut self, sender: &ObservationSender) {
-        let now = self.read();
-        match now {
-            Some(now) => self.tell(now, sender),
-            None => {
-                if self.seen.exists && !self.denied {
-                    self.tell(Contents::default(), sender);
-                }
+        match self.read() {
+            Look::There(now) => {
+                (self.absent, self.missing) = (false, None);
+                self.tell(now, sender);
             }
+            Look::Gone if self.seen.exists => self.tell_gone(sender),
+            Look::Gone | Look::Unknown => {}
         }
     }
 
-    fn tell(&mut self, now: Contents, sender: &ObservationSender) {
+    /// Its user logged off: it is closed, and what was in it is remembered.
+    fn leave(&mut self) {
+        (self.open, self.absent, self.missing) = (None, true, None);
+    }
+
+    /// Tells that the key is gone. A user's hive goes with the logoff, and the keys in it may seem to be gone
+    /// before it does: such a one is told when its hive is still there a moment later.
+    fn tell_gone(&mut self, sender: &ObservationSender) {
+        if let Some(hive) = &self.hive {
+            let is_there = Key::open(&format!(r"{USERS}\{hive}")).is_ok_and(|hive| hive.is_there());
+            if !is_there {
+                return self.leave();
+            }
+            if self.missing.get_or_insert_with(Instant::now).elapsed() < SEEK_EVERY {
+                return;
+            }
+        }
+        self.missing = None;
+        self.tell(Contents::default(), sender);
+    }
+
+    /// Tells of keys below that can't be read, each once.
+    fn tell_unreadable(&self, now: &Contents, sender: Option<&ObservationSender>) {
+        let new: Vec<&String> = now.unreadable.difference(&self.seen.unreadable).collect();
+        let Some(example) = new.first() else { return };
+        let (key, count) = (&self.key, new.len());
+        tracing::warn!(key, count, example, "keys below can't be read: what changes in them is not seen");
+        if let Some(sender) = sender {
+            sender.lost(lost());
+        }
+    }
+
+    fn tell(&mut self, mut now: Contents, sender: &ObservationSender) {
         let at_ns = boot_ns();
         if now.cut && !self.seen.cut {
             tracing::warn!(key = self.key, "has more below it than is watched");
-            sender.lost(ObservedLoss {
-                reason: GapReason::QueueFull,
-                what: EventType::RegistryChange.as_str(),
-                count: None,
-                from_ns: at_ns,
-                until_ns: at_ns,
+            sender.lost(lost());
+        }
+        self.tell_unreadable(&now, Some(sender));
+        if now.exists {
+            let path = |below: &str| match below.is_empty() {
+                true => self.key.clone(),
+                false => format!("{}\\{below}", self.key),
+            };
+            now.complete(&self.seen, |key, value| match (Key::open(&path(key)), value) {
+                (Ok(_), None) => true,
+                (Ok(key), Some(name)) => key.value(name).map_or_else(|error| !is_gone(&error), |_| true),
+                (Err(error), _) => !is_gone(&error),
             });
         }
         for difference in compare(&self.seen, &now) {
@@ -208,51 +318,67 @@ impl Watched {
         self.seen = now;
     }
 
-    /// What stands there now; `None` where there is no such key, or it may not be read.
-    /// The watch is armed before the reading, so that nothing falls in between.
-    fn read(&mut self) -> Option<Contents> {
-        let begun = Instant::now();
-        let armed = match self.open.take() {
-            Some(open) => {
-                open.event.reset();
-                match open.key.tell_change(&open.event, self.depth.keys() > 0) {
-                    Ok(()) => Ok(open),
-                    // It was deleted; another may stand there by now.
-                    Err(_) => self.arm(),
-                }
-            }
-            None => self.arm(),
-        };
-        let open = match armed {
-            Ok(open) => open,
-            Err(error) => {
-                if error.kind() == std::io::ErrorKind::PermissionDenied && !self.denied {
-                    self.denied = true;
-                    tracing::warn!(key = self.key, %error, "a key can't be watched; hint: run the agent as a service");
-                }
-                return None;
-            }
-        };
-        self.denied = false;
-        let mut contents = Contents { exists: true, ..Contents::default() };
-        if let Err(error) = gather(&open.key, &self.key, "", self.depth.keys(), &mut contents) {
-            // Deleted while it was read: the next look, in some seconds, finds what is there then.
-            tracing::debug!(key = self.key, %error, "a key went while it was read");
-            return None;
+    /// What stands there now.
+    fn read(&mut self) -> Look {
+        // Whatever went while it was read is looked for once more; what then went again is for the next look.
+        let open = self.open.take();
+        let was_open = open.is_some();
+        match self.read_from(open) {
+            Err(error) if was_open || is_gone(&error) => match self.read_from(None) {
+                Ok(now) => Look::There(now),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Look::Gone,
+                Err(error) => self.unknown(&error),
+            },
+            Ok(now) => Look::There(now),
+            Err(error) => self.unknown(&error),
         }
-        self.open = Some(open);
-        self.next = Instant::now() + begun.elapsed() * COST_SHARE;
-        Some(contents)
     }
 
-    fn arm(&self) -> std::io::Result<Open> {
+    fn unknown(&mut self, error: &io::Error) -> Look {
+        if error.kind() == io::ErrorKind::PermissionDenied && !self.denied {
+            self.denied = true;
+            tracing::warn!(key = self.key, %error, "a key can't be watched; hint: run the agent as a service");
+        }
+        Look::Unknown
+    }
+
+    /// The watch is armed before the reading, so that nothing falls in between.
+    fn read_from(&mut self, open: Option<Open>) -> io::Result<Contents> {
+        let begun = Instant::now();
+        let open = match open {
+            Some(open) => {
+                open.event.reset();
+                open.key.tell_change(&open.event, self.depth.keys() > 0)?;
+                open
+            }
+            None => self.arm()?,
+        };
+        let mut contents = Contents { exists: true, ..Contents::default() };
+        gather(&open.key, &self.key, "", self.depth.keys(), &mut contents)?;
+        self.denied = false;
+        self.open = Some(open);
+        self.next = Instant::now() + begun.elapsed() * COST_SHARE;
+        Ok(contents)
+    }
+
+    fn arm(&self) -> io::Result<Open> {
         let open = Open { key: Key::open(&self.key)?, event: Event::new()? };
         open.key.tell_change(&open.event, self.depth.keys() > 0)?;
         Ok(open)
     }
 }
 
-fn gather(key: &Key, path: &str, below: &str, depth: usize, contents: &mut Contents) -> std::io::Result<()> {
+fn lost() -> ObservedLoss {
+    let (at_ns, what) = (boot_ns(), EventType::RegistryChange.as_str());
+    ObservedLoss { reason: GapReason::QueueFull, what, count: None, from_ns: at_ns, until_ns: at_ns }
+}
+
+/// There is no such key or value, or it was deleted while it was open.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(KEY_DELETED)
+}
+
+fn gather(key: &Key, path: &str, below: &str, depth: usize, contents: &mut Contents) -> io::Result<()> {
     let values = key.values(MOST_VALUES, MOST_BYTES)?;
     contents.cut |= values.len() >= MOST_VALUES as usize;
     for value in values {
@@ -272,12 +398,23 @@ fn gather(key: &Key, path: &str, below: &str, depth: usize, contents: &mut Conte
             contents.cut = true;
             break;
         }
+        // A zero in a name, or half a pair: no path leads there, and what it is shown as may lead elsewhere.
+        let has_path = !name.contains(&0) && String::from_utf16(&name).is_ok();
         let name = shown_name(&name);
         let child_path = format!("{path}\\{name}");
         let child_below = if below.is_empty() { name } else { format!("{below}\\{name}") };
-        // One that went meanwhile, or that may not be read, is a key without values.
-        if let Ok(child) = Key::open(&child_path) {
-            let _ = gather(&child, &child_path, &child_below, depth - 1, contents);
+        let read = match has_path {
+            true => Key::open(&child_path)
+                .and_then(|child| gather(&child, &child_path, &child_below, depth - 1, contents)),
+            false => Err(io::ErrorKind::InvalidInput.into()),
+        };
+        match read {
+            // It went meanwhile.
+            Err(error) if is_gone(&error) => continue,
+            Err(_) => {
+                contents.unreadable.insert(child_below.clone());
+            }
+            Ok(()) => {}
         }
         contents.keys.insert(child_below);
     }

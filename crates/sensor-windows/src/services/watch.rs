@@ -18,6 +18,10 @@ const COST_SHARE: u32 = 100;
 /// Without a change it is looked all the same: the notice of one may be missed.
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 
+/// `SERVICE_USERSERVICE_INSTANCE`: made of a service's template for a user at each logon, and gone with the logoff.
+/// The template itself is told of.
+const INSTANCE_FOR_USER: u32 = 0x80;
+
 /// The source of services.
 #[derive(Default)]
 pub struct ServiceWatch {
@@ -56,7 +60,7 @@ impl Source for ServiceWatch {
 
     fn provisions(&self) -> Vec<Provision> {
         let missing = list().err().map(|error| format!("the service manager does not answer: {error}"));
-        let source = "service_list (services that are no drivers)".to_owned();
+        let source = "service_list (services that are no drivers, nor made for a user at a logon)".to_owned();
         vec![Provision { event_type: EventType::Service, source, missing }]
     }
 
@@ -101,7 +105,7 @@ impl Source for ServiceWatch {
 fn all() -> std::io::Result<BTreeMap<String, Known>> {
     let each = list()?.into_iter().filter_map(|one| {
         // One that was removed meanwhile is not there.
-        let config = config(&one.name).ok()?;
+        let config = config(&one.name).ok().filter(|config| config.kind & INSTANCE_FOR_USER == 0)?;
         let start = match config.start {
             2 => "automatic",
             3 => "on demand",

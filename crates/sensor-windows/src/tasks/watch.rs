@@ -121,8 +121,10 @@ impl Source for TaskWatch {
             match watch.take() {
                 Ok(Seen::Nothing) => {}
                 Ok(Seen::Changes(changes)) => {
-                    let names: BTreeSet<String> =
-                        changes.into_iter().map(|(_, name)| format!(r"\{name}")).collect();
+                    let names: BTreeSet<String> = changes
+                        .into_iter()
+                        .map(|(_, name)| format!(r"\{}", name.to_string_lossy()))
+                        .collect();
                     for name in names {
                         self.look(&name, sender);
                     }

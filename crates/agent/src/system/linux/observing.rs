@@ -12,8 +12,10 @@ use crate::options::Options;
 pub(crate) use sensor_linux::{ContentFeed, RemoteMounts, content};
 
 /// Settings that are for other systems.
-pub(crate) const SETTINGS_WITHOUT_EFFECT: &[(&str, &str)] =
-    &[("regs", "there is a registry only on Windows")];
+pub(crate) const SETTINGS_WITHOUT_EFFECT: &[(&str, &str)] = &[
+    ("regs", "there is a registry only on Windows"),
+    ("collect", "event tracing and Sysmon are Windows' own"),
+];
 
 /// The kernel's ring: room for about a second of a fork bomb while the agent is busy or away.
 const RING_BYTES: u32 = 16 << 20;

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use sensor_api::{Sensor, SensorPosition, Source};
 use sensor_windows::SourceOptions;
 
-use crate::options::Options;
+use crate::options::{Collection, Options};
 
 pub(crate) use sensor_windows::{ContentFeed, RemoteMounts, content};
 
@@ -20,13 +20,21 @@ pub(crate) const SETTINGS_WITHOUT_EFFECT: &[(&str, &str)] = &[
 
 /// Opens the process sensor.
 pub(crate) fn open_sensor(
-    _: &Options,
+    options: &Options,
     _: Option<&Path>,
     _: Option<SensorPosition>,
 ) -> anyhow::Result<Box<dyn Sensor>> {
     // Before the first look: starts of processes are counted from the boot that it fixes.
     super::host::boot_id()?;
-    sensor_windows::open().context("no process sensor can run here")
+    sensor_windows::open(collection(options)).context("no process sensor can run here")
+}
+
+fn collection(options: &Options) -> sensor_windows::Collection {
+    match options.collection {
+        Collection::Etw => sensor_windows::Collection::Etw,
+        Collection::Sysmon => sensor_windows::Collection::Sysmon,
+        Collection::Both => sensor_windows::Collection::Both,
+    }
 }
 
 /// Nothing of the agent stays in the kernel.
@@ -42,5 +50,6 @@ pub(crate) fn sources(options: &Options, kept: Option<PathBuf>) -> Vec<Box<dyn S
         dirs: options.dirs.clone(),
         registry_keys: options.registry_keys.clone(),
         scan_interval: options.interval.unwrap_or(defaults.scan_interval),
+        collection: collection(options),
     })
 }
