@@ -320,6 +320,24 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/fleet-stop": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Whether the response of all hosts is stopped. */
+        get: operations["fleet_stop"];
+        /** Stop the response of all hosts, or allow it again. Connected hosts are ordered at once, others when they connect. */
+        put: operations["turn_fleet_stop"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/health": {
         parameters: {
             query?: never;
@@ -1445,6 +1463,23 @@ export interface components {
          * @enum {string}
          */
         FieldKind: "text" | "integer" | "boolean" | "text_list" | "time";
+        /** @description Where the switch for the response of all hosts stands. */
+        FleetStop: {
+            /** @description Whether no host acts. */
+            stopped: boolean;
+            /** @description Who turned it last, `server:breaker` where the server did; empty where nobody ever has. */
+            by: string;
+            /** @description Why. */
+            reason: string;
+            at: null | components["schemas"]["Time"];
+        };
+        /** @description Where the switch for the response of all hosts is to stand. */
+        FleetStopTurn: {
+            /** @description True: no host acts any more. False: they may again. */
+            stopped: boolean;
+            /** @description Why; it stands in the audit log and in each host's order. */
+            reason: string;
+        };
         /** @description The server answers. */
         Health: {
             /** @description `ok`. */
@@ -1800,6 +1835,11 @@ export interface components {
             playbook: string;
             /** @description Only to say what would be done. */
             dry_run?: boolean;
+            /**
+             * Format: int32
+             * @description For which telling of an alert that repeats; 0 for the alert as it was opened.
+             */
+            generation?: number;
             /** @description Who does it. A run stays with the one that told of it first. */
             responder: string;
             /** @description How far it came. */
@@ -1956,7 +1996,7 @@ export interface components {
             parameters?: Record<string, never>;
             /** @description Only say what would be done. */
             dry_run?: boolean;
-            /** @description Why; for the audit log. */
+            /** @description Why; for the audit log. A person must give it, but for dry runs and for what only looks. */
             comment?: string;
             /**
              * Format: int32
@@ -1964,8 +2004,9 @@ export interface components {
              */
             expires_in_seconds?: number | null;
             /**
-             * @description The run of a playbook that it is part of; for responders. Where a person asked for that run, it is
-             *     ordered in his name: he does not approve it.
+             * @description The run of a playbook that it is part of; for responders. The run is running, is about the host, has a step that
+             *     does this, and was told of with the same token. Where a person asked for it, it is ordered in his name: he does
+             *     not approve it.
              */
             run_id?: string | null;
         };
@@ -2269,7 +2310,13 @@ export interface operations {
     };
     alert: {
         parameters: {
-            query?: never;
+            query?: {
+                /**
+                 * @description An alert that repeats is told of again on the bus: with its number, the alert is as it was then, with the
+                 *     process and the event that repeated it. 0, and nothing, is the alert as it was opened.
+                 */
+                generation?: number;
+            };
             header?: never;
             path: {
                 /** @description Id of the alert */
@@ -2925,6 +2972,66 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["FieldDescription"][];
+                };
+            };
+        };
+    };
+    fleet_stop: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FleetStop"];
+                };
+            };
+        };
+    };
+    turn_fleet_stop: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FleetStopTurn"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FleetStop"];
+                };
+            };
+            /** @description Conflict with what is there */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description What was sent can not be used */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
