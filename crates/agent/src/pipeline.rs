@@ -492,7 +492,9 @@ impl Work {
             return;
         }
         sensor.wake_on_process_start(active.may_act_on_start());
-        self.economy.hurry(active.may_act_on_start(), active.may_act());
+        let may_not_wait =
+            active.may_act() || !self.blocked_hashes.is_empty() || !sensor.keeps_observations();
+        self.economy.hurry(active.may_act_on_start(), may_not_wait);
         self.rules.take_up(&active);
         self.judge.use_rules(active);
     }

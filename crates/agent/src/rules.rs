@@ -45,9 +45,9 @@ impl ActiveRules {
         self.set.may_terminate_on(EventType::ProcessStart)
     }
 
-    /// Whether a rule may end a process for anything that is observed, so that nothing observed is left waiting.
+    /// Whether a rule may act on anything that is observed, so that nothing observed is left waiting.
     pub fn may_act(&self) -> bool {
-        EventType::ALL.iter().any(|event_type| self.set.may_terminate_on(*event_type))
+        self.set.may_act()
     }
 
     /// Whether anything is judged by the hash of a starting process's image.

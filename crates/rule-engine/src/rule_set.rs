@@ -386,6 +386,13 @@ impl RuleSet {
         })
     }
 
+    /// Whether an active rule may do more than tell of what it matches, by itself or when asked to.
+    pub fn may_act(&self) -> bool {
+        let acts = |action: &ActionKind| *action != ActionKind::Alert;
+        let heads = self.rules.iter().map(|loaded| loaded.rule.head());
+        heads.filter(|head| head.mode != ResponseMode::Detect).any(|head| head.actions.iter().any(acts))
+    }
+
     /// The active rules that no live event can reach where only these types are collected, each with the
     /// reason. Correlations are left out: what they count are matches of other rules.
     pub fn without_source(&self, collected: &[EventType]) -> Vec<(&ParsedRule, String)> {

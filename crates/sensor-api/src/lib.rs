@@ -287,6 +287,12 @@ pub trait Sensor: Send {
     /// them) or may wait for a batch.
     fn wake_on_process_start(&mut self, at_once: bool);
 
+    /// Whether what happens waits as it was until it is polled. A sensor that only hears of it, and looks at it when
+    /// polled, does not: what ends soon is gone by then.
+    fn keeps_observations(&self) -> bool {
+        false
+    }
+
     /// From now on ends whatever of this begins to run, before its first instruction,
     /// until it is shut down or the agent has not polled for some seconds. The start is
     /// handed out like any other, with [`ObservedImage::blocked`].

@@ -2,6 +2,7 @@
 
 mod load;
 mod snapshot;
+mod uninterrupted;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -218,6 +219,10 @@ impl Sensor for EbpfSensor {
             // It only makes an answer later by LOOK_EVERY.
             tracing::warn!(%error, "could not tell the kernel side to wake the agent on process starts");
         }
+    }
+
+    fn keeps_observations(&self) -> bool {
+        true
     }
 
     fn block(&mut self, what: &[Block]) -> Result<(), SensorError> {

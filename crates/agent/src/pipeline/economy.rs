@@ -55,9 +55,10 @@ pub(super) struct Economy {
     untold_since: Option<Instant>,
     seen_in_round: u64,
     shed: Vec<EventClass>,
-    /// Whether a rule may act on starts, and on anything at all.
+    /// Whether a rule may act on starts.
     acts_on_start: bool,
-    acts: bool,
+    /// Whether something may be acted on, or is gone if it is not looked at soon.
+    may_not_wait: bool,
 }
 
 impl Economy {
@@ -77,13 +78,13 @@ impl Economy {
             seen_in_round: 0,
             shed: Vec::new(),
             acts_on_start: false,
-            acts: false,
+            may_not_wait: true,
         }
     }
 
-    /// What rules act on must not wait.
-    pub(super) fn hurry(&mut self, acts_on_start: bool, acts: bool) {
-        (self.acts_on_start, self.acts) = (acts_on_start, acts);
+    /// Says what of the observations must not wait.
+    pub(super) fn hurry(&mut self, acts_on_start: bool, may_not_wait: bool) {
+        (self.acts_on_start, self.may_not_wait) = (acts_on_start, may_not_wait);
     }
 
     pub(super) fn governor(&self) -> &Governor {
@@ -218,7 +219,7 @@ impl Work {
             // A rule that acts on starts is worth more than a few wake-ups.
             rest if economy.acts_on_start => rest.min(REST_BEFORE_ACTING),
             Duration::ZERO if rung.saves_work() => SHORT_REST,
-            Duration::ZERO if seen >= LIVELY_ROUND && !economy.acts => LIVELY_REST,
+            Duration::ZERO if seen >= LIVELY_ROUND && !economy.may_not_wait => LIVELY_REST,
             rest => rest,
         };
         if seen < BUSY_ROUND && !rest.is_zero() {

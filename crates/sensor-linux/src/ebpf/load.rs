@@ -16,6 +16,7 @@ use sensor_api::{
 };
 
 use super::snapshot::{self, Task};
+use super::uninterrupted::Uninterrupted;
 use super::{EbpfSensor, Missing, SENSOR, failed, now_ns};
 use crate::block;
 use crate::clock::{KernelClock, ProcClock};
@@ -334,9 +335,9 @@ fn fresh(
 /// The maps that every object has, and that are those of the first.
 const SHARED: [&str; 6] = ["ring", "counters", "control", "ledger", "clock", "woken"];
 
-/// A signal in the middle of the kernel's check of a program makes it give up; libbpf
-/// tries five times by itself, which is not enough where children end all the time.
-const LOAD_TRIES: usize = 20;
+/// What interrupts the kernel's check of a program although signals are kept away, such as a debugger, makes it give
+/// up; libbpf tries five times by itself.
+const LOAD_TRIES: usize = 4;
 
 /// Loads an object; `shared` is the first one, whose maps it is to use.
 fn load(
@@ -345,6 +346,7 @@ fn load(
     shared: Option<&Object>,
     kernel: &KernelTypes,
 ) -> Result<Object, libbpf_rs::Error> {
+    let _signals_wait = Uninterrupted::begin();
     let mut tries = LOAD_TRIES;
     loop {
         tries -= 1;

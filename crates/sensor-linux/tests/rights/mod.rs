@@ -38,7 +38,7 @@ fn opened<Opened>(result: Result<Opened, SensorError>) -> Option<Opened> {
     match result {
         Ok(sensor) => Some(sensor),
         Err(error @ SensorError::Unavailable { .. }) => {
-            assert!(std::env::var_os("RAMPART_NO_SKIP").is_none(), "must not be skipped here");
+            assert!(std::env::var_os("RAMPART_NO_SKIP").is_none(), "must not be skipped here: {error}");
             println!("skipped: {error}");
             None
         }
