@@ -12,7 +12,7 @@ use std::time::Duration;
 use response::{Action, EvidenceRequest, FileTarget, Item, OrderState, ServiceTarget};
 
 use crate::bench::{bench, command, rounds};
-use crate::made_up::{HOST, behind, skipped};
+use crate::made_up::{HOST, behind};
 
 pub(crate) fn file(path: &Path) -> FileTarget {
     FileTarget { path: path.display().to_string(), sha256: None, file: None }
