@@ -293,6 +293,10 @@ fn named(thread: u32, call: &Call, memory: &Memory) -> Option<FileId> {
     let name = Some(text.bytes.as_slice()).filter(|_| text.whole)?;
     let own = name.strip_prefix(b"/proc/self/").or_else(|| name.strip_prefix(b"/proc/thread-self/"));
     if let Some(own) = own {
+        // Whoever has a root of their own may have anything there.
+        if !["self", "1"].into_iter().any(|other| shares_root(thread, other)) {
+            return None;
+        }
         // Links that lead where no path does.
         let mut parts = own.splitn(2, |byte| *byte == b'/');
         return match (parts.next()?, parts.next()) {
@@ -314,6 +318,15 @@ fn named(thread: u32, call: &Call, memory: &Memory) -> Option<FileId> {
 
 fn find_id(thread: u32, dir: Option<i32>, name: &[u8]) -> Option<FileId> {
     find(thread, dir, name).ok()?.metadata().ok().as_ref().map(id)
+}
+
+/// Whether a thread sees the same files by the same names as another process.
+fn shares_root(thread: u32, other: &str) -> bool {
+    let mounts = |of: &str| fs::read_link(format!("/proc/{of}/ns/mnt")).ok();
+    let root = |of: &str| fs::metadata(format!("/proc/{of}/root")).ok().as_ref().map(id);
+    let own = thread.to_string();
+    let same = mounts(&own).is_some_and(|own| Some(own) == mounts(other));
+    same && root(&own).is_some_and(|own| Some(own) == root(other))
 }
 
 /// What a link of `/proc/TID` leads to.
@@ -342,12 +355,17 @@ fn from_root(thread: u32, dir: Option<i32>, name: &[u8]) -> Option<Vec<u8>> {
         return Some(name.to_vec());
     }
     let base = match dir {
-        None | Some(libc::AT_FDCWD) => format!("/proc/{thread}/cwd"),
-        Some(number) => format!("/proc/{thread}/fd/{number}"),
+        None | Some(libc::AT_FDCWD) => "cwd".to_owned(),
+        Some(number) => format!("fd/{number}"),
     };
-    let (base, root) = (fs::read_link(base).ok()?, fs::read_link(format!("/proc/{thread}/root")).ok()?);
-    let below = base.strip_prefix(root).ok()?;
-    Some([b"/", below.as_os_str().as_bytes(), b"/", name].concat())
+    let link = |link: &str| fs::read_link(format!("/proc/{thread}/{link}")).ok();
+    let (path, root) = (link(&base)?, link("root")?);
+    let below = [b"/", path.strip_prefix(root).ok()?.as_os_str().as_bytes()].concat();
+    // Another directory may be mounted there.
+    if find_id(thread, None, &below)? != held(thread, &base)? {
+        return None;
+    }
+    Some([&below, b"/".as_slice(), name].concat())
 }
 
 /// Opens what is held for reading, if that is safe: a script names what it wants, and to open a device can act. Where
@@ -381,14 +399,7 @@ mod tests {
     fn what_a_script_names_is_opened_only_where_it_is_a_file() {
         let dir = tempfile::tempdir().unwrap();
         let (fifo, script) = (dir.path().join("fifo"), dir.path().join("script"));
-        rustix::fs::mknodat(
-            CWD,
-            &fifo,
-            rustix::fs::FileType::Fifo,
-            Mode::from_raw_mode(0o600),
-            0,
-        )
-        .unwrap();
+        rustix::fs::mknodat(CWD, &fifo, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
         let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).unwrap();
         inotify::add_watch(&watch, &fifo, WatchFlags::OPEN).unwrap();
         let arguments = List { texts: [b"own".to_vec(), b"rest".to_vec()].to_vec(), bytes: 9, cut: false };
