@@ -226,7 +226,7 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
     };
     let sealer =
         Sealer::new(&sealing_key, identity.host_id, Purpose::Batch).context("the server's RSA key")?;
-    let account = DropAccount::open(&state_dir.join("dropped"))
+    let account = DropAccount::open(&state_dir.join("dropped"), identity.host_id)
         .with_context(|| format!("writing to {}", state_dir.display()))?;
     let start = Start {
         host_id: identity.host_id,

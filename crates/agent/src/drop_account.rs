@@ -9,7 +9,7 @@
 //! sequence number, from and until in nanoseconds since 1970, number of entries (8
 //! each); entries of 20 bytes; zeros; the first 24 bytes of the SHA-256 of all
 //! before. An entry: kind (2), reason (1), 1 where it is counted (1), records (8),
-//! acts (8). No entries: everything has been told.
+//! acts (8). No entries: everything has been told. `RDA2`, of agents before, is the same without the host id.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -22,6 +22,7 @@ use protocol::enrollment::sha256;
 use spool::Amount;
 
 const MAGIC: &[u8; 4] = b"RDA3";
+const MAGIC_BEFORE: &[u8; 4] = b"RDA2";
 const WHOLE: usize = 4_096;
 const CHECK: usize = 24;
 const HEAD: usize = 4 + 2 * 16 + 4 * 8;
@@ -81,15 +82,16 @@ pub struct DropAccount {
 }
 
 impl DropAccount {
-    /// Opens the file, or makes it. What is damaged counts as nothing.
+    /// Opens the file, or makes it. What is damaged counts as nothing; what an agent before wrote without a host id as
+    /// this host's.
     ///
     /// # Errors
     /// If the file can't be opened or written.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub fn open(path: &Path, host_id: HostId) -> io::Result<Self> {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let mut bytes = [0; WHOLE];
-        let found = file.read_exact_at(&mut bytes, 0).ok().and_then(|()| decode(&bytes));
+        let found = file.read_exact_at(&mut bytes, 0).ok().and_then(|()| decode(&bytes, host_id));
         let account = Self { file, found };
         if account.found.is_none() {
             account.write(None)?;
@@ -133,25 +135,31 @@ impl DropAccount {
     }
 }
 
-fn decode(bytes: &[u8; WHOLE]) -> Option<Untold> {
+fn decode(bytes: &[u8; WHOLE], own: HostId) -> Option<Untold> {
     let (content, check) = bytes.split_at(WHOLE - CHECK);
-    if !content.starts_with(MAGIC) || sha256(content)[..CHECK] != *check {
+    if sha256(content)[..CHECK] != *check {
         return None;
     }
-    let host_id = HostId::from_slice(&content[4..20]).ok()?;
-    let boot_id = BootId::from_slice(&content[20..36]).ok()?;
+    let (host_id, at) = match content.first_chunk()? {
+        MAGIC => (HostId::from_slice(&content[4..20]).ok()?, 20),
+        MAGIC_BEFORE => (own, 4),
+        _ => return None,
+    };
+    let boot_id = BootId::from_slice(&content[at..at + 16]).ok()?;
     let number = |at: usize| content.get(at..at + 8)?.try_into().map(u64::from_le_bytes).ok();
     let time = |at| number(at).map(|nanos| Timestamp::from_nanos(nanos.cast_signed()));
     let mut untold = Untold {
         host_id,
         boot_id,
-        next_sequence: number(36)?,
-        from: time(44)?,
-        until: time(52)?,
+        next_sequence: number(at + 16)?,
+        from: time(at + 24)?,
+        until: time(at + 32)?,
         lost: BTreeMap::new(),
     };
-    let count = usize::try_from(number(60)?).ok().filter(|count| *count <= MAX_ENTRIES)?;
-    for at in (HEAD..).step_by(ENTRY).take(count) {
+    let entries = at + 48;
+    let most = (content.len() - entries) / ENTRY;
+    let count = usize::try_from(number(at + 40)?).ok().filter(|count| *count <= most)?;
+    for at in (entries..).step_by(ENTRY).take(count) {
         let kind = RecordKind::from_number(u16::from_le_bytes([content[at], content[at + 1]]));
         let reason = GapReason::from_number(content[at + 2])?;
         let amount = Amount { records: number(at + 4)?, acts: number(at + 12)? };
@@ -167,19 +175,23 @@ mod tests {
 
     use super::*;
 
+    fn host(number: u128) -> HostId {
+        HostId::from_uuid(Uuid::from_u128(number))
+    }
+
     #[test]
     fn what_was_written_is_found_again_and_damage_is_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("dropped");
         let mut untold = Untold {
-            host_id: HostId::from_uuid(Uuid::from_u128(3)),
+            host_id: host(3),
             boot_id: BootId::from_uuid(Uuid::from_u128(1)),
             next_sequence: 77,
             from: Timestamp::from_nanos(-3),
             until: Timestamp::from_nanos(9),
             lost: BTreeMap::new(),
         };
-        let account = DropAccount::open(&path).unwrap();
+        let account = DropAccount::open(&path, host(4)).unwrap();
         assert_eq!(account.found(), None);
         // More than fits: the rest goes into one entry, and the sum stays.
         for kind in RecordKind::all() {
@@ -191,7 +203,7 @@ mod tests {
         assert_eq!(untold.records(), pairs);
         account.write(Some(&untold)).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().len(), WHOLE as u64);
-        let found = DropAccount::open(&path).unwrap();
+        let found = DropAccount::open(&path, host(4)).unwrap();
         assert!(found.found().unwrap().records() > 0);
 
         let mut small = Untold { lost: BTreeMap::new(), ..untold };
@@ -199,12 +211,35 @@ mod tests {
         let lost = Lost { kind: start, reason: GapReason::SpoolWriteFailed, counted: true };
         small.add(lost, Amount { records: 5, acts: 6 });
         account.write(Some(&small)).unwrap();
-        assert_eq!(DropAccount::open(&path).unwrap().found(), Some(&small));
+        assert_eq!(DropAccount::open(&path, host(4)).unwrap().found(), Some(&small));
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[30] ^= 1;
         std::fs::write(&path, bytes).unwrap();
-        assert_eq!(DropAccount::open(&path).unwrap().found(), None, "damaged");
+        assert_eq!(DropAccount::open(&path, host(4)).unwrap().found(), None, "damaged");
         account.write(None).unwrap();
-        assert_eq!(DropAccount::open(&path).unwrap().found(), None, "told");
+        assert_eq!(DropAccount::open(&path, host(4)).unwrap().found(), None, "told");
+    }
+    #[test]
+    fn what_an_agent_before_wrote_is_this_hosts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dropped");
+        let mut untold = Untold {
+            host_id: host(4),
+            boot_id: BootId::from_uuid(Uuid::from_u128(1)),
+            next_sequence: 77,
+            from: Timestamp::from_nanos(-3),
+            until: Timestamp::from_nanos(9),
+            lost: BTreeMap::new(),
+        };
+        let start = RecordKind::Event(EventType::ProcessStart);
+        let lost = Lost { kind: start, reason: GapReason::SpoolWriteFailed, counted: true };
+        untold.add(lost, Amount { records: 5, acts: 6 });
+        DropAccount::open(&path, host(4)).unwrap().write(Some(&untold)).unwrap();
+        let now = std::fs::read(&path).unwrap();
+        let mut before = [MAGIC_BEFORE.as_slice(), &now[20..WHOLE - CHECK]].concat();
+        before.resize(WHOLE - CHECK, 0);
+        before.extend_from_slice(&sha256(&before)[..CHECK]);
+        std::fs::write(&path, before).unwrap();
+        assert_eq!(DropAccount::open(&path, host(4)).unwrap().found(), Some(&untold));
     }
 }

@@ -84,7 +84,7 @@ fn recorder_told_by(
         spool: Arc::clone(spool),
         sealer: Sealer::new(&server.public, HOST, Purpose::Batch).unwrap(),
         wake: Arc::default(),
-        account: DropAccount::open(&state_dir.join("dropped")).unwrap(),
+        account: DropAccount::open(&state_dir.join("dropped"), HOST).unwrap(),
         server_mark,
     };
     Recorder::new(HOST, BOOT, Arc::new(WallClock::new()), resume, Some(spooling), None)
@@ -385,7 +385,7 @@ fn what_was_dropped_as_another_host_is_told_and_takes_no_number_of_this_one() {
     let kind = RecordKind::Event(EventType::AgentStop);
     let lost = Lost { kind, reason: GapReason::SpoolWriteFailed, counted: true };
     untold.add(lost, Amount { records: 7, acts: 7 });
-    let account = DropAccount::open(&dir.path().join("dropped")).unwrap();
+    let account = DropAccount::open(&dir.path().join("dropped"), HOST).unwrap();
     account.write(Some(&untold)).unwrap();
 
     let spool = open(&dir.path().join("spool"), 64 << 20);

@@ -81,6 +81,18 @@ pub struct Guards {
     breaker: Breaker,
 }
 
+/// Programs of services and of the configuration, as they stand at one time.
+#[derive(Debug)]
+pub struct ProtectedFiles(HashSet<(u64, u64)>);
+
+impl ProtectedFiles {
+    /// Looks at some hundred paths, which may take as long as a disk takes.
+    pub fn look_up(configured: &[PathBuf]) -> Self {
+        let configured = configured.iter().filter_map(|path| protected::file_id(path));
+        Self(protected::services().chain(configured).collect())
+    }
+}
+
 impl Guards {
     /// The guard rails as they stand on this host now, for the calling process.
     pub fn of_this_host() -> Self {
@@ -108,8 +120,17 @@ impl Guards {
     /// Looks the services and what is protected by configuration up again: an update gives
     /// them new inodes. What was protected stays so, for services that still run the old file.
     pub fn refresh(&mut self) {
-        self.services.extend(protected::services());
-        self.services.extend(self.configured.iter().filter_map(|path| protected::file_id(path)));
+        self.also_protect(ProtectedFiles::look_up(&self.configured));
+    }
+
+    /// Programs that are protected by configuration.
+    pub fn configured(&self) -> &[PathBuf] {
+        &self.configured
+    }
+
+    /// What [`refresh`](Self::refresh) does, with what was looked up elsewhere.
+    pub fn also_protect(&mut self, files: ProtectedFiles) {
+        self.services.extend(files.0);
     }
 
     /// Whether `plan` may be carried out in `mode`.

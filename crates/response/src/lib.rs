@@ -74,7 +74,7 @@ pub use approval::{
     approvers, mass_above,
 };
 pub use breaker::{Limit, MAX_AUTOMATIC_PER_MINUTE, MAX_IMAGES_ON_HOST_PER_MINUTE};
-pub use guards::{Authorised, Guards, Refusal, Refused};
+pub use guards::{Authorised, Guards, ProtectedFiles, Refusal, Refused};
 #[cfg(target_os = "linux")]
 pub use linux::Linux;
 #[cfg(target_os = "linux")]

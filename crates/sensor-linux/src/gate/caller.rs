@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use event_model::ImageFile;
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags};
 
 use super::Question;
 use super::call::{Call, List, Memory, TEXTS_MAX};
@@ -30,6 +30,10 @@ const ENVIRONMENT_MAX: usize = 256 << 10;
 const INTERPRETERS_MAX: usize = 5;
 /// From the question about a program to the last one about what is opened besides: each may wait for its deadline.
 const BESIDES_WITHIN: Duration = Duration::from_secs(2);
+/// The kernel asks before who called sleeps, and until then says of it no more than that it runs; so it does each time
+/// that others are answered. Well within the deadline.
+const ASLEEP_WITHIN: Duration = Duration::from_millis(100);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// Calls that are known at once; more are those of a host that starts thousands of programs in a second.
 const CALLS_MAX: usize = 4_096;
 /// File systems that are known to be asked about.
@@ -69,29 +73,57 @@ struct Seen {
 struct Besides {
     call: Call,
     until: Instant,
+    /// The file of the call, for which the kernel opens them.
+    program: FileId,
     files: Vec<FileId>,
 }
 
 impl Seen {
-    /// Whether this thread's call was to open this file next.
-    fn take(&mut self, thread: u32, call: &Call, file: FileId, now: Instant) -> bool {
-        let Some(known) = self.besides.get_mut(&thread).filter(|one| one.call == *call && one.until > now)
-        else {
-            return false;
-        };
-        let Some(at) = known.files.iter().position(|one| *one == file) else { return false };
+    /// The program for which this thread's call was to open this file next.
+    fn take(&mut self, thread: u32, call: &Call, file: FileId, now: Instant) -> Option<FileId> {
+        let known = self.besides.get_mut(&thread).filter(|one| one.call == *call && one.until > now)?;
+        let at = known.files.iter().position(|one| *one == file)?;
         known.files.drain(..=at);
-        true
+        Some(known.program)
     }
 
-    fn keep(&mut self, thread: u32, call: Call, files: Vec<FileId>, now: Instant) {
+    fn keep(&mut self, thread: u32, call: Call, program: FileId, files: Vec<FileId>, now: Instant) {
         if self.besides.len() >= CALLS_MAX {
             self.besides.retain(|_, one| one.until > now);
         }
         if files.is_empty() || self.besides.len() >= CALLS_MAX {
             self.besides.remove(&thread);
         } else {
-            self.besides.insert(thread, Besides { call, until: now + BESIDES_WITHIN, files });
+            let until = now + BESIDES_WITHIN;
+            self.besides.insert(thread, Besides { call, until, program, files });
+        }
+    }
+}
+
+/// What a question is about whose file was announced by a program (`follows`), or may come with one.
+#[derive(Debug, PartialEq, Eq)]
+enum Part {
+    Program,
+    Besides,
+    Unknown,
+}
+
+impl Part {
+    /// By the file that the call names now, if that can be said.
+    fn of(
+        asked: FileId,
+        named: Option<FileId>,
+        follows: Option<FileId>,
+        is_watched: impl Fn(u64) -> bool,
+    ) -> Self {
+        match (named, follows) {
+            // Called by its own name.
+            (Some(named), _) if named == asked => Self::Program,
+            (Some(named), Some(program)) if named == program => Self::Besides,
+            // Another call, with another name where that of the first one stood.
+            (_, Some(_)) => Self::Program,
+            (Some((device, _)), None) if !is_watched(device) => Self::Besides,
+            (_, None) => Self::Unknown,
         }
     }
 }
@@ -101,23 +133,26 @@ impl Callers {
     pub(super) fn ask(&self, thread: u32, file: File) -> Asked {
         let gone_or = |reason| if is_there(thread) { Asked::Unread(reason) } else { Asked::Gone };
         let Ok(asked) = file.metadata() else { return Asked::Unread("file") };
-        let Ok(text) = fs::read_to_string(format!("/proc/{thread}/syscall")) else {
-            return gone_or("call");
-        };
+        let Ok(text) = call_of(thread) else { return gone_or("call") };
         // The kernel's own helpers, and calls of yet another numbering.
         let Some(call) = Call::parse(&text) else { return Asked::Unread("call") };
         let Ok(memory) = Memory::of(thread) else { return gone_or("memory") };
         let follows = self.seen().take(thread, &call, id(&asked), Instant::now());
-        if follows || looks_like_a_loader(&file, &asked) {
-            match named(thread, &call, &memory) {
-                // Called by its own name, it is the program.
-                Some(named) if named == id(&asked) => {}
-                _ if follows => return Asked::Besides,
-                Some((device, _)) if !self.seen().devices.contains(&device) => return Asked::Besides,
-                _ => return Asked::Unread("loader"),
+        if follows.is_some() || looks_like_a_loader(&file, &asked) {
+            let named = named(thread, &call, &memory);
+            let is_watched = |device| self.seen().devices.contains(&device);
+            match Part::of(id(&asked), named, follows, is_watched) {
+                Part::Program => {}
+                Part::Besides => return Asked::Besides,
+                Part::Unknown => return Asked::Unread("loader"),
             }
         }
         self.program(thread, file, &asked, call, &memory).unwrap_or_else(gone_or)
+    }
+
+    /// The program of this thread's call was refused: nothing comes with it. To be called before the answer is given.
+    pub(super) fn refused(&self, thread: u32) {
+        self.seen().besides.remove(&thread);
     }
 
     fn program(
@@ -138,7 +173,7 @@ impl Callers {
             if seen.devices.len() < DEVICES_MAX {
                 seen.devices.insert(asked.dev());
             }
-            seen.keep(thread, call, program.besides, Instant::now());
+            seen.keep(thread, call, id(asked), program.besides, Instant::now());
         }
         let (file, List { texts, bytes, cut }) = (program.file, program.arguments);
         let metadata = file.metadata().map_err(|_| "file")?;
@@ -201,10 +236,29 @@ impl Program {
     }
 }
 
-/// Whether a process runs another file than this one; `None` where it is gone.
+/// Whether a process runs another file than this one; `None` where it is gone. May wait for a file system that does
+/// not answer: what is known of the file is asked of nobody, but NFS looks at whatever a link of `/proc` leads to.
 pub(super) fn runs_another(pid: u32, file: &ImageFile) -> Option<bool> {
-    let runs = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
-    Some(id(&runs) != (file.device, file.inode))
+    let flags = AtFlags::STATX_DONT_SYNC;
+    let runs = rustix::fs::statx(CWD, format!("/proc/{pid}/exe"), flags, StatxFlags::INO).ok()?;
+    let device = rustix::fs::makedev(runs.stx_dev_major, runs.stx_dev_minor);
+    Some((device, runs.stx_ino) != (file.device, file.inode))
+}
+
+/// What `/proc/TID/syscall` says once the thread sleeps.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "nothing tells when a thread sleeps; the looks end with a deadline"
+)]
+fn call_of(thread: u32) -> std::io::Result<String> {
+    let begun = Instant::now();
+    loop {
+        let text = fs::read_to_string(format!("/proc/{thread}/syscall"))?;
+        if text.trim_end() != "running" || begun.elapsed() >= ASLEEP_WITHIN {
+            return Ok(text);
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
 }
 
 fn id(metadata: &Metadata) -> FileId {
@@ -239,6 +293,10 @@ fn named(thread: u32, call: &Call, memory: &Memory) -> Option<FileId> {
     let name = Some(text.bytes.as_slice()).filter(|_| text.whole)?;
     let own = name.strip_prefix(b"/proc/self/").or_else(|| name.strip_prefix(b"/proc/thread-self/"));
     if let Some(own) = own {
+        // Whoever has a root of their own may have anything there.
+        if !["self", "1"].into_iter().any(|other| shares_root(thread, other)) {
+            return None;
+        }
         // Links that lead where no path does.
         let mut parts = own.splitn(2, |byte| *byte == b'/');
         return match (parts.next()?, parts.next()) {
@@ -260,6 +318,15 @@ fn named(thread: u32, call: &Call, memory: &Memory) -> Option<FileId> {
 
 fn find_id(thread: u32, dir: Option<i32>, name: &[u8]) -> Option<FileId> {
     find(thread, dir, name).ok()?.metadata().ok().as_ref().map(id)
+}
+
+/// Whether a thread sees the same files by the same names as another process.
+fn shares_root(thread: u32, other: &str) -> bool {
+    let mounts = |of: &str| fs::read_link(format!("/proc/{of}/ns/mnt")).ok();
+    let root = |of: &str| fs::metadata(format!("/proc/{of}/root")).ok().as_ref().map(id);
+    let own = thread.to_string();
+    let same = mounts(&own).is_some_and(|own| Some(own) == mounts(other));
+    same && root(&own).is_some_and(|own| Some(own) == root(other))
 }
 
 /// What a link of `/proc/TID` leads to.
@@ -288,12 +355,17 @@ fn from_root(thread: u32, dir: Option<i32>, name: &[u8]) -> Option<Vec<u8>> {
         return Some(name.to_vec());
     }
     let base = match dir {
-        None | Some(libc::AT_FDCWD) => format!("/proc/{thread}/cwd"),
-        Some(number) => format!("/proc/{thread}/fd/{number}"),
+        None | Some(libc::AT_FDCWD) => "cwd".to_owned(),
+        Some(number) => format!("fd/{number}"),
     };
-    let (base, root) = (fs::read_link(base).ok()?, fs::read_link(format!("/proc/{thread}/root")).ok()?);
-    let below = base.strip_prefix(root).ok()?;
-    Some([b"/", below.as_os_str().as_bytes(), b"/", name].concat())
+    let link = |link: &str| fs::read_link(format!("/proc/{thread}/{link}")).ok();
+    let (path, root) = (link(&base)?, link("root")?);
+    let below = [b"/", path.strip_prefix(root).ok()?.as_os_str().as_bytes()].concat();
+    // Another directory may be mounted there.
+    if find_id(thread, None, &below)? != held(thread, &base)? {
+        return None;
+    }
+    Some([&below, b"/".as_slice(), name].concat())
 }
 
 /// Opens what is held for reading, if that is safe: a script names what it wants, and to open a device can act. Where
@@ -327,14 +399,7 @@ mod tests {
     fn what_a_script_names_is_opened_only_where_it_is_a_file() {
         let dir = tempfile::tempdir().unwrap();
         let (fifo, script) = (dir.path().join("fifo"), dir.path().join("script"));
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &fifo,
-            rustix::fs::FileType::Fifo,
-            Mode::from_raw_mode(0o600),
-            0,
-        )
-        .unwrap();
+        rustix::fs::mknodat(CWD, &fifo, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
         let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).unwrap();
         inotify::add_watch(&watch, &fifo, WatchFlags::OPEN).unwrap();
         let arguments = List { texts: [b"own".to_vec(), b"rest".to_vec()].to_vec(), bytes: 9, cut: false };
@@ -385,24 +450,54 @@ mod tests {
     fn what_is_opened_besides_is_known_once_and_for_its_call() {
         let mut seen = Seen::default();
         let (now, call) = (Instant::now(), Call::with_name(1));
-        let (shell, loader, other) = ((1, 2), (1, 3), (1, 4));
-        assert!(!seen.take(7, &call, shell, now), "the first question is about the program");
-        seen.keep(7, call, vec![shell, loader], now);
-        assert!(!seen.take(7, &call, other, now));
-        assert!(!seen.take(8, &call, shell, now), "another thread");
-        assert!(!seen.take(7, &Call::with_name(2), shell, now), "another call");
-        assert!(!seen.take(7, &call, shell, now + BESIDES_WITHIN), "much later");
-        assert!(seen.take(7, &call, shell, now));
-        assert!(!seen.take(7, &call, shell, now), "once");
-        assert!(seen.take(7, &call, loader, now));
-        seen.keep(7, call, vec![shell], now);
-        seen.keep(7, call, Vec::new(), now);
-        assert!(!seen.take(7, &call, shell, now), "of the program before");
+        let (script, shell, loader, other) = ((1, 1), (1, 2), (1, 3), (1, 4));
+        assert_eq!(seen.take(7, &call, shell, now), None, "the first question is about the program");
+        seen.keep(7, call, script, vec![shell, loader], now);
+        assert_eq!(seen.take(7, &call, other, now), None);
+        assert_eq!(seen.take(8, &call, shell, now), None, "another thread");
+        assert_eq!(seen.take(7, &Call::with_name(2), shell, now), None, "another call");
+        assert_eq!(seen.take(7, &call, shell, now + BESIDES_WITHIN), None, "much later");
+        assert_eq!(seen.take(7, &call, shell, now), Some(script));
+        assert_eq!(seen.take(7, &call, shell, now), None, "once");
+        assert_eq!(seen.take(7, &call, loader, now), Some(script));
+        seen.keep(7, call, script, vec![shell], now);
+        seen.keep(7, call, script, Vec::new(), now);
+        assert_eq!(seen.take(7, &call, shell, now), None, "of the program before");
         for thread in 0..2 * u32::try_from(CALLS_MAX).unwrap() {
-            seen.keep(thread, call, vec![shell], now);
+            seen.keep(thread, call, script, vec![shell], now);
         }
         assert_eq!(seen.besides.len(), CALLS_MAX);
-        seen.keep(1_000_000, call, vec![shell], now + BESIDES_WITHIN);
+        seen.keep(1_000_000, call, script, vec![shell], now + BESIDES_WITHIN);
         assert_eq!(seen.besides.len(), 1);
+    }
+    #[test]
+    fn nothing_comes_with_what_was_refused() {
+        let callers = Callers::default();
+        let (now, call) = (Instant::now(), Call::with_name(1));
+        callers.seen().keep(7, call, (1, 1), vec![(1, 2)], now);
+        callers.refused(7);
+        assert_eq!(callers.seen().take(7, &call, (1, 2), now), None);
+    }
+
+    #[test]
+    fn what_is_let_through_comes_with_the_program_that_the_call_still_names() {
+        let (script, shell, other) = ((1, 1), (1, 2), (2, 3));
+        let part = |named, follows| Part::of(shell, named, follows, |device| device == 1);
+        assert_eq!(part(Some(script), Some(script)), Part::Besides);
+        assert_eq!(part(Some(shell), Some(script)), Part::Program);
+        assert_eq!(part(None, Some(script)), Part::Program, "a name that can't be followed");
+        assert_eq!(part(Some(other), Some(script)), Part::Program, "a name of another call");
+        assert_eq!(part(Some(shell), None), Part::Program);
+        assert_eq!(part(Some(other), None), Part::Besides, "a loader, of what nobody was asked about");
+        assert_eq!(part(Some(script), None), Part::Unknown);
+        assert_eq!(part(None, None), Part::Unknown);
+    }
+
+    #[test]
+    fn who_runs_what_is_told_by_the_file() {
+        let runs = procfs::image_file(&fs::metadata("/proc/self/exe").unwrap());
+        assert_eq!(runs_another(own(), &runs), Some(false));
+        assert_eq!(runs_another(own(), &ImageFile { inode: runs.inode + 1, ..runs }), Some(true));
+        assert_eq!(runs_another(u32::MAX, &runs), None);
     }
 }

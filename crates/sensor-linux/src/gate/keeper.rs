@@ -105,7 +105,7 @@ impl Keeper<'_> {
                 self.mounts_changed = false;
                 self.look();
             }
-            let ready = self.wait()?;
+            self.wait()?;
             while let Some(message) = match of_agent(self.socket) {
                 Ok(message) => message,
                 // Gone, or not to be understood: what still waits is let go with the group.
@@ -120,7 +120,7 @@ impl Keeper<'_> {
                 }
             }
             let mut asked = Vec::new();
-            let untaken = self.executions.take(ready, &mut |one| asked.push(one))?;
+            let untaken = self.executions.take(&mut |one| asked.push(one))?;
             self.counted.unopened += untaken.unopened;
             self.counted.overflows += untaken.overflows;
             asked.into_iter().for_each(|one| self.asked(one));
@@ -128,8 +128,8 @@ impl Keeper<'_> {
         }
     }
 
-    /// Until there is something to do; whether somebody asks.
-    fn wait(&mut self) -> io::Result<bool> {
+    /// Until there is something to do.
+    fn wait(&mut self) -> io::Result<()> {
         let first = self.waiting.values().map(|one| one.until).min();
         let most = if self.mounts_changed { LOOK_AGAIN } else { SAY_EVERY };
         let wait = first.map_or(most, |until| until.saturating_duration_since(Instant::now()).min(most));
@@ -142,13 +142,12 @@ impl Keeper<'_> {
         descriptors.extend(self.mounts.as_ref().map(|list| PollFd::new(list, PollFlags::PRI)));
         match rustix::event::poll(&mut descriptors, Some(&wait)) {
             Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => return Ok(false),
+            Err(rustix::io::Errno::INTR) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
-        let ready = descriptors[0].revents().contains(PollFlags::IN);
         let changed = descriptors.get(2).is_some_and(|list| list.revents().contains(PollFlags::PRI));
         self.mounts_changed |= changed;
-        Ok(ready)
+        Ok(())
     }
 
     fn asked(&mut self, asked: Asked) {

@@ -5,6 +5,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
+
 // linux/fanotify.h; libc lacks some of them on some targets.
 const CLASS_CONTENT: u32 = 0x4;
 /// The thread that asks, not only its process: arguments are read from where it waits.
@@ -115,13 +117,15 @@ impl Executions {
 
     /// Takes the questions that are there. Of a file that can't be opened for this process there is none: the kernel
     /// refuses it to whoever asked, and read(2) says no more than the reason. Where others came before it in the same
-    /// reading not even that. `ready` is whether poll(2) said that there are some.
+    /// reading not even that.
     ///
     /// # Errors
     /// If the group itself does not work.
-    pub(super) fn take(&self, ready: bool, each: &mut dyn FnMut(Asked)) -> io::Result<Untaken> {
+    pub(super) fn take(&self, each: &mut dyn FnMut(Asked)) -> io::Result<Untaken> {
         let mut untaken = Untaken::default();
         let mut buffer = [0; BUFFER];
+        // Right before: who asks may be killed any time.
+        let ready = self.has_some();
         let length = match rustix::io::read(&self.group, &mut buffer) {
             Ok(length) => length,
             Err(rustix::io::Errno::INTR) => return Ok(untaken),
@@ -153,6 +157,12 @@ impl Executions {
             rest = &rest[size..];
         }
         Ok(untaken)
+    }
+
+    fn has_some(&self) -> bool {
+        let mut group = [PollFd::new(&self.group, PollFlags::IN)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        rustix::event::poll(&mut group, Some(&at_once)).is_ok() && group[0].revents().contains(PollFlags::IN)
     }
 
     /// Lets it run, or not.

@@ -71,27 +71,20 @@ impl ExecutionGate {
     }
 }
 
-struct Job {
-    id: u64,
-    thread: u32,
-    file: File,
+enum Job {
+    /// Somebody asks.
+    Ask { id: u64, thread: u32, file: File },
+    /// The keeper told what came of a «no».
+    Heard { id: u64 },
 }
 
 struct Pending {
     since: Instant,
     pid: u32,
     file: Option<ImageFile>,
+    /// What the keeper told.
+    in_time: Option<bool>,
     refusal: Refusal,
-}
-
-impl Pending {
-    fn heard(self, in_time: Option<bool>) {
-        let runs_another = match in_time {
-            Some(_) => self.file.and_then(|file| caller::runs_another(self.pid, &file)),
-            None => None,
-        };
-        (self.refusal)(Outcome { in_time, runs_another });
-    }
 }
 
 /// What the threads that judge have in common. One that is stuck may have it long after its keeper is gone.
@@ -188,7 +181,6 @@ impl ExecutionGate {
         let mut told = Told::default();
         let mut watched = None;
         loop {
-            desk.forget(HEARD_WITHIN);
             told.stuck(sender, workers.replace_stuck(STUCK_AFTER));
             told.unread(sender, desk.unread.load(Ordering::Relaxed));
             let needed = self.judge.is_needed();
@@ -210,6 +202,8 @@ impl ExecutionGate {
                 return Ok(None);
             }
             if !from_keeper {
+                // Only here: what the keeper has told is heard before.
+                desk.forget(HEARD_WITHIN);
                 if heard.elapsed() >= SILENT {
                     return Ok(Some("its keeper hung and was ended".to_owned()));
                 }
@@ -219,16 +213,16 @@ impl ExecutionGate {
             match of_keeper(socket)? {
                 None => return Ok(Some("its keeper ended".to_owned())),
                 Some(FromKeeper::Ask { id, thread, file }) => {
-                    let job = Job { id, thread, file: File::from(file) };
-                    if let Err(job) = workers.give(job) {
-                        tell(socket.as_fd(), ToKeeper::Answer { id: job.id, deny: false })?;
+                    let job = Job::Ask { id, thread, file: File::from(file) };
+                    if workers.give(job).is_err() {
+                        tell(socket.as_fd(), ToKeeper::Answer { id, deny: false })?;
                         told.unjudged += 1;
                     }
                 }
                 Some(FromKeeper::Refused { id, in_time }) => {
-                    let one = desk.pending().remove(&id);
-                    if let Some(one) = one {
-                        one.heard(Some(in_time));
+                    // What the process runs now may lie where nobody answers: not to be looked at here.
+                    if desk.keeper_told(id, in_time) && workers.give(Job::Heard { id }).is_err() {
+                        desk.conclude(id, None);
                     }
                 }
                 Some(FromKeeper::State(state)) => told.state(sender, state),
@@ -242,9 +236,19 @@ impl ExecutionGate {
 }
 
 impl Desk {
-    /// Judges one question. May never come back.
+    /// Does one job. May never come back.
     fn work(&self, job: Job) {
-        let Job { id, thread, file } = job;
+        match job {
+            Job::Ask { id, thread, file } => self.judge(id, thread, file),
+            Job::Heard { id } => {
+                let about = self.pending().get(&id).map(|one| (one.pid, one.file));
+                let runs_another = about.and_then(|(pid, file)| caller::runs_another(pid, &file?));
+                self.conclude(id, runs_another);
+            }
+        }
+    }
+
+    fn judge(&self, id: u64, thread: u32, file: File) {
         let question = match self.callers.ask(thread, file) {
             Asked::Program(question) => Some(question),
             Asked::Unread(reason) => {
@@ -257,23 +261,38 @@ impl Desk {
         let refusal = question.as_ref().and_then(|question| self.judge.judge(question));
         let deny = refusal.is_some();
         if let (Some(refusal), Some(question)) = (refusal, question) {
+            self.callers.refused(thread);
             let (pid, file) = (question.image.pid, question.image.image);
-            self.pending().insert(id, Pending { since: Instant::now(), pid, file, refusal });
+            let one = Pending { since: Instant::now(), pid, file, in_time: None, refusal };
+            self.pending().insert(id, one);
         }
         if tell(self.socket.as_fd(), ToKeeper::Answer { id, deny }).is_err() {
             // The keeper is gone or its socket full: it answers by itself, and will say nothing of this «no».
-            let unheard = self.pending().remove(&id);
-            if let Some(one) = unheard {
-                (one.refusal)(Outcome { in_time: Some(false), runs_another: None });
-            }
+            self.keeper_told(id, false);
+            self.conclude(id, None);
         }
     }
 
-    /// Of what was refused so long ago nobody will say what came of it.
+    /// Whether somebody waits for that.
+    fn keeper_told(&self, id: u64, in_time: bool) -> bool {
+        let mut pending = self.pending();
+        let one = pending.get_mut(&id);
+        one.map(|one| one.in_time = Some(in_time)).is_some()
+    }
+
+    /// Tells what came of a «no», once.
+    fn conclude(&self, id: u64, runs_another: Option<bool>) {
+        let one = self.pending().remove(&id);
+        if let Some(Pending { in_time, refusal, .. }) = one {
+            refusal(Outcome { in_time, runs_another });
+        }
+    }
+
+    /// Of what was refused so long ago nobody will say more than is known.
     fn forget(&self, after: Duration) {
-        let unheard: Vec<Pending> =
-            self.pending().extract_if(|_, one| one.since.elapsed() >= after).map(|(_, one)| one).collect();
-        unheard.into_iter().for_each(|one| one.heard(None));
+        let old = |one: &Pending| one.since.elapsed() >= after;
+        let old: Vec<u64> = self.pending().iter().filter(|(_, one)| old(one)).map(|(id, _)| *id).collect();
+        old.into_iter().for_each(|id| self.conclude(id, None));
     }
 
     fn pending(&self) -> MutexGuard<'_, HashMap<u64, Pending>> {

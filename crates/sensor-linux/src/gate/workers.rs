@@ -26,6 +26,15 @@ impl StuckThreads {
         has_room
     }
 
+    fn has_room(&self) -> bool {
+        *lock(&self.0) < Self::MOST
+    }
+
+    /// There is one more, whether there is room or not.
+    fn count(&self) {
+        *lock(&self.0) += 1;
+    }
+
     fn remove(&self) {
         let mut count = lock(&self.0);
         *count = count.saturating_sub(1);
@@ -35,7 +44,7 @@ impl StuckThreads {
 #[derive(Debug)]
 struct Busy {
     since: Instant,
-    /// Another one has taken its place; it ends with its job.
+    /// It is counted as stuck, and ends with its job: another one has taken its place, or none is needed.
     replaced: bool,
 }
 
@@ -56,13 +65,16 @@ impl<T: Send + 'static> Workers<T> {
     /// So many threads, for which so many jobs may wait. They end some time after this is dropped.
     ///
     /// # Errors
-    /// If a thread can't be started.
+    /// If a thread can't be started, or too many are stuck.
     pub(super) fn start(
         threads: usize,
         waiting: usize,
         stuck: StuckThreads,
         work: impl Fn(T) + Send + Sync + 'static,
     ) -> io::Result<Self> {
+        if !stuck.has_room() {
+            return Err(io::Error::other("too many threads wait for what does not come"));
+        }
         let (jobs, queue) = sync_channel(waiting);
         let shared = Arc::new(Shared {
             queue: Mutex::new(queue),
@@ -102,6 +114,16 @@ impl<T: Send + 'static> Workers<T> {
             replaced += 1;
         }
         (replaced, false)
+    }
+}
+
+impl<T> Drop for Workers<T> {
+    /// Nobody will look any more for how long they are at it.
+    fn drop(&mut self) {
+        for one in lock(&self.shared.busy).values_mut().filter(|one| !one.replaced) {
+            self.shared.stuck.count();
+            one.replaced = true;
+        }
     }
 }
 
@@ -163,7 +185,6 @@ mod tests {
             go
         };
         let never = [job(1), job(2)];
-        let third = job(3);
         assert_eq!(workers.replace_stuck(patience), (0, false), "nobody is at it for so long");
         // Until both have begun, and two others are there.
         let begun = Instant::now();
@@ -173,7 +194,8 @@ mod tests {
             std::thread::yield_now();
         }
         assert_eq!(replaced, 2);
-        drop(third);
+        // Not before: whoever took a third one would have been replaced, too.
+        drop(job(3));
         assert_eq!(finished.recv_timeout(patience), Ok(3));
         // They go on with what they are at, and end.
         drop(never);
@@ -189,18 +211,41 @@ mod tests {
     #[test]
     fn there_is_an_end_to_replacing() {
         let stuck = StuckThreads::default();
-        assert!((0..StuckThreads::MOST).all(|_| stuck.add()));
         let (go, wait) = channel::<()>();
         let (told, begun) = channel();
         let (told, wait) = (Mutex::new(told), Mutex::new(wait));
-        let workers = Workers::start(1, 1, stuck, move |()| {
+        let workers = Workers::start(1, 1, stuck.clone(), move |()| {
             lock(&told).send(()).unwrap();
             let _ = lock(&wait).recv();
         })
         .unwrap();
         workers.give(()).unwrap();
         begun.recv().unwrap();
+        assert!((0..StuckThreads::MOST).all(|_| stuck.add()));
+        assert!(Workers::start(1, 1, stuck.clone(), |()| {}).is_err(), "nor is there a beginning");
         assert_eq!(workers.replace_stuck(Duration::ZERO), (0, true));
         drop(go);
+    }
+    #[test]
+    fn who_is_at_work_at_the_end_is_counted_until_it_is_done() {
+        let (go, wait) = channel::<()>();
+        let (told, begun) = channel();
+        let (told, wait) = (Mutex::new(told), Mutex::new(wait));
+        let stuck = StuckThreads::default();
+        let workers = Workers::start(1, 1, stuck.clone(), move |()| {
+            lock(&told).send(()).unwrap();
+            let _ = lock(&wait).recv();
+        })
+        .unwrap();
+        workers.give(()).unwrap();
+        begun.recv().unwrap();
+        drop(workers);
+        assert_eq!(*lock(&stuck.0), 1);
+        drop(go);
+        let since = Instant::now();
+        while *lock(&stuck.0) > 0 && since.elapsed() < Duration::from_secs(60) {
+            std::thread::yield_now();
+        }
+        assert_eq!(*lock(&stuck.0), 0);
     }
 }

@@ -12,6 +12,11 @@ const AT_ONCE_AGAIN: Duration = Duration::from_secs(1);
 /// `RPC_S_INVALID_BOUND`: before Windows 11 the events of one batch may have some 2 MB in all.
 const TOO_MUCH: i32 = 1_734;
 
+/// `ERROR_NOT_FOUND` and `ERROR_EVT_QUERY_RESULT_STALE`: what a bookmark names is not there, as when the log was cleared.
+const GONE: [i32; 2] = [1_168, 15_011];
+/// After so many other failures its bookmark is taken to be of no use: some five minutes.
+const MANY_FAILURES: u32 = 10;
+
 /// What to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
@@ -29,11 +34,13 @@ pub struct Recovery {
     batch: usize,
     taken: u32,
     broke: Option<Instant>,
+    /// Times in a row that no subscription began after the bookmark.
+    not_begun: u32,
 }
 
 impl Default for Recovery {
     fn default() -> Self {
-        Self { batch: BATCH, taken: 0, broke: None }
+        Self { batch: BATCH, taken: 0, broke: None, not_begun: 0 }
     }
 }
 
@@ -43,8 +50,21 @@ impl Recovery {
         self.batch
     }
 
+    /// No subscription began after the bookmark: whether to give the bookmark up. A service that does not answer
+    /// yet is no reason.
+    pub fn gives_bookmark_up(&mut self, error: &std::io::Error) -> bool {
+        self.not_begun += 1;
+        let gives_up = self.not_begun >= MANY_FAILURES
+            || error.raw_os_error().is_some_and(|number| GONE.contains(&number));
+        if gives_up {
+            self.not_begun = 0;
+        }
+        gives_up
+    }
+
     /// A batch was taken.
     pub fn took(&mut self) {
+        self.not_begun = 0;
         self.taken += 1;
         if self.taken >= MANY {
             (self.taken, self.batch) = (0, (self.batch * 2).min(BATCH));
@@ -97,5 +117,18 @@ mod tests {
         assert_eq!(recovery.failed(&stale, now), Next::AtOnce);
         assert_eq!(recovery.failed(&stale, now), Next::Later);
         assert_eq!(recovery.failed(&stale, now + AT_ONCE_AGAIN), Next::AtOnce);
+    }
+    #[test]
+    fn a_bookmark_is_given_up_where_its_record_is_gone_or_after_long() {
+        let mut recovery = Recovery::default();
+        for gone in GONE {
+            assert!(recovery.gives_bookmark_up(&Error::from_raw_os_error(gone)));
+        }
+        // `RPC_S_SERVER_UNAVAILABLE`: the service begins later.
+        let not_yet = Error::from_raw_os_error(1_722);
+        for _ in 0..2 {
+            assert!((1..MANY_FAILURES).all(|_| !recovery.gives_bookmark_up(&not_yet)));
+            assert!(recovery.gives_bookmark_up(&not_yet));
+        }
     }
 }

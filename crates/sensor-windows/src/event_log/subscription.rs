@@ -85,7 +85,10 @@ impl Live {
         let bookmark = bookmarks.get(name).map(String::as_str);
         let begun = match bookmark {
             Some(NOTHING_YET) => begin(From::Oldest).map(|begun| (begun, None)),
-            Some(mark) => begin(From::After(mark)).map(|begun| (begun, None)).or_else(|_| {
+            Some(mark) => begin(From::After(mark)).map(|begun| (begun, None)).or_else(|error| {
+                if !self.recovery.gives_bookmark_up(&error) {
+                    return Err(error);
+                }
                 // The log was cleared, or has gone round since: all that is in it now is new.
                 let begun = begin(From::Oldest)?;
                 self.lost = true;

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use event_model::{
@@ -13,7 +13,7 @@ use event_model::{
     ProcessStart, ResponseMode, RuleReference, StartKind,
 };
 use file_scan::{ContentReading, RegularFile};
-use response::{Guards, Plan, Target};
+use response::{Guards, Plan, ProtectedFiles, Target};
 use rule_engine::Phase;
 use sensor_api::{ObservedImage, Source};
 use sensor_linux::{ExecutionGate, GateJudge, GatePlaces, KEEPER_ARGUMENT, Question, Refusal};
@@ -27,6 +27,8 @@ use crate::judge::{Numbered, block_list_rule};
 /// Services are looked up again before a program is refused, but not more often than this: a file that an update has
 /// just put there is protected, too.
 const GUARDS_AGAIN: Duration = Duration::from_secs(1);
+/// So long a verdict waits for that, well within the gate's deadline; then it is made by what was known before.
+const GUARDS_WITHIN: Duration = Duration::from_millis(100);
 
 /// The gate as a source. `all` in the place of paths is every local file system.
 pub(crate) fn source(places: &[PathBuf], parts: GateParts) -> Option<Box<dyn Source>> {
@@ -34,7 +36,7 @@ pub(crate) fn source(places: &[PathBuf], parts: GateParts) -> Option<Box<dyn Sou
     guards.protect(parts.protected.iter().cloned());
     let judge = RuleGate {
         parts,
-        guards: Mutex::new((guards, Instant::now())),
+        rails: Arc::new(Rails::new(guards)),
         images: Mutex::default(),
         known: Mutex::default(),
     };
@@ -62,10 +64,57 @@ pub fn keep_if_asked() -> Option<ExitCode> {
 
 struct RuleGate {
     parts: GateParts,
-    /// With the time when they were made or refreshed.
-    guards: Mutex<(Guards, Instant)>,
+    rails: Arc<Rails>,
     images: Mutex<Images>,
     known: Mutex<KnownImages>,
+}
+
+/// The guard rails, which a thread of its own keeps as they should be: it may have to wait for a disk.
+struct Rails {
+    state: Mutex<RailsState>,
+    /// Told when they were looked up.
+    looked_up: Condvar,
+}
+
+struct RailsState {
+    guards: Guards,
+    refreshed: Instant,
+    /// Since when they are being looked up.
+    under_way: Option<Instant>,
+}
+
+impl Rails {
+    fn new(guards: Guards) -> Self {
+        let state = RailsState { guards, refreshed: Instant::now(), under_way: None };
+        Self { state: Mutex::new(state), looked_up: Condvar::new() }
+    }
+
+    /// As they are, or were a moment ago where that takes long: looked up where they are so old.
+    fn current(
+        self: &Arc<Self>,
+        after: Duration,
+        look_up: impl FnOnce(&[PathBuf]) -> ProtectedFiles + Send + 'static,
+    ) -> MutexGuard<'_, RailsState> {
+        let mut state = lock(&self.state);
+        if state.under_way.is_none() && state.refreshed.elapsed() >= after {
+            let (rails, configured) = (Arc::clone(self), state.guards.configured().to_vec());
+            let work = move || rails.take(look_up(&configured));
+            // Where there is no thread it is tried again with the next one.
+            let begun = std::thread::Builder::new().name("gate-guards".to_owned()).spawn(work);
+            state.under_way = begun.ok().map(|_| Instant::now());
+        }
+        let Some(since) = state.under_way else { return state };
+        let wait = GUARDS_WITHIN.saturating_sub(since.elapsed());
+        let waited = self.looked_up.wait_timeout_while(state, wait, |state| state.under_way.is_some());
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn take(&self, files: ProtectedFiles) {
+        let mut state = lock(&self.state);
+        state.guards.also_protect(files);
+        (state.refreshed, state.under_way) = (Instant::now(), None);
+        self.looked_up.notify_all();
+    }
 }
 
 impl GateJudge for RuleGate {
@@ -148,13 +197,8 @@ impl RuleGate {
             target: target.clone(),
             grace: Duration::ZERO,
         };
-        let mut guards = lock(&self.guards);
-        let (guards, refreshed) = &mut *guards;
-        if refreshed.elapsed() >= GUARDS_AGAIN {
-            guards.refresh();
-            *refreshed = Instant::now();
-        }
-        guards.authorise(plan, ResponseMode::Auto).is_ok()
+        let look_up = |configured: &[PathBuf]| ProtectedFiles::look_up(configured);
+        self.rails.current(GUARDS_AGAIN, look_up).guards.authorise(plan, ResponseMode::Auto).is_ok()
     }
 
     fn facts(&self, question: &Question) -> Option<Arc<FileFacts>> {
@@ -186,4 +230,39 @@ fn read(question: &Question) -> Result<Arc<FileFacts>, &'static str> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_guards_that_do_not_come_and_later_ones_count() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let metadata = file.as_file().metadata().unwrap();
+        let rails = Arc::new(Rails::new(Guards::of_this_host()));
+        let path = file.path().to_owned();
+        let (go, wait) = channel::<()>();
+        let slow = move |_: &[PathBuf]| {
+            let _ = wait.recv();
+            ProtectedFiles::look_up(&[path])
+        };
+        let is_protected = |state: &RailsState| state.guards.protects_image(metadata.dev(), metadata.ino());
+        let before = rails.current(Duration::ZERO, slow);
+        assert!(!is_protected(&before) && before.under_way.is_some());
+        drop(before);
+        // One at a time.
+        let same = rails.current(Duration::ZERO, |_| unreachable!("one is under way"));
+        assert!(same.under_way.is_some());
+        drop(same);
+        drop(go);
+        let begun = Instant::now();
+        while lock(&rails.state).under_way.is_some() && begun.elapsed() < Duration::from_secs(60) {
+            std::thread::yield_now();
+        }
+        assert!(is_protected(&lock(&rails.state)));
+    }
 }
