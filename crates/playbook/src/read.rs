@@ -20,6 +20,8 @@ const RUN_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 
 const KEYS: &[&str] = &["id", "name", "description", "mode", "trigger", "timeout", "limit", "steps"];
 const LIMIT_KEYS: &[&str] = &["of_alert", "of_host", "within"];
+/// Longest span of a limit: the bus remembers claims for so long (`alert_bus::REMEMBERED`).
+const MOST_WITHIN: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// Most runs that a limit may allow: each is asked for on the bus.
 const MOST_RUNS: u32 = 1_000;
 const TRIGGER_KEYS: &[&str] = &["rules", "severity", "attack", "host_groups", "expression"];
@@ -107,7 +109,15 @@ fn limit(reader: &mut Reader, node: &Node) -> Limit {
         number.unwrap_or(otherwise)
     };
     let (of_alert, of_host) = (runs("of_alert", standard.of_alert), runs("of_host", standard.of_host));
-    let within = node.get("within").and_then(|node| reader.span(node, "within"));
+    let within = node.get("within").and_then(|node| {
+        let span = reader.span(node, "within")?;
+        if span > MOST_WITHIN {
+            let reason =
+                "`within` is at most 7d: the bus remembers no longer which runs there were".to_owned();
+            reader.error(node.at(), Code::BadValue, reason, None);
+        }
+        Some(span)
+    });
     Limit { of_alert, of_host, within: within.unwrap_or(standard.within) }
 }
 

@@ -132,6 +132,7 @@ fn how_often_a_playbook_runs_is_bounded_whatever_it_says() {
         ("{of_host: 1001}", "from 1 to 1000"),
         ("{of_host: many}", "from 1 to 1000"),
         ("{within: 31d}", "no span"),
+        ("{within: 8d}", "at most 7d"),
         ("{per_host: 1}", "no key `per_host`"),
     ] {
         let (.., reason, _) = error(&GOOD.replace("steps:", &format!("limit: {limit}\nsteps:")));

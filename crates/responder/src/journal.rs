@@ -144,7 +144,8 @@ impl Journals {
             let is_good = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
             text.chars().take(100).map(|character| if is_good(character) { character } else { '_' }).collect()
         };
-        let generation = if key.generation > 0 { format!("--{}", key.generation) } else { String::new() };
+        // No id has a `~`: no other playbook's journal has the name of a later telling.
+        let generation = if key.generation > 0 { format!("~{}", key.generation) } else { String::new() };
         self.folder.join(format!("{}--{}{generation}.run", safe(&key.alert), safe(&key.playbook)))
     }
 
@@ -326,6 +327,18 @@ mod tests {
     use playbook::{EntryKind, RunEnd};
 
     use super::*;
+
+    #[test]
+    fn each_run_has_a_journal_of_its_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journals = Journals::open(folder.path()).expect("it opens");
+        let path = |playbook: &str, generation| {
+            journals.path_of(&RunKey { alert: "a".to_owned(), playbook: playbook.to_owned(), generation })
+        };
+        assert_ne!(path("p", 1), path("p--1", 0));
+        assert_ne!(path("p", 1), path("p~1", 0), "an id has no such character, and it would be replaced");
+        assert_eq!(path("p", 0).file_name().and_then(|name| name.to_str()), Some("a--p.run"), "as before");
+    }
 
     #[test]
     fn only_runs_that_ended_long_ago_are_forgotten() {

@@ -1,9 +1,9 @@
 //! How far runs are, told to the server for its console. What counts is the journal: a report is made from it, goes
 //! on its own thread, and may come late, but the last one of a run is tried until the server has it.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use playbook::{Effect, Facts, Outcome, Playbook, RunEnd, RunState, Step};
@@ -35,6 +35,36 @@ pub struct Report {
 #[derive(Debug, Clone)]
 pub struct Reports {
     sender: Sender<Message>,
+    refused: Refused,
+}
+
+/// Runs that the server takes for another responder's; it is not told of them again before the next start.
+#[derive(Debug, Clone, Default)]
+struct Refused {
+    runs: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Refused {
+    fn has(&self, run: &str) -> bool {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).contains(run)
+    }
+
+    /// Looks at how the server answered; says once what can be done about a run that it does not take from here.
+    fn note(&self, run: &str, answer: &Result<(), ApiError>) {
+        let Err(ApiError::Refused { status: 409, detail }) = answer else { return };
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        while runs.len() >= MOST_UNTOLD {
+            runs.pop_first();
+        }
+        if runs.insert(run.to_owned()) {
+            tracing::warn!(
+                run,
+                detail,
+                "the server takes the run for another responder's, and is not told of it again; hint: a new token has \
+                 to have the name of the old one; then restart this responder"
+            );
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -51,14 +81,16 @@ impl Reports {
     /// If the system gives none.
     pub fn start(server: Arc<ServerApi>) -> std::io::Result<Self> {
         let (sender, messages) = channel();
-        let work = move || run(&server, &messages);
+        let refused = Refused::default();
+        let noting = refused.clone();
+        let work = move || run(&server, &messages, &noting);
         std::thread::Builder::new().name("report".to_owned()).spawn(work)?;
-        Ok(Self { sender })
+        Ok(Self { sender, refused })
     }
 
     /// Hands a report over. Waits for nobody.
     pub fn tell(&self, report: Option<Report>) {
-        if let Some(report) = report {
+        if let Some(report) = report.filter(|report| !self.refused.has(&report.id)) {
             // The thread ends with the program only.
             let _ = self.sender.send(Message::Report(report));
         }
@@ -68,8 +100,16 @@ impl Reports {
     ///
     /// # Errors
     /// [`ApiError`]; the run may go on, and its orders are refused until the server knows it.
-    pub fn announce(server: &ServerApi, report: Option<&Report>) -> Result<(), ApiError> {
-        report.map_or(Ok(()), |report| server.report_run(&report.id, &report.body))
+    pub fn announce(&self, server: &ServerApi, report: Option<&Report>) -> Result<(), ApiError> {
+        let Some(report) = report else { return Ok(()) };
+        let answer = server.report_run(&report.id, &report.body);
+        self.refused.note(&report.id, &answer);
+        answer
+    }
+
+    /// Whether the server takes the run for another responder's.
+    pub fn is_refused(&self, run: &str) -> bool {
+        self.refused.has(run)
     }
 
     /// Waits until the server has what was handed over, or can't be told of it.
@@ -81,7 +121,7 @@ impl Reports {
     }
 }
 
-fn run(server: &ServerApi, messages: &Receiver<Message>) {
+fn run(server: &ServerApi, messages: &Receiver<Message>, refused: &Refused) {
     let mut untold: BTreeMap<String, Value> = BTreeMap::new();
     let mut has_failed = false;
     loop {
@@ -105,7 +145,7 @@ fn run(server: &ServerApi, messages: &Receiver<Message>) {
         while untold.len() > MOST_UNTOLD {
             untold.pop_first();
         }
-        let told = tell_all(server, &mut untold);
+        let told = tell_all(server, &mut untold, refused);
         if let (Err(error), false) = (&told, has_failed) {
             tracing::warn!(%error, "the server can't be told how far runs are; it is tried again");
         }
@@ -116,11 +156,17 @@ fn run(server: &ServerApi, messages: &Receiver<Message>) {
     }
 }
 
-fn tell_all(server: &ServerApi, untold: &mut BTreeMap<String, Value>) -> Result<(), ApiError> {
+fn tell_all(
+    server: &ServerApi,
+    untold: &mut BTreeMap<String, Value>,
+    refused: &Refused,
+) -> Result<(), ApiError> {
     while let Some((id, body)) = untold.first_key_value() {
-        match server.report_run(id, body) {
-            Ok(()) => {}
-            // It will never take that one: its alert is gone, or the run is another's.
+        let answer = server.report_run(id, body);
+        refused.note(id, &answer);
+        match answer {
+            Ok(()) | Err(ApiError::Refused { status: 409, .. }) => {}
+            // It will never take that one: its alert is gone, for example.
             Err(ApiError::Refused { status, detail }) if status < 500 => {
                 tracing::warn!(run = id, status, detail, "the server does not take what is told of a run");
             }
@@ -159,19 +205,26 @@ pub fn of(context: &Context, header: &Header, playbook: &Playbook, state: &RunSt
     };
     let id = run_id(&header.key())?;
     let mut body = body(context, &header.alert.id, playbook, false, word, "", steps.collect());
-    body["generation"] = header.alert.generation.into();
+    name_generation(&mut body, header);
     Some(Report { id, body })
 }
 
 /// A run that nobody goes on with.
 pub fn abandoned(context: &Context, header: &Header, reason: &str) -> Option<Report> {
     let id = run_id(&header.key())?;
-    let body = json!({
+    let mut body = json!({
         "alert_id": header.alert.id, "playbook": header.playbook, "responder": context.journals.instance(),
         "state": RunEnd::Abandoned.as_str(), "name": header.playbook, "detail": short(reason),
-        "generation": header.alert.generation,
     });
+    name_generation(&mut body, header);
     Some(Report { id, body })
+}
+
+/// A server of before knows the first telling only, and takes no report with a key that it does not know.
+fn name_generation(body: &mut Value, header: &Header) {
+    if header.alert.generation > 0 {
+        body["generation"] = header.alert.generation.into();
+    }
 }
 
 /// A dry run under the id that the server gave it.
@@ -210,4 +263,19 @@ pub(crate) fn does(step: &Step, facts: &Facts<'_>) -> String {
 
 pub(crate) fn short(text: &str) -> String {
     text.chars().take(MOST_TEXT).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_server_takes_for_anothers_is_not_told_again() {
+        let refused = Refused::default();
+        let answer = |status| Err(ApiError::Refused { status, detail: String::new() });
+        refused.note("a", &answer(422));
+        refused.note("b", &Ok(()));
+        refused.note("c", &answer(409));
+        assert_eq!(["a", "b", "c"].map(|run| refused.has(run)), [false, false, true]);
+    }
 }

@@ -16,7 +16,7 @@ use server_api::{ApiError, RunOrder, WaitingRun};
 use crate::Context;
 use crate::consumer::Consumer;
 use crate::journal::{Header, JournalError, RunKey};
-use crate::report::{self, Reports, does, short};
+use crate::report::{self, Report, does, short};
 use crate::runner::{self, now};
 
 /// How often the server is asked.
@@ -70,6 +70,10 @@ impl Consumer {
     fn take_undo(&self, request: &WaitingRun, by: &str) -> Result<(), RequestError> {
         let context = self.context();
         let key = key_of(request);
+        // It would not take what is ordered for the undoing, nor that it is done.
+        if context.reports.is_refused(&request.id) {
+            return Ok(());
+        }
         // Before the journal is opened: a thread that is at it may be in the middle of a line.
         let Some(busy) = context.busy.take(&key) else { return Ok(()) };
         // Another responder's, if it has no journal here.
@@ -146,9 +150,9 @@ fn dry_run(context: &Context, id: &str, alert: &Alert, playbook: &Playbook) {
         |step| json!({ "id": step.id, "action": step.action.as_str(), "does": short(&does(step, &facts)) }),
     );
     let first = report::dry_run(context, id, &alert.id, playbook, "running", "", planned.collect());
-    if let Err(error) = Reports::announce(&context.server, Some(&first)) {
+    if let Err(error) = context.reports.announce(&context.server, Some(&first)) {
         tracing::warn!(run = id, %error, "the server could not be told that a dry run begins");
-        context.reports.tell(Some(first));
+        context.reports.tell(Some(first.clone()));
     }
     let mut given = Given::new();
     let mut surveyed: BTreeMap<String, (Option<String>, Outcome, String)> = BTreeMap::new();
@@ -160,7 +164,7 @@ fn dry_run(context: &Context, id: &str, alert: &Alert, playbook: &Playbook) {
         let Some(next) = next else { break run };
         let step = playbook.place_of(&next.step).and_then(|place| playbook.steps.get(place));
         let Some((step, Ok(effect))) = step.map(|step| (step, Effect::of(step, &facts))) else { break run };
-        let found = survey(context, id, &effect, step.timeout);
+        let found = survey(context, &first, id, &effect, step.timeout);
         if found.1 != Outcome::Shadowed {
             given.insert(next.step.clone(), found.1);
         }
@@ -198,6 +202,7 @@ fn dry_run(context: &Context, id: &str, alert: &Alert, playbook: &Playbook) {
 /// Has an agent say what it would do.
 fn survey(
     context: &Context,
+    report: &Report,
     run: &str,
     effect: &Effect,
     timeout: Duration,
@@ -205,12 +210,11 @@ fn survey(
     let Effect::Respond { action, host_id, parameters } = effect else {
         return (None, Outcome::Shadowed, String::new());
     };
-    match context.server.respond(
-        host_id,
-        action.as_str(),
-        parameters,
-        &RunOrder { id: Some(run), dry_run: true, life: timeout + runner::LATE },
-    ) {
+    let order = RunOrder { id: Some(run), dry_run: true, life: timeout + runner::LATE };
+    let ordered = runner::respond(context, Some(report), || {
+        context.server.respond(host_id, action.as_str(), parameters, &order)
+    });
+    match ordered {
         Ok(response) => {
             let (outcome, detail) = runner::follow(context, &response, timeout);
             (Some(response), outcome, detail)

@@ -12,7 +12,7 @@ use server_api::{ApiError, ResponseState, RunOrder};
 
 use crate::Context;
 use crate::journal::{Journal, JournalError};
-use crate::report::{self, Reports};
+use crate::report::{self, Report};
 
 /// How often people's decisions are asked for while a step waits for them.
 const APPROVAL_LOOK: Duration = Duration::from_secs(2);
@@ -64,7 +64,7 @@ pub fn run(context: &Arc<Context>, mut journal: Journal) -> Result<Option<RunEnd
         is_waiting: false,
     };
     let first = report::of(context, &run.journal.header, &run.playbook, &run.state);
-    if let Err(error) = Reports::announce(&context.server, first.as_ref()) {
+    if let Err(error) = context.reports.announce(&context.server, first.as_ref()) {
         tracing::warn!(key = %run.journal.header.key(), %error, "the server could not be told that a run begins");
         context.reports.tell(first);
     }
@@ -93,6 +93,26 @@ pub(crate) fn abandon(
         &format!("playbook {}: abandoned: {reason}", journal.header.playbook),
     );
     Ok(Some(RunEnd::Abandoned))
+}
+
+/// Orders something for a run. A server that does not take it may not know the run, as it could not be told when the run
+/// began: it is told now, and the order is given once more. What it did not take was not done.
+pub(crate) fn respond(
+    context: &Context,
+    report: Option<&Report>,
+    order: impl Fn() -> Result<String, ApiError>,
+) -> Result<String, ApiError> {
+    ordered(order, || report.is_some() && context.reports.announce(&context.server, report).is_ok())
+}
+
+fn ordered(
+    order: impl Fn() -> Result<String, ApiError>,
+    is_known_now: impl FnOnce() -> bool,
+) -> Result<String, ApiError> {
+    match order() {
+        Err(ApiError::Refused { status: 422, .. }) if is_known_now() => order(),
+        answer => answer,
+    }
 }
 
 /// A remark on the alert, for people. What counts is in the journal, so a failure only goes to the log.
@@ -206,6 +226,7 @@ impl Run {
     fn act(&mut self, step: usize, effect: Effect) {
         let alert = self.journal.header.alert.clone();
         let run = report::run_id(&self.journal.header.key());
+        let report = report::of(&self.context, &self.journal.header, &self.playbook, &self.state);
         self.spawn(step, move |context, tell, timeout| {
             let Effect::Respond { action, host_id, parameters } = &effect else {
                 let (outcome, detail) = match context.outside.perform(&effect, &alert, timeout) {
@@ -217,8 +238,10 @@ impl Run {
             };
             let begun = Instant::now();
             let order = RunOrder { id: run.as_deref(), dry_run: false, life: timeout + LATE };
-            let (outcome, detail) = match context.server.respond(host_id, action.as_str(), parameters, &order)
-            {
+            let ordered = respond(context, report.as_ref(), || {
+                context.server.respond(host_id, action.as_str(), parameters, &order)
+            });
+            let (outcome, detail) = match ordered {
                 Ok(response) => {
                     let _ = tell.send(Told::Submitted { step, response: response.clone() });
                     follow_or_take_back(context, &response, timeout.saturating_sub(begun.elapsed()))
@@ -485,6 +508,25 @@ fn decision(text: &str, playbook: &str, step: &str) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_server_does_not_take_is_ordered_once_more_when_it_knows_the_run() {
+        let tries = std::cell::Cell::new(0);
+        let order = |first: u16| {
+            tries.set(0);
+            let tries = &tries;
+            move || {
+                tries.set(tries.get() + 1);
+                match tries.get() {
+                    1 => Err(ApiError::Refused { status: first, detail: String::new() }),
+                    _ => Ok("done".to_owned()),
+                }
+            }
+        };
+        assert_eq!(ordered(order(422), || true).ok().as_deref(), Some("done"));
+        assert!(ordered(order(422), || false).is_err() && tries.get() == 1, "it still does not know it");
+        assert!(ordered(order(403), || true).is_err() && tries.get() == 1, "that is a no");
+    }
 
     #[test]
     fn only_the_exact_words_decide() {

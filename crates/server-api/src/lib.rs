@@ -278,7 +278,7 @@ impl ServerApi {
                 id: text("id")?,
                 alert: text("alert_id")?,
                 playbook: text("playbook")?,
-                generation: u32::try_from(item["generation"].as_u64()?).ok()?,
+                generation: u32::try_from(item["generation"].as_u64().unwrap_or(0)).ok()?,
                 dry_run: item["dry_run"].as_bool()?,
                 requested_by: text("requested_by")?,
                 undo_for: text("undo_requested_by"),

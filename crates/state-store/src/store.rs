@@ -5,7 +5,7 @@
 
 use std::fmt::Debug;
 
-use event_model::{BootId, HostId, ResponseMode, RuleId, Timestamp};
+use event_model::{BootId, DetectionId, HostId, ResponseMode, RuleId, Timestamp};
 use uuid::Uuid;
 
 use crate::{
@@ -254,6 +254,9 @@ pub trait AlertStore: Send + Sync {
     /// The alert as it was told of again that time; `None` if it was not, or too long ago. 0 is [`Self::alert`].
     fn alert_as_told(&self, id: AlertId, generation: u32) -> Result<Option<AlertDetail>>;
 
+    /// The rule of a detection that this host told of; `None` if it told of none with that id.
+    fn rule_of_detection(&self, host: HostId, id: DetectionId) -> Result<Option<RuleId>>;
+
     /// Changes an alert. [`StateError::NotFound`] if there is none;
     /// [`StateError::Invalid`] if status and close reason contradict each other.
     fn update_alert(&self, id: AlertId, update: &AlertUpdate, by: &str, now: Timestamp) -> Result<Alert>;
@@ -278,6 +281,9 @@ pub trait ResponseStore: Send + Sync {
     /// Orders an action: it waits to be sent, or for people to agree. False if it was ordered before, or if
     /// a rule asks for what waits for a yes already. [`StateError::Invalid`] if too many wait for the host.
     fn create_response(&self, response: &NewResponse, now: Timestamp) -> Result<bool>;
+
+    /// Orders as many actions, all of them or none, each as [`Self::create_response`] does.
+    fn create_responses(&self, responses: &[NewResponse], now: Timestamp) -> Result<Vec<bool>>;
 
     /// Notes what a person said. The first no ends it; with enough people it waits to be sent. How many are
     /// enough is counted anew. [`StateError::Invalid`] for who asked for it himself or has spoken before, and

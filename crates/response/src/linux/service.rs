@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -16,9 +17,14 @@ use super::Linux;
 use super::place::not_allowed;
 use super::restore::is_as_it_was;
 use super::systemd::{self, State, processes_in, systemctl};
+use super::tree::wait_until;
 
 /// Where units stand that no package put there.
 const UNIT_FOLDERS: &[&str] = &["/etc/systemd/system", "/usr/local/lib/systemd/system"];
+
+/// After a crash, so long a service that was told to start may take to begin.
+const STARTS_WITHIN: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// What a service was, besides its unit file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,7 +138,7 @@ impl Linux {
             }
             Err(failure) => {
                 if Path::new(&path).exists() {
-                    bring_up(&was, &mut |_, take| take())?;
+                    bring_up_soon(&was)?;
                 }
                 Err(failure)
             }
@@ -175,9 +181,13 @@ impl Linux {
             self.vault.metadata(item.item).map_err(|error| Failure::system("the vault's record", error))?;
         is_as_it_was(&metadata)?;
         reload(&mut |_, take| take())?;
-        bring_up(&was, &mut |_, take| take())?;
+        bring_up_soon(&was)?;
+        // It may take a moment until a unit that was told to start does.
+        wait_until(STARTS_WITHIN, LOOK_EVERY, || self.is_service_back(item).is_ok());
+        // As long as the item is open, the order can be given again.
+        let proof = self.is_service_back(item)?;
         self.close_item(&metadata, item)?;
-        self.is_service_back(item)
+        Ok(proof)
     }
 
     pub(super) fn is_service_back(&self, item: Item) -> Result<String, Failure> {
@@ -240,6 +250,15 @@ fn bring_up(was: &Was, take: Take<'_>) -> Result<(), Failure> {
         take("started it", &|| systemd::start(&unit))?;
     }
     Ok(())
+}
+
+/// The same after a crash of the agent, where nothing else begins before this is over: nobody waits for a unit that takes
+/// its time to start.
+fn bring_up_soon(was: &Was) -> Result<(), Failure> {
+    if was.enabled {
+        systemctl(&["enable", "--quiet", &was.unit])?;
+    }
+    was.ran().iter().try_for_each(|unit| systemd::start_soon(unit))
 }
 
 fn reload(take: Take<'_>) -> Result<(), Failure> {

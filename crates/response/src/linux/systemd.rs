@@ -1,7 +1,9 @@
 //! What systemd says of a unit, and what it is told to do with it.
 
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::platform::Failure;
@@ -18,6 +20,9 @@ const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Between two looks: each starts a program.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What is kept of what `systemctl` prints, in bytes: thousands of instances of a template.
+const MOST_PRINTED: u64 = 4 << 20;
 
 /// A unit as it is now; of a template (`name@.service`), all its instances together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -117,6 +122,11 @@ pub(super) fn start(unit: &str) -> Result<(), Failure> {
     }
 }
 
+/// Has a unit started, and does not wait until it is.
+pub(super) fn start_soon(unit: &str) -> Result<(), Failure> {
+    systemctl(&["start", "--no-block", unit]).map(|_| ())
+}
+
 /// Runs it and gives what it printed.
 pub(super) fn systemctl(arguments: &[&str]) -> Result<String, Failure> {
     let doing = || format!("systemctl {}", arguments.join(" "));
@@ -130,24 +140,51 @@ pub(super) fn systemctl(arguments: &[&str]) -> Result<String, Failure> {
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failure)?;
-    // What it prints fits into the pipes.
+    // A template with many instances prints more than a pipe holds, and would wait for a reader for ever.
+    let said = (read_aside(child.stdout.take()), read_aside(child.stderr.take()));
     let ended =
         wait_until(ANSWERS_WITHIN, Duration::from_millis(5), || !matches!(child.try_wait(), Ok(None)));
     if !ended {
         let _ = child.kill();
     }
-    let output = child.wait_with_output().map_err(failure)?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    let status = child.wait().map_err(failure)?;
+    let (printed, said) = (said.0.map_err(failure)?, said.1.map_err(failure)?);
+    let text = |reader: JoinHandle<Vec<u8>>| {
+        String::from_utf8_lossy(&reader.join().unwrap_or_default()).into_owned()
+    };
+    let (printed, said) = (text(printed), text(said));
+    if status.success() {
+        return Ok(printed);
     }
-    let said = String::from_utf8_lossy(&output.stderr);
     let why = if ended { "it failed" } else { "it did not end within 30 s" };
     Err(Failure::system(doing(), said.lines().next().unwrap_or(why)))
+}
+
+/// Reads what a program prints, on a thread of its own, up to [`MOST_PRINTED`] bytes; the rest is read and dropped.
+fn read_aside(from: Option<impl Read + Send + 'static>) -> std::io::Result<JoinHandle<Vec<u8>>> {
+    std::thread::Builder::new().name("systemctl".to_owned()).spawn(move || {
+        let mut printed = Vec::new();
+        if let Some(mut from) = from {
+            let _ = from.by_ref().take(MOST_PRINTED).read_to_end(&mut printed);
+            let _ = std::io::copy(&mut from, &mut std::io::sink());
+        }
+        printed
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_does_not_fit_into_a_pipe_is_read_all_the_same() {
+        let long = vec![b'x'; 1 << 20];
+        let reader = read_aside(Some(std::io::Cursor::new(long.clone()))).expect("a thread");
+        assert_eq!(reader.join().expect("it ends"), long);
+        let longer = std::io::Cursor::new(vec![b'x'; MOST_PRINTED as usize + 1]);
+        let reader = read_aside(Some(longer)).expect("a thread");
+        assert_eq!(reader.join().expect("it ends").len() as u64, MOST_PRINTED);
+    }
 
     #[test]
     fn whatever_is_not_at_rest_runs_and_a_stop_would_end_all_of_it() {

@@ -6,8 +6,8 @@
 //! its receipts: the breaker counts the hosts that they come from.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 use event_model::{
     ActionKind, Detection, DetectionId, EventHeader, EventRecord, EventType, Field, HostId, ReceiptState,
@@ -19,7 +19,7 @@ use state_store::{AuditEntry, DetectionInput, Findings, NewResponse, ResponseSta
 use uuid::Uuid;
 
 use super::orders_of_runs::via;
-use super::{App, AppError, Caller, Links, causes, now};
+use super::{App, AppError, Caller, Links, before, causes, now};
 
 /// The row of the store.
 const SETTING: &str = "fleet_stop";
@@ -30,8 +30,17 @@ const BREAKER: &str = "server:breaker";
 /// The built-in rule of the breaker's alerts.
 const RULE: &str = "rampart.fleet_breaker";
 
-/// An agent that is asked again and again and does not turn its switch is left alone for this switching.
-const MOST_ATTEMPTS: u32 = 8;
+/// The built-in rule of the operator's block list: one for all that stands in it, and meant for all hosts.
+const BLOCK_LIST: &str = "rampart.block_list";
+
+/// An agent that says again and again that it does not turn its switch is left alone for this switching.
+const MOST_REFUSALS: u32 = 8;
+
+/// Times that a host is asked in all, with those that it was away for until they expired: more than a year of days.
+const MOST_ATTEMPTS: u32 = 500;
+
+/// Orders of one transaction; what agents send waits for it.
+const ORDERS_AT_ONCE: usize = 100;
 
 /// A host that is connected takes the order at once; this is for one whose link breaks at that moment.
 const LIFE: Duration = Duration::from_secs(24 * 3_600);
@@ -100,7 +109,10 @@ impl App {
     /// Has a host that connects brought to where the switch stands.
     pub(crate) fn bring_fleet_stop(&self, host: HostId) -> Result<(), AppError> {
         let Some(stop) = current(self.state.as_ref())? else { return Ok(()) };
-        order(self.state.as_ref(), &stop, host, "")?;
+        let at = now();
+        if let Some(order) = wanted(self.state.as_ref(), &stop, host, "", at)? {
+            self.state.create_response(&order, at)?;
+        }
         Ok(())
     }
 }
@@ -109,38 +121,52 @@ impl App {
 #[derive(Debug, Default)]
 pub(crate) struct FleetBreaker {
     /// When each host last did it, by rule; isolations of all rules together under `None`.
-    hosts: Mutex<HashMap<Option<RuleId>, HashMap<HostId, Instant>>>,
+    hosts: Mutex<HashMap<Option<RuleId>, HashMap<HostId, Timestamp>>>,
 }
 
 impl FleetBreaker {
-    /// Counts what a host's rules did; says why, once there is too much of it.
-    fn note(&self, host: HostId, what: &Done<'_>, fleet: usize, at: Instant) -> Option<String> {
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        if hosts.values().map(HashMap::len).sum::<usize>() >= MOST_COUNTED {
-            hosts.clear();
+    /// Counts what a host's rules did; says why, once there is too much of it. `fleet` gives how many hosts there are:
+    /// that is read from the store, and only isolations are held against it.
+    fn note<E>(
+        &self,
+        done: &Done,
+        now: Timestamp,
+        fleet: impl FnOnce() -> Result<usize, E>,
+    ) -> Result<Option<String>, E> {
+        let since = before(now, HOUR);
+        // An agent's clock may be ahead, and must not count for longer than an hour.
+        let at = done.at.min(now);
+        if at <= since {
+            return Ok(None);
         }
-        let mut count = |key: Option<RuleId>| {
+        let count = |key: Option<RuleId>| {
+            let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+            if hosts.values().map(HashMap::len).sum::<usize>() >= MOST_COUNTED {
+                hosts.clear();
+            }
             let times = hosts.entry(key).or_default();
-            times.insert(host, at);
-            times.retain(|_, time| at.duration_since(*time) < HOUR);
+            times.entry(done.host).and_modify(|known| *known = at.max(*known)).or_insert(at);
+            times.retain(|_, time| *time > since);
             times.len()
         };
-        if what.action == ActionKind::IsolateHost {
-            let isolated = count(None);
+        if done.action == ActionKind::IsolateHost {
+            let (isolated, fleet) = (count(None), fleet()?);
             let most = (fleet / ISOLATED_ONE_IN).max(LEAST_ISOLATED);
             if isolated > most {
-                return Some(format!(
+                return Ok(Some(format!(
                     "rules isolated {isolated} hosts by themselves within an hour; {most} of {fleet} are the limit"
-                ));
+                )));
             }
         }
-        let rule = what.rule?;
+        let Some(rule) = done.rule.clone().filter(|rule| rule.as_str() != BLOCK_LIST) else {
+            return Ok(None);
+        };
         let acted = count(Some(rule.clone()));
-        (acted > MOST_HOSTS_OF_RULE).then(|| {
+        Ok((acted > MOST_HOSTS_OF_RULE).then(|| {
             format!(
                 "rule `{rule}` acted by itself on {acted} hosts within an hour; {MOST_HOSTS_OF_RULE} are the limit"
             )
-        })
+        }))
     }
 
     fn forget(&self) {
@@ -148,19 +174,20 @@ impl FleetBreaker {
     }
 }
 
-struct Done<'a> {
+/// What a rule did by itself, as a receipt says.
+#[derive(Debug)]
+pub(super) struct Done {
+    host: HostId,
+    detection: DetectionId,
     action: ActionKind,
-    rule: Option<&'a RuleId>,
+    /// The time of its last step, by the host's clock: what comes after an outage is no storm.
+    at: Timestamp,
+    /// As far as the batch says.
+    rule: Option<RuleId>,
 }
 
-/// Looks at what a batch says that rules did, and stops the response of all hosts where it is too much.
-pub(super) fn watch(
-    state: &dyn StateStore,
-    links: &Links,
-    breaker: &FleetBreaker,
-    findings: &Findings<'_>,
-    host_name: &str,
-) {
+/// The receipts of a batch that say that something was changed.
+pub(super) fn done_in(findings: &Findings<'_>) -> Vec<Done> {
     let changes_something = |receipt: &&&ResponseReceipt| {
         let is_done = matches!(receipt.state, ReceiptState::Applied | ReceiptState::Verified);
         is_done
@@ -168,36 +195,59 @@ pub(super) fn watch(
     };
     let rule_of = |receipt: &ResponseReceipt| {
         let found = findings.detections.iter().find(|input| input.detection.id == receipt.detection_id);
-        found.map(|input| &input.detection.rule.id)
+        found.map(|input| input.detection.rule.id.clone())
     };
-    let done: Vec<Done<'_>> = findings
-        .receipts
-        .iter()
-        .filter(changes_something)
-        .map(|receipt| Done { action: receipt.action, rule: rule_of(receipt) })
-        .collect();
-    if done.is_empty() {
-        return;
-    }
-    let tripped = fleet_size(state).and_then(|fleet| {
-        let reasons = done.iter().filter_map(|one| breaker.note(findings.host, one, fleet, Instant::now()));
-        match reasons.last() {
-            Some(reason) if !current(state)?.is_some_and(|stop| stop.is_stopped) => {
-                trip(state, links, findings.host, host_name, &reason).map(|()| true)
+    let done = |receipt: &&ResponseReceipt| Done {
+        host: findings.host,
+        detection: receipt.detection_id,
+        action: receipt.action,
+        at: receipt.steps.last().map_or_else(now, |step| step.at),
+        rule: rule_of(receipt),
+    };
+    findings.receipts.iter().filter(changes_something).map(done).collect()
+}
+
+/// What the thread that watches is handed: a host's name, and what its rules did.
+pub(super) type Watched = (Arc<str>, Vec<Done>);
+
+/// Watches what rules do until nobody tells any more. On a thread of its own: stopping a large fleet takes a while, and
+/// what agents send is stored meanwhile.
+pub(super) fn watch(
+    state: &dyn StateStore,
+    links: &Links,
+    breaker: &FleetBreaker,
+    told: &mpsc::Receiver<Watched>,
+) {
+    for (host_name, done) in told {
+        for one in done {
+            if let Err(error) = look_at(state, links, breaker, &host_name, one) {
+                tracing::error!(
+                    error = causes(&error),
+                    "the response of all hosts could not be stopped; it is tried again with what rules do next"
+                );
             }
-            _ => Ok(false),
-        }
-    });
-    match tripped {
-        Ok(true) => breaker.forget(),
-        Ok(false) => {}
-        Err(error) => {
-            tracing::error!(
-                error = causes(&error),
-                "the response of all hosts could not be stopped; it is tried again with what rules do next"
-            );
         }
     }
+}
+
+/// Looks at what a rule did, and stops the response of all hosts where that is too much.
+fn look_at(
+    state: &dyn StateStore,
+    links: &Links,
+    breaker: &FleetBreaker,
+    host_name: &str,
+    mut done: Done,
+) -> Result<(), StateError> {
+    // A receipt mostly comes in a later batch than its detection.
+    if done.rule.is_none() {
+        done.rule = state.rule_of_detection(done.host, done.detection)?;
+    }
+    let Some(reason) = breaker.note(&done, now(), || fleet_size(state))? else { return Ok(()) };
+    if !current(state)?.is_some_and(|stop| stop.is_stopped) {
+        trip(state, links, done.host, host_name, &reason)?;
+        breaker.forget();
+    }
+    Ok(())
 }
 
 fn fleet_size(state: &dyn StateStore) -> Result<usize, StateError> {
@@ -246,42 +296,57 @@ fn current(state: &dyn StateStore) -> Result<Option<FleetStop>, StateError> {
 fn turn(state: &dyn StateStore, links: &Links, stop: &FleetStop, via: &str) -> Result<(), StateError> {
     let text = serde_json::to_string(stop).map_err(|error| StateError::Invalid(error.to_string()))?;
     state.set_setting(SETTING, &text)?;
+    let at = now();
+    let mut orders = Vec::new();
     for (host, _) in links.last_heard() {
         // One that can't be asked keeps nobody from the others.
-        match order(state, stop, host, via) {
-            Ok(true) => links.wake(host),
-            Ok(false) => {}
-            Err(error) => {
-                tracing::error!(%host, error = causes(&error), "a host's switch could not be ordered")
+        match wanted(state, stop, host, via, at) {
+            Ok(order) => orders.extend(order),
+            Err(error) => not_ordered(host, &error),
+        }
+    }
+    for some in orders.chunks(ORDERS_AT_ONCE) {
+        if state.create_responses(some, at).is_err() {
+            for order in some {
+                if let Err(error) = state.create_response(order, at) {
+                    not_ordered(order.host, &error);
+                }
             }
         }
+        some.iter().for_each(|order| links.wake(order.host));
     }
     Ok(())
 }
 
-/// Orders on a host what the switch asks for; false where that is done or under way, or there is nothing to allow.
-fn order(state: &dyn StateStore, stop: &FleetStop, host: HostId, via: &str) -> Result<bool, StateError> {
-    let ordered = |action: &Action| attempts(state, stop, host, action);
-    let (wanted, other) = if stop.is_stopped {
-        (Action::StopResponses {}, None)
+fn not_ordered(host: HostId, error: &StateError) {
+    tracing::error!(%host, error = causes(error), "a host's switch could not be ordered");
+}
+
+/// What the switch asks for on a host; `None` where that is done or under way, or there is nothing to allow.
+fn wanted(
+    state: &dyn StateStore,
+    stop: &FleetStop,
+    host: HostId,
+    via: &str,
+    at: Timestamp,
+) -> Result<Option<NewResponse>, StateError> {
+    let action = if stop.is_stopped {
+        Action::StopResponses {}
     } else {
-        (Action::AllowResponses {}, Some(Action::StopResponses {}))
-    };
-    if let Some(stopped) = other {
-        let (_, is_under_way) = ordered(&stopped)?;
         // A host that this stop never reached may be stopped by a person for a reason of its own.
-        if !is_under_way {
-            return Ok(false);
+        if !asked(state, stop, host, &Action::StopResponses {}, at)?.may_be_done {
+            return Ok(None);
         }
-    }
-    let (Some(id), false) = ordered(&wanted)? else { return Ok(false) };
-    let text = serde_json::to_string(&wanted).map_err(|error| StateError::Invalid(error.to_string()))?;
-    let new = NewResponse {
+        Action::AllowResponses {}
+    };
+    let Some(id) = asked(state, stop, host, &action, at)?.next else { return Ok(None) };
+    let text = serde_json::to_string(&action).map_err(|error| StateError::Invalid(error.to_string()))?;
+    Ok(Some(NewResponse {
         id,
         host,
         created_by: stop.by.clone(),
         via: via.to_owned(),
-        action: wanted.word().to_owned(),
+        action: action.word().to_owned(),
         order: text,
         dry_run: false,
         comment: stop.reason.clone(),
@@ -291,31 +356,45 @@ fn order(state: &dyn StateStore, stop: &FleetStop, host: HostId, via: &str) -> R
         mass_above: None,
         detection: None,
         release_code: None,
-    };
-    state.create_response(&new, now())
+    }))
 }
 
-/// The id under which to ask next, if there is one left; and whether it is done or under way.
-fn attempts(
+/// How far a host was asked to turn its switch.
+struct Asked {
+    /// The id under which to ask next; `None` where it is done or under way, or was asked for too often.
+    next: Option<Uuid>,
+    /// It is done, or under way, or was sent and never answered.
+    may_be_done: bool,
+}
+
+fn asked(
     state: &dyn StateStore,
     stop: &FleetStop,
     host: HostId,
     action: &Action,
-) -> Result<(Option<Uuid>, bool), StateError> {
+    at: Timestamp,
+) -> Result<Asked, StateError> {
+    let (mut said_no, mut may_be_done) = (0, false);
     for attempt in 0..MOST_ATTEMPTS {
         let id = Uuid::new_v5(&stop.id, format!("{host}/{}/{attempt}", action.word()).as_bytes());
-        match state.response(id)?.map(|known| known.state) {
-            None => return Ok((Some(id), false)),
-            Some(
-                ResponseState::Queued
-                | ResponseState::Sent
-                | ResponseState::Applied
-                | ResponseState::Verified,
-            ) => return Ok((None, true)),
-            Some(_) => {}
+        let Some(known) = state.response(id)? else { return Ok(Asked { next: Some(id), may_be_done }) };
+        match known.state {
+            ResponseState::Applied | ResponseState::Verified => {
+                return Ok(Asked { next: None, may_be_done: true });
+            }
+            ResponseState::Queued | ResponseState::Sent if known.expires_at > at => {
+                return Ok(Asked { next: None, may_be_done: true });
+            }
+            // It expired without an answer: nobody knows, so it is asked again.
+            ResponseState::Sent => may_be_done = true,
+            ResponseState::Queued | ResponseState::Expired => {}
+            _ => said_no += 1,
+        }
+        if said_no >= MOST_REFUSALS {
+            break;
         }
     }
-    Ok((None, false))
+    Ok(Asked { next: None, may_be_done })
 }
 
 fn alert(host: HostId, at: Timestamp, reason: &str) -> Detection {
@@ -350,43 +429,115 @@ fn alert(host: HostId, at: Timestamp, reason: &str) -> Detection {
 
 #[cfg(test)]
 mod tests {
+    use state_store::{ResponseStore as _, SqliteStateStore};
+
+    use super::super::after;
     use super::*;
 
     fn host(number: u128) -> HostId {
         HostId::from_uuid(Uuid::from_u128(number))
     }
 
+    fn done(number: u128, action: ActionKind, rule: Option<&str>, at: Timestamp) -> Done {
+        let detection = DetectionId::of_match(
+            EventHeader {
+                host_id: host(number),
+                boot_id: event_model::BootId::from_uuid(Uuid::nil()),
+                sequence: 1,
+                observed_at: at,
+                monotonic_ns: 1,
+            }
+            .event_id(),
+            &RuleId::new("any"),
+        );
+        Done { host: host(number), detection, action, at, rule: rule.map(RuleId::new) }
+    }
+
+    fn note(breaker: &FleetBreaker, done: &Done, fleet: usize, now: Timestamp) -> Option<String> {
+        breaker.note(done, now, || Ok::<_, StateError>(fleet)).expect("a count")
+    }
+
     #[test]
     fn one_wrong_rule_is_noticed_by_the_number_of_its_hosts() {
-        let (breaker, at) = (FleetBreaker::default(), Instant::now());
-        let rule = RuleId::new("wrong");
-        let kill = Done { action: ActionKind::KillTree, rule: Some(&rule) };
+        let (breaker, at) = (FleetBreaker::default(), now());
+        let kill = |number, at| done(number, ActionKind::KillTree, Some("wrong"), at);
         for number in 0..MOST_HOSTS_OF_RULE as u128 {
             for _ in 0..50 {
-                assert_eq!(breaker.note(host(number), &kill, 1_000, at), None, "one host counts once");
+                assert_eq!(note(&breaker, &kill(number, at), 1_000, at), None, "one host counts once");
             }
         }
-        assert_eq!(breaker.note(host(99), &kill, 1_000, at + HOUR), None, "an hour later");
+        let later = after(at, HOUR);
+        assert_eq!(note(&breaker, &kill(99, later), 1_000, later), None, "an hour later");
         for number in 0..MOST_HOSTS_OF_RULE as u128 {
-            breaker.note(host(number), &kill, 1_000, at + HOUR);
+            note(&breaker, &kill(number, later), 1_000, later);
         }
-        let reason = breaker.note(host(98), &kill, 1_000, at + HOUR).expect("too many");
+        let reason = note(&breaker, &kill(98, later), 1_000, later).expect("too many");
         assert!(reason.contains("rule `wrong`"), "{reason}");
+    }
+
+    #[test]
+    fn what_comes_after_an_outage_and_what_the_block_list_does_are_no_storm() {
+        let (breaker, at) = (FleetBreaker::default(), now());
+        for number in 0..100 {
+            let old = done(number, ActionKind::IsolateHost, Some("right"), before(at, HOUR));
+            assert_eq!(note(&breaker, &old, 1_000, at), None, "it was done over an hour ago");
+            let blocked = done(number, ActionKind::TerminateProcess, Some(BLOCK_LIST), at);
+            assert_eq!(note(&breaker, &blocked, 1_000, at), None, "all hosts have the list");
+        }
+        // A clock that is ahead counts as now, not for ever.
+        for number in 0..MOST_HOSTS_OF_RULE as u128 {
+            let ahead = done(number, ActionKind::KillTree, Some("r"), after(at, HOUR));
+            assert_eq!(note(&breaker, &ahead, 1_000, at), None);
+        }
+        let later = after(at, HOUR);
+        assert_eq!(note(&breaker, &done(99, ActionKind::KillTree, Some("r"), later), 1_000, later), None);
     }
 
     #[test]
     fn isolations_of_all_rules_count_together() {
         for (fleet, most) in [(5, 3), (1_000, 10)] {
-            let (breaker, at) = (FleetBreaker::default(), Instant::now());
+            let (breaker, at) = (FleetBreaker::default(), now());
             for number in 0..most {
-                let rule = RuleId::new(number.to_string());
-                let isolate = Done { action: ActionKind::IsolateHost, rule: Some(&rule) };
-                assert_eq!(breaker.note(host(number), &isolate, fleet, at), None, "{number} of {fleet}");
+                let isolate = done(number, ActionKind::IsolateHost, Some(&number.to_string()), at);
+                assert_eq!(note(&breaker, &isolate, fleet, at), None, "{number} of {fleet}");
             }
-            let isolate = Done { action: ActionKind::IsolateHost, rule: None };
-            assert!(breaker.note(host(most), &isolate, fleet, at).is_some(), "{fleet}");
+            let isolate = done(most, ActionKind::IsolateHost, None, at);
+            assert!(note(&breaker, &isolate, fleet, at).is_some(), "{fleet}");
             breaker.forget();
-            assert_eq!(breaker.note(host(most), &isolate, fleet, at), None);
+            assert_eq!(note(&breaker, &isolate, fleet, at), None);
         }
+    }
+
+    #[test]
+    fn who_did_not_answer_before_a_stop_expired_is_asked_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = SqliteStateStore::open(&folder.path().join("state.db")).expect("a store");
+        let at = now();
+        let stop = |is_stopped| FleetStop {
+            id: Uuid::from_u128(1),
+            is_stopped,
+            by: "ada".to_owned(),
+            reason: "drill".to_owned(),
+            at,
+        };
+        let ask = |is_stopped, at| {
+            let order = wanted(&state, &stop(is_stopped), host(1), "", at).expect("a look");
+            order.inspect(|order| assert!(state.create_response(order, at).expect("ordered")))
+        };
+        assert!(ask(false, at).is_none(), "this stop never reached it");
+        let first = ask(true, at).expect("an order");
+        assert!(ask(true, at).is_none(), "it is under way");
+        assert!(state.mark_response_sent(first.id, at).expect("sent"));
+        let later = after(at, LIFE);
+        let second = ask(true, later).expect("nobody answered");
+        assert_ne!(second.id, first.id);
+        let much_later = after(later, LIFE);
+        assert!(ask(false, much_later).is_some(), "the first may have been done");
+        // What was never sent reached nobody.
+        let unsent = FleetStop { id: Uuid::from_u128(2), ..stop(true) };
+        let order = wanted(&state, &unsent, host(1), "", at).expect("a look").expect("an order");
+        assert!(state.create_response(&order, at).expect("ordered"));
+        let over = FleetStop { is_stopped: false, ..unsent };
+        assert!(wanted(&state, &over, host(1), "", later).expect("a look").is_none());
     }
 }

@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use event_model::{BootId, EventBody, EventRecord, Gap, GapReason, RecordBody, RecordKind, ResponseReceipt};
@@ -18,7 +19,7 @@ use protocol::wire::{Batch, RefusedRecord};
 use state_store::{DetectionInput, Findings, StateStore};
 use tokio::sync::{mpsc, oneshot};
 
-use super::fleet_stop::{self, FleetBreaker};
+use super::fleet_stop::{self, FleetBreaker, Watched};
 use super::hosts::TOLD_MARKS;
 use super::live::{EVENTS_OF_A_MESSAGE, LiveEvents};
 use super::{Bell, Counter, Counters, Link, Links, Live, LiveMessage, causes, now};
@@ -26,6 +27,8 @@ use super::{responses, silence};
 
 /// Batches that may wait. Each link has at most a few under way, so this bounds memory.
 const WAITING: usize = 256;
+/// Batches whose actions the breaker has still to count; past them, storing waits for it.
+const WATCHED_WAITING: usize = 1_024;
 /// Records that are stored in one transaction at most.
 const RECORDS_AT_ONCE: usize = 20_000;
 
@@ -77,7 +80,7 @@ enum Order {
 #[derive(Debug)]
 pub struct Ingest {
     jobs: Mutex<Option<mpsc::Sender<Order>>>,
-    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
 }
 
 impl Ingest {
@@ -91,10 +94,16 @@ impl Ingest {
     ) -> io::Result<Self> {
         let (jobs, waiting) = mpsc::channel(WAITING);
         let (links, breaker) = fleet;
-        let writer = Writer { state, events, counters, live, posted, links, breaker };
-        let thread =
+        let (watched, told) = sync_channel(WATCHED_WAITING);
+        let watching = Arc::clone(&state);
+        let breaking = std::thread::Builder::new()
+            .name("breaker".to_owned())
+            .spawn(move || fleet_stop::watch(watching.as_ref(), &links, &breaker, &told))?;
+        let writer = Writer { state, events, counters, live, posted, watched };
+        let writing =
             std::thread::Builder::new().name("ingest".to_owned()).spawn(move || writer.run(waiting))?;
-        Ok(Self { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) })
+        // The second ends once the first has.
+        Ok(Self { jobs: Mutex::new(Some(jobs)), threads: Mutex::new(vec![writing, breaking]) })
     }
 
     /// Hands a batch over, with the SHA-256 of the sealed bytes; the receiver says when it is on disk.
@@ -123,11 +132,12 @@ impl Ingest {
     /// Stores what still waits, and ends.
     pub(crate) fn close(&self) {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread
-            && thread.join().is_err()
-        {
-            tracing::error!("ingest thread panicked");
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            let name = thread.thread().name().unwrap_or_default().to_owned();
+            if thread.join().is_err() {
+                tracing::error!(name, "a thread panicked");
+            }
         }
     }
 }
@@ -138,8 +148,7 @@ struct Writer {
     counters: Arc<Counters>,
     live: Live,
     posted: Bell,
-    links: Arc<Links>,
-    breaker: Arc<FleetBreaker>,
+    watched: SyncSender<Watched>,
 }
 
 /// Jobs that follow each other in one boot of one host.
@@ -296,8 +305,11 @@ impl Writer {
             })?;
             changed = outcome.changed;
             responses::queue_asked(self.state.as_ref(), host, &receipts);
-            let (state, name) = (self.state.as_ref(), &origin.host_name);
-            fleet_stop::watch(state, &self.links, &self.breaker, &findings, name);
+            let done = fleet_stop::done_in(&findings);
+            if !done.is_empty() {
+                // Its thread ends after this one.
+                let _ = self.watched.send((origin.host_name.as_str().into(), done));
+            }
             // The alert is on its way to a responder while the events are still being written.
             self.posted.ring();
         }

@@ -111,3 +111,30 @@ async fn a_rule_that_isolates_host_after_host_stops_all_of_them() {
     .await;
     running.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_is_known_also_where_its_receipts_come_in_later_batches() {
+    let running = Running::start().await;
+    let admin = running.administrator().await;
+    let mut agents = agents(&running, &admin, 21).await;
+    let mut streams = Vec::new();
+    for agent in &mut agents {
+        let mut stream = agent.connect(&running, 0).await.unwrap();
+        let event = agent.record(1, "xmrig");
+        let detection = detection_of(agent, 1);
+        let receipt = receipt_of(&detection);
+        let found = agent.batch_of(&[event, detection]);
+        stream.send_batch(agent.sealer.seal(&found)).await;
+        stream.acknowledged(2).await;
+        let done = agent.batch_of(&[receipt]);
+        stream.send_batch(agent.sealer.seal(&done)).await;
+        streams.push(stream);
+    }
+    let stop = eventually("the breaker stops all", || async {
+        let stop = admin.get("/fleet-stop").await.json;
+        (stop["stopped"] == true).then_some(stop)
+    })
+    .await;
+    assert!(stop["reason"].as_str().unwrap().contains("rule `9001` acted by itself on 21 hosts"), "{stop}");
+    running.stop().await;
+}

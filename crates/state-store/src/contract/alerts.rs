@@ -235,6 +235,10 @@ pub(super) fn receipts_find_their_alerts(place: &Path, open: Open<'_>) {
     let of_repeat = receipt(2, &second, ReceiptState::Refused);
     let outcome = record(&*store, 1, &[&second], &[&proved, &of_repeat]);
     assert_eq!(outcome.changed, [id], "once, for three reasons");
+    let rule_of = |host, id| store.rule_of_detection(host_id(host), id).expect("a look-up");
+    assert_eq!(rule_of(1, first.id), Some(first.rule.id.clone()));
+    assert_eq!(rule_of(1, second.id), Some(second.rule.id.clone()), "also of what repeats an alert");
+    assert_eq!(rule_of(2, first.id), None, "each host's detections are its own");
     assert_eq!(all(&*store)[0].responses, [proved, of_repeat]);
 
     let many: Vec<_> = (10..80).map(|number| receipt(number, &first, ReceiptState::Verified)).collect();

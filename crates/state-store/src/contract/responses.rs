@@ -35,6 +35,11 @@ pub(super) fn a_response_goes_forward_only(place: &Path, open: Open<'_>) {
         store.create_response(&ordered(number, host), NOON).expect("ordered");
     }
     let id = Uuid::from_u128;
+    let many = [ordered(1, 1), ordered(5, 3), ordered(6, 3)];
+    assert_eq!(store.create_responses(&many, NOON).expect("ordered"), [false, true, true], "each once");
+    for number in [5, 6] {
+        assert!(store.cancel_response(id(number), NOON).expect("cancelled"));
+    }
     let waiting = |host, at| -> Vec<Uuid> {
         let waiting = store.waiting_responses(host_id(host), at).expect("a look");
         waiting.into_iter().map(|one| one.id).collect()
@@ -78,7 +83,7 @@ pub(super) fn a_response_goes_forward_only(place: &Path, open: Open<'_>) {
     assert_eq!((rest.items.len(), rest.next_cursor), (1, None));
     // A page does not hold the results, which may be lists of megabytes.
     assert_eq!(rest.items[0].receipt.as_deref(), Some(r#"{"a":1}"#));
-    assert_eq!(store.responses(None, None, None, 500).expect("all").items.len(), 4);
+    assert_eq!(store.responses(None, None, None, 500).expect("all").items.len(), 6);
     assert!(store.responses(None, None, Some("x"), 1).is_err());
 }
 

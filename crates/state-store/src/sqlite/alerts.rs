@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use event_model::{
-    Detection, Field, FieldSource, HostId, ResponseReceipt, Timestamp, ValueRef, event_to_ecs,
+    Detection, DetectionId, Field, FieldSource, HostId, ResponseReceipt, RuleId, Timestamp, ValueRef,
+    event_to_ecs,
 };
 use rusqlite::{Connection, params};
 
@@ -79,6 +80,16 @@ impl AlertStore for SqliteStateStore {
 
     fn alert_as_told(&self, id: AlertId, generation: u32) -> Result<Option<AlertDetail>> {
         self.read("read an alert", |transaction| queries::told(transaction, id, generation))
+    }
+
+    fn rule_of_detection(&self, host: HostId, id: DetectionId) -> Result<Option<RuleId>> {
+        let doing = "read a detection's rule";
+        let sql = "SELECT rule_id FROM alerts WHERE id =
+                   (SELECT alert_id FROM detections WHERE host_id = ? AND id = ?)";
+        self.read(doing, |transaction| {
+            let values = params![host.as_bytes(), id.as_bytes()];
+            first(transaction, doing, sql, values, |row| row.text("rule_id").map(RuleId::new))
+        })
     }
 
     fn update_alert(&self, id: AlertId, update: &AlertUpdate, by: &str, now: Timestamp) -> Result<Alert> {

@@ -19,60 +19,16 @@ const MOST_WAITING: i64 = 1_000;
 /// the act and its receipt. An agent begins nothing that has expired; it tells what it did.
 const ASKED_FOR_NS: i64 = 7 * 24 * 3_600 * 1_000_000_000;
 
+const ORDERING: &str = "order a response";
+
 impl ResponseStore for SqliteStateStore {
     fn create_response(&self, new: &NewResponse, now: Timestamp) -> Result<bool> {
-        let doing = "order a response";
-        self.write(doing, |transaction| {
-            let sql = "SELECT count(*) AS count FROM responses WHERE id = ?1
-                       OR (?2 AND host_id = ?3 AND state = 'pending' AND order_json = ?4 AND expires_at > ?5)";
-            let asked = new.detection.is_some();
-            let values = params![new.id.as_bytes(), asked, new.host.as_bytes(), new.order, now.as_nanos()];
-            if first(transaction, doing, sql, values, |row| row.count("count"))?.unwrap_or(0) > 0 {
-                return Ok(false);
-            }
-            let sql = "SELECT count(*) AS count FROM responses WHERE host_id = ?
-                       AND state IN ('pending', 'queued', 'sent') AND expires_at > ?";
-            let values = params![new.host.as_bytes(), now.as_nanos()];
-            let waiting = first(transaction, doing, sql, values, |row| row.count("count"))?.unwrap_or(0);
-            if as_i64(waiting) >= MOST_WAITING {
-                let reason = format!("{MOST_WAITING} responses wait for this host already; cancel some first");
-                return Err(StateError::Invalid(reason));
-            }
-            let fleet_hosts = fleet_hosts(transaction, &new.action, new.host, now)?;
-            // What is only tried is no mass action, however often.
-            let is_mass = !new.dry_run && new.mass_above.is_some_and(|above| fleet_hosts > above);
-            let needed = if is_mass { new.approvals_needed.max(2) } else { new.approvals_needed };
-            let life = i64::try_from(new.life.as_nanos()).unwrap_or(i64::MAX);
-            let (state, expires_at) = match needed {
-                0 => (ResponseState::Queued, now.as_nanos().saturating_add(life)),
-                _ => (ResponseState::Pending, now.as_nanos().saturating_add(PENDING_NS)),
-            };
-            let sql = "INSERT INTO responses (id, host_id, created_at, created_by, action, order_json, dry_run, comment,
-                       expires_at, undo_of, state, state_at, life, approvals_needed, mass_above, fleet_hosts,
-                       detection_id, release_code, via)
-                       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-            let values = params![
-                new.id.as_bytes(),
-                new.host.as_bytes(),
-                now.as_nanos(),
-                new.created_by,
-                new.action,
-                new.order,
-                new.dry_run,
-                new.comment,
-                expires_at,
-                new.undo_of.map(|id| id.as_bytes().to_vec()),
-                state.as_str(),
-                now.as_nanos(),
-                life,
-                needed,
-                new.mass_above,
-                fleet_hosts,
-                new.detection.map(|id| id.as_bytes().to_vec()),
-                new.release_code,
-                new.via,
-            ];
-            execute(transaction, doing, sql, values).map(|_| true)
+        self.write(ORDERING, |transaction| create(transaction, new, now))
+    }
+
+    fn create_responses(&self, responses: &[NewResponse], now: Timestamp) -> Result<Vec<bool>> {
+        self.write(ORDERING, |transaction| {
+            responses.iter().map(|new| create(transaction, new, now)).collect()
         })
     }
 
@@ -257,6 +213,61 @@ impl SqliteStateStore {
             Ok(execute(transaction, doing, sql, params![id.as_bytes(), now.as_nanos()])? > 0)
         })
     }
+}
+
+fn create(transaction: &Connection, new: &NewResponse, now: Timestamp) -> Result<bool> {
+    let doing = ORDERING;
+    let sql = "SELECT count(*) AS count FROM responses WHERE id = ?1
+               OR (?2 AND host_id = ?3 AND state = 'pending' AND order_json = ?4 AND expires_at > ?5)";
+    let asked = new.detection.is_some();
+    let values = params![new.id.as_bytes(), asked, new.host.as_bytes(), new.order, now.as_nanos()];
+    if first(transaction, doing, sql, values, |row| row.count("count"))?.unwrap_or(0) > 0 {
+        return Ok(false);
+    }
+    let sql = "SELECT count(*) AS count FROM responses WHERE host_id = ?
+               AND state IN ('pending', 'queued', 'sent') AND expires_at > ?";
+    let values = params![new.host.as_bytes(), now.as_nanos()];
+    let waiting = first(transaction, doing, sql, values, |row| row.count("count"))?.unwrap_or(0);
+    if as_i64(waiting) >= MOST_WAITING {
+        let reason = format!("{MOST_WAITING} responses wait for this host already; cancel some first");
+        return Err(StateError::Invalid(reason));
+    }
+    let fleet_hosts = fleet_hosts(transaction, &new.action, new.host, now)?;
+    // What is only tried is no mass action, however often.
+    let is_mass = !new.dry_run && new.mass_above.is_some_and(|above| fleet_hosts > above);
+    let needed = if is_mass { new.approvals_needed.max(2) } else { new.approvals_needed };
+    let life = i64::try_from(new.life.as_nanos()).unwrap_or(i64::MAX);
+    let (state, expires_at) = match needed {
+        0 => (ResponseState::Queued, now.as_nanos().saturating_add(life)),
+        _ => (ResponseState::Pending, now.as_nanos().saturating_add(PENDING_NS)),
+    };
+    let sql =
+        "INSERT INTO responses (id, host_id, created_at, created_by, action, order_json, dry_run, comment,
+               expires_at, undo_of, state, state_at, life, approvals_needed, mass_above, fleet_hosts,
+               detection_id, release_code, via)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    let values = params![
+        new.id.as_bytes(),
+        new.host.as_bytes(),
+        now.as_nanos(),
+        new.created_by,
+        new.action,
+        new.order,
+        new.dry_run,
+        new.comment,
+        expires_at,
+        new.undo_of.map(|id| id.as_bytes().to_vec()),
+        state.as_str(),
+        now.as_nanos(),
+        life,
+        needed,
+        new.mass_above,
+        fleet_hosts,
+        new.detection.map(|id| id.as_bytes().to_vec()),
+        new.release_code,
+        new.via,
+    ];
+    execute(transaction, doing, sql, values).map(|_| true)
 }
 
 /// All that is shown of a response but its receipt, with the alert of its detection.
