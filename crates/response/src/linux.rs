@@ -26,6 +26,7 @@ use crate::action::{Action, ProcessTarget};
 use crate::archives::Archives;
 use crate::guards::Guards;
 use crate::isolation::Isolated;
+use crate::lineage::Lineage;
 use crate::order::Order;
 use crate::plan::Target;
 use crate::platform::{Failure, Notice, Platform, Progress, Signer, Subject, Survey};
@@ -64,6 +65,12 @@ impl Linux {
     #[must_use]
     pub fn sign_with(self, signer: Signer) -> Self {
         Self { signer: Some(signer), ..self }
+    }
+
+    /// Not used yet: the kernel gives orphans another parent, and a tree is what hangs together now.
+    #[must_use]
+    pub fn know(self, _: Arc<Lineage>) -> Self {
+        self
     }
 
     /// Target of an order on a process, as the process is now.
