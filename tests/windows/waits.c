@@ -1,13 +1,22 @@
-/* A harmless program to be seen, suspended and ended: waits SECONDS [after connecting to ADDRESS PORT]. */
+/* A harmless program to be seen, suspended and ended: waits SECONDS [after connecting to ADDRESS PORT, or after
+   starting PROGRAM ARGUMENT: SECONDS run PROGRAM ARGUMENT]. */
 #include <winsock2.h>
 #include <windows.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 int main(int count, char **words)
 {
     int seconds = count > 1 ? atoi(words[1]) : 60;
-    if (count > 3 && words[2][0] != '-') {
+    if (count > 4 && !strcmp(words[2], "run")) {
+        char line[512];
+        STARTUPINFOA how = {sizeof how};
+        PROCESS_INFORMATION made;
+        snprintf(line, sizeof line, "%s %s", words[3], words[4]);
+        if (!CreateProcessA(NULL, line, NULL, NULL, FALSE, 0, NULL, NULL, &how, &made))
+            return 4;
+    } else if (count > 3 && words[2][0] != '-') {
         WSADATA data;
         struct sockaddr_in to;
         WSAStartup(MAKEWORD(2, 2), &data);
