@@ -85,6 +85,7 @@ fn a_tree_is_ended_past_a_parent_that_is_gone() {
     };
     let (orphan, beside) = (started("751"), started("752"));
     let parent = text(&orphan, &["process", "parent", "entity_id"]);
+    assert!(!parent.is_empty(), "{orphan}");
     on.event("process_exit", |event| text(event, &["process", "entity_id"]) == parent);
     let root = json!({ "entity_id": beside["process"]["parent"]["entity_id"] });
     let killed = on.ordered("kill_tree", &root, false);

@@ -26,6 +26,9 @@ impl Wine {
         // Makes the prefix.
         let made_prefix = new.command("wineboot", &["-i"]).status().expect("wine starts");
         assert!(made_prefix.success(), "wineboot ended with {made_prefix}");
+        // What that left running is to be gone first: the next program would start a second service manager beside
+        // the first, and each of them would answer every other question.
+        new.server("-w");
         // The scheduler of Wine makes no folder of its own.
         for folder in ["watched", "rules", "bin", "windows/system32/tasks"] {
             fs::create_dir_all(new.drive(folder)).expect("made");
@@ -49,6 +52,13 @@ impl Wine {
         command.arg(program).args(arguments);
         self.dress(&mut command);
         command
+    }
+
+    fn server(&self, word: &str) {
+        let mut command = Command::new(self.wine.with_file_name("wineserver"));
+        command.arg(word);
+        self.dress(&mut command);
+        let _ = command.status();
     }
 
     fn dress(&self, command: &mut Command) {
@@ -83,10 +93,7 @@ impl Wine {
 impl Drop for Wine {
     fn drop(&mut self) {
         // Ends what runs in this prefix, and nothing else.
-        let mut command = Command::new(self.wine.with_file_name("wineserver"));
-        command.arg("-k");
-        self.dress(&mut command);
-        let _ = command.status();
+        self.server("-k");
     }
 }
 
