@@ -34,12 +34,18 @@ impl Wine {
             fs::create_dir_all(new.drive(folder)).expect("made");
         }
         for program in ["edr-agent.exe", "bcryptprimitives.dll", "waits.exe", "registry.exe", "service.exe"] {
-            fs::copy(Path::new(&made).join(program), new.drive("bin").join(program)).expect("copied");
+            new.bring(program);
         }
         for name in ["backdoor.exe", "powershell.exe"] {
             fs::copy(Path::new(&made).join("waits.exe"), new.drive("bin").join(name)).expect("copied");
         }
         Some(new)
+    }
+
+    /// Puts one of the programs that were built into `C:\bin`.
+    pub(crate) fn bring(&self, program: &str) {
+        let made = std::env::var_os("RAMPART_WINDOWS_DIR").expect("it was there before");
+        fs::copy(Path::new(&made).join(program), self.drive("bin").join(program)).expect("copied");
     }
 
     /// A path on the drive `C:`, as this system sees it.

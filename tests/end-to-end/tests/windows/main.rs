@@ -7,6 +7,7 @@ mod bad_input;
 mod guest;
 mod installation;
 mod outage;
+mod programs;
 mod service;
 mod takeover;
 mod watching;
