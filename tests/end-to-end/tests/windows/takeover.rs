@@ -166,6 +166,15 @@ fn what_no_firewall_holds_is_not_called_done() {
     assert!(!on.wine.drive("state/responses/isolation.json").exists(), "nothing is in force");
     let released = on.ordered("release_host", &json!({}), false);
     assert_eq!(released["state"], "verified", "{released}");
+
+    // A `netsh` that never ends holds up nothing for longer than a minute.
+    let overrides = r"HKCU\Software\Wine\DllOverrides";
+    on.wine.run("reg", &["add", overrides, "/v", "netsh.exe", "/d", "native", "/f"]);
+    fs::copy(on.wine.drive("bin/waits.exe"), on.wine.drive("windows/system32/netsh.exe")).expect("copied");
+    let (action, parameters) = &orders[0];
+    let failed = on.ordered(action, parameters, false);
+    assert_eq!(failed["state"], "failed", "{failed}");
+    assert!(text(&failed, &["reason"]).contains("it had not ended after 60 s"), "{failed}");
     tell(
         "firewall: where there is none, or none that keeps its word, a block and an isolation are refused or fail, and leave nothing",
     );
