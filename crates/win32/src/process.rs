@@ -1,5 +1,6 @@
 //! Processes: who is there, what they are, and acting on one that is held by its handle.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::process::Child;
@@ -66,7 +67,7 @@ pub struct Listed {
     pub threads: u32,
 }
 
-/// Who is there now.
+/// Who is there now, parents before their children: whoever meets them in this order knows the parents.
 ///
 /// # Errors
 /// The system has no memory for the list.
@@ -96,10 +97,27 @@ pub fn list() -> io::Result<Vec<Listed>> {
     }
     let error = last_error();
     match error.raw_os_error().map(i32::cast_unsigned) {
-        Some(ERROR_NO_MORE_FILES | 0) => Ok(listed),
-        _ if !listed.is_empty() => Ok(listed),
+        Some(ERROR_NO_MORE_FILES | 0) => Ok(parents_first(listed)),
+        _ if !listed.is_empty() => Ok(parents_first(listed)),
         _ => Err(error),
     }
+}
+
+/// PIDs that were given again may make circles, which are cut where they are met.
+fn parents_first(listed: Vec<Listed>) -> Vec<Listed> {
+    let places: HashMap<u32, usize> = listed.iter().enumerate().map(|(at, one)| (one.pid, at)).collect();
+    let mut left: Vec<Option<Listed>> = listed.into_iter().map(Some).collect();
+    let mut ordered = Vec::with_capacity(left.len());
+    for at in 0..left.len() {
+        let mut chain = Vec::new();
+        let mut next = Some(at);
+        while let Some(one) = next.and_then(|at| left.get_mut(at)?.take()) {
+            next = places.get(&one.parent_pid).copied();
+            chain.push(one);
+        }
+        ordered.extend(chain.into_iter().rev());
+    }
+    ordered
 }
 
 /// Paths of the libraries that a process has loaded, its image first; of a 32-bit process also those. At most some
