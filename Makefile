@@ -58,10 +58,10 @@ test: deps-test build ## run all tests
 	cd console && npm run --silent check-types && npm run --silent test
 	cargo test --release --locked --workspace --no-fail-fast
 
-windows: ## build edr-agent.exe and edr.exe for Windows
+windows: deps console ## build edr-agent.exe, edr.exe and edr-server.exe for Windows
 	@scripts/build-windows.sh
 
-package-windows: ## the same as a zip file with what installs them
+package-windows: deps console ## agent and tool as a zip file with what installs them
 	@scripts/package-windows.sh
 
 test-windows: deps console ## run the Windows agent under Wine against the server of this machine

@@ -11,5 +11,5 @@ if ! has_target || ! command -v x86_64-w64-mingw32-gcc >/dev/null; then
     say "skipped: takes rustup's $target and mingw-w64; \`make windows\` refuses warnings all the same"
     exit 0
 fi
-windows_cargo clippy --release --locked -p agent -p cli -p response -p sensor-windows -p win32 -p os-files \
-    -p file-scan -- -D warnings
+windows_cargo clippy --release --locked -p agent -p cli -p server -p response -p sensor-windows -p win32 \
+    -p os-files -p file-scan -- -D warnings

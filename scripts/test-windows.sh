@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the Windows agent under Wine against the real server of this machine.
+# Runs the Windows agent under Wine against the real server of this machine. Words choose tests by parts of their names.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,7 +20,7 @@ cargo build --release --locked -p server --bin edr-server -p cli --bin edr
 
 made=$(mktemp -d)
 trap 'rm -rf "$made"' EXIT
-cp "$folder/edr-agent.exe" "$folder/edr.exe" "$made/"
+cp "$folder/edr-agent.exe" "$folder/edr.exe" "$folder/edr-server.exe" "$made/"
 # Wine 8 lacks this DLL, which real Windows has: see the file's first line.
 x86_64-w64-mingw32-gcc -O1 -shared -o "$made/bcryptprimitives.dll" tests/windows/bcryptprimitives.c -ladvapi32
 x86_64-w64-mingw32-gcc -O1 -o "$made/waits.exe" tests/windows/waits.c -lws2_32
@@ -29,4 +29,4 @@ for program in registry service; do
 done
 
 RAMPART_WINDOWS_DIR="$made" RAMPART_WINE="$wine" RAMPART_NO_SKIP=1 \
-    cargo test --release --locked -p end-to-end --test windows -- --ignored --nocapture --test-threads=1
+    cargo test --release --locked -p end-to-end --test windows -- --ignored --nocapture --test-threads=1 "$@"

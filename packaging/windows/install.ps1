@@ -26,9 +26,10 @@ $ErrorActionPreference = 'Stop'
 $agent = Join-Path $PSScriptRoot 'edr-agent.exe'
 $state = 'C:\ProgramData\Rampart'
 
+# Only the act is told when it fails: the other arguments hold the token, and errors are logged and shown.
 function Invoke-Agent {
     & $agent @args
-    if ($LASTEXITCODE -ne 0) { throw "edr-agent $args ended with $LASTEXITCODE" }
+    if ($LASTEXITCODE -ne 0) { throw "edr-agent $($args[0]) ended with $LASTEXITCODE" }
 }
 
 $identity = [Security.Principal.WindowsIdentity]::GetCurrent()
@@ -44,17 +45,41 @@ if ($Uninstall) {
 }
 if (-not $Server -or -not $Token) { throw 'Give -Server and -Token, as the console shows them under "Hosts".' }
 
+# What the agent logs from here on is of this installation; an identity or a log may be left of an earlier one.
+$log = Join-Path $state 'agent.log'
+$before = if (Test-Path $log) { (Get-Item $log).Length } else { 0 }
+function Read-NewLog {
+    if (-not (Test-Path $log)) { return '' }
+    $file = [IO.File]::Open($log, 'Open', 'Read', 'ReadWrite, Delete')
+    try {
+        # A shorter one was begun anew since.
+        if ($file.Length -ge $before) { $null = $file.Seek($before, 'Begin') }
+        return (New-Object IO.StreamReader $file).ReadToEnd()
+    } finally { $file.Dispose() }
+}
+
 $arguments = @('-service=install', "-server=$Server", "-token=$Token") + $Flags
 if ($Cert) { $arguments += "-cert=$((Resolve-Path $Cert).Path)" }
 Invoke-Agent @arguments
 Invoke-Agent '-service=start'
 
-# The state directory has an identity as soon as the server gave one.
 $until = (Get-Date).AddSeconds(60)
-while (-not (Test-Path (Join-Path $state 'agent\identity.json'))) {
+while ($true) {
+    $said = Read-NewLog
+    if ($said -match 'this host is enrolled already') {
+        Write-Output ('The agent is started as the host that it was before; the token is not used. Hint: if the ' +
+            "host does not come online at $Server, uninstall, remove $state\agent and install again.")
+        return
+    }
+    if ($said -match 'this host is enrolled') {
+        Write-Output "The agent is enrolled at $Server."
+        return
+    }
+    if ($said -match 'could not be enrolled|the agent can''t run') {
+        throw "The agent could not be enrolled. Hint: read $log."
+    }
     if ((Get-Date) -gt $until) {
-        throw "The agent runs but is not enrolled after a minute. Hint: read $state\agent.log."
+        throw "The agent was started but is not enrolled after a minute. Hint: read $log."
     }
     Start-Sleep -Milliseconds 500
 }
-Write-Output "The agent is enrolled at $Server."

@@ -187,7 +187,12 @@ async fn run_with_server(options: Options, server: &str, mut signals: Signals) -
     state_file::make_dir(&state_dir).with_context(|| {
         format!("making {}; hint: run as root, or give another directory with -state", state_dir.display())
     })?;
-    close_state_dir(&state_dir);
+    close_state_dir(&state_dir).with_context(|| {
+        format!(
+            "keeping others out of {}; hint: run as administrator, or give another directory with -state",
+            state_dir.display()
+        )
+    })?;
     let (spool, recovery) = open_spool(&options).await?;
     let spool = Arc::new(spool);
     let address = ServerAddress::parse(server)?.remember_in(&state_dir);
@@ -413,7 +418,7 @@ struct Running {
 impl Running {
     fn start(
         options: &Options,
-        start: Start,
+        mut start: Start,
         mut sensor: Box<dyn Sensor>,
         rules: Arc<RuleBook>,
     ) -> anyhow::Result<Self> {
@@ -431,6 +436,11 @@ impl Running {
             dir: options.state_dir.join("responses"),
             vault: options.quarantine_dir.clone(),
             processes: sensor.process_clock(),
+            lineage: if response::ThisHost::ASKS_FOR_LINEAGE {
+                start.table.keep_lineage()
+            } else {
+                Arc::default()
+            },
             boot: boot_id,
             clock: receipt_clock,
             server: start.server,

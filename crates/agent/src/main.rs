@@ -29,7 +29,11 @@ fn main() -> ExitCode {
         Ok(Asked::Service(ServiceAct::Run, options)) => return be_a_service(*options),
         Ok(Asked::Service(act, options)) => return do_with_service(&act, &options),
         Err(error) => {
-            eprintln!("edr-agent: {}", causes(&error.into()));
+            let why = causes(&error.into());
+            eprintln!("edr-agent: {why}");
+            if options::are_of_service(std::env::args_os().skip(1)) {
+                fail_as_a_service(why);
+            }
             return ExitCode::from(2);
         }
     };
@@ -78,6 +82,17 @@ fn be_a_service(options: Options) -> ExitCode {
             eprintln!("edr-agent: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Nobody sees a service's standard error: says it in the log, to the event log and to the service manager.
+fn fail_as_a_service(why: String) {
+    if let Ok(file) = LogFile::open(&service::log_path()) {
+        start_log_in(false, file);
+        tracing::error!(why, "the agent can't run");
+    }
+    if let Err(error) = service::fail(why) {
+        eprintln!("edr-agent: {error}");
     }
 }
 

@@ -344,6 +344,12 @@ pub fn read(
     })
 }
 
+/// Whether the service manager gave these arguments, by themselves: also where the settings can't be read.
+pub fn are_of_service(arguments: impl IntoIterator<Item = OsString>) -> bool {
+    let mut arguments = arguments.into_iter();
+    arguments.any(|one| one.to_str().is_some_and(|one| one.trim_start_matches('-') == "service=run"))
+}
+
 fn service_act(given: &Resolved) -> Result<ServiceAct, SettingsError> {
     match given.text("service").unwrap_or_default() {
         "install" => {

@@ -12,6 +12,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use event_model::{DetectionId, Image, StartKind, User};
+use response::Lineage;
 use sensor_api::{Observation, ObservedFork, ObservedImage, ProcessKey};
 
 use crate::image::Images;
@@ -120,6 +121,8 @@ pub struct ProcessTable {
     ended: VecDeque<(u64, ProcessKey)>,
     /// The last life of a PID, as long as it is remembered.
     last_life: HashMap<u32, ProcessKey>,
+    /// The living ones by ancestry, where the response asks for it.
+    lineage: Option<Arc<Lineage>>,
 }
 
 impl ProcessTable {
@@ -230,6 +233,13 @@ impl ProcessTable {
             .map_while(|key| Some((key, self.entries.get(&key)?)))
     }
 
+    /// Who came of whom, kept up to date from now on.
+    pub fn keep_lineage(&mut self) -> Arc<Lineage> {
+        let lineage = Arc::clone(self.lineage.get_or_insert_default());
+        self.entries.keys().for_each(|key| self.tell_lineage(*key));
+        lineage
+    }
+
     /// How many live processes are known.
     pub fn live(&self) -> usize {
         self.live.len()
@@ -259,6 +269,7 @@ impl ProcessTable {
                 entry.image = image;
                 entry.provisional = false;
                 entry.parent = entry.parent.or(parent);
+                self.tell_lineage(key);
             }
             None => {
                 self.insert(key, Entry::new(parent, image));
@@ -277,6 +288,7 @@ impl ProcessTable {
             Some(entry) => {
                 entry.waiting = Some(at_ns);
                 entry.parent = parent.or(entry.parent);
+                self.tell_lineage(fork.child);
             }
             None => {
                 self.insert(fork.child, Entry { waiting: Some(at_ns), ..Entry::new(parent, image) });
@@ -305,6 +317,7 @@ impl ProcessTable {
                 // Another image is judged by itself.
                 entry.condemned_by = None;
                 entry.parent = entry.parent.or(parent);
+                self.tell_lineage(key);
             }
             None => {
                 self.insert(key, Entry::new(parent, image));
@@ -345,6 +358,17 @@ impl ProcessTable {
             self.live.insert(key.pid, key);
         }
         self.entries.insert(key, entry);
+        self.tell_lineage(key);
+    }
+
+    /// Its parent may have ended before anybody saw the child.
+    fn tell_lineage(&self, key: ProcessKey) {
+        let Some(lineage) = &self.lineage else { return };
+        if self.entries.get(&key).is_none_or(|entry| entry.ended) {
+            return;
+        }
+        let lives = |(_, entry): &(ProcessKey, &Entry)| !entry.ended;
+        lineage.began(key, self.ancestors(key).find(lives).map(|(parent, _)| parent));
     }
 
     fn mark_ended(&mut self, at_ns: u64, key: ProcessKey) {
@@ -353,6 +377,9 @@ impl ProcessTable {
         }
         if let Some(entry) = self.entries.get_mut(&key).filter(|entry| !entry.ended) {
             entry.ended = true;
+            if let Some(lineage) = &self.lineage {
+                lineage.ended(key);
+            }
             self.ended.push_back((at_ns, key));
             self.last_life.insert(key.pid, key);
         }

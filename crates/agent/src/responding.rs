@@ -18,8 +18,8 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use event_model::{BootId, EventType, Field, Value};
 use os_files::DirBuilderExt as _;
 use response::{
-    Action, Clock, Guards, Notice, Order, OrderState, Receipt, Responder, ResponderParts, Signature, Switch,
-    ThisHost,
+    Action, Clock, Guards, Lineage, Notice, Order, OrderState, Receipt, Responder, ResponderParts, Signature,
+    Switch, ThisHost,
 };
 use sensor_api::{ObservationSender, ObservedActivity, ProcessClock};
 use uuid::Uuid;
@@ -47,6 +47,8 @@ pub struct RespondingParts {
     pub vault: Option<PathBuf>,
     /// Tells lives of a PID apart.
     pub processes: Arc<dyn ProcessClock>,
+    /// Who came of whom, as the pipeline sees it.
+    pub lineage: Arc<Lineage>,
     /// The boot.
     pub boot: BootId,
     /// Wall clock.
@@ -189,6 +191,7 @@ fn open(parts: &RespondingParts, switch: Switch) -> std::io::Result<Responder> {
     DirBuilder::new().recursive(true).mode(0o700).create(&parts.dir)?;
     let vault = parts.vault.clone().unwrap_or_else(|| parts.dir.join("vault"));
     let platform = ThisHost::new(Arc::clone(&parts.processes), parts.boot, parts.dir.clone(), &vault)?;
+    let platform = platform.know(Arc::clone(&parts.lineage));
     let platform = match parts.dir.parent().map(PathBuf::from) {
         Some(state) => platform.sign_with(Box::new(move |text| signature(&state, text))),
         None => platform,

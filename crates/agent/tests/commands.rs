@@ -105,6 +105,7 @@ fn responding(dir: &Path, clock: Clock, server: Option<ServerAddress>) -> (Respo
         server,
         protected: Vec::new(),
         caution: Caution::Normal,
+        lineage: Arc::default(),
         tell,
     });
     (responding.unwrap(), told)

@@ -25,6 +25,7 @@ mod breaker;
 mod guards;
 mod isolation;
 mod journal;
+mod lineage;
 mod order;
 mod plan;
 mod platform;
@@ -75,6 +76,7 @@ pub use approval::{
 };
 pub use breaker::{Limit, MAX_AUTOMATIC_PER_MINUTE, MAX_IMAGES_ON_HOST_PER_MINUTE};
 pub use guards::{Authorised, Guards, ProtectedFiles, Refusal, Refused};
+pub use lineage::Lineage;
 #[cfg(target_os = "linux")]
 pub use linux::Linux;
 #[cfg(target_os = "linux")]

@@ -30,6 +30,7 @@ use crate::action::{Action, ProcessTarget};
 use crate::archives::Archives;
 use crate::guards::Guards;
 use crate::isolation::Isolated;
+use crate::lineage::Lineage;
 use crate::order::Order;
 use crate::plan::Target;
 use crate::platform::{Failure, Notice, Platform, Progress, Signer, Subject, Survey};
@@ -73,6 +74,16 @@ impl Linux {
     #[must_use]
     pub fn sign_with(self, signer: Signer) -> Self {
         Self { signer: Some(signer), ..self }
+    }
+
+    /// Whether trees are found by it: here the kernel gives orphans another parent, and a tree is what hangs together
+    /// now. To keep it up to date would cost at each start.
+    pub const ASKS_FOR_LINEAGE: bool = false;
+
+    /// Changes nothing here.
+    #[must_use]
+    pub fn know(self, _: Arc<Lineage>) -> Self {
+        self
     }
 
     /// Target of an order on a process, as the process is now.

@@ -15,5 +15,6 @@ mod log_limit;
 pub mod pki;
 mod relay;
 mod server;
+pub mod stop_requests;
 
 pub use server::{FirstStart, Server, StartError};

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use server::Server;
 use server::config::{Config, PROGRAM};
+use server::stop_requests::StopRequests;
 use settings::Request;
-use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -67,16 +67,12 @@ fn start_log(debug: bool) {
 
 async fn serve(config: &Config) -> anyhow::Result<()> {
     // Before anything is printed, so that whoever waits for a line may signal at once.
-    let mut terminate = signal(SignalKind::terminate()).context("can't wait for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("can't wait for SIGINT")?;
+    let stop = StopRequests::listen().context("can't wait for a request to stop")?;
     let server = Server::prepare(config).await.context("the server can't start")?;
     announce(&server, config)?;
     server
         .serve(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            stop.came().await;
             tracing::info!("stopping");
         })
         .await;

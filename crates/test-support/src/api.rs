@@ -27,7 +27,11 @@ pub struct ApiError {
 }
 
 impl Api {
-    pub(crate) fn new(base: String, ca_pem: &[u8], token: String) -> Self {
+    /// A client of the server at `base` (`https://HOST:PORT`), by an API token.
+    ///
+    /// # Panics
+    /// If the CA is no certificate.
+    pub fn new(base: String, ca_pem: &[u8], token: String) -> Self {
         let ca = Certificate::from_pem(ca_pem).expect("the server's CA is PEM");
         let tls = TlsConfig::builder()
             .root_certs(RootCerts::new_with_certs(&[ca]))

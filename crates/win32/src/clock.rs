@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use windows_sys::Win32::Foundation::FILETIME;
 use windows_sys::Win32::System::Performance::{QueryPerformanceCounter, QueryPerformanceFrequency};
@@ -137,4 +137,24 @@ fn cpu(known: bool, [_, _, kernel, user]: [FILETIME; 4]) -> Duration {
 
 pub(crate) fn joined(time: FILETIME) -> u64 {
     u64::from(time.dwHighDateTime) << 32 | u64::from(time.dwLowDateTime)
+}
+
+/// What a piece of work of this thread costs.
+#[derive(Debug)]
+pub struct Effort {
+    begun: Instant,
+    cpu: Duration,
+}
+
+impl Effort {
+    /// The work begins.
+    pub fn begin() -> Self {
+        Self { begun: Instant::now(), cpu: thread_cpu() }
+    }
+
+    /// What it cost so far: the thread's CPU time, which the system counts in steps of 16 ms, and not more than the time
+    /// that went by. On a host that is busy with other things that time says nothing.
+    pub fn elapsed(&self) -> Duration {
+        thread_cpu().saturating_sub(self.cpu).min(self.begun.elapsed())
+    }
 }

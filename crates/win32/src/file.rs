@@ -7,11 +7,14 @@ use std::os::windows::io::AsRawHandle;
 use std::path::Path;
 
 use windows_sys::Win32::Storage::FileSystem::{
-    BY_HANDLE_FILE_INFORMATION, DELETE, FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_REPARSE_POINT,
-    FILE_BASIC_INFO, FILE_DISPOSITION_INFO, FILE_FLAG_BACKUP_SEMANTICS, FILE_FLAG_OPEN_REPARSE_POINT,
-    FILE_GENERIC_READ, FILE_NAME_NORMALIZED, FILE_SHARE_READ, FileBasicInfo, FileDispositionInfo,
-    GetFileInformationByHandle, GetFileInformationByHandleEx, GetFinalPathNameByHandleW, QueryDosDeviceW,
-    SetFileInformationByHandle,
+    BY_HANDLE_FILE_INFORMATION, DELETE, FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_NORMAL,
+    FILE_ATTRIBUTE_READONLY, FILE_ATTRIBUTE_REPARSE_POINT, FILE_BASIC_INFO, FILE_DISPOSITION_FLAG_DELETE,
+    FILE_DISPOSITION_FLAG_IGNORE_READONLY_ATTRIBUTE, FILE_DISPOSITION_FLAG_POSIX_SEMANTICS,
+    FILE_DISPOSITION_INFO, FILE_DISPOSITION_INFO_EX, FILE_FLAG_BACKUP_SEMANTICS,
+    FILE_FLAG_OPEN_REPARSE_POINT, FILE_GENERIC_READ, FILE_INFO_BY_HANDLE_CLASS, FILE_NAME_NORMALIZED,
+    FILE_SHARE_READ, FILE_WRITE_ATTRIBUTES, FileBasicInfo, FileDispositionInfo, FileDispositionInfoEx,
+    GetFileInformationByHandle, GetFileInformationByHandleEx, GetFinalPathNameByHandleW,
+    MOVEFILE_WRITE_THROUGH, MoveFileExW, QueryDosDeviceW, SetFileInformationByHandle,
 };
 
 use crate::clock::{joined, unix_ns};
@@ -102,11 +105,19 @@ pub fn facts_at(path: &Path) -> io::Result<Facts> {
 /// # Errors
 /// There is none, somebody has it open for writing, or it may not be removed.
 pub fn open_to_remove(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .access_mode(FILE_GENERIC_READ | DELETE)
-        .share_mode(FILE_SHARE_READ)
-        .custom_flags(FILE_FLAG_OPEN_REPARSE_POINT)
-        .open(path)
+    let open = |access| {
+        OpenOptions::new()
+            .access_mode(access)
+            .share_mode(FILE_SHARE_READ)
+            .custom_flags(FILE_FLAG_OPEN_REPARSE_POINT)
+            .open(path)
+    };
+    let needed = FILE_GENERIC_READ | DELETE;
+    // With the right to take "read only" off, which is needed only where the system can't remove such a file.
+    open(needed | FILE_WRITE_ATTRIBUTES).or_else(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => open(needed),
+        _ => Err(error),
+    })
 }
 
 /// The path of an open file with every link on the way resolved, as `C:\…`.
@@ -126,30 +137,65 @@ pub fn real_path(file: &File) -> io::Result<String> {
     Ok(path.strip_prefix(r"\\?\").unwrap_or(&path).to_owned())
 }
 
-/// Removes an open file once its last handle is closed.
+/// Removes an open file, also one that is read only. Its name is gone when this handle is closed; where the
+/// system or the file system is too old for that, when its last handle is.
 ///
 /// # Errors
-/// It was not opened for that, or is one that may not be removed (it runs, it is read only).
+/// It was not opened for that, or is one that may not be removed (it runs).
 pub fn remove(file: &File) -> io::Result<()> {
-    set_removed(file, true)
+    let info = FILE_DISPOSITION_INFO_EX {
+        Flags: FILE_DISPOSITION_FLAG_DELETE
+            | FILE_DISPOSITION_FLAG_POSIX_SEMANTICS
+            | FILE_DISPOSITION_FLAG_IGNORE_READONLY_ATTRIBUTE,
+    };
+    set(file, FileDispositionInfoEx, &info).or_else(|_| remove_writable(file))
 }
 
-/// Takes [`remove`] back, as long as the file is held.
+/// The way of Windows before 10 1809 and of file systems other than NTFS: only what is not read only goes.
+fn remove_writable(file: &File) -> io::Result<()> {
+    let marked = || set(file, FileDispositionInfo, &FILE_DISPOSITION_INFO { DeleteFile: true });
+    let attributes = facts(file)?.attributes;
+    if attributes & FILE_ATTRIBUTE_READONLY == 0 {
+        return marked();
+    }
+    // Zero would mean "as it is".
+    let without = (attributes & !FILE_ATTRIBUTE_READONLY).max(FILE_ATTRIBUTE_NORMAL);
+    set_attributes(file, without)?;
+    marked().inspect_err(|_| {
+        // It stays, so it stays as it was.
+        let _ = set_attributes(file, attributes);
+    })
+}
+
+fn set_attributes(file: &File, attributes: u32) -> io::Result<()> {
+    // Zero leaves a time as it is.
+    let info = FILE_BASIC_INFO {
+        CreationTime: 0,
+        LastAccessTime: 0,
+        LastWriteTime: 0,
+        ChangeTime: 0,
+        FileAttributes: attributes,
+    };
+    set(file, FileBasicInfo, &info)
+}
+
+/// `T` is the structure of that class.
+fn set<T>(file: &File, class: FILE_INFO_BY_HANDLE_CLASS, info: &T) -> io::Result<()> {
+    let size = u32::try_from(size_of::<T>()).unwrap_or(0);
+    // SAFETY: the handle is open for the call, `info` is live and `size` its size.
+    check(unsafe {
+        SetFileInformationByHandle(file.as_raw_handle(), class, std::ptr::from_ref(info).cast(), size)
+    })
+}
+
+/// Gives a file another name in the same folder, if nobody has that name.
 ///
 /// # Errors
-/// The system refuses.
-pub fn keep(file: &File) -> io::Result<()> {
-    set_removed(file, false)
-}
-
-fn set_removed(file: &File, removed: bool) -> io::Result<()> {
-    let info = FILE_DISPOSITION_INFO { DeleteFile: removed };
-    let size = u32::try_from(size_of::<FILE_DISPOSITION_INFO>()).unwrap_or(0);
-    // SAFETY: the handle is open for the call, `info` is live and `size` its size.
-    let set = unsafe {
-        SetFileInformationByHandle(file.as_raw_handle(), FileDispositionInfo, (&raw const info).cast(), size)
-    };
-    check(set)
+/// Somebody has it (`AlreadyExists`), or the system refuses.
+pub fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
+    let (from, to) = (wide(&from.to_string_lossy()), wide(&to.to_string_lossy()));
+    // SAFETY: both end in a zero. Without MOVEFILE_REPLACE_EXISTING a name that is taken is an error.
+    check(unsafe { MoveFileExW(from.as_ptr(), to.as_ptr(), MOVEFILE_WRITE_THROUGH) })
 }
 
 /// Drives with the name that the kernel has for each: `C:` and `\Device\HarddiskVolume3`.

@@ -17,6 +17,7 @@ pub mod file;
 pub mod folder_watch;
 pub mod host;
 pub mod network;
+pub mod privilege;
 pub mod process;
 pub mod registry;
 pub mod service;

@@ -1,19 +1,21 @@
 //! Processes: who is there, what they are, and acting on one that is held by its handle.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
+use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
 
 use windows_sys::Wdk::System::Threading::NtQueryInformationProcess;
 use windows_sys::Win32::Foundation::{
-    ERROR_NO_MORE_FILES, FILETIME, HANDLE, INVALID_HANDLE_VALUE, NTSTATUS, RtlNtStatusToDosError,
-    UNICODE_STRING, WAIT_OBJECT_0,
+    ERROR_BAD_LENGTH, ERROR_NO_MORE_FILES, FILETIME, HANDLE, INVALID_HANDLE_VALUE, NTSTATUS,
+    RtlNtStatusToDosError, UNICODE_STRING, WAIT_OBJECT_0,
 };
 use windows_sys::Win32::System::Diagnostics::Debug::ReadProcessMemory;
 use windows_sys::Win32::System::Diagnostics::ToolHelp::{
     CreateToolhelp32Snapshot, MODULEENTRY32W, Module32FirstW, Module32NextW, PROCESSENTRY32W,
-    Process32FirstW, Process32NextW, TH32CS_SNAPMODULE, TH32CS_SNAPPROCESS,
+    Process32FirstW, Process32NextW, TH32CS_SNAPMODULE, TH32CS_SNAPMODULE32, TH32CS_SNAPPROCESS,
 };
 use windows_sys::Win32::System::ProcessStatus::{K32GetProcessMemoryInfo, PROCESS_MEMORY_COUNTERS};
 use windows_sys::Win32::System::RemoteDesktop::ProcessIdToSessionId;
@@ -65,7 +67,7 @@ pub struct Listed {
     pub threads: u32,
 }
 
-/// Who is there now.
+/// Who is there now, parents before their children: whoever meets them in this order knows the parents.
 ///
 /// # Errors
 /// The system has no memory for the list.
@@ -95,25 +97,37 @@ pub fn list() -> io::Result<Vec<Listed>> {
     }
     let error = last_error();
     match error.raw_os_error().map(i32::cast_unsigned) {
-        Some(ERROR_NO_MORE_FILES | 0) => Ok(listed),
-        _ if !listed.is_empty() => Ok(listed),
+        Some(ERROR_NO_MORE_FILES | 0) => Ok(parents_first(listed)),
+        _ if !listed.is_empty() => Ok(parents_first(listed)),
         _ => Err(error),
     }
 }
 
-/// Paths of the libraries that a process has loaded, its image first. At most some thousands.
+/// PIDs that were given again may make circles, which are cut where they are met.
+fn parents_first(listed: Vec<Listed>) -> Vec<Listed> {
+    let places: HashMap<u32, usize> = listed.iter().enumerate().map(|(at, one)| (one.pid, at)).collect();
+    let mut left: Vec<Option<Listed>> = listed.into_iter().map(Some).collect();
+    let mut ordered = Vec::with_capacity(left.len());
+    for at in 0..left.len() {
+        let mut chain = Vec::new();
+        let mut next = Some(at);
+        while let Some(one) = next.and_then(|at| left.get_mut(at)?.take()) {
+            next = places.get(&one.parent_pid).copied();
+            chain.push(one);
+        }
+        ordered.extend(chain.into_iter().rev());
+    }
+    ordered
+}
+
+/// Paths of the libraries that a process has loaded, its image first; of a 32-bit process also those. At most some
+/// thousands.
 ///
 /// # Errors
-/// There is no such process, or it may not be read.
+/// There is no such process, it may not be read, or it is just beginning and keeps changing its list.
 pub fn modules(pid: u32) -> io::Result<Vec<String>> {
     const MOST: usize = 4_096;
-    // SAFETY: no pointers are given.
-    let snapshot = unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPMODULE, pid) };
-    if snapshot == INVALID_HANDLE_VALUE {
-        return Err(last_error());
-    }
-    // SAFETY: the handle is new and nobody else's.
-    let snapshot = unsafe { OwnedHandle::from_raw_handle(snapshot) };
+    let snapshot = modules_snapshot(pid)?;
     // SAFETY: a structure of numbers and pointers, for which zero is good.
     let mut entry: MODULEENTRY32W = unsafe { std::mem::zeroed() };
     entry.dwSize = u32::try_from(size_of::<MODULEENTRY32W>()).unwrap_or(0);
@@ -126,6 +140,26 @@ pub fn modules(pid: u32) -> io::Result<Vec<String>> {
         more = unsafe { Module32NextW(snapshot.as_raw_handle(), &raw mut entry) };
     }
     Ok(modules)
+}
+
+/// The documentation says to ask again at `ERROR_BAD_LENGTH`, which comes while the process loads libraries. It
+/// does not say how often.
+fn modules_snapshot(pid: u32) -> io::Result<OwnedHandle> {
+    const TRIES: usize = 16;
+    let mut left = TRIES;
+    loop {
+        // SAFETY: no pointers are given.
+        let snapshot = unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPMODULE | TH32CS_SNAPMODULE32, pid) };
+        if snapshot != INVALID_HANDLE_VALUE {
+            // SAFETY: the handle is new and nobody else's.
+            return Ok(unsafe { OwnedHandle::from_raw_handle(snapshot) });
+        }
+        let error = last_error();
+        left -= 1;
+        if left == 0 || error.raw_os_error() != Some(ERROR_BAD_LENGTH.cast_signed()) {
+            return Err(error);
+        }
+    }
 }
 
 /// What is to be done with a process.
@@ -351,6 +385,12 @@ impl Process {
     fn raw(&self) -> HANDLE {
         self.0.as_raw_handle()
     }
+}
+
+/// Waits for the end of a child; true if it has ended.
+pub fn child_ends_within(child: &Child, limit: Duration) -> bool {
+    // SAFETY: the handle is the child's, and open as long as it is borrowed.
+    unsafe { WaitForSingleObject(child.as_raw_handle(), millis(limit)) == WAIT_OBJECT_0 }
 }
 
 /// Session of a process.

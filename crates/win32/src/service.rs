@@ -7,7 +7,8 @@ use std::ptr::{null, null_mut};
 use std::time::{Duration, Instant};
 
 use windows_sys::Win32::Foundation::{
-    ERROR_INSUFFICIENT_BUFFER, ERROR_MORE_DATA, ERROR_SERVICE_ALREADY_RUNNING, ERROR_SERVICE_NOT_ACTIVE,
+    ERROR_INSUFFICIENT_BUFFER, ERROR_MORE_DATA, ERROR_SERVICE_ALREADY_RUNNING, ERROR_SERVICE_DOES_NOT_EXIST,
+    ERROR_SERVICE_EXISTS, ERROR_SERVICE_NOT_ACTIVE,
 };
 use windows_sys::Win32::System::Services::{
     ChangeServiceConfig2W, CloseServiceHandle, ControlService, CreateServiceW, DeleteService,
@@ -190,6 +191,18 @@ pub fn config(name: &str) -> io::Result<Config> {
     })
 }
 
+/// Whether the service manager has a service of this name.
+///
+/// # Errors
+/// It does not answer, or does not let this process ask.
+pub fn is_there(name: &str) -> io::Result<bool> {
+    match open(name, SERVICE_QUERY_STATUS) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(ERROR_SERVICE_DOES_NOT_EXIST.cast_signed()) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether a service runs or is about to; an error if there is none.
 ///
 /// # Errors
@@ -219,7 +232,7 @@ fn state(service: &Handle) -> io::Result<u32> {
 /// Makes a service. An account other than the system's own is not given a password.
 ///
 /// # Errors
-/// There is one of that name, or it may not be made.
+/// There is one of that name (`AlreadyExists`), or it may not be made.
 pub fn create(name: &str, config: &Config) -> io::Result<()> {
     let manager = manager(SC_MANAGER_CONNECT | SC_MANAGER_CREATE_SERVICE)?;
     let (name, display, line) = (wide(name), wide(&config.display_name), wide(&config.command_line));
@@ -247,7 +260,10 @@ pub fn create(name: &str, config: &Config) -> io::Result<()> {
             null(),
         )
     };
-    handle(made).map(drop)
+    handle(made).map(drop).map_err(|error| match error.raw_os_error().map(i32::cast_unsigned) {
+        Some(ERROR_SERVICE_EXISTS) => io::ErrorKind::AlreadyExists.into(),
+        _ => error,
+    })
 }
 
 /// Says what a service is for.

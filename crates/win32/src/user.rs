@@ -11,7 +11,7 @@ use windows_sys::Win32::Security::Authorization::ConvertSidToStringSidW;
 use windows_sys::Win32::Security::{
     GetTokenInformation, LookupAccountSidW, PSID, SID_NAME_USE, TOKEN_QUERY, TOKEN_USER, TokenUser,
 };
-use windows_sys::Win32::System::Threading::OpenProcessToken;
+use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken};
 
 use crate::text::{shown, until_zero};
 use crate::{check, last_error};
@@ -37,6 +37,12 @@ impl User {
 
 /// Names by SID: asking may take a way to a domain controller.
 static KNOWN: Mutex<Option<HashMap<String, Arc<User>>>> = Mutex::new(None);
+
+/// Whom this process runs as.
+pub(crate) fn of_this_process() -> io::Result<Arc<User>> {
+    // SAFETY: the pseudo handle is always good.
+    of_process(unsafe { GetCurrentProcess() })
+}
 
 pub(crate) fn of_process(process: HANDLE) -> io::Result<Arc<User>> {
     let mut token = std::ptr::null_mut();

@@ -49,6 +49,17 @@ fn the_kernel_of_windows_is_heard_by_what_was_asked_for() {
 }
 
 #[test]
+fn a_service_is_known_without_its_settings() {
+    let is = |arguments: &[&str]| are_of_service(arguments.iter().map(OsString::from));
+    let damaged = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(damaged.path(), "{ \"server_addr\": ").unwrap();
+    let config = format!("-config={}", damaged.path().display());
+    assert!(run(&["-service=run", &config]).is_err());
+    assert!(is(&["-service=run", &config]) && is(&[&config, "--service=run"]));
+    assert!(!is(&["-service=stop"]) && !is(&[&config]) && !is(&[]));
+}
+
+#[test]
 fn all_flags_of_the_seed_are_taken_in_every_spelling() {
     let options = run(&[
         "-server=https://server-address:8443",

@@ -191,3 +191,21 @@ fn who_had_a_pid_at_a_time_is_known_after_its_end_too() {
     assert_eq!(fixture.table.life_at(20, 21 * SECOND), Some(second));
     assert_eq!(fixture.table.life_at(21, 21 * SECOND), None);
 }
+
+#[test]
+fn the_lineage_leads_past_parents_that_have_ended() {
+    let mut fixture = Fixture::new();
+    let (between, orphan, late) = (key(11, 5), key(12, 6), key(13, 7));
+    fixture.see(5, Observation::ProcessExecuted(image(between, SHELL, "/bin/between")));
+    fixture.see(6, Observation::ProcessExecuted(image(orphan, between, "/bin/orphan")));
+    let lineage = fixture.table.keep_lineage();
+    assert_eq!(lineage.below(SHELL), [between, orphan]);
+    fixture.exit(8, between);
+    assert_eq!(lineage.below(SHELL), [orphan]);
+    // Seen only after its parent's end.
+    fixture.see(9, Observation::ProcessExecuted(image(late, between, "/bin/late")));
+    assert_eq!(lineage.below(SHELL), [orphan, late]);
+    fixture.exit(10, orphan);
+    fixture.exit(11, late);
+    assert_eq!(lineage.below(SHELL), []);
+}

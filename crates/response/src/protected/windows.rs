@@ -19,13 +19,20 @@ const SERVICES: &[&str] = &[
     "LogonUI.exe",
     "userinit.exe",
     "spoolsv.exe",
-    "MsMpEng.exe",
 ];
+
+/// Programs of Windows' own protection against malware, which is not in the system's folder.
+const DEFENDERS: &[&str] = &["MsMpEng.exe", "NisSrv.exe", "MpDefenderCoreService.exe"];
+/// Below the folder that all its updates are put into, each in one of its own.
+const DEFENDER_UPDATES: &str = r"ProgramData\Microsoft\Windows Defender\Platform";
+const DEFENDER_AS_INSTALLED: &str = r"Program Files\Windows Defender";
+/// An update leaves the one before it; there are two or three.
+const MOST_UPDATES: usize = 64;
 
 /// Volume and number of the services' files, of the agent's own and of the server beside it.
 pub(crate) fn services() -> impl Iterator<Item = (u64, u64)> {
     let folder = system_folder();
-    let standard = SERVICES.iter().map(move |name| folder.join(name));
+    let standard = SERVICES.iter().map(move |name| folder.join(name)).chain(defenders());
     let beside = std::env::current_exe().ok().into_iter().flat_map(|exe| {
         let folder = exe.parent().map(PathBuf::from).unwrap_or_default();
         [exe, folder.join("edr-server.exe")]
@@ -33,9 +40,17 @@ pub(crate) fn services() -> impl Iterator<Item = (u64, u64)> {
     standard.chain(beside).filter_map(|path| file_id(&path))
 }
 
+fn defenders() -> impl Iterator<Item = PathBuf> {
+    let drive = system_folder().ancestors().last().map(PathBuf::from).unwrap_or_default();
+    let updates = std::fs::read_dir(drive.join(DEFENDER_UPDATES)).into_iter().flatten().flatten();
+    let folders = updates.take(MOST_UPDATES).map(|entry| entry.path());
+    let folders = folders.chain([drive.join(DEFENDER_AS_INSTALLED)]);
+    folders.flat_map(|folder| DEFENDERS.iter().map(move |name| folder.join(name)))
+}
+
 /// Whether a service has this name.
 pub(crate) fn is_name_of_service(name: &str) -> bool {
-    SERVICES.iter().any(|service| service.eq_ignore_ascii_case(name))
+    SERVICES.iter().chain(DEFENDERS).any(|service| service.eq_ignore_ascii_case(name))
 }
 
 /// Volume and number of a file.

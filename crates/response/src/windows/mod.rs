@@ -27,31 +27,49 @@ use crate::action::{Action, ProcessTarget};
 use crate::archives::Archives;
 use crate::guards::Guards;
 use crate::isolation::Isolated;
+use crate::lineage::Lineage;
 use crate::order::Order;
 use crate::plan::Target;
 use crate::platform::{Failure, Notice, Platform, Progress, Signer, Subject, Survey};
 use crate::rails::Permit;
 use crate::vault::Vault;
 
+/// Why a process is not held.
+pub(crate) enum NotHeld {
+    /// That life of the PID is over: it has ended, or the PID is another process.
+    Over(String),
+    /// The system does not let it be opened or looked at; it may live.
+    Refused(String),
+}
+
+impl NotHeld {
+    pub(crate) fn into_text(self) -> String {
+        let (Self::Over(why) | Self::Refused(why)) = self;
+        why
+    }
+}
+
 /// The process that a target names, held; or why it is not there.
-pub(crate) fn held(target: &Target, wanted: Wanted) -> Result<Process, String> {
+pub(crate) fn held(target: &Target, wanted: Wanted) -> Result<Process, NotHeld> {
     let pid = target.entity_id.pid();
-    let process = Process::open(pid, wanted).map_err(|error| match error.kind() {
-        // ERROR_INVALID_PARAMETER: no such PID.
-        io::ErrorKind::InvalidInput => format!("process {pid} had already ended"),
-        _ => format!("process {pid} can't be opened: {error}"),
+    let ended = || NotHeld::Over(format!("process {pid} had already ended"));
+    let process = Process::open(pid, wanted).map_err(|error| match error.raw_os_error() {
+        Some(NO_SUCH_PID) => ended(),
+        _ => NotHeld::Refused(format!("process {pid} can't be opened: {error}")),
     })?;
-    let (created, _) =
-        process.times().map_err(|error| format!("process {pid}: its start can't be read: {error}"))?;
+    let (created, _) = process
+        .times()
+        .map_err(|error| NotHeld::Refused(format!("process {pid}: its start can't be read: {error}")))?;
     if since_boot_ns(created) != target.entity_id.start_ns() {
         let now = process.image_path().unwrap_or_else(|_| "unknown".to_owned());
-        return Err(format!("PID {pid} is another process by now ({now}), nothing was done"));
+        let why = format!("PID {pid} is another process by now ({now}), nothing was done");
+        return Err(NotHeld::Over(why));
     }
-    if process.has_ended() {
-        return Err(format!("process {pid} had already ended"));
-    }
-    Ok(process)
+    if process.has_ended() { Err(ended()) } else { Ok(process) }
 }
+
+/// `ERROR_INVALID_PARAMETER`, which is what `OpenProcess` says of a PID that nobody has.
+const NO_SUCH_PID: i32 = 87;
 
 /// This host.
 pub struct Windows {
@@ -61,6 +79,7 @@ pub struct Windows {
     blocks: block::Blocks,
     isolation: Isolated,
     signer: Option<Signer>,
+    lineage: Arc<Lineage>,
 }
 
 impl Windows {
@@ -72,13 +91,22 @@ impl Windows {
     pub fn new(_: Arc<dyn ProcessClock>, boot: BootId, dir: PathBuf, vault: &Path) -> io::Result<Self> {
         let (vault, blocks, isolation) =
             (Vault::open(vault)?, block::Blocks::load(&dir), Isolated::load(&dir));
-        Ok(Self { boot, dir, vault, blocks, isolation, signer: None })
+        Ok(Self { boot, dir, vault, blocks, isolation, signer: None, lineage: Arc::default() })
     }
 
     /// Evidence is signed by this.
     #[must_use]
     pub fn sign_with(self, signer: Signer) -> Self {
         Self { signer: Some(signer), ..self }
+    }
+
+    /// Whether trees are found by it.
+    pub const ASKS_FOR_LINEAGE: bool = true;
+
+    /// Trees are found by this, too: Windows has nothing that leads past a parent that has ended.
+    #[must_use]
+    pub fn know(self, lineage: Arc<Lineage>) -> Self {
+        Self { lineage, ..self }
     }
 
     /// Target of an order on a process, as the process is now.
@@ -97,7 +125,7 @@ impl Windows {
         };
         // The kernel's own are refused by the guard rails, whatever is said of them.
         if !crate::protected::is_first_process(pid) {
-            let process = held(&target, Wanted::Look).map_err(not)?;
+            let process = held(&target, Wanted::Look).map_err(|why| not(why.into_text()))?;
             if target.executable.is_empty() {
                 target.executable = process.image_path().unwrap_or_default();
             }

@@ -34,10 +34,15 @@ pub(crate) fn runs_for_the_system(pid: u32) -> bool {
         // Whatever even an administrator may not look at is the system's.
         return true;
     };
-    // The system, and the accounts of services.
-    let of_system =
-        process.user().is_ok_and(|user| matches!(user.sid.as_str(), "S-1-5-18" | "S-1-5-19" | "S-1-5-20"));
-    of_system || process.is_critical()
+    process.user().is_ok_and(|user| is_of_the_system(&user.sid)) || process.is_critical()
+}
+
+/// The system, the accounts of services, and those that the system makes for each session: the window manager's
+/// (`dwm.exe`) and the font driver host's. Nobody can log on as one of these.
+fn is_of_the_system(sid: &str) -> bool {
+    matches!(sid, "S-1-5-18" | "S-1-5-19" | "S-1-5-20")
+        || sid.starts_with("S-1-5-90-")
+        || sid.starts_with("S-1-5-96-")
 }
 
 /// Volume and number of the image that the process runs.

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use event_model::ProcessEntityId;
+use sensor_api::ProcessKey;
 use serde_json::{Value, json};
 use win32::clock::since_boot_ns;
 use win32::process::{Process, Wanted, list};
 
-use super::{Windows, held};
+use super::{NotHeld, Windows, held};
 use crate::action::{Action, ProcessTarget};
 use crate::guards::Guards;
 use crate::plan::Target;
@@ -28,7 +29,7 @@ impl Windows {
         let (pid, executable) = (target.entity_id.pid(), &target.executable);
         let steps = match action {
             Action::KillTree(_) => {
-                let tree = tree_of(pid, target.entity_id.start_ns());
+                let tree = self.tree_of(&target, &[]);
                 vec![
                     format!(
                         "suspend {pid} ({executable}) and {} that it started",
@@ -79,14 +80,18 @@ impl Windows {
             progress.step("opened the first one and made sure of it", || open(target, Wanted::Terminate))?;
         let mut members: HashMap<u32, Process> = HashMap::new();
         let (mut ended, mut spared) = (0_u32, Vec::new());
+        // Whoever was of the tree is of it when its parents are gone, too.
+        let mut known: Vec<(u32, u64)> = Vec::new();
         for _ in 0..ROUNDS {
-            let found: Vec<(u32, u64)> = tree_of(target.entity_id.pid(), target.entity_id.start_ns())
+            let found: Vec<(u32, u64)> = self
+                .tree_of(target, &known)
                 .into_iter()
                 .filter(|(pid, _)| !members.contains_key(pid) && !spared.contains(pid))
                 .collect();
             if found.is_empty() {
                 break;
             }
+            known.extend(&found);
             for (pid, start_ns) in &found {
                 let one = Target {
                     entity_id: ProcessEntityId::new(self.boot, *pid, *start_ns),
@@ -132,44 +137,55 @@ impl Windows {
 
 fn open(target: &Target, wanted: Wanted) -> Result<Process, Failure> {
     let subject = format!("process {}", target.entity_id);
-    held(target, wanted).map_err(|why| Failure::NotTheTarget { subject, why })
+    held(target, wanted).map_err(|why| Failure::NotTheTarget { subject, why: why.into_text() })
 }
 
 fn end(process: &Process) -> Result<(), Failure> {
     process.terminate(ENDED).map_err(|error| Failure::system("TerminateProcess", error))
 }
 
-/// The process and all that came of it: PID and start. A PID that was given again is no child: children
-/// begin after their parents.
-fn tree_of(root: u32, root_start_ns: u64) -> Vec<(u32, u64)> {
-    let listed = list().unwrap_or_default();
-    let start = |pid: u32| {
-        let process = Process::open(pid, Wanted::Look).ok()?;
-        process.times().ok().map(|(created, _)| since_boot_ns(created))
-    };
-    let mut tree = vec![(root, root_start_ns)];
-    let mut at = 0;
-    while let Some((parent, parent_start)) = tree.get(at).copied() {
-        at += 1;
-        for one in listed.iter().filter(|one| one.parent_pid == parent && one.pid != parent) {
-            let begun = start(one.pid).filter(|begun| *begun >= parent_start);
-            if let Some(begun) = begun
-                && tree.len() < MOST
-                && !tree.iter().any(|(pid, _)| *pid == one.pid)
-            {
-                tree.push((one.pid, begun));
+impl Windows {
+    /// The process and all that came of it, PID and start: what the agent saw come of it, and what the system says
+    /// came of those or of `known` ones. A PID that was given again is no child: children begin after their parents.
+    fn tree_of(&self, root: &Target, known: &[(u32, u64)]) -> Vec<(u32, u64)> {
+        let listed = list().unwrap_or_default();
+        let start = |pid: u32| {
+            let process = Process::open(pid, Wanted::Look).ok()?;
+            process.times().ok().map(|(created, _)| since_boot_ns(created))
+        };
+        let root = (root.entity_id.pid(), root.entity_id.start_ns());
+        let mut tree = vec![root];
+        let seen = self.lineage.below(ProcessKey { pid: root.0, start_ns: root.1 });
+        let seen = seen.into_iter().map(|key| (key.pid, key.start_ns));
+        for one in known.iter().copied().chain(seen.filter(|(pid, begun)| start(*pid) == Some(*begun))) {
+            if tree.len() < MOST && !tree.contains(&one) {
+                tree.push(one);
             }
         }
+        let mut at = 0;
+        while let Some((parent, parent_start)) = tree.get(at).copied() {
+            at += 1;
+            for one in listed.iter().filter(|one| one.parent_pid == parent && one.pid != parent) {
+                let begun = start(one.pid).filter(|begun| *begun >= parent_start);
+                if let Some(begun) = begun
+                    && tree.len() < MOST
+                    && !tree.iter().any(|(pid, _)| *pid == one.pid)
+                {
+                    tree.push((one.pid, begun));
+                }
+            }
+        }
+        tree
     }
-    tree
 }
 
-/// The process is not there any more.
+/// The process is not there any more. One that can't be opened may be there.
 pub(super) fn is_gone(wanted: &ProcessTarget) -> Result<String, Failure> {
     let pid = wanted.entity_id.pid();
     match living(wanted) {
-        Some(_) => Err(Failure::NotProved(format!("process {pid} is still there"))),
-        None => Ok(format!("process {pid} is gone")),
+        Ok(_) => Err(Failure::NotProved(format!("process {pid} is still there"))),
+        Err(NotHeld::Refused(why)) => Err(Failure::NotProved(why)),
+        Err(NotHeld::Over(_)) => Ok(format!("process {pid} is gone")),
     }
 }
 
@@ -177,13 +193,14 @@ pub(super) fn is_gone(wanted: &ProcessTarget) -> Result<String, Failure> {
 pub(super) fn is_there(wanted: &ProcessTarget, state: &str) -> Result<String, Failure> {
     let pid = wanted.entity_id.pid();
     match living(wanted) {
-        Some(_) => Ok(format!("process {pid} is there; the system took the order that it be {state}")),
-        None => Err(Failure::NotProved(format!("process {pid} is gone"))),
+        Ok(_) => Ok(format!("process {pid} is there; the system took the order that it be {state}")),
+        Err(NotHeld::Refused(why)) => Err(Failure::NotProved(why)),
+        Err(NotHeld::Over(_)) => Err(Failure::NotProved(format!("process {pid} is gone"))),
     }
 }
 
-fn living(wanted: &ProcessTarget) -> Option<Process> {
+fn living(wanted: &ProcessTarget) -> Result<Process, NotHeld> {
     let target =
         Target { entity_id: wanted.entity_id, executable: String::new(), image: None, kernel_thread: false };
-    held(&target, Wanted::Look).ok()
+    held(&target, Wanted::Look)
 }

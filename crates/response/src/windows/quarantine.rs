@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use uuid::Uuid;
-use win32::file::{Facts, facts, facts_at, open_to_remove, real_path, remove};
+use win32::file::{Facts, facts, facts_at, open_to_remove, real_path, remove, rename_to_free};
 
 use super::{Windows, task};
 use crate::action::{FileTarget, Item};
@@ -220,14 +220,15 @@ impl Windows {
             progress.step("opened the seal beside its place", || self.unsealed(&beside, &metadata, item));
         let placed = written.and_then(|()| {
             progress.step("put it back under its name", || {
-                // Never over another file: a hard link refuses a name that is taken.
-                std::fs::hard_link(&beside, &metadata.path)
+                // Never over another file; and not by a hard link, which not every file system has.
+                rename_to_free(&beside, Path::new(&metadata.path))
                     .map_err(|error| Failure::system("giving the file its name", error))
             })
         });
-        // Where it got its name, the other one goes; else all of it goes.
-        let _ = std::fs::remove_file(&beside);
-        placed?;
+        if let Err(failure) = placed {
+            let _ = std::fs::remove_file(&beside);
+            return Err(failure);
+        }
         is_as_it_was(&metadata)?;
         self.close_item(&metadata, item, progress)?;
         Ok(json!({ "path": metadata.path, "sha256": metadata.sha256 }))

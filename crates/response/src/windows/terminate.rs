@@ -14,7 +14,7 @@ use win32::process::{Process, Wanted};
 
 use crate::guards::Authorised;
 use crate::plan::Plan;
-use crate::windows::held;
+use crate::windows::{NotHeld, held};
 
 /// The wall clock that receipts are stamped with.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -70,7 +70,8 @@ impl Terminator {
     /// Ends the process now; the receipt follows.
     pub fn act(&self, authorised: Authorised) {
         let plan = authorised.into_plan();
-        let ended = held(&plan.target, Wanted::Terminate).and_then(|process| {
+        let held = held(&plan.target, Wanted::Terminate).map_err(NotHeld::into_text);
+        let ended = held.and_then(|process| {
             process
                 .terminate(ENDED)
                 .map(|()| process)

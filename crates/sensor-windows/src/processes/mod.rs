@@ -116,7 +116,7 @@ struct ProcessSensor {
 
 impl ProcessSensor {
     fn look(&mut self, sink: &mut dyn FnMut(Observed)) -> Result<(), SensorError> {
-        let begun = Instant::now();
+        let begun = win32::clock::Effort::begin();
         let listed = list().map_err(|source| SensorError::System {
             sensor: SENSOR,
             doing: "listing the processes",

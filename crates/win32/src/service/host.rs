@@ -3,6 +3,7 @@
 use std::io;
 use std::ptr::null_mut;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::time::Duration;
 
 use windows_sys::Win32::Foundation::{ERROR_CALL_NOT_IMPLEMENTED, NO_ERROR};
 use windows_sys::Win32::System::Services::{
@@ -13,13 +14,19 @@ use windows_sys::Win32::System::Services::{
 };
 
 use crate::check;
+use crate::event::Event;
 use crate::text::wide;
 
 /// `ERROR_SERVICE_SPECIFIC_ERROR`: the exit code is the service's own.
 const SPECIFIC: u32 = 1_066;
 
-/// So long the service manager waits for a change of state before it calls the service hung.
+/// So long the service manager waits for a change of state or another checkpoint before it calls the service hung.
 const PATIENCE_MS: u32 = 30_000;
+
+/// How often a service that is stopping says that it still is, and how often at most: one that hangs must not look
+/// busy for ever. The agent's own patience at its end is far below the product.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+const MOST_CHECKPOINTS: u32 = 36;
 
 /// What the service manager asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +47,8 @@ pub struct Host {
 struct Status {
     handle: Mutex<SERVICE_STATUS_HANDLE>,
     asks: Mutex<mpsc::Sender<Asked>>,
+    /// The last state that was told, behind a lock so that no checkpoint of stopping comes after the stop.
+    state: Mutex<u32>,
 }
 
 // SAFETY: the handle is only given to SetServiceStatus, which may be called from any thread.
@@ -76,7 +85,11 @@ unsafe extern "system" fn main(_: u32, _: *mut *mut u16) {
     let Some((name, body)) = BODY.get() else { return };
     let Some(body) = body.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
     let (asks, requests) = mpsc::channel();
-    let status = Arc::new(Status { handle: Mutex::new(null_mut()), asks: Mutex::new(asks) });
+    let status = Arc::new(Status {
+        handle: Mutex::new(null_mut()),
+        asks: Mutex::new(asks),
+        state: Mutex::new(SERVICE_START_PENDING),
+    });
     let wide_name = wide(name);
     // Given to the handler, which may be called until the process ends: never taken back.
     let context = Arc::into_raw(Arc::clone(&status));
@@ -100,7 +113,7 @@ unsafe extern "system" fn control(
     context: *mut core::ffi::c_void,
 ) -> u32 {
     // SAFETY: the context is the status that `main` gave, which is never freed.
-    let status = unsafe { &*context.cast::<Status>() };
+    let status: &'static Status = unsafe { &*context.cast::<Status>() };
     let asked = match asked {
         SERVICE_CONTROL_STOP => Asked::Stop,
         SERVICE_CONTROL_PRESHUTDOWN => Asked::Shutdown,
@@ -108,13 +121,45 @@ unsafe extern "system" fn control(
         _ => return ERROR_CALL_NOT_IMPLEMENTED,
     };
     status.tell(SERVICE_STOP_PENDING, 0);
+    keep_saying_that_it_stops(status);
     // Nobody listens any more where the service is at its end already.
     let _ = status.asks.lock().unwrap_or_else(PoisonError::into_inner).send(asked);
     NO_ERROR
 }
 
+/// Without checkpoints whoever stops the service gives up while the agent is still sending its last events.
+fn keep_saying_that_it_stops(status: &'static Status) {
+    let said = std::thread::Builder::new().name("stopping".into()).spawn(|| {
+        let Ok(pause) = Event::new() else { return };
+        for checkpoint in 1..=MOST_CHECKPOINTS {
+            pause.wait(CHECKPOINT_EVERY);
+            if !status.tell_checkpoint(checkpoint) {
+                return;
+            }
+        }
+    });
+    // Where the system refuses a thread the one hint of above has to do.
+    drop(said);
+}
+
 impl Status {
     fn tell(&self, state: u32, code: u8) {
+        let mut last = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = state;
+        self.set(state, code, 0);
+    }
+
+    /// Says that it is still stopping, if it is.
+    fn tell_checkpoint(&self, checkpoint: u32) -> bool {
+        let last = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let stops = *last == SERVICE_STOP_PENDING;
+        if stops {
+            self.set(SERVICE_STOP_PENDING, 0, checkpoint);
+        }
+        stops
+    }
+
+    fn set(&self, state: u32, code: u8, checkpoint: u32) {
         let accepted = match state {
             SERVICE_RUNNING => SERVICE_ACCEPT_STOP | SERVICE_ACCEPT_PRESHUTDOWN,
             _ => 0,
@@ -126,7 +171,7 @@ impl Status {
             dwControlsAccepted: accepted,
             dwWin32ExitCode: if code == 0 { NO_ERROR } else { SPECIFIC },
             dwServiceSpecificExitCode: code.into(),
-            dwCheckPoint: 0,
+            dwCheckPoint: checkpoint,
             dwWaitHint: if pending { PATIENCE_MS } else { 0 },
         };
         let handle = self.handle.lock().unwrap_or_else(PoisonError::into_inner);

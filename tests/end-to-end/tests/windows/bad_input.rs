@@ -7,7 +7,10 @@ use crate::OWN_KEY;
 use crate::installation::{Installation, text};
 
 /// Values of every type and size, and a key that goes while it is watched: told, or said that they are cut.
-pub(crate) fn registry(on: &Installation) {
+#[test]
+#[ignore = "takes Wine and a cross build: `make test-windows`"]
+fn values_of_every_kind_are_told() {
+    let Some(mut on) = Installation::start() else { return };
     let below = OWN_KEY.strip_prefix(r"HKLM\").expect("of that hive");
     on.wine.run(r"C:\bin\registry.exe", &[below]);
     let value = |name: &str| {
@@ -41,10 +44,14 @@ pub(crate) fn registry(on: &Installation) {
     tell(
         "bad input: values of 1 MiB, of broken UTF-16, of no known type, and their key gone under the watch",
     );
+    on.still_runs();
 }
 
 /// Targets that are not what they seem.
-pub(crate) fn targets(on: &Installation) {
+#[test]
+#[ignore = "takes Wine and a cross build: `make test-windows`"]
+fn targets_that_are_not_what_they_seem_are_refused() {
+    let Some(mut on) = Installation::start() else { return };
     // A PID that is another process by now: the same PID with another start.
     let mut guest = on.wine.start(r"C:\bin\waits.exe", &["743"]);
     let start = on.event("process_start", |event| {
@@ -73,4 +80,5 @@ pub(crate) fn targets(on: &Installation) {
         assert!(text(&refused, &["reason"]).contains(because), "{refused}");
     }
     tell("bad input: a PID that was given again, a folder, a file of the system: refused");
+    on.still_runs();
 }

@@ -26,17 +26,26 @@ impl Wine {
         // Makes the prefix.
         let made_prefix = new.command("wineboot", &["-i"]).status().expect("wine starts");
         assert!(made_prefix.success(), "wineboot ended with {made_prefix}");
+        // What that left running is to be gone first: the next program would start a second service manager beside
+        // the first, and each of them would answer every other question.
+        new.server("-w");
         // The scheduler of Wine makes no folder of its own.
         for folder in ["watched", "rules", "bin", "windows/system32/tasks"] {
             fs::create_dir_all(new.drive(folder)).expect("made");
         }
         for program in ["edr-agent.exe", "bcryptprimitives.dll", "waits.exe", "registry.exe", "service.exe"] {
-            fs::copy(Path::new(&made).join(program), new.drive("bin").join(program)).expect("copied");
+            new.bring(program);
         }
         for name in ["backdoor.exe", "powershell.exe"] {
             fs::copy(Path::new(&made).join("waits.exe"), new.drive("bin").join(name)).expect("copied");
         }
         Some(new)
+    }
+
+    /// Puts one of the programs that were built into `C:\bin`.
+    pub(crate) fn bring(&self, program: &str) {
+        let made = std::env::var_os("RAMPART_WINDOWS_DIR").expect("it was there before");
+        fs::copy(Path::new(&made).join(program), self.drive("bin").join(program)).expect("copied");
     }
 
     /// A path on the drive `C:`, as this system sees it.
@@ -49,6 +58,13 @@ impl Wine {
         command.arg(program).args(arguments);
         self.dress(&mut command);
         command
+    }
+
+    fn server(&self, word: &str) {
+        let mut command = Command::new(self.wine.with_file_name("wineserver"));
+        command.arg(word);
+        self.dress(&mut command);
+        let _ = command.status();
     }
 
     fn dress(&self, command: &mut Command) {
@@ -83,10 +99,7 @@ impl Wine {
 impl Drop for Wine {
     fn drop(&mut self) {
         // Ends what runs in this prefix, and nothing else.
-        let mut command = Command::new(self.wine.with_file_name("wineserver"));
-        command.arg("-k");
-        self.dress(&mut command);
-        let _ = command.status();
+        self.server("-k");
     }
 }
 

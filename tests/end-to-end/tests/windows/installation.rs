@@ -1,10 +1,10 @@
 //! The agent in its Windows, and the server of this machine.
 
 use std::fs::{self, File};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use test_support::{Api, ServerProcess, wait_for};
+use test_support::{Api, ServerProcess, pause};
 
 use crate::guest::{Guest, Wine};
 use crate::{OWN_KEY, write_rules};
@@ -35,19 +35,36 @@ impl Installation {
         fs::read_to_string(self.wine.folder.path().join("agent.log")).unwrap_or_default()
     }
 
+    /// The agent of a finished part has not ended by itself.
+    pub(crate) fn still_runs(&mut self) {
+        assert!(!self.agent.ended(), "the agent ended:\n{}", self.log());
+    }
+
     pub(crate) fn wait<T>(&self, what: &str, ask: impl FnMut() -> Option<T>) -> T {
-        struct Told<'a>(&'a Installation, bool);
-        impl Drop for Told<'_> {
-            fn drop(&mut self) {
-                if self.1 {
-                    eprintln!("the agent's log:\n{}", self.0.log());
-                }
+        self.wait_or_show(what, String::new, ask)
+    }
+
+    /// Waits; where it is in vain, shows the agent's log and what else helps to see why.
+    fn wait_or_show<T>(
+        &self,
+        what: &str,
+        show: impl Fn() -> String,
+        mut ask: impl FnMut() -> Option<T>,
+    ) -> T {
+        let until = Instant::now() + LONG;
+        loop {
+            if let Some(answer) = ask() {
+                return answer;
             }
+            assert!(
+                Instant::now() < until,
+                "{what}: not within {LONG:?}\n{}\nthe agent's log:\n{}",
+                show(),
+                self.log()
+            );
+            // The server has other things to do than to answer this one question.
+            pause(Duration::from_millis(200));
         }
-        let mut told = Told(self, true);
-        let answer = wait_for(what, LONG, ask);
-        told.1 = false;
-        answer
     }
 
     pub(crate) fn host(&self) -> Value {
@@ -59,7 +76,25 @@ impl Installation {
 
     /// The first event of a type that is as wanted.
     pub(crate) fn event(&self, event_type: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        self.wait(event_type, || self.events(event_type).into_iter().find(|event| wanted(event)))
+        let show = || {
+            let told: Vec<String> = self.events(event_type).iter().map(Value::to_string).collect();
+            format!("what was told of that type:\n{}", told.join("\n"))
+        };
+        self.wait_or_show(event_type, show, || {
+            self.events(event_type).into_iter().find(|event| wanted(event))
+        })
+    }
+
+    /// Changes rules of the server's, and waits until the agent has them in force.
+    pub(crate) fn change_rules(&self, change: impl FnOnce(&Api)) {
+        // What the server sends first would otherwise be taken for the change.
+        let before = self.wait("the server's first rules are in force", || {
+            self.host()["rules_version"].as_u64().filter(|version| *version > 0)
+        });
+        change(&self.api);
+        self.wait("the agent has the change", || {
+            (self.host()["rules_version"].as_u64()? > before).then_some(())
+        });
     }
 
     pub(crate) fn events(&self, event_type: &str) -> Vec<Value> {

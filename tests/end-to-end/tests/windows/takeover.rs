@@ -14,7 +14,10 @@ const DEFINITION: &str = "<?xml version=\"1.0\"?><Task version=\"1.2\" \
      <Actions Context=\"a\"><Exec><Command>C:\\evil.exe</Command><Arguments>-a &amp; b</Arguments></Exec></Actions></Task>";
 
 /// A task that is made, changed, deleted with a backup, and put back.
-pub(crate) fn tasks(on: &Installation) {
+#[test]
+#[ignore = "takes Wine and a cross build: `make test-windows`"]
+fn a_task_is_told_deleted_and_put_back() {
+    let Some(mut on) = Installation::start() else { return };
     const NAME: &str = r"\Vendor\Update";
     fs::write(on.wine.drive("task.xml"), DEFINITION).expect("written");
     // The first who asks Wine's scheduler starts it, and is told that it does not run.
@@ -50,10 +53,14 @@ pub(crate) fn tasks(on: &Installation) {
     let other = on.ordered("delete_scheduled_task", &json!({ "path": r"C:\bin\waits.exe" }), false);
     assert_eq!(other["state"], "refused", "{other}");
     tell("tasks: one that was made and changed was told, deleted with a backup, and put back");
+    on.still_runs();
 }
 
 /// A service that is made, removed with a backup, and put back.
-pub(crate) fn services(on: &Installation) {
+#[test]
+#[ignore = "takes Wine and a cross build: `make test-windows`"]
+fn a_service_is_told_removed_and_put_back() {
+    let Some(mut on) = Installation::start() else { return };
     let line = "C:\\bin\\service.exe \"Rampart test\"";
     on.wine.run("sc", &["create", "Rampart test", "binPath=", line, "start=", "demand"]);
     on.wine.run("sc", &["start", "Rampart test"]);
@@ -92,11 +99,17 @@ pub(crate) fn services(on: &Installation) {
     tell(
         "services: one that ran was told, removed with a backup, and put back as it was; the agent's own is protected",
     );
+    on.still_runs();
 }
 
 /// An archive that tar reads, with the lists, a file and what was left out.
-pub(crate) fn evidence(on: &Installation) {
+#[test]
+#[ignore = "takes Wine and a cross build: `make test-windows`"]
+fn evidence_is_collected_and_signed() {
+    let Some(mut on) = Installation::start() else { return };
     fs::write(on.wine.drive("watched/trace.bin"), "a trace").expect("written");
+    let line = "C:\\bin\\service.exe \"Rampart test\"";
+    on.wine.run("sc", &["create", "Rampart test", "binPath=", line, "start=", "demand"]);
     let wanted = json!({ "files": [r"C:\watched\trace.bin", r"C:\watched\nothing.bin"] });
     let collected = on.ordered("collect_evidence", &wanted, false);
     assert_eq!(collected["state"], "verified", "{collected}");
@@ -117,10 +130,14 @@ pub(crate) fn evidence(on: &Installation) {
     assert_eq!(tar(&["-xO", "files/C/watched/trace.bin"]), "a trace");
     assert!(tar(&["-xO", "services.json"]).contains("Rampart test"));
     tell("evidence: an archive with lists, a file, and its manifest signed");
+    on.still_runs();
 }
 
 /// Wine has no firewall, and a `netsh` that is content with everything. Nothing may be called done.
-pub(crate) fn firewall(on: &Installation) {
+#[test]
+#[ignore = "takes Wine and a cross build: `make test-windows`"]
+fn what_no_firewall_holds_is_not_called_done() {
+    let Some(mut on) = Installation::start() else { return };
     let orders = [
         ("block_address", json!({ "address": "192.0.2.7", "ttl_seconds": 60 })),
         ("isolate_host", json!({ "ttl_seconds": 60 })),
@@ -144,12 +161,22 @@ pub(crate) fn firewall(on: &Installation) {
         assert!(failed["steps"].to_string().contains("made the task"), "{failed}");
     }
     let tasks = on.wine.drive("windows/system32/tasks/Rampart");
-    let left: Vec<_> = fs::read_dir(&tasks).expect("there were some").collect();
+    let left: Vec<_> = fs::read_dir(&tasks).into_iter().flatten().collect();
     assert!(left.is_empty(), "the tasks that lift what was not done are gone: {left:?}");
     assert!(!on.wine.drive("state/responses/isolation.json").exists(), "nothing is in force");
     let released = on.ordered("release_host", &json!({}), false);
     assert_eq!(released["state"], "verified", "{released}");
+
+    // A `netsh` that never ends holds up nothing for longer than a minute.
+    let overrides = r"HKCU\Software\Wine\DllOverrides";
+    on.wine.run("reg", &["add", overrides, "/v", "netsh.exe", "/d", "native", "/f"]);
+    fs::copy(on.wine.drive("bin/waits.exe"), on.wine.drive("windows/system32/netsh.exe")).expect("copied");
+    let (action, parameters) = &orders[0];
+    let failed = on.ordered(action, parameters, false);
+    assert_eq!(failed["state"], "failed", "{failed}");
+    assert!(text(&failed, &["reason"]).contains("it had not ended after 60 s"), "{failed}");
     tell(
         "firewall: where there is none, or none that keeps its word, a block and an isolation are refused or fail, and leave nothing",
     );
+    on.still_runs();
 }

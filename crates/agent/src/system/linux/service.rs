@@ -24,6 +24,14 @@ pub fn log_path() -> PathBuf {
 ///
 /// # Errors
 /// Always.
+pub fn fail(_: String) -> std::io::Result<()> {
+    run(|| Ok(()))
+}
+
+/// Refuses.
+///
+/// # Errors
+/// Always.
 pub fn run(_: impl FnOnce() -> Result<(), String> + Send + 'static) -> std::io::Result<()> {
     Err(std::io::Error::new(std::io::ErrorKind::Unsupported, HINT))
 }

@@ -24,6 +24,9 @@ pub(crate) fn open_sensor(
     _: Option<&Path>,
     _: Option<SensorPosition>,
 ) -> anyhow::Result<Box<dyn Sensor>> {
+    if let Err(error) = win32::privilege::enable_debug_privilege() {
+        tracing::warn!(%error, "processes of other users can't be opened; hint: run as administrator or as a service");
+    }
     // Before the first look: starts of processes are counted from the boot that it fixes.
     super::host::boot_id()?;
     sensor_windows::open(collection(options)).context("no process sensor can run here")

@@ -1,5 +1,6 @@
 //! Paths that mean something to this system.
 
+use std::io;
 use std::path::Path;
 
 /// Where an agent keeps what must survive it.
@@ -29,8 +30,15 @@ pub(crate) fn is_executable(path: &Path) -> bool {
 }
 
 /// Lets only the system and administrators into the agent's state directory.
-pub(crate) fn close_state_dir(path: &Path) {
-    if let Err(error) = win32::access_list::close_folder(path) {
+///
+/// # Errors
+/// Something in it may be another's. Where the file system knows no owners the agent runs all the same, and says so.
+pub(crate) fn close_state_dir(path: &Path) -> io::Result<()> {
+    win32::access_list::close_folder(path).or_else(|error| {
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            return Err(error);
+        }
         tracing::error!(dir = %path.display(), %error, "who may use the state directory could not be set");
-    }
+        Ok(())
+    })
 }

@@ -4,6 +4,7 @@
 //! that only the system and administrators read: they may hold an enrolment token.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -66,11 +67,12 @@ pub fn act(act: &ServiceAct, options: &Options) -> anyhow::Result<String> {
     }
 }
 
+const INSTALLED_ALREADY: &str = "the service RampartAgent is installed already; hint: `edr-agent -service=uninstall` first, its state stays";
+
 fn install(config: &Value, options: &Options) -> anyhow::Result<String> {
-    if service::config(NAME).is_ok() {
-        anyhow::bail!(
-            "the service {NAME} is installed already; hint: `edr-agent -service=uninstall` first, its state stays"
-        );
+    // Where the service manager does not answer, making the service below says so.
+    if service::is_there(NAME).unwrap_or(false) {
+        anyhow::bail!(INSTALLED_ALREADY);
     }
     let program = install_program()?;
     let settings = install_settings(config, options)?;
@@ -82,7 +84,10 @@ fn install(config: &Value, options: &Options) -> anyhow::Result<String> {
         command_line: format!("\"{}\" -service=run -config={}", program.display(), settings.display()),
         ..Config::default()
     };
-    service::create(NAME, &made).context("making the service; hint: run this as administrator")?;
+    service::create(NAME, &made).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => anyhow::anyhow!(INSTALLED_ALREADY),
+        _ => anyhow::Error::new(error).context("making the service; hint: run this as administrator"),
+    })?;
     // Without these it is a service all the same.
     let notes = [
         ("it has no description", service::describe(NAME, DESCRIPTION)),
@@ -135,16 +140,26 @@ fn install_settings(config: &Value, options: &Options) -> anyhow::Result<PathBuf
     Ok(path)
 }
 
-/// Only the system and administrators get in.
+/// Only the system and administrators get in, and whatever is there already is theirs: anybody may make folders in
+/// `C:\ProgramData`, and what lies in this one is run and obeyed.
 fn make_closed(folder: &Path) -> anyhow::Result<()> {
     let hint = || format!("making {}; hint: run this as administrator", folder.display());
     fs::create_dir_all(folder).with_context(hint)?;
-    win32::access_list::close_folder(folder).with_context(hint)
+    win32::access_list::close_folder(folder)
+        .with_context(|| format!("letting only administrators into {}", folder.display()))
 }
 
 /// Where its log is.
 pub fn log_path() -> PathBuf {
     Path::new(DATA_FOLDER).join("agent.log")
+}
+
+/// Tells the event log and the service manager why the service can't run at all.
+///
+/// # Errors
+/// This process was not started by the service manager.
+pub fn fail(why: String) -> std::io::Result<()> {
+    run(move || Err(why))
 }
 
 /// Runs `body` as the service. Its errors go to the event log, too.

@@ -63,15 +63,29 @@ pub fn block() -> io::Result<()> {
 /// If the system refuses a handler.
 pub fn listen() -> io::Result<mpsc::UnboundedReceiver<Received>> {
     let (sender, receiver) = mpsc::unbounded_channel();
-    if let Some(requests) = OF_SERVICE.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        let sender = sender.clone();
-        // It ends with the process: the service manager asks once.
-        std::thread::Builder::new().name("service".into()).spawn(move || {
-            for _ in requests {
-                let _ = sender.send(Received { signal: TERMINATE, by: None });
-            }
-        })?;
+    let of_service = OF_SERVICE.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match of_service {
+        Some(requests) => listen_to_service_manager(requests, sender)?,
+        None => listen_to_console(sender)?,
     }
+    Ok(receiver)
+}
+
+/// And to nothing else: a service is told of the end of every user's session, as if it were its own.
+fn listen_to_service_manager(
+    requests: std::sync::mpsc::Receiver<Asked>,
+    sender: mpsc::UnboundedSender<Received>,
+) -> io::Result<()> {
+    // It ends with the process: the service manager asks once.
+    let thread = std::thread::Builder::new().name("service".into()).spawn(move || {
+        for _ in requests {
+            let _ = sender.send(Received { signal: TERMINATE, by: None });
+        }
+    });
+    thread.map(drop)
+}
+
+fn listen_to_console(sender: mpsc::UnboundedSender<Received>) -> io::Result<()> {
     let (mut key, mut pause) = (ctrl_c()?, ctrl_break()?);
     let (mut close, mut logoff, mut shutdown) = (ctrl_close()?, ctrl_logoff()?, ctrl_shutdown()?);
     tokio::spawn(async move {
@@ -88,5 +102,5 @@ pub fn listen() -> io::Result<mpsc::UnboundedReceiver<Received>> {
             }
         }
     });
-    Ok(receiver)
+    Ok(())
 }
