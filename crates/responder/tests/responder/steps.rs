@@ -411,7 +411,7 @@ fn what_comes_back_is_acted_on_as_it_came_back_within_the_limit() {
         "always",
         &format!("id: always\nname: A\nmode: auto\ntrigger: {{severity: low}}\nsteps:\n{step}"),
     );
-    place.write_playbook("twice", "id: twice\nname: T\ntrigger: {severity: low}\nlimit: {of_alert: 2, within: 30d}\nsteps:\n  - {id: kill, do: kill_tree}\n");
+    place.write_playbook("twice", "id: twice\nname: T\ntrigger: {severity: low}\nlimit: {of_alert: 2, within: 7d}\nsteps:\n  - {id: kill, do: kill_tree}\n");
     let responder = place.start_responder("responder");
     let written = |count: usize| {
         wait_for("each telling is acted on", LIMIT, || {
