@@ -95,7 +95,7 @@ fn damaged_foreign_and_newer_files_are_refused_with_a_message() {
     let file = rusqlite::Connection::open(&path).unwrap();
     file.pragma_update(None, "user_version", 99).unwrap();
     let error = SqliteStateStore::open(&path).unwrap_err();
-    assert!(matches!(error, StateError::NewerSchema { found: 99, known: 6, .. }), "{error}");
+    assert!(matches!(error, StateError::NewerSchema { found: 99, known: 7, .. }), "{error}");
     assert!(error.to_string().contains("install the newer version"), "{error}");
 }
 
