@@ -9,6 +9,7 @@
 
 mod acts;
 mod rights;
+mod told;
 
 use std::io::Read;
 use std::os::linux::net::SocketAddrExt;
@@ -22,6 +23,7 @@ use sensor_api::{Actor, Observation, Observed, ObservedActivity, Sensor, SourceT
 use sensor_linux::{EbpfSensor, LinuxSensorOptions};
 
 use rights::ebpf;
+use told::{FAILURE, SUCCESS, activities, assert_target, list, outcome, text, text_of, value};
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -141,46 +143,6 @@ impl Seen {
             .filter(|one| one.event_type == event_type && one.actor.map(Actor::pid) == Some(pid))
             .count()
     }
-}
-
-fn activities(all: &[Observed]) -> impl Iterator<Item = &ObservedActivity> {
-    all.iter().filter_map(|observed| match &observed.what {
-        Observation::Activity(activity) => Some(activity.as_ref()),
-        _ => None,
-    })
-}
-
-fn text(text: &str) -> Value {
-    Value::Text(text.to_owned())
-}
-
-fn list(texts: &[&str]) -> Value {
-    Value::TextList(texts.iter().map(|text| (*text).to_owned()).collect())
-}
-
-fn value(activity: &ObservedActivity, field: Field) -> Option<&Value> {
-    activity.fields.iter().find(|(known, _)| *known == field).map(|(_, value)| value)
-}
-
-fn text_of(activity: &ObservedActivity, field: Field) -> &str {
-    match value(activity, field) {
-        Some(Value::Text(text)) => text,
-        other => panic!("{field:?} is {other:?} in {activity:?}"),
-    }
-}
-
-fn assert_target(activity: &ObservedActivity, pid: u32) {
-    match activity.target {
-        Some(Actor::Life(key)) => assert_eq!(key.pid, pid, "{activity:?}"),
-        other => panic!("the target is {other:?}, not life of {pid}: {activity:?}"),
-    }
-}
-
-const SUCCESS: (Field, &str) = (Field::EventOutcome, "success");
-const FAILURE: (Field, &str) = (Field::EventOutcome, "failure");
-
-fn outcome(outcome: (Field, &str)) -> (Field, Value) {
-    (outcome.0, text(outcome.1))
 }
 
 #[test]

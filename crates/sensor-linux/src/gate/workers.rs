@@ -226,6 +226,7 @@ mod tests {
         assert_eq!(workers.replace_stuck(Duration::ZERO), (0, true));
         drop(go);
     }
+
     #[test]
     fn who_is_at_work_at_the_end_is_counted_until_it_is_done() {
         let (go, wait) = channel::<()>();

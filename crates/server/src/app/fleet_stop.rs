@@ -218,15 +218,29 @@ pub(super) fn watch(
     breaker: &FleetBreaker,
     told: &mpsc::Receiver<Watched>,
 ) {
+    // Stops that took effect and stand in no alert yet: once they are in force nothing else would tell of them.
+    let mut untold: Vec<Tripped> = Vec::new();
     for (host_name, done) in told {
         for one in done {
-            if let Err(error) = look_at(state, links, breaker, &host_name, one) {
-                tracing::error!(
+            match look_at(state, links, breaker, &host_name, one) {
+                Ok(tripped) => untold.extend(tripped),
+                Err(error) => tracing::error!(
                     error = causes(&error),
                     "the response of all hosts could not be stopped; it is tried again with what rules do next"
-                );
+                ),
             }
         }
+        untold.retain(|tripped| match tripped.tell(state) {
+            Ok(()) => false,
+            Err(error) => {
+                tracing::error!(
+                    error = causes(&error),
+                    "that the response of all hosts is stopped could not be recorded; it is tried again with what \
+                     rules do next"
+                );
+                true
+            }
+        });
     }
 }
 
@@ -237,21 +251,30 @@ fn look_at(
     breaker: &FleetBreaker,
     host_name: &str,
     mut done: Done,
-) -> Result<(), StateError> {
+) -> Result<Option<Tripped>, StateError> {
     // A receipt mostly comes in a later batch than its detection.
     if done.rule.is_none() {
         done.rule = state.rule_of_detection(done.host, done.detection)?;
     }
-    let Some(reason) = breaker.note(&done, now(), || fleet_size(state))? else { return Ok(()) };
-    if !current(state)?.is_some_and(|stop| stop.is_stopped) {
-        trip(state, links, done.host, host_name, &reason)?;
-        breaker.forget();
+    let Some(reason) = breaker.note(&done, now(), || fleet_size(state))? else { return Ok(None) };
+    if current(state)?.is_some_and(|stop| stop.is_stopped) {
+        return Ok(None);
     }
-    Ok(())
+    let tripped = trip(state, links, done.host, host_name, reason)?;
+    breaker.forget();
+    Ok(Some(tripped))
 }
 
 fn fleet_size(state: &dyn StateStore) -> Result<usize, StateError> {
     Ok(state.hosts()?.iter().filter(|host| !host.is_revoked()).count())
+}
+
+/// The breaker stopped the response of all hosts.
+struct Tripped {
+    stop: FleetStop,
+    /// Whose rule's act was the one too many.
+    host: HostId,
+    host_name: String,
 }
 
 fn trip(
@@ -259,30 +282,33 @@ fn trip(
     links: &Links,
     host: HostId,
     host_name: &str,
-    reason: &str,
-) -> Result<(), StateError> {
+    reason: String,
+) -> Result<Tripped, StateError> {
     tracing::error!(reason, "the response of all hosts is stopped");
-    let at = now();
-    let stop = FleetStop {
-        id: Uuid::now_v7(),
-        is_stopped: true,
-        by: BREAKER.to_owned(),
-        reason: reason.to_owned(),
-        at,
-    };
+    let stop = FleetStop { id: Uuid::now_v7(), is_stopped: true, by: BREAKER.to_owned(), reason, at: now() };
     turn(state, links, &stop, "")?;
-    let entry = AuditEntry {
-        who: BREAKER.to_owned(),
-        what: "fleet.stop_responses".to_owned(),
-        subject: stop.id.to_string(),
-        detail: reason.to_owned(),
-        address: String::new(),
-    };
-    state.append_audit(&entry, at)?;
-    let detection = alert(host, at, reason);
-    let input = DetectionInput { detection: &detection, host_name, agent_version: None };
-    state.record_findings(&Findings { host, detections: vec![input], receipts: Vec::new() }, at)?;
-    Ok(())
+    Ok(Tripped { stop, host, host_name: host_name.to_owned() })
+}
+
+impl Tripped {
+    /// In an alert and in the audit log; the alert first, which has one id however often this is tried.
+    fn tell(&self, state: &dyn StateStore) -> Result<(), StateError> {
+        let Self { stop, host, host_name } = self;
+        let detection = alert(*host, stop.at, &stop.reason);
+        let input = DetectionInput { detection: &detection, host_name, agent_version: None };
+        state.record_findings(
+            &Findings { host: *host, detections: vec![input], receipts: Vec::new() },
+            stop.at,
+        )?;
+        let entry = AuditEntry {
+            who: BREAKER.to_owned(),
+            what: "fleet.stop_responses".to_owned(),
+            subject: stop.id.to_string(),
+            detail: stop.reason.clone(),
+            address: String::new(),
+        };
+        state.append_audit(&entry, stop.at)
+    }
 }
 
 fn current(state: &dyn StateStore) -> Result<Option<FleetStop>, StateError> {
