@@ -28,7 +28,7 @@ use crate::system::standard_output;
 const MAX_WAITING: usize = 65_536;
 
 /// Memory that they may take, by an estimate.
-const MAX_WAITING_BYTES: usize = 64 << 20;
+const MAX_WAITING_BYTES: usize = 32 << 20;
 
 /// Written in one go, by the same estimate.
 const STEP_BYTES: usize = 256 << 10;

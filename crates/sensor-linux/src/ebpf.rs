@@ -30,8 +30,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Blocking goes on so long without a word from the agent, which gives one this often.
 const BLOCKING_LASTS: Duration = Duration::from_secs(10);
 const BLOCKING_RENEWED: Duration = Duration::from_secs(1);
-/// Observations handed out in one go.
-const BATCH: usize = 4_096;
+/// Observations handed out in one go. What they are made into is held until they have all been taken: some 2 KB each.
+const BATCH: usize = 1_024;
 /// How often the kernel's counters of losses are read.
 const CHECK_LOSSES_EVERY: Duration = Duration::from_millis(100);
 

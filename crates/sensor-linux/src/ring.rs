@@ -6,9 +6,11 @@
 //! until it is stored elsewhere.
 //!
 //! Memory: one page with the consumer's position (writable), then one page with the
-//! producer's and the data, which is mapped twice in a row so that a record that
-//! wraps around lies in one piece. A record is an 8-byte header (length with two
-//! flag bits, page offset) and its bytes, rounded up to 8.
+//! producer's and the data. The kernel would map the data twice in a row, so that a record
+//! that wraps around lies in one piece; each page would count twice as resident then.
+//! Here it is mapped once, and the few records that wrap around are put together.
+//! A record is an 8-byte header (length with two flag bits, page offset) and its bytes,
+//! rounded up to 8.
 
 #![allow(unsafe_code, reason = "the ring is memory that the kernel writes")]
 
@@ -60,6 +62,8 @@ pub(crate) struct RingReader {
     page: usize,
     size: u64,
     read_to: u64,
+    /// The last record that wrapped around.
+    joined: Vec<u8>,
     epoll: OwnedFd,
 }
 
@@ -75,7 +79,7 @@ impl RingReader {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{size} is no size of a ring")));
         }
         let consumer = map_ring(&map, page, ProtFlags::READ | ProtFlags::WRITE, 0)?;
-        let producer = map_ring(&map, page + 2 * data, ProtFlags::READ, page as u64)?;
+        let producer = map_ring(&map, page + data, ProtFlags::READ, page as u64)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         // Edge-triggered: uncommitted records keep the ring "readable" all the time.
         epoll::add(
@@ -84,7 +88,8 @@ impl RingReader {
             epoll::EventData::new_u64(0),
             epoll::EventFlags::IN | epoll::EventFlags::ET,
         )?;
-        let mut reader = Self { consumer, producer, page, size: u64::from(size), read_to: 0, epoll };
+        let mut reader =
+            Self { consumer, producer, page, size: u64::from(size), read_to: 0, joined: Vec::new(), epoll };
         reader.read_to = reader.committed();
         Ok(reader)
     }
@@ -173,12 +178,26 @@ impl RingReader {
         unsafe { self.producer.start.add(offset).cast().as_ref() }
     }
 
-    fn data(&self, position: u64, length: u64) -> &[u8] {
-        let offset = self.page + (position & (self.size - 1)) as usize;
-        debug_assert!(length <= self.size);
-        // SAFETY: the offset is below the size and the length at most the size, and the
-        // data is mapped twice in a row. The kernel writes there again only after the
-        // consumer's position has passed it, which takes `&mut self`.
+    fn data(&mut self, position: u64, length: u64) -> &[u8] {
+        let start = position & (self.size - 1);
+        let before_end = length.min(self.size - start);
+        if before_end == length {
+            return self.piece(start, length);
+        }
+        let mut joined = std::mem::take(&mut self.joined);
+        joined.clear();
+        joined.extend_from_slice(self.piece(start, before_end));
+        joined.extend_from_slice(self.piece(0, length - before_end));
+        self.joined = joined;
+        &self.joined
+    }
+
+    /// Bytes of the data from `start`, which is below the size, up to its end at most.
+    fn piece(&self, start: u64, length: u64) -> &[u8] {
+        let length = length.min(self.size - start);
+        let offset = self.page + start as usize;
+        // SAFETY: the piece lies inside the data, which is mapped as long as `self` lives. The kernel
+        // writes there again only after the consumer's position has passed it, which takes `&mut self`.
         unsafe { std::slice::from_raw_parts(self.producer.start.add(offset).as_ptr(), length as usize) }
     }
 }

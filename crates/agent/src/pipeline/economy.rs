@@ -24,7 +24,7 @@ const MOST_UNTOLD: u64 = 16_384;
 const SHORT_REST: Duration = Duration::from_millis(10);
 /// No rest is longer where a rule acts on starts.
 const REST_BEFORE_ACTING: Duration = Duration::from_millis(5);
-/// With more observations than this in a round, there is no rest.
+/// With as many observations as this in a round, there is no rest, and like acts are merged in the next one.
 const BUSY_ROUND: u64 = 1_024;
 /// From so many observations in a round on, and while no rule acts, the agent looks less often: each look takes the
 /// processor from those who are at work. With the [`POLL`](super::POLL) of a quiet host this makes 20 ms.
@@ -54,6 +54,8 @@ pub(super) struct Economy {
     untold: u64,
     untold_since: Option<Instant>,
     seen_in_round: u64,
+    /// The last round was a busy one: more may be there than can be told one by one before the kernel's ring is full.
+    behind: bool,
     shed: Vec<EventClass>,
     /// Whether a rule may act on starts.
     acts_on_start: bool,
@@ -76,6 +78,7 @@ impl Economy {
             untold: 0,
             untold_since: None,
             seen_in_round: 0,
+            behind: false,
             shed: Vec::new(),
             acts_on_start: false,
             may_not_wait: true,
@@ -93,6 +96,11 @@ impl Economy {
 
     pub(super) fn saves_work(&self) -> bool {
         self.governor.rung().saves_work()
+    }
+
+    /// Whether like acts become one record.
+    pub(super) fn merges_acts(&self) -> bool {
+        self.behind || self.saves_work()
     }
 
     /// Something was observed.
@@ -130,7 +138,7 @@ impl Economy {
 
     /// Merges the act into a like one that is held.
     pub(super) fn merges(&mut self, at_ns: u64, activity: &ObservedActivity) -> bool {
-        let merged = self.saves_work() && self.merger.absorb(at_ns, activity);
+        let merged = self.merges_acts() && self.merger.absorb(at_ns, activity);
         if merged {
             self.owe();
         }
@@ -214,6 +222,7 @@ impl Work {
     pub(super) fn rest(&mut self) {
         let economy = &mut self.economy;
         let seen = std::mem::take(&mut economy.seen_in_round);
+        economy.behind = seen >= BUSY_ROUND;
         let rung = economy.governor.rung();
         let rest = match rung.rest {
             // A rule that acts on starts is worth more than a few wake-ups.

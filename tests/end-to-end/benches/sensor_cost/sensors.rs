@@ -187,6 +187,9 @@ impl Sensor for Audit {
             Work::Files => {
                 audit_control(&["-w", &std::env::temp_dir().display().to_string(), "-p", "wa", "-k", "bench"])
             }
+            Work::Flood => {
+                audit_control(&["-a", "always,exit", "-F", "arch=b64", "-S", "fchmod", "-k", "bench"])
+            }
             Work::Connects => {
                 audit_control(&["-a", "always,exit", "-F", "arch=b64", "-S", "connect", "-k", "bench"])
             }

@@ -2,9 +2,13 @@
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Acts of the flood: ten seconds of it.
+const FLOOD: u32 = 4_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Work {
@@ -12,6 +16,7 @@ pub(crate) enum Work {
     Files,
     Connects,
     Compile,
+    Flood,
 }
 
 /// One run.
@@ -21,7 +26,7 @@ pub(crate) struct Run {
 }
 
 impl Work {
-    pub(crate) const ALL: &[Self] = &[Self::Execs, Self::Files, Self::Connects, Self::Compile];
+    pub(crate) const ALL: &[Self] = &[Self::Execs, Self::Files, Self::Connects, Self::Compile, Self::Flood];
 
     pub(crate) fn word(self) -> &'static str {
         match self {
@@ -29,6 +34,7 @@ impl Work {
             Self::Files => "files",
             Self::Connects => "connects",
             Self::Compile => "compile",
+            Self::Flood => "flood",
         }
     }
 
@@ -40,6 +46,9 @@ impl Work {
             }
             Self::Connects => "connect storm: 20,000 connections over loopback",
             Self::Compile => "compile: 200 small C files, two at a time",
+            Self::Flood => {
+                "flood: a file's mode changed 4,000,000 times, 400,000 times a second as far as one core can"
+            }
         }
     }
 
@@ -49,6 +58,7 @@ impl Work {
             Self::Execs | Self::Connects => 20_000,
             Self::Files => 100_000,
             Self::Compile => 200,
+            Self::Flood => FLOOD,
         }
     }
 
@@ -58,6 +68,7 @@ impl Work {
             Self::Execs | Self::Connects => 20_000,
             Self::Files => 400_000,
             Self::Compile => 600,
+            Self::Flood => u64::from(FLOOD),
         }
     }
 
@@ -68,6 +79,7 @@ impl Work {
             Self::Files => &["file_create", "file_modify", "file_rename", "file_delete"],
             Self::Connects => &["network_connect"],
             Self::Compile => &[],
+            Self::Flood => &["file_attribute"],
         }
     }
 
@@ -166,8 +178,25 @@ pub(crate) fn play(arguments: &[String]) {
                 .status();
             assert!(status.unwrap().success());
         }),
+        "flood" => flood(&folder.join("file")),
         other => panic!("no role {other}"),
     }
+}
+
+/// Changes a file's mode [`FLOOD`] times, in steps of a hundredth of a second that are as long as it takes.
+fn flood(path: &Path) {
+    const STEP: u32 = 4_000;
+    let file = std::fs::File::create(path).unwrap();
+    let modes = [0o600, 0o644].map(std::fs::Permissions::from_mode);
+    let begun = Instant::now();
+    for step in 0..FLOOD / STEP {
+        (0..STEP as usize).for_each(|number| file.set_permissions(modes[number % 2].clone()).unwrap());
+        let due = Duration::from_millis(10) * (step + 1);
+        if let Some(early) = due.checked_sub(begun.elapsed()) {
+            std::thread::sleep(early);
+        }
+    }
+    println!("  flood: {:.0} a second", f64::from(FLOOD) / begun.elapsed().as_secs_f64());
 }
 
 /// Twice `times`, from two threads.
