@@ -24,8 +24,10 @@ const MOST_UNTOLD: u64 = 16_384;
 const SHORT_REST: Duration = Duration::from_millis(10);
 /// No rest is longer where a rule acts on starts.
 const REST_BEFORE_ACTING: Duration = Duration::from_millis(5);
-/// With as many observations as this in a round, there is no rest, and like acts are merged in the next one.
+/// With as many observations as this in a round, there is no rest, and like acts are merged for a while.
 const BUSY_ROUND: u64 = 1_024;
+/// Merging makes rounds short, which must not end it.
+const MERGED_AFTER_BUSY: Duration = Duration::from_secs(1);
 /// From so many observations in a round on, and while no rule acts, the agent looks less often: each look takes the
 /// processor from those who are at work. With the [`POLL`](super::POLL) of a quiet host this makes 20 ms.
 const LIVELY_ROUND: u64 = 8;
@@ -54,8 +56,10 @@ pub(super) struct Economy {
     untold: u64,
     untold_since: Option<Instant>,
     seen_in_round: u64,
-    /// The last round was a busy one: more may be there than can be told one by one before the kernel's ring is full.
-    behind: bool,
+    /// The last busy round.
+    busy_at: Option<Instant>,
+    /// That is not long ago: more may be there than can be told one by one before the kernel's ring is full.
+    is_behind: bool,
     shed: Vec<EventClass>,
     /// Whether a rule may act on starts.
     acts_on_start: bool,
@@ -78,7 +82,8 @@ impl Economy {
             untold: 0,
             untold_since: None,
             seen_in_round: 0,
-            behind: false,
+            busy_at: None,
+            is_behind: false,
             shed: Vec::new(),
             acts_on_start: false,
             may_not_wait: true,
@@ -100,7 +105,7 @@ impl Economy {
 
     /// Whether like acts become one record.
     pub(super) fn merges_acts(&self) -> bool {
-        self.behind || self.saves_work()
+        self.is_behind || self.saves_work()
     }
 
     /// Something was observed.
@@ -222,7 +227,10 @@ impl Work {
     pub(super) fn rest(&mut self) {
         let economy = &mut self.economy;
         let seen = std::mem::take(&mut economy.seen_in_round);
-        economy.behind = seen >= BUSY_ROUND;
+        if seen >= BUSY_ROUND {
+            economy.busy_at = Some(Instant::now());
+        }
+        economy.is_behind = economy.busy_at.is_some_and(|at| at.elapsed() < MERGED_AFTER_BUSY);
         let rung = economy.governor.rung();
         let rest = match rung.rest {
             // A rule that acts on starts is worth more than a few wake-ups.
