@@ -11,7 +11,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use event_model::{DetectionId, Image, StartKind, User};
+use event_model::{DetectionId, Image, NumberHashing, StartKind, User};
 use response::Lineage;
 use sensor_api::{Observation, ObservedFork, ObservedImage, ProcessKey};
 
@@ -115,12 +115,12 @@ pub struct YoungProcess {
 /// The processes of the host.
 #[derive(Debug, Default)]
 pub struct ProcessTable {
-    entries: HashMap<ProcessKey, Entry>,
-    live: HashMap<u32, ProcessKey>,
+    entries: HashMap<ProcessKey, Entry, NumberHashing>,
+    live: HashMap<u32, ProcessKey, NumberHashing>,
     waiting: VecDeque<(u64, ProcessKey)>,
     ended: VecDeque<(u64, ProcessKey)>,
     /// The last life of a PID, as long as it is remembered.
-    last_life: HashMap<u32, ProcessKey>,
+    last_life: HashMap<u32, ProcessKey, NumberHashing>,
     /// The living ones by ancestry, where the response asks for it.
     lineage: Option<Arc<Lineage>>,
 }

@@ -1,10 +1,9 @@
 //! Who started whom, as far as it matters for scores. Bounded: what was seen of longest ago goes first, and is counted.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
-use event_model::{Field, FieldSource, ProcessEntityId, ValueRef};
+use event_model::{Field, FieldSource, NumberHashing, ProcessEntityId, ValueRef};
 
 use super::score::Score;
 use super::sequence::Progress;
@@ -57,53 +56,10 @@ struct Node {
     work: Option<Box<Work>>,
 }
 
-/// Hashes the three numbers of a process by multiplying; three of the standard library's hashes were a good part of
-/// what a process start costs. It is keyed, as who starts processes can choose their numbers within bounds.
-#[derive(Debug, Clone)]
-struct EntityHashing(u64);
-
-impl Default for EntityHashing {
-    fn default() -> Self {
-        Self(RandomState::new().build_hasher().finish())
-    }
-}
-
-impl BuildHasher for EntityHashing {
-    type Hasher = EntityHasher;
-
-    fn build_hasher(&self) -> EntityHasher {
-        EntityHasher(self.0)
-    }
-}
-
-struct EntityHasher(u64);
-
-impl Hasher for EntityHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        self.write_u64(number.into());
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        // Both halves of the product: each bit of the number reaches each bit of the hash.
-        let product = u128::from(self.0 ^ number) * 0x9e37_79b9_7f4a_7c15;
-        #[expect(clippy::cast_possible_truncation, reason = "the halves are what is wanted")]
-        let halves = (product as u64, (product >> 64) as u64);
-        self.0 = halves.0 ^ halves.1;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
 /// The processes that are known.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
-    nodes: HashMap<ProcessEntityId, Node, EntityHashing>,
+    nodes: HashMap<ProcessEntityId, Node, NumberHashing>,
     working: usize,
     born: u64,
     pub(super) evicted_processes: u64,
