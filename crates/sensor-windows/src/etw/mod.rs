@@ -9,6 +9,7 @@ mod layouts;
 pub(crate) mod made;
 mod meaning;
 mod payload;
+mod segments;
 #[cfg(windows)]
 mod session;
 #[cfg(windows)]
@@ -25,6 +26,7 @@ pub use meaning::{
     DNS_CLIENT, DNS_QUERIES_COMPLETED, Event, KERNEL_PROCESS, ProcessNotice, meaning, process_notice,
 };
 pub use payload::{Property, Values};
+pub use segments::{KERNEL_NETWORK, NETWORK_IDS, segment};
 #[cfg(windows)]
 pub(crate) use session::{Decoder, ENDED, Feed, Listener, NOT_WANTED, Spec, Tell, Traced, reason, tampered};
 #[cfg(windows)]
