@@ -93,7 +93,7 @@ pub fn sources(options: &SourceOptions) -> Vec<Box<dyn sensor_api::Source>> {
     let traced = network::ConnectionTrace::begin(has_etw, connections.clone());
     let table = network::ConnectionTable::new(connections, traced.missing());
     let mut sources: Vec<Box<dyn sensor_api::Source>> = vec![
-        Box::new(registry::RegistryWatch::new(&options.registry_keys)),
+        Box::new(registry::RegistryWatch::new(&options.registry_keys, has_etw)),
         Box::new(traced),
         Box::new(table),
         Box::new(event_log::EventLogs::begin(options.state_dir.as_deref(), options.collection.has_sysmon())),
