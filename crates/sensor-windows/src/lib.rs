@@ -88,11 +88,16 @@ impl Default for SourceOptions {
 /// The sources beside the process sensor.
 #[cfg(windows)]
 pub fn sources(options: &SourceOptions) -> Vec<Box<dyn sensor_api::Source>> {
+    let has_etw = options.collection.has_etw();
+    let connections = network::Shared::default();
+    let traced = network::ConnectionTrace::begin(has_etw, connections.clone());
+    let table = network::ConnectionTable::new(connections, traced.missing());
     let mut sources: Vec<Box<dyn sensor_api::Source>> = vec![
-        Box::new(registry::RegistryWatch::new(&options.registry_keys)),
-        Box::new(network::ConnectionTable::default()),
+        Box::new(registry::RegistryWatch::new(&options.registry_keys, has_etw)),
+        Box::new(traced),
+        Box::new(table),
         Box::new(event_log::EventLogs::begin(options.state_dir.as_deref(), options.collection.has_sysmon())),
-        Box::new(etw::EventTracing::begin(options.collection.has_etw())),
+        Box::new(etw::EventTracing::begin(has_etw)),
         Box::new(pipes::PipeList::default()),
         Box::new(services::ServiceWatch::default()),
         Box::new(tasks::TaskWatch::default()),

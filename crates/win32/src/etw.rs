@@ -1,21 +1,20 @@
 //! Event tracing: a session of our own, the events of its providers as they come, and how each is laid out.
 
-use std::collections::HashMap;
 use std::io;
 use std::ptr::null;
-use std::sync::Arc;
 
 use windows_sys::Win32::Foundation::{
     ERROR_ALREADY_EXISTS, ERROR_CTX_CLOSE_PENDING, ERROR_INSUFFICIENT_BUFFER, ERROR_SUCCESS,
 };
 use windows_sys::Win32::System::Diagnostics::Etw::{
-    CONTROLTRACE_HANDLE, CloseTrace, ControlTraceW, EVENT_CONTROL_CODE_ENABLE_PROVIDER,
-    EVENT_HEADER_FLAG_64_BIT_HEADER, EVENT_HEADER_FLAG_CLASSIC_HEADER, EVENT_PROPERTY_INFO, EVENT_RECORD,
-    EVENT_TRACE_CONTROL_QUERY, EVENT_TRACE_CONTROL_STOP, EVENT_TRACE_FLAG_NO_SYSCONFIG,
-    EVENT_TRACE_FLAG_PROCESS, EVENT_TRACE_LOGFILEW, EVENT_TRACE_PROPERTIES, EVENT_TRACE_REAL_TIME_MODE,
-    EVENT_TRACE_SYSTEM_LOGGER_MODE, EnableTraceEx2, OpenTraceW, PROCESS_TRACE_MODE_EVENT_RECORD,
-    PROCESS_TRACE_MODE_REAL_TIME, PROCESSTRACE_HANDLE, ProcessTrace, StartTraceW, TRACE_EVENT_INFO,
-    TdhGetEventInformation, WNODE_FLAG_TRACED_GUID,
+    CONTROLTRACE_HANDLE, CloseTrace, ControlTraceW, ENABLE_TRACE_PARAMETERS,
+    ENABLE_TRACE_PARAMETERS_VERSION_2, EVENT_CONTROL_CODE_ENABLE_PROVIDER, EVENT_FILTER_DESCRIPTOR,
+    EVENT_FILTER_TYPE_EVENT_ID, EVENT_HEADER_FLAG_64_BIT_HEADER, EVENT_HEADER_FLAG_CLASSIC_HEADER,
+    EVENT_PROPERTY_INFO, EVENT_RECORD, EVENT_TRACE_CONTROL_QUERY, EVENT_TRACE_CONTROL_STOP,
+    EVENT_TRACE_FLAG_NO_SYSCONFIG, EVENT_TRACE_FLAG_PROCESS, EVENT_TRACE_LOGFILEW, EVENT_TRACE_PROPERTIES,
+    EVENT_TRACE_REAL_TIME_MODE, EVENT_TRACE_SYSTEM_LOGGER_MODE, EnableTraceEx2, OpenTraceW,
+    PROCESS_TRACE_MODE_EVENT_RECORD, PROCESS_TRACE_MODE_REAL_TIME, PROCESSTRACE_HANDLE, ProcessTrace,
+    StartTraceW, TRACE_EVENT_INFO, TdhGetEventInformation, WNODE_FLAG_TRACED_GUID,
 };
 use windows_sys::core::GUID;
 
@@ -35,9 +34,10 @@ const FLUSH_MILLIS: u32 = 50;
 const FLUSH_IN_MILLIS: u32 = 0x10;
 /// A larger description of an event is not read.
 const MOST_DESCRIPTION: u32 = 1 << 20;
-/// Kinds of events that are remembered; properties of one.
-const MOST_KINDS: usize = 4_096;
+/// Properties of an event.
 const MOST_PROPERTIES: u32 = 256;
+/// `MAX_EVENT_FILTER_EVENT_ID_COUNT` of evntprov.h.
+const MOST_IDS: usize = 64;
 
 /// Where properties are of another length than their type says.
 const PARAM_LENGTH: i32 = 2;
@@ -57,6 +57,26 @@ pub struct Provider {
     pub id: u128,
     /// Which kinds of events, by the provider's own bits; 0 is all.
     pub keywords: u64,
+    /// The ids of the events that are wanted, 64 at most; none is all. Others may come all the same: systems before
+    /// Windows 8.1 can't leave them out.
+    pub events: &'static [u16],
+}
+
+/// Whether the system knows a provider. A session can listen to any id: to one that is not known in vain.
+///
+/// # Errors
+/// The system does not say.
+pub fn is_registered(id: u128) -> io::Result<bool> {
+    const PUBLISHERS: &str = r"HKLM\SOFTWARE\Microsoft\Windows\CurrentVersion\WINEVT\Publishers";
+    let text = format!("{id:032x}");
+    let part = |from: usize, to: usize| text.get(from..to).unwrap_or_default();
+    let (first, second, third) = (part(0, 8), part(8, 12), part(12, 16));
+    let key = format!(r"{PUBLISHERS}\{{{first}-{second}-{third}-{}-{}}}", part(16, 20), part(20, 32));
+    match crate::registry::Key::open(&key) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// A property of an event, in the order of the payload.
@@ -74,8 +94,9 @@ pub struct Property {
     pub is_compound: bool,
 }
 
-/// How the payload of a kind of events is laid out; `None` where the system does not know.
-pub type Layout = Option<Arc<Vec<Property>>>;
+/// Asks the system how the payload of an event is laid out, which takes it some time; `None` where it does not know, or
+/// did not just now. It is the same for all events of one provider, id and version.
+pub type AskLayout<'a> = dyn Fn() -> Option<Vec<Property>> + 'a;
 
 /// An event as it came.
 #[derive(Debug, Clone)]
@@ -96,8 +117,6 @@ pub struct Record {
     pub time: u64,
     /// Its data.
     pub payload: Vec<u8>,
-    /// How that is laid out.
-    pub layout: Layout,
 }
 
 /// A session. It ends when this is dropped.
@@ -118,11 +137,13 @@ unsafe impl Send for Session {}
 #[derive(Debug, Clone)]
 pub struct Stopper(Vec<u16>);
 
+/// Where records go.
+type Sink<'a> = dyn FnMut(Record, &AskLayout<'_>) + 'a;
+
 #[derive(Default)]
 struct Callee {
-    /// Where records go, while they are pumped.
-    sink: Option<*mut dyn FnMut(Record)>,
-    kinds: HashMap<(u128, u16, u8), Layout>,
+    /// Set while they are pumped.
+    sink: Option<*mut Sink<'static>>,
 }
 
 /// The structure with room for the name behind it.
@@ -155,13 +176,13 @@ fn control(name: &[u16], code: u32) -> io::Result<Properties> {
 }
 
 impl Session {
-    /// Begins a session of that name that listens to these. One of that name that somebody left (an agent that
-    /// was killed) is ended first.
+    /// Begins a session of that name, which listens to nobody yet. One of that name that somebody left (an agent
+    /// that was killed) is ended first.
     ///
     /// # Errors
     /// Tracing is not there or not allowed, or there are too many sessions.
-    pub fn begin(name: &str, providers: &[Provider]) -> io::Result<Self> {
-        Self::begin_with_kernel(name, 0, providers)
+    pub fn begin(name: &str) -> io::Result<Self> {
+        Self::begin_with_kernel(name, 0)
     }
 
     /// The same, with events of the kernel itself besides (`kernel`: [`KERNEL_PROCESSES`], or 0 for none). The
@@ -169,7 +190,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`begin`](Self::begin).
-    pub fn begin_with_kernel(name: &str, kernel: u32, providers: &[Provider]) -> io::Result<Self> {
+    pub fn begin_with_kernel(name: &str, kernel: u32) -> io::Result<Self> {
         let name = wide(name);
         if name.len() > MOST_NAME {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -193,17 +214,40 @@ impl Session {
         check_code(code)?;
         let callee = Box::into_raw(Box::<Callee>::default());
         let mut new = Self { name, control: control_handle, trace: None, ended: false, callee };
-        for provider in providers {
-            new.enable(*provider)?;
-        }
         new.open()?;
         Ok(new)
     }
 
-    fn enable(&self, provider: Provider) -> io::Result<()> {
+    /// Listens to a provider from now on.
+    ///
+    /// # Errors
+    /// The system refuses it, for example because the provider is guarded.
+    pub fn enable(&self, provider: Provider) -> io::Result<()> {
+        if provider.events.is_empty() || provider.events.len() > MOST_IDS {
+            return self.enable_with(provider, null());
+        }
+        // EVENT_FILTER_EVENT_ID: that these are wanted (a byte, and one that is reserved), how many, and they.
+        let mut filter = vec![1, u16::try_from(provider.events.len()).unwrap_or(0)];
+        filter.extend(provider.events);
+        let mut described = EVENT_FILTER_DESCRIPTOR {
+            Ptr: filter.as_ptr() as u64,
+            Size: u32::try_from(filter.len() * size_of::<u16>()).unwrap_or(0),
+            Type: EVENT_FILTER_TYPE_EVENT_ID,
+        };
+        let parameters = ENABLE_TRACE_PARAMETERS {
+            Version: ENABLE_TRACE_PARAMETERS_VERSION_2,
+            EnableFilterDesc: &raw mut described,
+            FilterDescCount: 1,
+            ..ENABLE_TRACE_PARAMETERS::default()
+        };
+        // A system that can't filter by ids refuses it.
+        self.enable_with(provider, &raw const parameters).or_else(|_| self.enable_with(provider, null()))
+    }
+
+    fn enable_with(&self, provider: Provider, parameters: *const ENABLE_TRACE_PARAMETERS) -> io::Result<()> {
         const ALL_LEVELS: u8 = 255;
         let id = GUID::from_u128(provider.id);
-        // SAFETY: the session was begun, the id is live, no filters are given.
+        // SAFETY: the session was begun, the id is live, and the parameters are null or live with all they lead to.
         check_code(unsafe {
             EnableTraceEx2(
                 self.control,
@@ -213,7 +257,7 @@ impl Session {
                 provider.keywords,
                 0,
                 0,
-                null(),
+                parameters,
             )
         })
     }
@@ -244,16 +288,16 @@ impl Session {
         Stopper(self.name.clone())
     }
 
-    /// Hands events to `sink` as they come; comes back when the session is ended.
+    /// Hands events to `sink` as they come, each with what tells how it is laid out; comes back when the session is
+    /// ended.
     ///
     /// # Errors
     /// The system broke off.
-    pub fn pump(&mut self, sink: &mut dyn FnMut(Record)) -> io::Result<()> {
+    pub fn pump(&mut self, sink: &mut dyn FnMut(Record, &AskLayout<'_>)) -> io::Result<()> {
         let Some(trace) = self.trace else { return Ok(()) };
         // SAFETY: only the lifetime is taken away; it is given back below, before the borrow ends.
-        let sink: *mut dyn FnMut(Record) = unsafe {
-            std::mem::transmute::<*mut (dyn FnMut(Record) + '_), *mut (dyn FnMut(Record) + 'static)>(sink)
-        };
+        let sink: *mut Sink<'static> =
+            unsafe { std::mem::transmute::<*mut Sink<'_>, *mut Sink<'static>>(sink) };
         // SAFETY: nothing is pumped, so nobody else touches it.
         unsafe { (*self.callee).sink = Some(sink) };
         // SAFETY: one handle is given, which is open; the call returns when no callback runs any more.
@@ -301,23 +345,12 @@ unsafe extern "system" fn came(event: *mut EVENT_RECORD) {
     let record = unsafe { &*event };
     // SAFETY: the context is the callee that `open` gave, which lives as long as the trace; the thread that
     // pumps does not touch it meanwhile.
-    let callee = unsafe { &mut *record.UserContext.cast::<Callee>() };
+    let callee = unsafe { &*record.UserContext.cast::<Callee>() };
     let Some(sink) = callee.sink else { return };
     let head = &record.EventHeader;
-    let provider = number(&head.ProviderId);
-    let kind = (provider, head.EventDescriptor.Id, head.EventDescriptor.Version);
-    let layout = match callee.kinds.get(&kind) {
-        Some(known) => known.clone(),
-        // Asking for the layout of the kernel's old events would start WMI; who wants them knows it.
-        None if u32::from(head.Flags) & EVENT_HEADER_FLAG_CLASSIC_HEADER != 0 => None,
-        None => {
-            let read = layout_of(event).map(Arc::new);
-            if callee.kinds.len() < MOST_KINDS {
-                callee.kinds.insert(kind, read.clone());
-            }
-            read
-        }
-    };
+    // Asking for the layout of the kernel's old events would start WMI; who wants them knows it.
+    let is_old = u32::from(head.Flags) & EVENT_HEADER_FLAG_CLASSIC_HEADER != 0;
+    let ask = || if is_old { None } else { layout_of(event) };
     let payload = match record.UserData.is_null() {
         true => Vec::new(),
         // SAFETY: so many bytes are there, for the call.
@@ -325,8 +358,8 @@ unsafe extern "system" fn came(event: *mut EVENT_RECORD) {
             std::slice::from_raw_parts(record.UserData.cast::<u8>(), record.UserDataLength.into()).to_vec()
         },
     };
-    let event = Record {
-        provider,
+    let read = Record {
+        provider: number(&head.ProviderId),
         id: head.EventDescriptor.Id,
         opcode: head.EventDescriptor.Opcode,
         version: head.EventDescriptor.Version,
@@ -334,10 +367,9 @@ unsafe extern "system" fn came(event: *mut EVENT_RECORD) {
         pid: head.ProcessId,
         time: head.TimeStamp.cast_unsigned(),
         payload,
-        layout,
     };
     // SAFETY: `pump` holds the sink's borrow until the system calls no more.
-    unsafe { (*sink)(event) };
+    unsafe { (*sink)(read, &ask) };
 }
 
 fn number(id: &GUID) -> u128 {

@@ -11,9 +11,9 @@ pub const KERNEL_PROCESS: u128 = 0x22fb_2cd6_0e7b_422b_a0c7_2fad_1fd0_e716;
 pub const DNS_CLIENT: u128 = 0x1c95_126e_7eea_49a9_a3fe_a378_b03d_db4d;
 
 /// Ids of `Microsoft-Windows-Kernel-Process`.
-const PROCESS_START: u16 = 1;
+pub(super) const PROCESS_START: u16 = 1;
 const PROCESS_STOP: u16 = 2;
-const IMAGE_LOAD: u16 = 5;
+pub(super) const IMAGE_LOAD: u16 = 5;
 /// The id of `Microsoft-Windows-DNS-Client` that has the answers.
 pub const DNS_QUERIES_COMPLETED: u16 = 3_008;
 
@@ -26,6 +26,8 @@ pub struct Event {
     pub id: u16,
     /// The process in which it was written.
     pub pid: u32,
+    /// When, in units of 100 ns since 1601.
+    pub time: u64,
     /// Its values.
     pub values: Values,
 }
@@ -117,16 +119,18 @@ pub fn meaning(event: &Event, path_of: impl Fn(&str) -> String) -> Option<Observ
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::payload::Property;
     use super::*;
 
-    fn layout(properties: &[(&str, u16)]) -> Vec<Property> {
+    fn layout(properties: &[(&str, u16)]) -> Arc<Vec<Property>> {
         let one = |(name, kind): &(&str, u16)| Property {
             name: (*name).to_owned(),
             kind: *kind,
             ..Property::default()
         };
-        properties.iter().map(one).collect()
+        Arc::new(properties.iter().map(one).collect())
     }
 
     fn wide(text: &str) -> Vec<u8> {
@@ -134,7 +138,7 @@ mod tests {
     }
 
     fn event(provider: u128, id: u16, values: Values) -> Event {
-        Event { provider, id, pid: 4_242, values }
+        Event { provider, id, pid: 4_242, time: 0, values }
     }
 
     /// Version 0 of Windows 7 and version 3 of Windows 10 have the same names in other places.

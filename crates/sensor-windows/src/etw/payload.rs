@@ -1,7 +1,7 @@
 //! The data of an event, by the layout that its provider registered. Bytes from outside: whatever they are,
 //! they give values or none.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
 /// A property of an event, in the order of the payload.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -43,11 +43,16 @@ mod kind {
     pub(super) const HEX64: u16 = 21;
 }
 
+/// Bytes of an IPv6 address.
+const ADDRESS: usize = 16;
+
 /// A value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Value {
     Number(u64),
     Text(String),
+    /// Sixteen bytes: an address.
+    Address([u8; ADDRESS]),
     /// Its bytes are passed over.
     Other,
 }
@@ -55,40 +60,46 @@ enum Value {
 /// The values of an event, by name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Values {
-    by_name: HashMap<String, Value>,
+    layout: Arc<Vec<Property>>,
+    /// In the order of the layout, as far as they could be read.
+    values: Vec<Value>,
     /// Not all of it could be read.
     pub is_incomplete: bool,
 }
 
 impl Values {
     /// Reads a payload of a process of 64 bits.
-    pub fn read(layout: &[Property], payload: &[u8]) -> Self {
-        let mut values = Self::default();
-        let mut numbers = Vec::with_capacity(layout.len());
+    pub fn read(layout: &Arc<Vec<Property>>, payload: &[u8]) -> Self {
+        let mut values: Vec<Value> = Vec::with_capacity(layout.len());
+        let mut is_incomplete = false;
         let mut rest = payload;
-        for property in layout {
+        for property in layout.iter() {
             let length = match property.length_from {
                 None => property.length.into(),
-                Some(at) => numbers.get(at).copied().flatten().unwrap_or(u64::MAX),
+                Some(at) => match values.get(at) {
+                    Some(Value::Number(length)) => *length,
+                    _ => u64::MAX,
+                },
             };
             let read = if property.is_compound { None } else { value(property, length, rest) };
             let Some((value, used)) = read else {
-                values.is_incomplete = true;
+                is_incomplete = true;
                 break;
             };
-            numbers.push(match &value {
-                Value::Number(number) => Some(*number),
-                _ => None,
-            });
-            values.by_name.insert(property.name.clone(), value);
+            values.push(value);
             rest = &rest[used..];
         }
-        values
+        Self { layout: Arc::clone(layout), values, is_incomplete }
+    }
+
+    fn get(&self, name: &str) -> Option<&Value> {
+        // There are a dozen: looking is nearer than a table.
+        self.values.get(self.layout.iter().position(|property| property.name == name)?)
     }
 
     /// A number; signed ones as their bits are.
     pub fn number(&self, name: &str) -> Option<u64> {
-        match self.by_name.get(name)? {
+        match self.get(name)? {
             Value::Number(number) => Some(*number),
             _ => None,
         }
@@ -99,9 +110,17 @@ impl Values {
         self.number(name)?.try_into().ok()
     }
 
+    /// An address of IPv6, as it is on the wire.
+    pub fn address(&self, name: &str) -> Option<[u8; 16]> {
+        match self.get(name)? {
+            Value::Address(bytes) => Some(*bytes),
+            _ => None,
+        }
+    }
+
     /// A text.
     pub fn text(&self, name: &str) -> Option<&str> {
-        match self.by_name.get(name)? {
+        match self.get(name)? {
             Value::Text(text) => Some(text),
             _ => None,
         }
@@ -141,7 +160,11 @@ fn value(property: &Property, length: u64, bytes: &[u8]) -> Option<(Value, usize
         // Revision, count, six bytes of authority, and four for each of what follows.
         kind::SID => passed(8 + 4 * usize::from(*bytes.get(1)?)),
         kind::BINARY if length != 0 || property.length_from.is_some() => {
-            passed(usize::try_from(length).ok()?)
+            let length = usize::try_from(length).ok()?;
+            match bytes.first_chunk::<ADDRESS>().filter(|_| length == ADDRESS) {
+                Some(address) => Some((Value::Address(*address), ADDRESS)),
+                None => passed(length),
+            }
         }
         _ => None,
     }
@@ -178,13 +201,14 @@ mod tests {
 
     #[test]
     fn values_of_every_length_are_found_behind_each_other() {
-        let layout = [
+        let layout = vec![
             property("a", kind::U32),
             property("sid", kind::SID),
             property("text", kind::TEXT),
             property("time", kind::FILE_TIME),
             property("size", kind::U16),
             Property { length_from: Some(4), ..property("bytes", kind::BINARY) },
+            Property { length: 16, ..property("address", kind::BINARY) },
             property("last", kind::ANSI_TEXT),
         ];
         let mut payload = 7_u32.to_le_bytes().to_vec();
@@ -193,8 +217,9 @@ mod tests {
         payload.extend(u64::MAX.to_le_bytes());
         payload.extend(3_u16.to_le_bytes());
         payload.extend([9, 9, 9]);
+        payload.extend([6; 16]);
         payload.extend(b"end\0");
-        let values = Values::read(&layout, &payload);
+        let values = Values::read(&Arc::new(layout), &payload);
         assert!(!values.is_incomplete);
         assert_eq!(
             (values.small("a"), values.number("time"), values.small("time")),
@@ -204,27 +229,30 @@ mod tests {
             (values.text("text"), values.text("last"), values.text("bytes")),
             (Some("ü"), Some("end"), None)
         );
+        assert_eq!((values.address("address"), values.address("bytes")), (Some([6; 16]), None));
     }
 
     #[test]
     fn whatever_the_bytes_are_there_is_no_panic_and_what_is_missing_is_said() {
         let kinds = 0..24_u16;
-        let layout: Vec<Property> = kinds.clone().map(|kind| property(&kind.to_string(), kind)).collect();
+        let layout: Arc<Vec<Property>> =
+            Arc::new(kinds.clone().map(|kind| property(&kind.to_string(), kind)).collect());
         for length in 0..64 {
             for byte in [0, 1, 0xff] {
                 let payload = vec![byte; length];
                 for kind in kinds.clone() {
                     for length_from in [None, Some(0), Some(9)] {
                         let one = Property { length_from, length: 3, ..property("x", kind) };
-                        let values = Values::read(&[property("n", kind::U8), one], &payload);
-                        assert!(values.is_incomplete || values.by_name.len() == 2);
+                        let values = Values::read(&Arc::new(vec![property("n", kind::U8), one]), &payload);
+                        assert!(values.is_incomplete || values.values.len() == 2);
                     }
                 }
                 Values::read(&layout, &payload);
             }
         }
         let compound = Property { is_compound: true, ..property("x", kind::U8) };
-        let values = Values::read(&[property("a", kind::U8), compound, property("b", kind::U8)], &[1, 2, 3]);
+        let layout = Arc::new(vec![property("a", kind::U8), compound, property("b", kind::U8)]);
+        let values = Values::read(&layout, &[1, 2, 3]);
         assert!(values.is_incomplete && values.number("a") == Some(1) && values.number("b").is_none());
     }
 }

@@ -2,9 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use event_model::{EventType, Field, Value};
 use sensor_api::{Actor, ObservedActivity};
+
+use super::ledger::{GRACE, Ledger, Pair};
 
 /// Sockets that are remembered.
 const MOST_KNOWN: usize = 262_144;
@@ -19,6 +22,8 @@ pub enum Kind {
     Listens,
     /// It is connected, or about to be.
     Connected,
+    /// One side has closed its connection, and the other may still send.
+    Closing,
     /// Its connection is over, and nobody owns it any more.
     Over,
 }
@@ -44,6 +49,11 @@ impl Row {
     }
 }
 
+/// The ends of a connection of TCP, as the ledger has them.
+fn pair_of((transport, local, peer): &Key) -> Option<Pair> {
+    peer.filter(|_| *transport == "tcp").map(|peer| Pair::new(*local, peer))
+}
+
 type Key = (&'static str, SocketAddr, Option<SocketAddr>);
 
 struct Known {
@@ -55,54 +65,113 @@ struct Known {
 /// An event to be told.
 pub type Told = ObservedActivity;
 
+/// A connection that event tracing should tell of.
+struct Waiting {
+    row: Row,
+    ingress: bool,
+    since: Instant,
+}
+
 /// The table as it was seen last.
 #[derive(Default)]
 pub struct Changes {
     known: HashMap<Key, Known>,
+    waiting: HashMap<Key, Waiting>,
     begun: bool,
     /// Sockets that found no room, in all.
     pub unknown: u64,
 }
 
 impl Changes {
-    /// What a new look shows. The first one only fills the table.
-    pub fn look(&mut self, rows: &[Row]) -> Vec<Told> {
+    /// What a new look shows, at `now_ns` since boot. The first one only fills the table. What event tracing tells,
+    /// by the ledger, is not told once more, and it has a moment to do so.
+    pub fn look(&mut self, rows: &[Row], ledger: &mut Ledger, now_ns: u64, now: Instant) -> Vec<Told> {
         let listening: HashSet<(&str, u16)> = rows
             .iter()
             .filter(|row| row.kind == Kind::Listens)
             .map(|row| (row.transport, row.local.port()))
             .collect();
         let mut told = Vec::new();
-        let there: HashSet<Key> = rows.iter().filter(|row| row.kind != Kind::Over).map(Row::key).collect();
-        let over: HashSet<Key> = rows.iter().filter(|row| row.kind == Kind::Over).map(Row::key).collect();
+        let is_there = |row: &&Row| matches!(row.kind, Kind::Listens | Kind::Connected);
+        let there: HashSet<Key> = rows.iter().filter(is_there).map(Row::key).collect();
+        let lingers = |row: &&Row| matches!(row.kind, Kind::Closing | Kind::Over);
+        let lingering: HashSet<Key> = rows.iter().filter(lingers).map(Row::key).collect();
         self.known.retain(|key, known| {
-            if there.contains(key) || (known.kind == Kind::Over && over.contains(key)) {
+            if there.contains(key) || (known.kind == Kind::Over && lingering.contains(key)) {
                 return true;
             }
-            if known.kind == Kind::Connected {
+            let is_own =
+                known.kind == Kind::Connected && pair_of(key).is_none_or(|pair| ledger.ends_in_table(&pair));
+            if is_own {
                 told.push(ends(key, known));
             }
             // It is not told once more while the system remembers it.
             known.kind = Kind::Over;
-            over.contains(key)
+            lingering.contains(key)
         });
+        self.end_waiting(&there, ledger, now, &mut told);
         for row in rows {
-            if self.known.contains_key(&row.key()) {
+            let key = row.key();
+            let is_seen = self.known.contains_key(&key) || self.waiting.contains_key(&key);
+            if is_seen || row.kind == Kind::Closing {
                 continue;
             }
-            if self.known.len() >= MOST_KNOWN {
+            if self.known.len() + self.waiting.len() >= MOST_KNOWN {
                 self.unknown += 1;
                 continue;
             }
             let ingress = listening.contains(&(row.transport, row.local.port()));
-            let known = Known { kind: row.kind, pid: row.pid, ingress };
-            if self.begun {
-                told.extend(begins(row, &known));
+            let pair = pair_of(&key);
+            let is_left_to_tracing = pair.is_some() && ledger.is_traced();
+            let is_news = self.begun && pair.is_none_or(|pair| !ledger.is_told(&pair));
+            if is_news && is_left_to_tracing && row.kind == Kind::Connected {
+                self.waiting.insert(key, Waiting { row: *row, ingress, since: now });
+                continue;
             }
-            self.known.insert(row.key(), known);
+            let known = Known { kind: row.kind, pid: row.pid, ingress };
+            // What is over already was told by tracing, and may be forgotten by now.
+            if is_news && !is_left_to_tracing {
+                told.extend(begins(row, &known));
+                if let Some(pair) = pair.filter(|_| row.kind == Kind::Connected) {
+                    ledger.told_by_table(pair);
+                }
+            }
+            self.known.insert(key, known);
         }
         self.begun = true;
+        let pairs = |is_wanted: fn(Kind) -> bool| -> HashSet<Pair> {
+            let wanted = rows.iter().filter(|row| is_wanted(row.kind));
+            wanted.filter_map(|row| pair_of(&row.key())).collect()
+        };
+        let (connected, shown) = (pairs(|kind| kind == Kind::Connected), pairs(|kind| kind != Kind::Over));
+        told.extend(ledger.looked(&connected, &shown, now_ns, now));
         told
+    }
+
+    /// What waited for event tracing is told by it by now, or is the table's to tell.
+    fn end_waiting(&mut self, there: &HashSet<Key>, ledger: &mut Ledger, now: Instant, told: &mut Vec<Told>) {
+        let known = &mut self.known;
+        self.waiting.retain(|key, one| {
+            let Some(pair) = pair_of(key) else { return false };
+            let is_told = ledger.is_told(&pair);
+            let has_time = now.saturating_duration_since(one.since) < GRACE;
+            if !is_told && ledger.is_traced() && has_time {
+                return true;
+            }
+            let new = Known { kind: Kind::Connected, pid: one.row.pid, ingress: one.ingress };
+            if !is_told {
+                told.extend(begins(&one.row, &new));
+            }
+            if there.contains(key) {
+                if !is_told {
+                    ledger.told_by_table(pair);
+                }
+                known.insert(*key, new);
+            } else if !is_told {
+                told.push(ends(key, &new));
+            }
+            false
+        });
     }
 }
 
@@ -165,6 +234,11 @@ mod tests {
         Row { transport: "tcp", kind, local: local.parse().unwrap(), peer, pid }
     }
 
+    /// A look where there is no event tracing.
+    fn look(changes: &mut Changes, rows: &[Row]) -> Vec<Told> {
+        changes.look(rows, &mut Ledger::default(), 0, Instant::now())
+    }
+
     fn words(told: &[Told]) -> Vec<(EventType, Option<u32>)> {
         told.iter().map(|one| (one.event_type, one.actor.map(Actor::pid))).collect()
     }
@@ -173,11 +247,11 @@ mod tests {
     fn what_comes_and_goes_is_told_once_with_its_owner_and_direction() {
         let listener = row(Kind::Listens, "0.0.0.0:80", None, 1);
         let mut changes = Changes::default();
-        assert_eq!(changes.look(&[listener]), [], "what was there before is not told");
+        assert_eq!(look(&mut changes, &[listener]), [], "what was there before is not told");
         let incoming = row(Kind::Connected, "10.0.0.1:80", Some("10.0.0.9:5000"), 1);
         let outgoing = row(Kind::Connected, "10.0.0.1:50000", Some("10.0.0.7:443"), 2);
         let other = row(Kind::Listens, "[::]:8080", None, 3);
-        let told = changes.look(&[listener, incoming, outgoing, other]);
+        let told = look(&mut changes, &[listener, incoming, outgoing, other]);
         let expected = [
             (EventType::NetworkAccept, Some(1)),
             (EventType::NetworkConnect, Some(2)),
@@ -185,22 +259,41 @@ mod tests {
         ];
         assert_eq!(words(&told), expected);
         assert!(told[0].fields.contains(&(Field::SourceAddress, Value::Text("10.0.0.9".to_owned()))));
-        assert_eq!(changes.look(&[listener, incoming, outgoing, other]), []);
+        assert_eq!(look(&mut changes, &[listener, incoming, outgoing, other]), []);
         let over = row(Kind::Over, "10.0.0.1:50000", Some("10.0.0.7:443"), 0);
-        let told = changes.look(&[listener, over, other]);
+        let told = look(&mut changes, &[listener, over, other]);
         let mut closed = words(&told);
         closed.sort();
         assert_eq!(closed, [(EventType::NetworkClose, Some(1)), (EventType::NetworkClose, Some(2))]);
-        assert_eq!(changes.look(&[listener, over, other]), [], "what the system still remembers is no news");
+        assert_eq!(
+            look(&mut changes, &[listener, over, other]),
+            [],
+            "what the system still remembers is no news"
+        );
+    }
+
+    #[test]
+    fn a_connection_that_is_closed_by_one_side_first_is_told_once() {
+        let mut changes = Changes::default();
+        look(&mut changes, &[]);
+        let at = |kind| row(kind, "10.0.0.1:50000", Some("10.0.0.7:443"), 2);
+        assert_eq!(
+            words(&look(&mut changes, &[at(Kind::Connected)])),
+            [(EventType::NetworkConnect, Some(2))]
+        );
+        assert_eq!(words(&look(&mut changes, &[at(Kind::Closing)])), [(EventType::NetworkClose, Some(2))]);
+        assert_eq!(look(&mut changes, &[at(Kind::Closing)]), []);
+        assert_eq!(look(&mut changes, &[at(Kind::Over)]), [], "the same one, a moment later");
+        assert_eq!(look(&mut changes, &[]), []);
     }
 
     #[test]
     fn a_connection_that_was_over_before_the_look_is_told_without_an_owner() {
         let mut changes = Changes::default();
-        changes.look(&[]);
-        let told = changes.look(&[row(Kind::Over, "10.0.0.1:50000", Some("10.0.0.7:443"), 0)]);
+        look(&mut changes, &[]);
+        let told = look(&mut changes, &[row(Kind::Over, "10.0.0.1:50000", Some("10.0.0.7:443"), 0)]);
         assert_eq!(words(&told), [(EventType::NetworkConnect, None)]);
         assert!(told[0].fields.iter().any(|(field, _)| *field == Field::EventIncomplete));
-        assert_eq!(changes.look(&[]), [], "its end was never a connection's");
+        assert_eq!(look(&mut changes, &[]), [], "its end was never a connection's");
     }
 }

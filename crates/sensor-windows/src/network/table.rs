@@ -7,25 +7,39 @@ use sensor_api::{ObservationSender, ObservedLoss, Provision, Source, StopSignal,
 use win32::network::{Protocol, Socket, sockets};
 
 use super::change::{Changes, Kind, Row};
+use super::trace::Shared;
 
 /// Looks are never nearer together, and farther apart where they are dear.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 const COST_SHARE: u32 = 100;
 
-/// States of TCP (MIB_TCP_STATE): a connection that is being opened, that stands, whose peer has closed;
-/// and one that is over and only remembered.
+/// States of TCP (MIB_TCP_STATE): a connection that is being opened, that stands, whose peer has closed; that this
+/// host has closed, or both; and one that is over and only remembered.
 const SYN_SENT: u32 = 3;
 const ESTABLISHED: u32 = 5;
+const FIN_WAIT_1: u32 = 6;
+const FIN_WAIT_2: u32 = 7;
 const CLOSE_WAIT: u32 = 8;
+const CLOSING: u32 = 9;
+const LAST_ACK: u32 = 10;
 const TIME_WAIT: u32 = 11;
 
 const MADE: [EventType; 4] =
     [EventType::NetworkConnect, EventType::NetworkAccept, EventType::NetworkClose, EventType::NetworkListen];
 
-/// The source of connections.
-#[derive(Default)]
+/// The source of connections where there is no event tracing, of those that it does not tell, and of listening sockets.
 pub struct ConnectionTable {
     changes: Changes,
+    shared: Shared,
+    /// Why event tracing tells of none, where it does not.
+    untraced: Option<String>,
+}
+
+impl ConnectionTable {
+    /// What event tracing tells is in the ledger; it tells of none for the reason `untraced`.
+    pub(crate) fn new(shared: Shared, untraced: Option<String>) -> Self {
+        Self { changes: Changes::default(), shared, untraced }
+    }
 }
 
 impl Source for ConnectionTable {
@@ -35,8 +49,13 @@ impl Source for ConnectionTable {
 
     fn provisions(&self) -> Vec<Provision> {
         let missing = sockets().err().map(|error| format!("the table of sockets can't be read: {error}"));
-        let source =
-            "socket_table (each 250 ms or more; what is over sooner is seen without its process)".to_owned();
+        let source = match &self.untraced {
+            None => "socket_table (listening sockets, and connections that event tracing does not tell)"
+                .to_owned(),
+            Some(why) => format!(
+                "socket_table (each 250 ms or more; what is over sooner is seen without its process: {why})"
+            ),
+        };
         let provision =
             |event_type| Provision { event_type, source: source.clone(), missing: missing.clone() };
         MADE.into_iter().map(provision).collect()
@@ -55,10 +74,15 @@ impl Source for ConnectionTable {
                             sender.lost(lost(event_type, None, since, now));
                         }
                     }
-                    for told in self.changes.look(&rows) {
+                    let (told, untold) = {
+                        let mut ledger = self.shared.ledger();
+                        let told = self.changes.look(&rows, &mut ledger, now, begun);
+                        (told, std::mem::take(&mut ledger.unknown))
+                    };
+                    for told in told {
                         sender.send(now, told);
                     }
-                    let unknown = std::mem::take(&mut self.changes.unknown);
+                    let unknown = std::mem::take(&mut self.changes.unknown) + untold;
                     if unknown > 0 {
                         sender.lost(lost(EventType::NetworkConnect, Some(unknown), read_to_ns, now));
                     }
@@ -90,6 +114,7 @@ fn row(socket: &Socket) -> Option<Row> {
     let kind = match socket.state {
         _ if socket.listens() || socket.protocol == Protocol::Udp => Kind::Listens,
         SYN_SENT | ESTABLISHED | CLOSE_WAIT => Kind::Connected,
+        FIN_WAIT_1 | FIN_WAIT_2 | CLOSING | LAST_ACK => Kind::Closing,
         TIME_WAIT => Kind::Over,
         _ => return None,
     };

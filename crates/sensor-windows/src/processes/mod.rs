@@ -221,6 +221,14 @@ impl ProcessSensor {
             if count > 0 {
                 sink(lost(GapReason::KernelRingFull, Some(count), now));
             }
+            let unread = notices.take_unread();
+            if unread > 0 {
+                tracing::warn!(
+                    unread,
+                    "starts and ends whose template is missing, or does not fit, could not be read"
+                );
+                sink(lost(GapReason::MalformedRecord, Some(unread), now));
+            }
             if notices.has_ended() {
                 tracing::error!("somebody ended the session of event tracing; it is begun again");
                 let what = Observation::Activity(Box::new(tampered(NAME)));
@@ -436,10 +444,8 @@ impl Sensor for ProcessSensor {
             .map(|event_type| Provision { event_type, source: source.clone(), missing: None })
             .collect();
         let none = "it takes a driver, or Sysmon, whose channel is read where it is installed";
-        for event_type in [EventType::ProcessAccess, EventType::ProcessTamper, EventType::ModuleLoad] {
-            let source = "driver".to_owned();
-            provisions.push(Provision { event_type, source, missing: Some(none.to_owned()) });
-        }
+        let (event_type, source) = (EventType::ModuleLoad, "driver".to_owned());
+        provisions.push(Provision { event_type, source, missing: Some(none.to_owned()) });
         provisions
     }
 

@@ -6,16 +6,18 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use win32::etw::{KERNEL_PROCESSES, Provider, Record, Session, Stopper};
+use win32::etw::{AskLayout, KERNEL_PROCESSES, Provider, Record, Session, Stopper};
 use win32::event::Event as Signal;
 
 use crate::etw::{
-    KERNEL_PROCESS, Launch, ProcessNotice, SYSTEM_PROCESS, event_of, launch, process_notice, reason,
+    Decoder, KERNEL_PROCESS, Launch, ProcessNotice, SYSTEM_PROCESS, launch, process_notice, reason,
 };
 
 pub(super) const NAME: &str = "Rampart processes";
 /// Of `Microsoft-Windows-Kernel-Process`: starts and ends of processes.
 const PROCESSES: u64 = 0x10;
+/// Their ids.
+const STARTS_AND_ENDS: &[u16] = &[1, 2];
 /// How often it is asked how much the session lost.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 /// Notices that may wait.
@@ -46,26 +48,34 @@ pub(super) struct Notices {
 struct Shared {
     /// That found no room.
     dropped: AtomicU64,
+    /// Whose template is missing, or does not fit.
+    unread: AtomicU64,
     ended: AtomicBool,
 }
 
 impl Notices {
     /// Begins the session. `signal` is set whenever a notice came.
     pub(super) fn begin(signal: Arc<Signal>) -> Result<Self, String> {
-        let providers = [Provider { id: KERNEL_PROCESS, keywords: PROCESSES }];
+        let provider = Provider { id: KERNEL_PROCESS, keywords: PROCESSES, events: STARTS_AND_ENDS };
         // One session for both, so that a start and its command line come in the order in which they were
         // written. There are only eight that may have the kernel's own events.
-        let both = Session::begin_with_kernel(NAME, KERNEL_PROCESSES, &providers);
-        let (mut session, has_launches) = match both {
+        let (mut session, has_launches) = match Session::begin_with_kernel(NAME, KERNEL_PROCESSES) {
             Ok(session) => (session, true),
-            Err(_) => (Session::begin(NAME, &providers).map_err(|error| reason(&error))?, false),
+            Err(_) => (Session::begin(NAME).map_err(|error| reason(&error))?, false),
         };
+        session.enable(provider).map_err(|error| reason(&error))?;
         let (sender, received) = mpsc::sync_channel(MOST_WAITING);
         let (shared, stopper) = (Arc::new(Shared::default()), session.stopper());
         let pumping = std::thread::Builder::new().name("etw processes".into()).spawn({
             let shared = Arc::clone(&shared);
             move || {
-                if let Err(error) = session.pump(&mut |record| hand_over(record, &sender, &shared, &signal)) {
+                let mut decoder = Decoder::default();
+                let mut came = |record: Record, ask: &AskLayout<'_>| {
+                    if let Some(told) = told_of(&record, ask, &mut decoder, &shared) {
+                        hand_over((record.time, told), &sender, &shared, &signal);
+                    }
+                };
+                if let Err(error) = session.pump(&mut came) {
                     tracing::warn!(%error, "event tracing of processes broke off");
                 }
                 shared.ended.store(true, Ordering::Relaxed);
@@ -109,6 +119,11 @@ impl Notices {
         self.told = in_session;
         new + self.shared.dropped.swap(0, Ordering::Relaxed)
     }
+
+    /// How many came that could not be read, since this was asked last.
+    pub(super) fn take_unread(&self) -> u64 {
+        self.shared.unread.swap(0, Ordering::Relaxed)
+    }
 }
 
 impl Drop for Notices {
@@ -123,18 +138,27 @@ impl Drop for Notices {
     }
 }
 
-fn hand_over(record: Record, sender: &SyncSender<(u64, Told)>, shared: &Shared, signal: &Signal) {
-    let time = record.time;
-    let told = match record.provider {
+/// What a record tells. One that should and can't be read is counted.
+fn told_of(record: &Record, ask: &AskLayout<'_>, decoder: &mut Decoder, shared: &Shared) -> Option<Told> {
+    match record.provider {
         SYSTEM_PROCESS if record.is_64_bit => {
             launch(record.opcode, record.version, &record.payload).map(Told::Launch)
         }
-        _ => event_of(record).as_ref().and_then(process_notice).map(Told::Notice),
-    };
-    let Some(told) = told else { return };
+        KERNEL_PROCESS if STARTS_AND_ENDS.contains(&record.id) => {
+            let notice = decoder.event(record, ask).as_ref().and_then(process_notice);
+            if notice.is_none() {
+                shared.unread.fetch_add(1, Ordering::Relaxed);
+            }
+            notice.map(Told::Notice)
+        }
+        _ => None,
+    }
+}
+
+fn hand_over(told: (u64, Told), sender: &SyncSender<(u64, Told)>, shared: &Shared, signal: &Signal) {
     // A command line that is lost is no start that is lost.
-    let counts = matches!(told, Told::Notice(_));
-    if sender.try_send((time, told)).is_err() && counts {
+    let counts = matches!(told.1, Told::Notice(_));
+    if sender.try_send(told).is_err() && counts {
         shared.dropped.fetch_add(1, Ordering::Relaxed);
     }
     signal.set();

@@ -3,12 +3,16 @@
 
 mod change;
 mod places;
+#[cfg(windows)]
+mod trace;
 mod value;
 #[cfg(windows)]
 mod watch;
+mod writers;
 
 pub use change::{Contents, Difference, compare, describe};
 pub use places::{BUILT_IN, Depth, Place, asked_for, normal};
 pub use value::{MOST_BYTES, Shown, kind_name, shown};
 #[cfg(windows)]
 pub use watch::RegistryWatch;
+pub use writers::{Changes, KERNEL_REGISTRY, REGISTRY_IDS, REGISTRY_KEYWORDS, Writers};

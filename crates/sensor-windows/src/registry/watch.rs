@@ -12,10 +12,15 @@ use win32::shown as shown_name;
 
 use super::change::{Contents, Kept, compare, describe};
 use super::places::{BUILT_IN, Depth, Place, asked_for, normal};
+use super::trace::{Heard, Shared, begin};
 use super::value::{MOST_BYTES, shown};
+use super::writers::{Changes, Writers};
+use crate::etw::Traced;
 
 /// A stop, and keys beyond those that can be waited for, are noticed after this at the latest.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Changes that wait for whoever made them are looked at again after this.
+const WAITS: Duration = Duration::from_millis(20);
 /// Keys that are not there, and users who log on, are looked for this often.
 const SEEK_EVERY: Duration = Duration::from_secs(2);
 /// A key whose reading is dear is read again only after so many times as long.
@@ -34,11 +39,14 @@ const KEY_DELETED: i32 = 1_018;
 pub struct RegistryWatch {
     places: Vec<Place>,
     unusable: Vec<String>,
+    /// Who made the changes.
+    traced: Traced<Heard>,
+    shared: Shared,
 }
 
 impl RegistryWatch {
-    /// The built-in keys, and these.
-    pub fn new(keys: &[String]) -> Self {
+    /// The built-in keys, and these; with event tracing it is told who changed them.
+    pub fn new(keys: &[String], with_tracing: bool) -> Self {
         let built_in =
             BUILT_IN.iter().map(|(key, depth, what)| Place { key: normal(key), depth: *depth, what });
         let (mut asked, mut unusable) = (Vec::new(), Vec::new());
@@ -62,7 +70,8 @@ impl RegistryWatch {
                 None => places.push(place),
             }
         }
-        Self { places, unusable }
+        let shared = Shared::default();
+        Self { places, unusable, traced: begin(with_tracing, shared.clone()), shared }
     }
 }
 
@@ -72,8 +81,12 @@ impl Source for RegistryWatch {
     }
 
     fn provisions(&self) -> Vec<Provision> {
+        let who = match self.traced.missing() {
+            None => "who changed them by event tracing, where it tells".to_owned(),
+            Some(why) => format!("who changed them is not known: {why}"),
+        };
         let mut source = format!(
-            "registry_watch ({} keys, `*` and HKCU for each user that is logged on; who changed them is not known)",
+            "registry_watch ({} keys, `*` and HKCU for each user that is logged on; {who})",
             self.places.len()
         );
         if !self.unusable.is_empty() {
@@ -86,19 +99,53 @@ impl Source for RegistryWatch {
         // What is large below is read at length, and changes for any reason: autostart keys don't wait for it.
         let (large, small): (Vec<Place>, Vec<Place>) =
             self.places.iter().cloned().partition(|place| place.depth == Depth::Two);
+        let (traced, shared) = (&mut self.traced, &self.shared);
         std::thread::scope(|scope| {
-            scope.spawn(|| watch(&large, sender, stop));
-            watch(&small, sender, stop);
+            scope.spawn(|| watch(&large, shared, sender, stop));
+            scope.spawn(|| traced.run(sender, stop));
+            watch(&small, shared, sender, stop);
         });
     }
 }
 
-fn watch(places: &[Place], sender: &ObservationSender, stop: &StopSignal) {
+/// Where changes go: to be told, when it is known who made them.
+struct Outlet<'a> {
+    sender: &'a ObservationSender,
+    shared: &'a Shared,
+    changes: Changes,
+}
+
+impl Outlet<'_> {
+    /// Tells what need not wait any more.
+    fn tell_due(&mut self) {
+        if self.changes.is_waiting() {
+            let writers = self.shared.writers();
+            while let Some((at_ns, told)) = self.changes.next(&writers, Instant::now()) {
+                self.sender.send(at_ns, told);
+            }
+        }
+    }
+
+    /// Tells all that waits.
+    fn tell_all(&mut self) {
+        while let Some((at_ns, told)) = self.changes.next(&Writers::default(), Instant::now()) {
+            self.sender.send(at_ns, told);
+        }
+    }
+}
+
+fn watch(places: &[Place], shared: &Shared, sender: &ObservationSender, stop: &StopSignal) {
+    let mut outlet = Outlet { sender, shared, changes: Changes::default() };
+    look_until(places, &mut outlet, stop);
+    outlet.tell_all();
+}
+
+fn look_until(places: &[Place], outlet: &mut Outlet<'_>, stop: &StopSignal) {
     let mut watched: Vec<Watched> = Vec::new();
     let mut sought: Option<Instant> = None;
     while !stop.asked_within(Duration::ZERO) {
         if sought.is_none_or(|at| at.elapsed() >= SEEK_EVERY) {
-            seek(places, &mut watched, sought.is_none(), sender);
+            seek(places, &mut watched, sought.is_none(), outlet);
             sought = Some(Instant::now());
         }
         let events: Vec<&Event> = watched
@@ -107,28 +154,30 @@ fn watch(places: &[Place], sender: &ObservationSender, stop: &StopSignal) {
             .filter_map(|one| Some(&one.open.as_ref()?.event))
             .take(MOST_WAITED)
             .collect();
+        let pause = if outlet.changes.is_waiting() { WAITS } else { LOOK_EVERY };
         match events.is_empty() {
             true => {
-                stop.asked_within(LOOK_EVERY);
+                stop.asked_within(pause);
             }
             false => {
                 // A refusal is no reason to look without a pause.
-                if wait_any(&events, LOOK_EVERY).is_err() {
-                    stop.asked_within(LOOK_EVERY);
+                if wait_any(&events, pause).is_err() {
+                    stop.asked_within(pause);
                 }
             }
         }
         for one in &mut watched {
             if one.is_due() && one.open.as_ref().is_some_and(|open| open.event.is_set()) {
-                one.look(sender);
+                one.look(outlet);
             }
         }
+        outlet.tell_due();
     }
 }
 
 /// Opens what is not open: keys that came, users who logged on. What is found at the first time was
 /// there before; later it is told. What belongs to users who logged off is closed, and nothing is told of it.
-fn seek(places: &[Place], watched: &mut Vec<Watched>, first: bool, sender: &ObservationSender) {
+fn seek(places: &[Place], watched: &mut Vec<Watched>, first: bool, outlet: &mut Outlet<'_>) {
     let hives = hives();
     for one in watched.iter_mut() {
         if let (Some(hive), Ok(hives)) = (&one.hive, &hives)
@@ -151,7 +200,7 @@ fn seek(places: &[Place], watched: &mut Vec<Watched>, first: bool, sender: &Obse
                     one.begin(None);
                 }
                 Some(one) if one.open.as_ref().is_some_and(|open| open.key.is_there()) => {}
-                Some(one) => one.look(sender),
+                Some(one) => one.look(outlet),
                 None => {
                     // A user's keys that come with the logon are nobody's change.
                     let quiet = first || hive.is_some();
@@ -166,8 +215,9 @@ fn seek(places: &[Place], watched: &mut Vec<Watched>, first: bool, sender: &Obse
                         absent: false,
                         missing: None,
                         next: Instant::now(),
+                        reads: (None, None),
                     };
-                    one.begin(if quiet { None } else { Some(sender) });
+                    one.begin(if quiet { None } else { Some(&mut *outlet) });
                     watched.push(one);
                 }
             }
@@ -228,6 +278,8 @@ struct Watched {
     missing: Option<Instant>,
     /// Not to be read before.
     next: Instant,
+    /// When the reading before the last began, and the last.
+    reads: (Option<Instant>, Option<Instant>),
 }
 
 impl Watched {
@@ -235,14 +287,14 @@ impl Watched {
         Instant::now() >= self.next
     }
 
-    /// Opens and reads it for the first time; with a sender, what is found is told.
-    fn begin(&mut self, sender: Option<&ObservationSender>) {
+    /// Opens and reads it for the first time; with an outlet, what is found is told.
+    fn begin(&mut self, outlet: Option<&mut Outlet<'_>>) {
         let now = match self.read() {
             Look::There(now) => now,
             Look::Gone | Look::Unknown => Contents::default(),
         };
-        match sender {
-            Some(sender) => self.tell(now, sender),
+        match outlet {
+            Some(outlet) => self.tell(now, outlet),
             None => {
                 self.tell_unreadable(&now, None);
                 self.seen = now;
@@ -251,13 +303,13 @@ impl Watched {
     }
 
     /// Reads it again and tells what differs.
-    fn look(&mut self, sender: &ObservationSender) {
+    fn look(&mut self, outlet: &mut Outlet<'_>) {
         match self.read() {
             Look::There(now) => {
                 (self.absent, self.missing) = (false, None);
-                self.tell(now, sender);
+                self.tell(now, outlet);
             }
-            Look::Gone if self.seen.exists => self.tell_gone(sender),
+            Look::Gone if self.seen.exists => self.tell_gone(outlet),
             Look::Gone | Look::Unknown => {}
         }
     }
@@ -269,7 +321,7 @@ impl Watched {
 
     /// Tells that the key is gone. A user's hive goes with the logoff, and the keys in it may seem to be gone
     /// before it does: such a one is told when its hive is still there a moment later.
-    fn tell_gone(&mut self, sender: &ObservationSender) {
+    fn tell_gone(&mut self, outlet: &mut Outlet<'_>) {
         if let Some(hive) = &self.hive {
             let is_there = Key::open(&format!(r"{USERS}\{hive}")).is_ok_and(|hive| hive.is_there());
             if !is_there {
@@ -280,7 +332,9 @@ impl Watched {
             }
         }
         self.missing = None;
-        self.tell(Contents::default(), sender);
+        // It was found to be gone: what was read last is what is compared with.
+        self.reads.0 = self.reads.1;
+        self.tell(Contents::default(), outlet);
     }
 
     /// Tells of keys below that can't be read, each once.
@@ -294,8 +348,8 @@ impl Watched {
         }
     }
 
-    fn tell(&mut self, mut now: Contents, sender: &ObservationSender) {
-        let at_ns = boot_ns();
+    fn tell(&mut self, mut now: Contents, outlet: &mut Outlet<'_>) {
+        let (at_ns, seen, sender) = (boot_ns(), Instant::now(), outlet.sender);
         if now.cut && !self.seen.cut {
             tracing::warn!(key = self.key, "has more below it than is watched");
             sender.lost(lost());
@@ -313,7 +367,8 @@ impl Watched {
             });
         }
         for difference in compare(&self.seen, &now) {
-            sender.send(at_ns, describe(&self.key, self.what, &difference));
+            let told = describe(&self.key, self.what, &difference);
+            outlet.changes.put(&self.key, &difference, told, at_ns, (self.reads.0, seen));
         }
         self.seen = now;
     }
@@ -358,6 +413,7 @@ impl Watched {
         self.denied = false;
         self.open = Some(open);
         self.next = Instant::now() + begun.elapsed() * COST_SHARE;
+        self.reads = (self.reads.1, Some(begun));
         Ok(contents)
     }
 

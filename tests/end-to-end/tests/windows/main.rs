@@ -39,11 +39,18 @@ fn every_source_says_whether_it_is_there() {
     let start = on.event("agent_start", |_| true);
     let sources = start["rampart"]["agent"]["sources"].to_string();
     assert!(sources.contains("registry_change=registry_watch"), "{sources}");
-    for missing in ["event_log", "dns_query", "image_load", "script_content"] {
+    for missing in
+        ["event_log", "dns_query", "image_load", "script_content", "process_access", "process_tamper"]
+    {
         let told = format!("{missing}=none: source not available");
         assert!(sources.contains(&told), "Wine has no {missing}: {sources}");
     }
-    let made = ["process_start=process_snapshot", "scheduled_task=task_files", "service=service_list"];
+    let made = [
+        "process_start=process_snapshot",
+        "scheduled_task=task_files",
+        "service=service_list",
+        "network_connect=socket_table",
+    ];
     assert!(made.iter().all(|source| sources.contains(source)), "{sources}");
     tell("sources: those that Wine has and those that it lacks are told");
     on.still_runs();
