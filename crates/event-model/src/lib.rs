@@ -37,7 +37,7 @@ pub use body::{
     StartKind,
 };
 pub use detection::{Detection, ProcessSummary, ResponseMode, RuleReference, Severity};
-pub use ecs::{ECS_VERSION, EcsContext, detection_to_ecs, event_to_ecs, receipt_to_ecs};
+pub use ecs::{ECS_VERSION, EcsContext, EcsDocument, detection_to_ecs, event_to_ecs, receipt_to_ecs};
 pub use event_type::{EventClass, EventType, EventTypeSpec};
 pub use field::{Field, FieldSpec};
 pub use field_lookup::{RuleScope, UnknownField, resolve_field, spellings_in_scope};

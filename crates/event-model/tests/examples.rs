@@ -308,12 +308,16 @@ fn the_examples_are_what_the_code_makes() {
             EventType::RegistryChange | EventType::EventLogRecord => "windows",
             _ => "linux",
         };
-        examples.push((format!("{event_type}_{system}.json"), event_to_ecs(&event, CONTEXT)));
+        examples.push((format!("{event_type}_{system}.json"), event_to_ecs(&event, CONTEXT).to_json()));
     }
     let event = EventRecord::from_body(header(1), &body(EventType::ProcessStart));
     let detection = detection(event);
-    examples.push(("detection_linux.json".into(), detection_to_ecs(&header(8), &detection, CONTEXT)));
-    examples.push(("response_linux.json".into(), receipt_to_ecs(&header(9), &receipt(&detection), CONTEXT)));
+    examples
+        .push(("detection_linux.json".into(), detection_to_ecs(&header(8), &detection, CONTEXT).to_json()));
+    examples.push((
+        "response_linux.json".into(),
+        receipt_to_ecs(&header(9), &receipt(&detection), CONTEXT).to_json(),
+    ));
 
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schema/examples");
     let mut differing = Vec::new();

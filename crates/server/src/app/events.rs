@@ -218,6 +218,7 @@ fn document(event: &EventRecord, names: &HashMap<HostId, (String, String)>) -> J
             agent_version: known.map(|(_, version)| version.as_str()),
         },
     )
+    .to_json()
 }
 
 /// Whether the gap's own span, not only its telling, lies in the one that is searched.

@@ -67,7 +67,7 @@ mod tests {
             (*field, value)
         });
         let event = EventRecord::from_fields(header, EventType::ProcessStart, fields.collect());
-        let document = event_to_ecs(&event, EcsContext { host_name: "h", agent_version: None });
+        let document = event_to_ecs(&event, EcsContext { host_name: "h", agent_version: None }).to_json();
         assert_eq!(past_event(&document).map(|event| event.event_type), Some(EventType::ProcessStart));
         let again = past_event(&document).expect("an event");
         // Where a document has two meanings at one place, the outer form wins (`event.type` and the like).
