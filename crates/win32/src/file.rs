@@ -91,6 +91,50 @@ pub fn open_to_ask(path: &Path) -> io::Result<File> {
     OpenOptions::new().access_mode(0).custom_flags(flags).open(path)
 }
 
+/// Whether a path may lead to another host, by its text and the letters of drives, without asking there: whoever opens
+/// it may wait for ever, and tells that host who he is.
+pub fn may_not_answer(path: &Path) -> bool {
+    // A drive may stand for a folder of another one (`subst`); two that stand for each other end nowhere.
+    const MOST_DRIVES: usize = 8;
+    let mut path = path.to_string_lossy().replace('/', r"\");
+    for _ in 0..MOST_DRIVES {
+        let local = path.strip_prefix(r"\\?\").or_else(|| path.strip_prefix(r"\??\")).unwrap_or(&path);
+        let Some(drive) = local.get(..2).filter(|start| start.ends_with(':')) else {
+            return leads_to_a_host(&path);
+        };
+        // No drive at all, or one of another logon.
+        let Some(device) = device_of(drive) else { return false };
+        path = device;
+    }
+    true
+}
+
+/// Whether a path without a drive leads to another host: UNC in all its forms, and the devices of redirectors, which
+/// alone have a `;` before the drive that they serve. What is relative is local.
+fn leads_to_a_host(path: &str) -> bool {
+    let path = path.to_ascii_lowercase();
+    let after = |start: &str| path.strip_prefix(start).map(str::to_owned);
+    if let Some(rest) = after(r"\\?\").or_else(|| after(r"\\.\")).or_else(|| after(r"\??\")) {
+        let device = rest.split('\\').next().unwrap_or_default();
+        return matches!(device, "unc" | "mup" | "globalroot" | "");
+    }
+    if let Some(rest) = after(r"\device\") {
+        let device = rest.split('\\').next().unwrap_or_default();
+        return rest.contains(r"\;") || device == "mup" || device.ends_with("redirector");
+    }
+    path.starts_with(r"\\")
+}
+
+/// What a drive's letter stands for, for example `\Device\HarddiskVolume3`; `\??\C:\folder` where that is a folder.
+fn device_of(drive: &str) -> Option<String> {
+    let mut device = [0_u16; 1_024];
+    let name = wide(drive);
+    // SAFETY: the name ends in a zero, and 1,024 is what `device` has room for.
+    let length = unsafe { QueryDosDeviceW(name.as_ptr(), device.as_mut_ptr(), 1_024) };
+    // Several may be given; the first is in force.
+    (length != 0).then(|| shown(until_zero(&device))).filter(|device| !device.is_empty())
+}
+
 /// What stands at a path.
 ///
 /// # Errors
@@ -201,13 +245,37 @@ pub fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
 /// Drives with the name that the kernel has for each: `C:` and `\Device\HarddiskVolume3`.
 pub fn drives() -> Vec<(String, String)> {
     let letters = (b'A'..=b'Z').map(|letter| format!("{}:", char::from(letter)));
-    let named = letters.filter_map(|drive| {
-        let mut device = [0_u16; 512];
-        let name = wide(&drive);
-        // SAFETY: the name ends in a zero, and 512 is what `device` has room for.
-        let length = unsafe { QueryDosDeviceW(name.as_ptr(), device.as_mut_ptr(), 512) };
-        // Several may be given; the first is in force.
-        (length != 0).then(|| (drive, shown(until_zero(&device))))
-    });
-    named.filter(|(_, device)| !device.is_empty()).collect()
+    letters.filter_map(|drive| device_of(&drive).map(|device| (drive, device))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leads_to_another_host_is_known_by_its_text() {
+        for path in [
+            r"\\203.0.113.9\share\x.exe",
+            "//203.0.113.9/share/x.exe",
+            r"\\?\UNC\203.0.113.9\share\x.exe",
+            r"\\?\unc\203.0.113.9\share\x.exe",
+            r"\\.\UNC\203.0.113.9\share\x.exe",
+            r"\\?\GLOBALROOT\Device\Mup\203.0.113.9\share\x.exe",
+            r"\??\UNC\203.0.113.9\share",
+            r"\Device\Mup\203.0.113.9\share\x.exe",
+            r"\Device\LanmanRedirector\;Z:000000000003e7\203.0.113.9\share",
+            r"\Device\VBoxMiniRdr\;E:\VBoxSvr\share",
+        ] {
+            assert!(may_not_answer(Path::new(path)), "{path}");
+        }
+        for path in [
+            r"C:\Windows\notepad.exe",
+            r"\\?\C:\Windows\notepad.exe",
+            r"\Device\HarddiskVolume3\Windows\notepad.exe",
+            r"\\?\Volume{00000000-0000-0000-0000-000000000000}\x.exe",
+            "System",
+        ] {
+            assert!(!may_not_answer(Path::new(path)), "{path}");
+        }
+    }
 }

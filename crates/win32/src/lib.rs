@@ -10,6 +10,7 @@
 
 pub mod access_list;
 pub mod clock;
+mod ending;
 pub mod etw;
 pub mod event;
 pub mod event_log;
