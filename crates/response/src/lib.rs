@@ -67,7 +67,7 @@ mod windows;
 
 pub use action::{
     Action, AddressTarget, BadParameter, EvidenceRequest, FileTarget, Isolation, Item, MAX_EVIDENCE_FILES,
-    MAX_TTL_SECONDS, ProcessTarget, ServiceTarget,
+    MAX_TTL_SECONDS, ProcessTarget, ServiceTarget, is_path,
 };
 pub use address::{Network, NotANetwork};
 pub use approval::{
