@@ -15,6 +15,7 @@ pub mod etw;
 pub mod event;
 pub mod event_log;
 pub mod file;
+pub mod filtering;
 pub mod folder_watch;
 pub mod host;
 pub mod network;
