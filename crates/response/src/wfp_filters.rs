@@ -309,7 +309,7 @@ mod tests {
         assert_eq!(differing(&wanted, &read), (0, 0));
         assert_eq!(differing(&wanted, &[]), (wanted.len(), 0));
         let other = Filter { permits: true, ..read[0].clone() };
-        let changed = [&read[1..], &[other.clone()]].concat();
+        let changed = [&read[1..], std::slice::from_ref(&other)].concat();
         assert_eq!(differing(&wanted, &changed), (1, 1));
         let of_another = Filter { name: "Rampart block 192.0.2.7 out".to_owned(), ..other };
         assert_eq!(differing(&wanted, &[&read[..], &[of_another]].concat()), (0, 0));
@@ -322,8 +322,9 @@ mod tests {
             panic!("it is not asked for")
         }
         assert_eq!(raised(None, || Ok(()), never), Ok(Means::Filters));
-        let why = raised(None, || failure("2 filters are missing"), || Ok(()));
-        assert_eq!(why, Ok(Means::Rules("not proved: 2 filters are missing".to_owned())));
+        let rules = raised(None, || failure("2 filters are missing"), || Ok(())).unwrap();
+        assert_eq!(rules, Means::Rules("not proved: 2 filters are missing".to_owned()));
+        assert!(rules.in_words().ends_with("2 filters are missing"), "the receipt says why");
         assert_eq!(
             raised(Some("no BFE".to_owned()), never, || Ok(())),
             Ok(Means::Rules("no BFE".to_owned()))

@@ -204,10 +204,8 @@ impl Engine {
         provider.displayData.name = name.as_mut_ptr();
         provider.flags = FWPM_PROVIDER_FLAG_PERSISTENT;
         // SAFETY: the handle is owned, the structure and the name in it are live; null is the usual rights.
-        check_but(
-            unsafe { FwpmProviderAdd0(self.0, &raw const provider, null_mut()) },
-            FWP_E_ALREADY_EXISTS,
-        )?;
+        let added = unsafe { FwpmProviderAdd0(self.0, &raw const provider, null_mut()) };
+        check_but(added, FWP_E_ALREADY_EXISTS)?;
         let mut key = PROVIDER;
         // SAFETY: as above.
         let mut sublayer: FWPM_SUBLAYER0 = unsafe { std::mem::zeroed() };
@@ -217,7 +215,8 @@ impl Engine {
         sublayer.providerKey = &raw mut key;
         sublayer.weight = SUBLAYER_WEIGHT;
         // SAFETY: the handle is owned, the structure and what it points to are live; null is the usual rights.
-        check_but(unsafe { FwpmSubLayerAdd0(self.0, &raw const sublayer, null_mut()) }, FWP_E_ALREADY_EXISTS)
+        let added = unsafe { FwpmSubLayerAdd0(self.0, &raw const sublayer, null_mut()) };
+        check_but(added, FWP_E_ALREADY_EXISTS)
     }
 
     fn add(&self, wanted: &Filter) -> io::Result<()> {
