@@ -316,6 +316,8 @@ pub enum ServiceAct {
     Stop,
     /// Be it.
     Run,
+    /// Remove the network filters of this name: for the task that lifts what a dead agent can't.
+    Lift(String),
 }
 
 /// Settings that name a file or folder; a service has another working directory than whoever installs it.
@@ -366,6 +368,9 @@ fn service_act(given: &Resolved) -> Result<ServiceAct, SettingsError> {
         "start" => Ok(ServiceAct::Start),
         "stop" => Ok(ServiceAct::Stop),
         "run" => Ok(ServiceAct::Run),
+        other if other.starts_with("lift ") => {
+            Ok(ServiceAct::Lift(other.trim_start_matches("lift ").to_owned()))
+        }
         _ => Err(given.refuse("service", "`install`, `uninstall`, `start`, `stop` or `run`")),
     }
 }

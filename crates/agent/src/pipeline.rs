@@ -38,7 +38,7 @@ use crate::clock::{WallClock, boot_ns};
 use crate::enrich::Enricher;
 use crate::gate::DenialFeed;
 use crate::image::Images;
-use crate::image_facts::{ImageReading, KnownImages};
+use crate::image_facts::{ImageReading, KnownImages, REMOTE};
 use crate::indicator_book::{ActiveIndicators, IndicatorBook};
 use crate::judge::{Judge, Numbered, Verdict};
 use crate::process_table::{Life, ProcessTable};
@@ -47,6 +47,7 @@ use crate::rules::RuleBook;
 use crate::scanner::ScanFeed;
 use crate::signals::Sender;
 use crate::system::observing::ContentFeed;
+use crate::system::paths::leads_to_another_host;
 use crate::system::process;
 
 use self::economy::Economy;
@@ -287,7 +288,10 @@ impl Work {
 
     fn tell_process_start(&mut self, key: ProcessKey, kind: StartKind, at_ns: u64) {
         let enricher = Enricher { boot_id: self.boot_id, clock: &self.clock, table: &self.table };
-        let Some(start) = enricher.process_start(key, kind) else { return };
+        let Some(mut start) = enricher.process_start(key, kind) else { return };
+        if start.process.image.file.is_none() && leads_to_another_host(&start.process.image.executable) {
+            start.hash_skipped = Some(REMOTE);
+        }
         self.meet_container(key, at_ns);
         let header = self.recorder.number(at_ns);
         let (image, blocked) = (start.process.image.file, start.process.image.blocked);

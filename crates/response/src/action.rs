@@ -273,6 +273,11 @@ impl Action {
     }
 }
 
+/// Whether an order may name this path, on one system or another.
+pub fn is_path(path: &str) -> bool {
+    check_path("path", path).is_ok()
+}
+
 /// The path may be one of any system: the server checks it for hosts of all kinds.
 fn check_path(field: &'static str, path: &str) -> Result<(), BadParameter> {
     if is_windows_path(path) {

@@ -228,6 +228,9 @@ impl Guards {
         if images.any(|image| self.services.contains(&image)) && proc::runs_for_the_system(pid) {
             return Some("it is a system service");
         }
+        if proc::takes_the_system_down(pid) {
+            return Some("its end would take the system down");
+        }
         if current.is_none() && proc::stat(pid).is_some_and(|stat| stat.kernel_thread) {
             return Some("it is a thread of the kernel");
         }

@@ -55,6 +55,8 @@ mod firewall_rules;
 mod scheduled_task;
 #[cfg(any(windows, test))]
 mod service_backup;
+#[cfg(any(windows, test))]
+mod wfp_filters;
 
 #[cfg(windows)]
 #[path = "windows/proc.rs"]
@@ -67,7 +69,7 @@ mod windows;
 
 pub use action::{
     Action, AddressTarget, BadParameter, EvidenceRequest, FileTarget, Isolation, Item, MAX_EVIDENCE_FILES,
-    MAX_TTL_SECONDS, ProcessTarget, ServiceTarget,
+    MAX_TTL_SECONDS, ProcessTarget, ServiceTarget, is_path,
 };
 pub use address::{Network, NotANetwork};
 pub use approval::{
@@ -96,4 +98,4 @@ pub use release::{
 pub use responder::{Found, Responder, ResponderParts, order_id};
 pub use terminate::{Clock, Terminator};
 #[cfg(windows)]
-pub use windows::Windows as ThisHost;
+pub use windows::{Windows as ThisHost, lift_filters};

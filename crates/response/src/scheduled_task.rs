@@ -13,8 +13,10 @@ pub(crate) struct LiftingTask {
     pub(crate) name: String,
     /// When.
     at: Timestamp,
-    /// Names of the firewall's rules that it deletes.
+    /// Names of the firewall's rules that it deletes, and of the filters.
     rules: Vec<String>,
+    /// The program that removes the filters.
+    lifter: Option<String>,
 }
 
 impl LiftingTask {
@@ -23,19 +25,25 @@ impl LiftingTask {
         let plain = |letter: char| if letter.is_ascii_alphanumeric() || letter == '.' { letter } else { '-' };
         let name = format!(r"{FOLDER}\lift {}", what.chars().map(plain).collect::<String>());
         let seconds = i64::try_from(until_seconds).unwrap_or(i64::MAX / 1_000_000_000);
-        Self { name, at: Timestamp::from_nanos(seconds.saturating_mul(1_000_000_000)), rules }
+        Self { name, at: Timestamp::from_nanos(seconds.saturating_mul(1_000_000_000)), rules, lifter: None }
+    }
+
+    /// The same, with a program that removes the filters of these names.
+    pub(crate) fn with_lifter(self, lifter: Option<String>) -> Self {
+        Self { lifter, ..self }
     }
 
     /// Its definition: it runs as the system, and after the next start where the host was off at its time. The
     /// task removes itself last, so that a rule that could not be deleted leaves it to be seen.
     pub(crate) fn definition(&self, system_folder: &str) -> String {
-        let exec = |program: &str, arguments: &str| {
+        let run = |path: &str, arguments: &str| {
             format!(
                 "<Exec><Command>{}</Command><Arguments>{}</Arguments></Exec>",
-                escaped(&format!(r"{system_folder}\{program}")),
+                escaped(path),
                 escaped(arguments)
             )
         };
+        let exec = |program: &str, arguments: &str| run(&format!(r"{system_folder}\{program}"), arguments);
         let mut actions: String = self
             .rules
             .iter()
@@ -43,6 +51,9 @@ impl LiftingTask {
                 exec("netsh.exe", &crate::firewall_rules::typed(&crate::firewall_rules::to_delete(name)))
             })
             .collect();
+        if let Some(lifter) = &self.lifter {
+            actions.extend(self.rules.iter().map(|name| run(lifter, &format!("\"-service=lift {name}\""))));
+        }
         actions.push_str(&exec("schtasks.exe", &format!("/delete /f /tn \"{}\"", self.name)));
         format!(
             "<?xml version=\"1.0\" encoding=\"UTF-16\"?>\r\n\
@@ -101,6 +112,14 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("a &amp; "), "{text}");
+        assert!(!text.contains("-service=lift"), "{text}");
+        let program = r"C:\Program Files\Rampart\edr-agent.exe";
+        let text = task.with_lifter(Some(program.to_owned())).definition(r"C:\Windows\System32");
+        let lifts = format!(
+            "<Exec><Command>{program}</Command><Arguments>&quot;-service=lift Rampart block 192.0.2.0/24 in&quot;\
+             </Arguments></Exec>"
+        );
+        assert!(text.contains(&lifts), "{text}");
         let last = text.rsplit("<Exec>").next().unwrap();
         assert!(last.contains(r"schtasks.exe</Command>") && last.contains("/delete /f /tn"), "{last}");
     }

@@ -68,6 +68,6 @@ impl RemoteMounts {
 
     /// Whether the path leads to another host.
     pub fn hold(&self, path: &[u8]) -> bool {
-        path.starts_with(br"\\")
+        win32::file::may_not_answer(String::from_utf8_lossy(path).as_ref().as_ref())
     }
 }

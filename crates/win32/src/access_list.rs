@@ -21,7 +21,7 @@ use windows_sys::Win32::Storage::FileSystem::{
     WRITE_OWNER,
 };
 
-use crate::file::{facts, facts_at};
+use crate::file::{facts, facts_at, may_not_answer};
 use crate::text::wide;
 use crate::{check, check_code};
 
@@ -29,9 +29,11 @@ use crate::{check, check_code};
 /// and nothing inherited from above.
 const SYSTEM_AND_ADMINISTRATORS: &str = "O:BAD:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)";
 
-/// The system, the administrators, and Windows' installer of its own files.
-const TRUSTED_OWNERS: [&str; 3] =
-    ["S-1-5-18", "S-1-5-32-544", "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464"];
+/// Windows' installer of its own files: what belongs to it is Windows'.
+const TRUSTED_INSTALLER: &str = "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464";
+
+/// The system, the administrators, and Windows' installer.
+const TRUSTED_OWNERS: [&str; 3] = ["S-1-5-18", "S-1-5-32-544", TRUSTED_INSTALLER];
 
 /// Folders in folders that are gone through.
 const MOST_DEPTH: usize = 32;
@@ -146,6 +148,18 @@ pub fn owner_of(path: &Path) -> io::Result<String> {
         )
     })?;
     text_of(owner, Descriptor(descriptor))
+}
+
+/// Whether a file is one of Windows' own, by its owner: nobody but the system can give it to its installer. One that
+/// may be on another host is not, and is not asked for there.
+///
+/// # Errors
+/// There is none, or the system does not say.
+pub fn belongs_to_windows(path: &Path) -> io::Result<bool> {
+    if may_not_answer(path) {
+        return Ok(false);
+    }
+    owner_of(path).map(|owner| owner == TRUSTED_INSTALLER)
 }
 
 fn owner_by_handle(file: &File) -> io::Result<String> {

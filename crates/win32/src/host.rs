@@ -13,6 +13,9 @@ use crate::check;
 use crate::registry::Key;
 use crate::text::{shown, until_zero, wide};
 
+/// Where an installation has its program: only administrators may make anything there.
+pub const PROGRAM_FOLDER: &str = r"C:\Program Files\Rampart";
+
 /// Its name; empty where it has none.
 pub fn name() -> String {
     let mut name = [0_u16; 256];

@@ -10,10 +10,12 @@
 
 pub mod access_list;
 pub mod clock;
+mod ending;
 pub mod etw;
 pub mod event;
 pub mod event_log;
 pub mod file;
+pub mod filtering;
 pub mod folder_watch;
 pub mod host;
 pub mod network;

@@ -22,8 +22,7 @@ use windows_sys::Win32::System::RemoteDesktop::ProcessIdToSessionId;
 use windows_sys::Win32::System::Threading::{
     GetCurrentProcess, GetExitCodeProcess, GetProcessId, GetProcessTimes, OpenProcess,
     PROCESS_QUERY_INFORMATION, PROCESS_QUERY_LIMITED_INFORMATION, PROCESS_SUSPEND_RESUME,
-    PROCESS_SYNCHRONIZE, PROCESS_TERMINATE, PROCESS_VM_READ, QueryFullProcessImageNameW, TerminateProcess,
-    WaitForSingleObject,
+    PROCESS_SYNCHRONIZE, PROCESS_TERMINATE, PROCESS_VM_READ, QueryFullProcessImageNameW, WaitForSingleObject,
 };
 
 use crate::clock::joined;
@@ -35,10 +34,8 @@ use crate::{check, last_error};
 /// Longest command line of Windows, in bytes, with the header that the system puts before it.
 const MOST_COMMAND_LINE: usize = 65_536 + 64;
 
-/// Questions of NtQueryInformationProcess: `ProcessBasicInformation`, `ProcessBreakOnTermination`,
-/// `ProcessCommandLineInformation`.
+/// Questions of NtQueryInformationProcess: `ProcessBasicInformation` and `ProcessCommandLineInformation`.
 const BASIC: i32 = 0;
-const BREAK_ON_TERMINATION: i32 = 29;
 const COMMAND_LINE: i32 = 60;
 
 /// Where a 64-bit process has its command line: `PEB.ProcessParameters`, and `CommandLine` in that. Both have
@@ -312,7 +309,7 @@ impl Process {
     }
 
     /// The same process with other rights: it is held, so its PID is still its own.
-    fn opened_for(&self, access: u32) -> io::Result<Self> {
+    pub(crate) fn opened_for(&self, access: u32) -> io::Result<Self> {
         // SAFETY: the handle is owned; no pointers are given.
         let handle = unsafe { OpenProcess(access, 0, GetProcessId(self.raw())) };
         if handle.is_null() {
@@ -339,31 +336,6 @@ impl Process {
         user::of_process(self.raw())
     }
 
-    /// Whether its end takes the system down; false where the system does not say.
-    pub fn is_critical(&self) -> bool {
-        let (mut critical, mut length) = (0_u32, 0);
-        // SAFETY: the handle is owned, `critical` is live and has four bytes.
-        let status = unsafe {
-            NtQueryInformationProcess(
-                self.raw(),
-                BREAK_ON_TERMINATION,
-                (&raw mut critical).cast(),
-                4,
-                &raw mut length,
-            )
-        };
-        status >= 0 && critical != 0
-    }
-
-    /// Ends it.
-    ///
-    /// # Errors
-    /// It has ended, or may not be ended.
-    pub fn terminate(&self, code: u32) -> io::Result<()> {
-        // SAFETY: the handle is owned.
-        check(unsafe { TerminateProcess(self.raw(), code) })
-    }
-
     /// Stops all its threads where they stand.
     ///
     /// # Errors
@@ -382,7 +354,7 @@ impl Process {
         check_status(unsafe { nt::NtResumeProcess(self.raw()) })
     }
 
-    fn raw(&self) -> HANDLE {
+    pub(crate) fn raw(&self) -> HANDLE {
         self.0.as_raw_handle()
     }
 }
@@ -411,7 +383,7 @@ pub fn own_resident_bytes() -> u64 {
     if got == 0 { 0 } else { counters.WorkingSetSize as u64 }
 }
 
-fn check_status(status: NTSTATUS) -> io::Result<()> {
+pub(crate) fn check_status(status: NTSTATUS) -> io::Result<()> {
     if status >= 0 {
         return Ok(());
     }

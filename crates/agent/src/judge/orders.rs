@@ -42,13 +42,19 @@ pub(super) fn action_of(kind: ActionKind, event: &Numbered<'_>, target: &Target)
         })),
         ActionKind::CollectEvidence => {
             let files = [Some(target.executable.clone()), text(Field::FilePath)];
-            Ok(Action::CollectEvidence(EvidenceRequest {
-                processes: vec![target.entity_id.pid()],
-                files: files.into_iter().flatten().filter(|path| path.starts_with('/')).collect(),
-                memory: None,
-            }))
+            Ok(Action::CollectEvidence(evidence_of(target.entity_id.pid(), files.into_iter().flatten())))
         }
         ActionKind::Alert | ActionKind::Log => Err(format!("`{kind}` is no order")),
+    }
+}
+
+/// With the files that an order can name: whoever has no path gives his name, and another host's files are not asked
+/// for. One that can't be named would have the whole order refused.
+fn evidence_of(pid: u32, files: impl Iterator<Item = String>) -> EvidenceRequest {
+    EvidenceRequest {
+        processes: vec![pid],
+        files: files.filter(|path| response::is_path(path)).collect(),
+        memory: None,
     }
 }
 
@@ -83,4 +89,18 @@ pub(super) fn told(receipt: &response::Receipt) -> (ReceiptState, String) {
         OrderState::Planned | OrderState::Refused | OrderState::Cancelled => ReceiptState::Refused,
     };
     (state, receipt.reason.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn evidence_has_the_files_of_every_system_and_none_that_has_the_order_refused() {
+        let files =
+            [r"C:\Users\eve\x.exe", "/tmp/x", "System", r"\\203.0.113.9\share\x.exe", "/memfd:x (deleted)"];
+        let request = evidence_of(7, files.map(str::to_owned).into_iter());
+        assert_eq!(request.files, [r"C:\Users\eve\x.exe", "/tmp/x", "/memfd:x (deleted)"]);
+        assert_eq!(Action::CollectEvidence(request).check(), Ok(()));
+    }
 }

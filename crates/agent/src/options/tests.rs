@@ -34,6 +34,7 @@ fn a_service_is_installed_with_what_was_given_beside_it() {
         })
     );
     assert_eq!(run(&["-service=stop"]).unwrap_err(), "Stop");
+    assert_eq!(run(&["-service=lift Rampart isolation"]).unwrap_err(), "Lift(\"Rampart isolation\")");
     assert!(run(&["-service=remove"]).unwrap_err().contains("`uninstall`"));
 }
 

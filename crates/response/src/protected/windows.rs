@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use win32::file::facts_at;
+use win32::file::{facts_at, may_not_answer};
 use win32::registry::Key;
 
 /// Programs of the system that are never ended while they run as the system itself.
@@ -53,8 +53,11 @@ pub(crate) fn is_name_of_service(name: &str) -> bool {
     SERVICES.iter().chain(DEFENDERS).any(|service| service.eq_ignore_ascii_case(name))
 }
 
-/// Volume and number of a file.
+/// Volume and number of a file; none of one on another host, which is not asked.
 pub(crate) fn file_id(path: &Path) -> Option<(u64, u64)> {
+    if may_not_answer(path) {
+        return None;
+    }
     facts_at(path).ok().map(|facts| (facts.volume, facts.index))
 }
 

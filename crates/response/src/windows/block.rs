@@ -1,6 +1,6 @@
-//! Addresses that are refused, by two rules of the Windows firewall each.
+//! Addresses that are refused, both ways.
 //!
-//! The firewall knows no time: a block ends when the agent lifts it, or by a task of the scheduler's that does
+//! Neither filters nor the firewall know a time: a block ends when the agent lifts it, or by a task of the scheduler's that does
 //! it where the agent is dead. What is in force is kept in a file, so that the next agent knows it.
 
 use std::collections::BTreeMap;
@@ -8,14 +8,16 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::{firewall, lifting};
+use super::barrier::Barriers;
+use super::lifting;
 use crate::action::AddressTarget;
 use crate::address::Network;
-use crate::firewall_rules::{of_block, typed};
+use crate::firewall_rules::typed;
 use crate::isolation::now_seconds;
 use crate::journal::write_whole;
 use crate::platform::{Failure, Progress, Subject, Survey};
 use crate::scheduled_task::LiftingTask;
+use crate::wfp_filters::Barrier;
 
 /// The task comes so much later than the agent, which tells of it.
 const TASK_AFTER_SECONDS: u64 = 60;
@@ -24,51 +26,42 @@ const TASK_AFTER_SECONDS: u64 = 60;
 pub(super) struct Blocks {
     dir: PathBuf,
     until: BTreeMap<String, u64>,
-}
-
-fn task(network: Network, until: u64) -> LiftingTask {
-    let rules = of_block(network).map(|rule| rule.name).into();
-    LiftingTask::new(&format!("block {network}"), until + TASK_AFTER_SECONDS, rules)
-}
-
-pub(super) fn survey(target: &AddressTarget) -> Result<Survey, Failure> {
-    firewall::is_ready()?;
-    let mut steps: Vec<String> =
-        of_block(target.address).iter().map(|rule| format!("netsh {}", typed(&rule.to_add()))).collect();
-    let task = task(target.address, 0);
-    steps.push(format!(
-        "lift it after {} seconds, by the agent or by the task `{}`",
-        target.ttl_seconds, task.name
-    ));
-    Ok(Survey { steps, subject: Subject::Network(target.address) })
-}
-
-pub(super) fn is_blocked(target: &AddressTarget) -> Result<String, Failure> {
-    let rules = of_block(target.address);
-    match firewall::missing(&rules)?.as_slice() {
-        [] => Ok(format!("the firewall has the {} rules that refuse {}", rules.len(), target.address)),
-        missing => Err(Failure::NotProved(format!(
-            "the firewall lacks {} of the {} rules that refuse {}",
-            missing.len(),
-            rules.len(),
-            target.address
-        ))),
-    }
-}
-
-pub(super) fn is_unblocked(target: &AddressTarget) -> Result<String, Failure> {
-    for rule in of_block(target.address) {
-        if firewall::count_of(&rule.name)? > 0 {
-            return Err(Failure::NotProved(format!("the firewall still has the rule `{}`", rule.name)));
-        }
-    }
-    Ok(format!("the firewall has no rule of ours for {}", target.address))
+    barriers: Barriers,
 }
 
 impl Blocks {
-    pub(super) fn load(dir: &Path) -> Self {
+    pub(super) fn load(dir: &Path, barriers: Barriers) -> Self {
         let read = std::fs::read(file(dir)).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        Self { dir: dir.to_owned(), until: read.unwrap_or_default() }
+        Self { dir: dir.to_owned(), until: read.unwrap_or_default(), barriers }
+    }
+
+    fn task(&self, network: Network, until: u64) -> LiftingTask {
+        let barrier = Barrier::of_block(network);
+        self.barriers.task(&format!("block {network}"), until + TASK_AFTER_SECONDS, &barrier)
+    }
+
+    pub(super) fn survey(&self, target: &AddressTarget) -> Result<Survey, Failure> {
+        let barrier = Barrier::of_block(target.address);
+        let mut steps: Vec<String> = match self.barriers.plan(&barrier)? {
+            Some(step) => vec![step],
+            None => barrier.rules.iter().map(|rule| format!("netsh {}", typed(&rule.to_add()))).collect(),
+        };
+        steps.push(format!(
+            "lift it after {} seconds, by the agent or by the task `{}`",
+            target.ttl_seconds,
+            self.task(target.address, 0).name
+        ));
+        Ok(Survey { steps, subject: Subject::Network(target.address) })
+    }
+
+    pub(super) fn is_blocked(&self, target: &AddressTarget) -> Result<String, Failure> {
+        let by = self.barriers.stands(&Barrier::of_block(target.address))?;
+        Ok(format!("{by} that refuse {}", target.address))
+    }
+
+    pub(super) fn is_unblocked(&self, target: &AddressTarget) -> Result<String, Failure> {
+        self.barriers.is_gone(&Barrier::of_block(target.address))?;
+        Ok(format!("there is neither a rule nor a filter of ours for {}", target.address))
     }
 
     pub(super) fn survey_lift(&self, target: &AddressTarget) -> Result<Survey, Failure> {
@@ -76,10 +69,8 @@ impl Blocks {
             let why = "it is not blocked".to_owned();
             return Err(Failure::NotTheTarget { subject: target.address.to_string(), why });
         }
-        let steps = of_block(target.address)
-            .iter()
-            .map(|rule| format!("netsh {}", typed(&crate::firewall_rules::to_delete(&rule.name))))
-            .collect();
+        let names = Barrier::of_block(target.address).names;
+        let steps = names.iter().map(|name| format!("remove the rules and filters named `{name}`")).collect();
         Ok(Survey { steps, subject: Subject::Network(target.address) })
     }
 
@@ -95,17 +86,23 @@ impl Blocks {
         let blocked = self
             .keep()
             .and_then(|()| {
-                progress
-                    .step("made the task that lifts it", || lifting::set(&task(network, until), &self.dir))
+                progress.step("made the task that lifts it", || {
+                    lifting::set(&self.task(network, until), &self.dir)
+                })
             })
-            .and_then(|()| progress.step("added the rules that refuse it", || renew(network)));
-        if let Err(failure) = blocked {
-            return Err(match self.remove(network) {
-                Ok(()) => failure,
-                Err(left) => Failure::system(format!("{failure}; taking it back"), left),
+            .and_then(|()| {
+                progress.step("added what refuses it", || self.barriers.raise(&Barrier::of_block(network)))
             });
-        }
-        Ok(json!({ "address": network, "seconds": target.ttl_seconds }))
+        let means = match blocked {
+            Ok(means) => means,
+            Err(failure) => {
+                return Err(match self.remove(network) {
+                    Ok(()) => failure,
+                    Err(left) => Failure::system(format!("{failure}; taking it back"), left),
+                });
+            }
+        };
+        Ok(json!({ "address": network, "seconds": target.ttl_seconds, "by": means.in_words() }))
     }
 
     pub(super) fn lift(
@@ -113,18 +110,16 @@ impl Blocks {
         target: &AddressTarget,
         progress: &mut Progress<'_>,
     ) -> Result<Value, Failure> {
-        progress.step("deleted the rules", || self.remove(target.address))?;
+        progress.step("removed what refuses it", || self.remove(target.address))?;
         Ok(Value::Null)
     }
 
     /// Stays noted where it fails, so that it is tried again.
     fn remove(&mut self, network: Network) -> Result<(), Failure> {
-        for rule in of_block(network) {
-            firewall::delete(&rule.name)?;
-        }
+        self.barriers.lower(&Barrier::of_block(network))?;
         self.until.remove(&network.to_string());
         self.keep()?;
-        lifting::remove(&task(network, 0))
+        lifting::remove(&self.task(network, 0))
     }
 
     /// Lifts what has had its time; a line for each.
@@ -153,10 +148,4 @@ impl Blocks {
 
 fn file(dir: &Path) -> PathBuf {
     dir.join("blocks.json")
-}
-
-/// A block that is asked for again has its rules already.
-fn renew(network: Network) -> Result<(), Failure> {
-    let rules = of_block(network);
-    if firewall::missing(&rules)?.is_empty() { Ok(()) } else { firewall::add(&rules) }
 }

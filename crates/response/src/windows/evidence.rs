@@ -1,15 +1,15 @@
 //! What an investigation needs, in one archive: lists of processes, connections, services and tasks, the
 //! libraries of chosen processes, chosen files.
 
-use std::fs::{File, OpenOptions};
-use std::os::windows::fs::OpenOptionsExt as _;
+use std::fs::File;
 use std::path::Path;
 
 use serde_json::{Value, json};
 use uuid::Uuid;
+use win32::file::open_to_read;
 use win32::process::{Process, Wanted};
 
-use super::quarantine::{OPEN_REPARSE_POINT, open};
+use super::quarantine::{is_on_this_host, open};
 use super::{Windows, inventory, service, task};
 use crate::action::EvidenceRequest;
 use crate::archives::{Archives, Bag};
@@ -63,7 +63,7 @@ impl Windows {
         }
         for path in &request.files {
             let entry = format!("files/{}", path.replacen(':', "", 1).replace('\\', "/"));
-            match open_to_read(path) {
+            match open_of_this_host(path) {
                 Ok(file) => bag.copy(&entry, file)?,
                 Err(error) => bag.leave_out(&entry, &error.to_string()),
             }
@@ -77,11 +77,9 @@ impl Windows {
 }
 
 /// The file of that very path: a link or junction on the way is refused.
-fn open_to_read(path: &str) -> Result<File, Failure> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(OPEN_REPARSE_POINT)
-        .open(path)
+fn open_of_this_host(path: &str) -> Result<File, Failure> {
+    is_on_this_host(path)?;
+    let file = open_to_read(Path::new(path))
         .map_err(|error| Failure::system(format!("opening {}", path.escape_debug()), error))?;
     open(path, file).map(|held| held.file)
 }

@@ -1,4 +1,4 @@
-//! The host cut off from all but the server, by rules of the Windows firewall that block everything else.
+//! The host cut off from all but the server, by filters or by rules of the Windows firewall that block everything else.
 //!
 //! They change nothing that was there before. Taking them away is all that a release takes, so a task of the
 //! scheduler's can do it when the time is over and the agent is dead. What is in force is kept on disk; an
@@ -8,34 +8,36 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use super::{Windows, firewall, lifting};
+use super::{Windows, lifting};
 use crate::action::Isolation;
-use crate::firewall_rules::{ISOLATION, of_isolation};
+use crate::firewall_rules::ISOLATION;
 use crate::isolation::{Due, InForce, Left, kept_besides, now_seconds, reachable, released, still_reached};
 use crate::platform::{Failure, Interference, Notice, Progress, Subject, Survey};
 use crate::rails::Permit;
 use crate::scheduled_task::LiftingTask;
+use crate::wfp_filters::{Barrier, Means};
 
 /// The task comes so much later than the agent, which tells of it.
 const TASK_AFTER_SECONDS: u64 = 60;
 
-fn task(until: u64) -> LiftingTask {
-    LiftingTask::new("isolation", until + TASK_AFTER_SECONDS, vec![ISOLATION.to_owned()])
-}
-
 impl Windows {
+    fn task(&self, until: u64) -> LiftingTask {
+        self.barriers.task("isolation", until + TASK_AFTER_SECONDS, &Barrier::of_isolation(&[]))
+    }
+
     pub(super) fn survey_isolate(&self, isolation: &Isolation) -> Result<Survey, Failure> {
-        firewall::is_ready()?;
-        let count = of_isolation(&isolation.keep).len();
+        let barrier = Barrier::of_isolation(&isolation.keep);
+        let how = self.barriers.plan(&barrier)?.unwrap_or_else(|| {
+            format!("netsh advfirewall: add {} rules or more named `{ISOLATION}`", barrier.rules.len())
+        });
         let steps = vec![
             format!(
-                "netsh advfirewall: add {count} rules or more named `{ISOLATION}`, which block all but loopback, the \
-                 server's addresses, neighbour discovery and DHCP"
+                "{how}; they block all but loopback, the server's addresses, neighbour discovery and DHCP"
             ),
             format!(
                 "release the host after {} s, by the agent or by the task `{}`",
                 isolation.ttl_seconds,
-                task(0).name
+                self.task(0).name
             ),
             format!("kept besides the server: {}", kept_besides(&isolation.keep)),
         ];
@@ -44,8 +46,8 @@ impl Windows {
 
     pub(super) fn survey_release(&self) -> Result<Survey, Failure> {
         let steps = vec![
-            format!("netsh advfirewall: delete the rules named `{ISOLATION}`"),
-            format!("schtasks: delete the task `{}`", task(0).name),
+            format!("remove the rules and filters named `{ISOLATION}`"),
+            format!("schtasks: delete the task `{}`", self.task(0).name),
         ];
         Ok(Survey { steps, subject: Subject::Host })
     }
@@ -58,7 +60,7 @@ impl Windows {
     ) -> Result<Value, Failure> {
         let server = permit.server();
         let keep: Vec<SocketAddr> = server.iter().chain(&isolation.keep).copied().collect();
-        let rules = of_isolation(&keep);
+        let barrier = Barrier::of_isolation(&keep);
         let reached_before = reachable(server);
         let until = now_seconds().saturating_add(isolation.ttl_seconds.into());
         // Before anything is done: an agent that ends in between must know what may be in force.
@@ -74,28 +76,34 @@ impl Windows {
         };
         progress.step("noted the isolation", || self.isolation.keep(planned.clone()))?;
         let done = progress
-            .step("made the task that releases the host", || lifting::set(&task(until), &self.dir))
-            .and_then(|()| {
-                progress.step("added the rules", || {
-                    firewall::delete(ISOLATION).and_then(|()| firewall::add(&rules))
-                })
-            })
-            .and_then(|()| {
-                progress.step("reached the server through them", || still_reached(reached_before, server))
+            .step("made the task that releases the host", || lifting::set(&self.task(until), &self.dir))
+            .and_then(|()| progress.step("cut the host off", || self.barriers.raise(&barrier)))
+            .and_then(|means| {
+                progress
+                    .step("reached the server all the same", || still_reached(reached_before, server))
+                    .map(|()| means)
             });
-        if let Err(failure) = done {
-            return Err(match self.let_go() {
-                Ok(()) => failure,
-                Err(left) => Failure::system(
-                    format!("{failure}; taking the rules back"),
-                    format!("{left}; the task releases the host after {} s", isolation.ttl_seconds),
-                ),
-            });
-        }
+        let means = match done {
+            Ok(means) => means,
+            Err(failure) => {
+                return Err(match self.let_go() {
+                    Ok(()) => failure,
+                    Err(left) => Failure::system(
+                        format!("{failure}; taking it back"),
+                        format!("{left}; the task releases the host after {} s", isolation.ttl_seconds),
+                    ),
+                });
+            }
+        };
+        let rules = match means {
+            Means::Filters => barrier.filters.len(),
+            Means::Rules(_) => barrier.rules.len(),
+        };
         Ok(json!({
             "until": until,
             "kept": planned.keep,
-            "rules": rules.len(),
+            "rules": rules,
+            "by": means.in_words(),
             "server_reached": reached_before.is_some(),
         }))
     }
@@ -103,12 +111,12 @@ impl Windows {
     /// Forgotten first: what is noted would be put back by the watch. The task stays until the rules are gone.
     fn let_go(&mut self) -> Result<(), Failure> {
         self.isolation.forget()?;
-        firewall::delete(ISOLATION)?;
-        lifting::remove(&task(0))
+        self.barriers.lower(&Barrier::of_isolation(&[]))?;
+        lifting::remove(&self.task(0))
     }
 
     pub(super) fn release(&mut self, progress: &mut Progress<'_>) -> Result<Value, Failure> {
-        progress.step("deleted the rules", || self.let_go())?;
+        progress.step("removed what cuts it off", || self.let_go())?;
         Ok(Value::Null)
     }
 
@@ -134,23 +142,21 @@ impl Windows {
         let Some(in_force) = &self.isolation.in_force else {
             return Err(not_proved("it is not noted".to_owned()));
         };
-        firewall::is_ready()?;
-        let rules = of_isolation(&in_force.keep);
-        let missing = firewall::missing(&rules)?.len();
-        if missing > 0 {
-            return Err(not_proved(format!("{missing} of {} rules are not in force", rules.len())));
-        }
-        if !lifting::is_set(&task(in_force.until)) {
+        let by = self.barriers.stands(&Barrier::of_isolation(&in_force.keep)).map_err(
+            |failure| match failure {
+                Failure::NotProved(what) => not_proved(what),
+                other => other,
+            },
+        )?;
+        if !lifting::is_set(&self.task(in_force.until)) {
             return Err(not_proved("the task that releases the host is not there".to_owned()));
         }
-        Ok(format!("the firewall has the {} rules that block all but what is kept", rules.len()))
+        Ok(format!("{by} that block all but what is kept"))
     }
 
     pub(super) fn is_released(&self) -> Result<String, Failure> {
-        match firewall::count_of(ISOLATION)? {
-            0 => Ok("no rule of the isolation is there".to_owned()),
-            left => Err(Failure::NotProved(format!("{left} rules of the isolation are still there"))),
-        }
+        self.barriers.is_gone(&Barrier::of_isolation(&[]))?;
+        Ok("no rule and no filter of the isolation is there".to_owned())
     }
 
     /// Lets the host go when its time is over or its code was given, and puts back what others took away.
@@ -166,11 +172,10 @@ impl Windows {
         }
         let order = in_force.order;
         let Err(doubt) = self.is_isolated() else { return Vec::new() };
-        let again = lifting::set(&task(in_force.until), &self.dir)
-            .and_then(|()| firewall::delete(ISOLATION))
-            .and_then(|()| firewall::add(&of_isolation(&in_force.keep)));
+        let again = lifting::set(&self.task(in_force.until), &self.dir)
+            .and_then(|()| self.barriers.raise(&Barrier::of_isolation(&in_force.keep)));
         let text = match again {
-            Ok(()) => format!("{doubt}; put back for {left} s"),
+            Ok(_) => format!("{doubt}; put back for {left} s"),
             Err(failure) => format!("{doubt}; it can't be put back: {failure}"),
         };
         // Rules and task outlive a reboot here: who took them away did so on purpose.

@@ -1,6 +1,7 @@
-//! Windows: processes and files by their handles, services by the service manager, the firewall by `netsh`, tasks
-//! by `schtasks`.
+//! Windows: processes and files by their handles, services by the service manager, the network by filters
+//! (WFP) or by `netsh`, tasks by `schtasks`.
 
+mod barrier;
 mod block;
 mod evidence;
 mod firewall;
@@ -23,6 +24,7 @@ use serde_json::Value;
 use win32::clock::since_boot_ns;
 use win32::process::{Process, Wanted};
 
+use self::barrier::Barriers;
 use crate::action::{Action, ProcessTarget};
 use crate::archives::Archives;
 use crate::guards::Guards;
@@ -33,6 +35,8 @@ use crate::plan::Target;
 use crate::platform::{Failure, Notice, Platform, Progress, Signer, Subject, Survey};
 use crate::rails::Permit;
 use crate::vault::Vault;
+
+pub use barrier::lift_filters;
 
 /// Why a process is not held.
 pub(crate) enum NotHeld {
@@ -78,6 +82,7 @@ pub struct Windows {
     vault: Vault,
     blocks: block::Blocks,
     isolation: Isolated,
+    barriers: Barriers,
     signer: Option<Signer>,
     lineage: Arc<Lineage>,
 }
@@ -89,9 +94,10 @@ impl Windows {
     /// # Errors
     /// The folders or the vault's key can't be made or read.
     pub fn new(_: Arc<dyn ProcessClock>, boot: BootId, dir: PathBuf, vault: &Path) -> io::Result<Self> {
+        let barriers = Barriers::of(&dir);
         let (vault, blocks, isolation) =
-            (Vault::open(vault)?, block::Blocks::load(&dir), Isolated::load(&dir));
-        Ok(Self { boot, dir, vault, blocks, isolation, signer: None, lineage: Arc::default() })
+            (Vault::open(vault)?, block::Blocks::load(&dir, barriers.clone()), Isolated::load(&dir));
+        Ok(Self { boot, dir, vault, blocks, isolation, barriers, signer: None, lineage: Arc::default() })
     }
 
     /// Evidence is signed by this.
@@ -144,7 +150,7 @@ impl Platform for Windows {
             Action::QuarantineFile(file) => self.survey_quarantine(file, order.id),
             Action::RestoreFile(item) => self.survey_restore(*item),
             Action::DeleteQuarantinedFile(item) => self.vault.survey_delete(item.item),
-            Action::BlockAddress(target) => block::survey(target),
+            Action::BlockAddress(target) => self.blocks.survey(target),
             Action::UnblockAddress(target) => self.blocks.survey_lift(target),
             Action::IsolateHost(isolation) => self.survey_isolate(isolation),
             Action::ReleaseHost {} => self.survey_release(),
@@ -205,8 +211,8 @@ impl Platform for Windows {
             }
             Action::RestoreFile(item) => self.is_restored(*item),
             Action::DeleteQuarantinedFile(item) => self.vault.is_deleted(item.item),
-            Action::BlockAddress(target) => block::is_blocked(target),
-            Action::UnblockAddress(target) => block::is_unblocked(target),
+            Action::BlockAddress(target) => self.blocks.is_blocked(target),
+            Action::UnblockAddress(target) => self.blocks.is_unblocked(target),
             Action::IsolateHost(_) => self.is_isolated(),
             Action::ReleaseHost {} => self.is_released(),
             Action::CollectEvidence(_) => Archives::of(&self.dir).is_collected(order.id),

@@ -1,6 +1,7 @@
 //! The little that is asked of a process here. On Windows a file stands beside this one in `src/`
 //! with the same names for Linux.
 
+use win32::access_list::belongs_to_windows;
 use win32::clock::since_boot_ns;
 use win32::process::{Process, Wanted, list};
 
@@ -28,13 +29,25 @@ pub(crate) fn stat(pid: u32) -> Option<Stat> {
     Some(Stat { parent: listed.parent_pid, kernel_thread: matches!(pid, 0 | 4), start_ticks })
 }
 
-/// Whether the system itself runs it, or can't do without it.
+/// Whether the system itself runs it. That a process says of itself that the system can't do without it counts for
+/// nothing: whoever may debug can say so.
 pub(crate) fn runs_for_the_system(pid: u32) -> bool {
-    let Ok(process) = Process::open(pid, Wanted::Look) else {
-        // Whatever even an administrator may not look at is the system's.
-        return true;
+    // Whatever even an administrator may not look at is the system's.
+    Process::open(pid, Wanted::Look).map_or(true, |process| is_run_by_the_system(&process))
+}
+
+fn is_run_by_the_system(process: &Process) -> bool {
+    process.user().map_or(true, |user| is_of_the_system(&user.sid))
+}
+
+/// Whether the system can't do without it: it is marked so, the system runs it, and its image is one of Windows' own.
+pub(crate) fn takes_the_system_down(pid: u32) -> bool {
+    let Ok(process) = Process::open(pid, Wanted::Look) else { return false };
+    let is_windows_own = || match process.image_path() {
+        Ok(path) => belongs_to_windows(path.as_ref()).unwrap_or(true),
+        Err(_) => true,
     };
-    process.user().is_ok_and(|user| is_of_the_system(&user.sid)) || process.is_critical()
+    process.is_critical().unwrap_or(true) && is_run_by_the_system(&process) && is_windows_own()
 }
 
 /// The system, the accounts of services, and those that the system makes for each session: the window manager's

@@ -23,6 +23,14 @@ const AFTER_END: Duration = Duration::from_secs(5);
 /// Processes of one tree.
 const MOST: usize = 4_096;
 
+/// A tree of processes, PID and start of each, its first one first.
+#[derive(Default)]
+struct Tree {
+    members: Vec<(u32, u64)>,
+    /// Why there may be more.
+    gap: Option<String>,
+}
+
 impl Windows {
     pub(super) fn survey_process(&self, action: &Action, wanted: &ProcessTarget) -> Result<Survey, Failure> {
         let target = self.target(wanted)?;
@@ -33,7 +41,7 @@ impl Windows {
                 vec![
                     format!(
                         "suspend {pid} ({executable}) and {} that it started",
-                        tree.len().saturating_sub(1)
+                        tree.members.len().saturating_sub(1)
                     ),
                     "end them all (TerminateProcess), until nothing new is found".to_owned(),
                 ]
@@ -76,23 +84,26 @@ impl Windows {
         guards: &Guards,
         progress: &mut Progress<'_>,
     ) -> Result<Value, Failure> {
-        let root =
+        // Held to the end, so that its PID stays its own.
+        let _root =
             progress.step("opened the first one and made sure of it", || open(target, Wanted::Terminate))?;
         let mut members: HashMap<u32, Process> = HashMap::new();
-        let (mut ended, mut spared) = (0_u32, Vec::new());
+        let mut suspended: HashMap<u32, Process> = HashMap::new();
+        let (mut ended, mut spared, mut refused) = (0_u32, Vec::new(), Vec::new());
+        // What the system said last of one that is not ended.
+        let mut why = None;
         // Whoever was of the tree is of it when its parents are gone, too.
         let mut known: Vec<(u32, u64)> = Vec::new();
-        for _ in 0..ROUNDS {
-            let found: Vec<(u32, u64)> = self
-                .tree_of(target, &known)
-                .into_iter()
-                .filter(|(pid, _)| !members.contains_key(pid) && !spared.contains(pid))
-                .collect();
-            if found.is_empty() {
+        let mut last_look = Tree::default();
+        // One look more than there are rounds: what it finds is not acted on any more.
+        for round in 0..=ROUNDS {
+            last_look = self.tree_of(target, &known);
+            last_look.members.retain(|one| !known.contains(one));
+            if last_look.members.is_empty() || round == ROUNDS {
                 break;
             }
-            known.extend(&found);
-            for (pid, start_ns) in &found {
+            known.extend(&last_look.members);
+            for (pid, start_ns) in &last_look.members {
                 let one = Target {
                     entity_id: ProcessEntityId::new(self.boot, *pid, *start_ns),
                     executable: String::new(),
@@ -103,33 +114,47 @@ impl Windows {
                     spared.push(*pid);
                     continue;
                 }
-                if let Ok(process) = held(&one, Wanted::Suspend) {
-                    // One that can't be suspended is ended all the same.
-                    let _ = process.suspend();
+                // One that can't be suspended is ended all the same.
+                if let Ok(process) = held(&one, Wanted::Suspend)
+                    && process.suspend().is_ok()
+                {
+                    suspended.insert(*pid, process);
                 }
-                if let Ok(process) = held(&one, Wanted::Terminate) {
-                    members.insert(*pid, process);
+                match held(&one, Wanted::Terminate) {
+                    Ok(process) => drop(members.insert(*pid, process)),
+                    Err(NotHeld::Over(_)) => {}
+                    Err(NotHeld::Refused(refusal)) => {
+                        refused.push(*pid);
+                        why = Some(refusal);
+                    }
                 }
             }
             // Held by handle, so their PIDs stay theirs and the next look still finds their children.
             for process in members.values().filter(|process| !process.has_ended()) {
-                if process.terminate(ENDED).is_ok() {
-                    ended += 1;
+                match process.terminate(ENDED) {
+                    Ok(()) => ended += 1,
+                    Err(error) => why = Some(error.to_string()),
                 }
             }
         }
-        if !root.has_ended() {
-            progress.step("ended the first one", || end(&root))?;
-        }
         progress.note(&format!("ended {ended} processes"));
         let until = Instant::now() + AFTER_END;
-        let left: Vec<u32> = members
-            .iter()
-            .filter(|(_, process)| !process.ends_within(until.saturating_duration_since(Instant::now())))
-            .map(|(pid, _)| *pid)
-            .collect();
+        let stays = |process: &Process| !process.ends_within(until.saturating_duration_since(Instant::now()));
+        let mut left: Vec<u32> =
+            members.iter().filter(|(_, process)| stays(process)).map(|(pid, _)| *pid).collect();
+        left.extend(refused);
+        for process in left.iter().filter_map(|pid| suspended.get(pid)) {
+            // It was stopped to be ended; what goes on as if nothing had been is at least no host that hangs.
+            let _ = process.resume();
+        }
+        left.extend(last_look.members.iter().map(|(pid, _)| *pid));
+        left.sort_unstable();
         if !left.is_empty() {
-            return Err(Failure::NotProved(format!("still there: {left:?}")));
+            let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+            return Err(Failure::NotProved(format!("still there: {left:?}{why}")));
+        }
+        if let Some(gap) = last_look.gap {
+            return Err(Failure::NotProved(gap));
         }
         Ok(json!({ "ended": ended, "protected": spared }))
     }
@@ -147,19 +172,26 @@ fn end(process: &Process) -> Result<(), Failure> {
 impl Windows {
     /// The process and all that came of it, PID and start: what the agent saw come of it, and what the system says
     /// came of those or of `known` ones. A PID that was given again is no child: children begin after their parents.
-    fn tree_of(&self, root: &Target, known: &[(u32, u64)]) -> Vec<(u32, u64)> {
-        let listed = list().unwrap_or_default();
+    fn tree_of(&self, root: &Target, known: &[(u32, u64)]) -> Tree {
+        let (listed, mut gap) = match list() {
+            Ok(listed) => (listed, None),
+            Err(error) => (Vec::new(), Some(format!("the processes can't be listed: {error}"))),
+        };
         let start = |pid: u32| {
             let process = Process::open(pid, Wanted::Look).ok()?;
             process.times().ok().map(|(created, _)| since_boot_ns(created))
         };
         let root = (root.entity_id.pid(), root.entity_id.start_ns());
         let mut tree = vec![root];
+        let mut add = |tree: &mut Vec<(u32, u64)>, one| match tree.len() < MOST {
+            true => tree.push(one),
+            false => gap = Some(format!("the tree has more than {MOST} processes; order it again")),
+        };
         let seen = self.lineage.below(ProcessKey { pid: root.0, start_ns: root.1 });
         let seen = seen.into_iter().map(|key| (key.pid, key.start_ns));
         for one in known.iter().copied().chain(seen.filter(|(pid, begun)| start(*pid) == Some(*begun))) {
-            if tree.len() < MOST && !tree.contains(&one) {
-                tree.push(one);
+            if !tree.contains(&one) {
+                add(&mut tree, one);
             }
         }
         let mut at = 0;
@@ -168,14 +200,13 @@ impl Windows {
             for one in listed.iter().filter(|one| one.parent_pid == parent && one.pid != parent) {
                 let begun = start(one.pid).filter(|begun| *begun >= parent_start);
                 if let Some(begun) = begun
-                    && tree.len() < MOST
                     && !tree.iter().any(|(pid, _)| *pid == one.pid)
                 {
-                    tree.push((one.pid, begun));
+                    add(&mut tree, (one.pid, begun));
                 }
             }
         }
-        tree
+        Tree { members: tree, gap }
     }
 }
 

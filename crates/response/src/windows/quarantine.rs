@@ -1,23 +1,22 @@
 //! A file into the vault and back. It is copied from a handle that keeps all others from writing, renaming
 //! or removing it, and removed by that same handle, so that no other file can be taken in its place.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Seek as _, SeekFrom};
-use std::os::windows::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use uuid::Uuid;
-use win32::file::{Facts, facts, facts_at, open_to_remove, real_path, remove, rename_to_free};
+use win32::file::{
+    Facts, create_held, facts, facts_at, may_not_answer, open_to_ask, open_to_read, open_to_remove,
+    real_path, remove, rename_into,
+};
 
 use super::{Windows, task};
 use crate::action::{FileTarget, Item};
 use crate::platform::{Failure, Progress, Subject, Survey};
 use crate::vault::{MAX_FILE, Metadata, QUOTA, sha256_of};
-
-/// `FILE_FLAG_OPEN_REPARSE_POINT`.
-pub(super) const OPEN_REPARSE_POINT: u32 = 0x0020_0000;
 
 /// A file that was opened, and what it is.
 pub(super) struct Held {
@@ -27,7 +26,7 @@ pub(super) struct Held {
 
 impl Held {
     pub(super) fn id(&self) -> (u64, u64) {
-        (self.facts.volume, self.facts.index)
+        id_of(&self.facts)
     }
 }
 
@@ -60,7 +59,16 @@ pub(super) fn open(path: &str, file: File) -> Result<Held, Failure> {
     Ok(Held { file, facts })
 }
 
+/// Another host would be told who this one is, and may never answer.
+pub(super) fn is_on_this_host(path: &str) -> Result<(), Failure> {
+    match may_not_answer(Path::new(path)) {
+        true => Err(not_allowed(path, "lies on another host", "act on it there")),
+        false => Ok(()),
+    }
+}
+
 pub(super) fn open_for_removal(path: &str) -> Result<Held, Failure> {
+    is_on_this_host(path)?;
     let file = open_to_remove(Path::new(path)).map_err(|error| match error.raw_os_error() {
         Some(2 | 3) => not_the_target(path, "there is no such file"),
         // ERROR_SHARING_VIOLATION
@@ -143,12 +151,15 @@ impl Windows {
         if size != held.facts.size {
             return Err(not_the_target(&file.path, "it was changed while it was copied"));
         }
+        let folder = facts_at(folder_of(&file.path))
+            .map(|facts| id_of(&facts))
+            .map_err(|error| Failure::system("asking what its folder is", error))?;
         let nanoseconds = 1_000_000_000;
         let modified = held.facts.modified_ns;
         let metadata = Metadata {
             path: file.path.clone(),
             file: held.id(),
-            folder: folder_of(&file.path)?,
+            folder,
             size,
             sha256: sha256.clone(),
             mode: held.facts.attributes,
@@ -168,7 +179,7 @@ impl Windows {
     pub(super) fn is_quarantined(&self, file: &FileTarget, id: Uuid) -> Result<String, Failure> {
         let metadata =
             self.vault.metadata(id).map_err(|error| Failure::system("the vault's record", error))?;
-        let there = facts_at(Path::new(&file.path)).ok().map(|facts| (facts.volume, facts.index));
+        let there = facts_at(Path::new(&file.path)).ok().map(|facts| id_of(&facts));
         if there == Some(metadata.file) {
             return Err(Failure::NotProved(format!("{} is still there", file.path.escape_debug())));
         }
@@ -187,7 +198,7 @@ impl Windows {
 
     /// After a crash: if the file is still there, nothing was done.
     pub(super) fn recover_quarantine(&self, file: &FileTarget, id: Uuid) -> Result<String, Failure> {
-        let there = facts_at(Path::new(&file.path)).ok().map(|facts| (facts.volume, facts.index));
+        let there = facts_at(Path::new(&file.path)).ok().map(|facts| id_of(&facts));
         match self.vault.metadata_after_a_crash(id)? {
             Some(metadata) if there != Some(metadata.file) => self.is_quarantined(file, id),
             _ => {
@@ -214,22 +225,28 @@ impl Windows {
         if let Some(name) = task::name_at(&metadata.path) {
             return self.restore_task(&metadata, &name, item, progress);
         }
-        check_place(&metadata)?;
-        let beside = PathBuf::from(format!("{}.rampart-{}", metadata.path, item.item));
-        let written =
-            progress.step("opened the seal beside its place", || self.unsealed(&beside, &metadata, item));
-        let placed = written.and_then(|()| {
-            progress.step("put it back under its name", || {
-                // Never over another file; and not by a hard link, which not every file system has.
-                rename_to_free(&beside, Path::new(&metadata.path))
-                    .map_err(|error| Failure::system("giving the file its name", error))
+        let folder = check_place(&metadata)?;
+        let place = Path::new(&metadata.path);
+        let name = place.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let beside = place.with_file_name(format!(".rampart-{}", item.item));
+        let file = progress.step("made a file beside its place", || create_beside(&beside))?;
+        let placed = progress
+            .step("opened the seal into it", || self.unsealed(&file, &metadata, item))
+            .and_then(|()| {
+                progress.step("put it back under its name", || {
+                    // Never over another file; and not by a hard link, which not every file system has.
+                    rename_into(&file, &folder, &name)
+                        .map_err(|error| Failure::system("giving the file its name", error))
+                })
             })
-        });
+            .and_then(|()| is_in_its_place(&file, &metadata));
         if let Err(failure) = placed {
-            let _ = std::fs::remove_file(&beside);
-            return Err(failure);
+            return Err(match remove(&file) {
+                Ok(()) => failure,
+                Err(error) => Failure::system(format!("{failure}; removing it again"), error),
+            });
         }
-        is_as_it_was(&metadata)?;
+        drop(file);
         self.close_item(&metadata, item, progress)?;
         Ok(json!({ "path": metadata.path, "sha256": metadata.sha256 }))
     }
@@ -251,13 +268,11 @@ impl Windows {
         Ok(())
     }
 
-    pub(super) fn unsealed(&self, beside: &Path, metadata: &Metadata, item: Item) -> Result<(), Failure> {
+    pub(super) fn unsealed(&self, file: &File, metadata: &Metadata, item: Item) -> Result<(), Failure> {
         let failure = |error| Failure::system("writing the file", error);
-        let file =
-            OpenOptions::new().write(true).create_new(true).share_mode(0).open(beside).map_err(failure)?;
         let hash = self
             .vault
-            .unseal(item.item, &file)
+            .unseal(item.item, file)
             .map_err(|error| Failure::system("opening the vault's item", error))?;
         if hash != metadata.sha256 {
             let error = format!("the item has SHA-256 {hash}, it was {}", metadata.sha256);
@@ -296,31 +311,70 @@ fn check_target(file: &FileTarget, held: &Held) -> Result<(), Failure> {
     Err(not_the_target(&file.path, &format!("it has SHA-256 {hash}")))
 }
 
-fn folder_of(path: &str) -> Result<(u64, u64), Failure> {
-    let folder = Path::new(path).parent().unwrap_or(Path::new("\\"));
-    let facts = facts_at(folder).map_err(|error| Failure::system("asking what its folder is", error))?;
-    Ok((facts.volume, facts.index))
+fn folder_of(path: &str) -> &Path {
+    Path::new(path).parent().unwrap_or(Path::new("\\"))
 }
 
-/// The folder is still the same one, and the name in it is free.
-fn check_place(metadata: &Metadata) -> Result<(), Failure> {
-    if folder_of(&metadata.path)? != metadata.folder {
+fn id_of(facts: &Facts) -> (u64, u64) {
+    (facts.volume, facts.index)
+}
+
+/// The folder, held, if it is still the same one, and the name in it is free.
+fn check_place(metadata: &Metadata) -> Result<File, Failure> {
+    is_on_this_host(&metadata.path)?;
+    let failure = |error| Failure::system("asking what its folder is", error);
+    let folder = open_to_ask(folder_of(&metadata.path)).map_err(failure)?;
+    if id_of(&facts(&folder).map_err(failure)?) != metadata.folder {
         let hint = "put the folder back, or copy the file out by hand";
         return Err(not_allowed(&metadata.path, "had its place in another folder", hint));
     }
     if facts_at(Path::new(&metadata.path)).is_ok() {
         return Err(not_allowed(&metadata.path, "is another file by now", "move that file away first"));
     }
-    Ok(())
+    Ok(folder)
+}
+
+/// A new file at that very path. Whoever may rename the folder can put a link in its place at any time: what then was
+/// made elsewhere is taken away again before anything is in it.
+fn create_beside(beside: &Path) -> Result<File, Failure> {
+    let failure = |error| Failure::system("making a file beside its place", error);
+    let file = create_held(beside).map_err(failure)?;
+    match is_at(&file, &beside.to_string_lossy()) {
+        Ok(()) => Ok(file),
+        Err(elsewhere) => {
+            remove(&file).map_err(failure)?;
+            Err(elsewhere)
+        }
+    }
+}
+
+fn is_at(file: &File, path: &str) -> Result<(), Failure> {
+    let real = real_path(file).map_err(|error| Failure::system("asking where the file is", error))?;
+    if real.eq_ignore_ascii_case(path) {
+        return Ok(());
+    }
+    let why = format!("leads elsewhere, to {}", real.escape_debug());
+    Err(not_allowed(path, &why, "put the folder back, or copy the file out by hand"))
+}
+
+/// By its handle, while nobody else can write to it.
+fn is_in_its_place(mut file: &File, metadata: &Metadata) -> Result<(), Failure> {
+    is_at(file, &metadata.path)?;
+    let failure = |error| Failure::system("reading the file that was put back", error);
+    file.sync_all().map_err(failure)?;
+    file.seek(SeekFrom::Start(0)).map_err(failure)?;
+    let (sha256, _) = sha256_of(file).map_err(failure)?;
+    if sha256 == metadata.sha256 { Ok(()) } else { Err(is_not_as_it_was(metadata, &sha256)) }
+}
+
+fn is_not_as_it_was(metadata: &Metadata, sha256: &str) -> Failure {
+    Failure::NotProved(format!("{} is not as it was (SHA-256 {sha256})", metadata.path.escape_debug()))
 }
 
 fn is_as_it_was(metadata: &Metadata) -> Result<(), Failure> {
-    let opened = OpenOptions::new().read(true).custom_flags(OPEN_REPARSE_POINT).open(&metadata.path);
-    let file = opened.map_err(|error| Failure::system("opening the file that was put back", error))?;
+    let file = open_to_read(Path::new(&metadata.path))
+        .map_err(|error| Failure::system("opening the file that was put back", error))?;
     let held = open(&metadata.path, file)?;
     let (sha256, _) = sha256_of(&held.file).map_err(|error| Failure::system("reading the file", error))?;
-    if sha256 == metadata.sha256 {
-        return Ok(());
-    }
-    Err(Failure::NotProved(format!("{} is not as it was (SHA-256 {sha256})", metadata.path.escape_debug())))
+    if sha256 == metadata.sha256 { Ok(()) } else { Err(is_not_as_it_was(metadata, &sha256)) }
 }

@@ -26,9 +26,6 @@ const MOST_KEYS: usize = 256;
 const MOST_VALUES: u32 = 512;
 const MOST_VALUE_BYTES: usize = 1 << 20;
 
-/// Windows' installer of its own files: what belongs to it is Windows'.
-const TRUSTED_INSTALLER: &str = "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464";
-
 /// Programs of Windows that run what others tell them to: a service of theirs is whoever's.
 const INTERPRETERS: [&str; 9] = [
     "cmd.exe",
@@ -53,8 +50,8 @@ impl Windows {
         let image = image_of(&was.command_line, &windows.to_string_lossy());
         let name = image.rsplit('\\').next().unwrap_or_default();
         let interprets = INTERPRETERS.iter().any(|one| one.eq_ignore_ascii_case(name));
-        let owner = win32::access_list::owner_of(Path::new(&image));
-        if !interprets && owner.is_ok_and(|owner| owner == TRUSTED_INSTALLER) {
+        let belongs_to_windows = win32::access_list::belongs_to_windows(Path::new(&image));
+        if !interprets && belongs_to_windows.unwrap_or(false) {
             let hint = "disable it by hand if it is misused: `sc.exe config NAME start= disabled`";
             return Err(not(format!("runs {image}, which belongs to Windows"), hint));
         }

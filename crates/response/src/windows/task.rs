@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use uuid::Uuid;
+use win32::file::create_held;
 
 use super::Windows;
 use super::quarantine::open_for_removal;
@@ -96,12 +97,18 @@ impl Windows {
         progress: &mut Progress<'_>,
     ) -> Result<Value, Failure> {
         let beside = self.dir.join(format!("task-{}.xml", item.item));
-        let made =
-            progress.step("opened the seal", || self.unsealed(&beside, metadata, item)).and_then(|()| {
-                progress.step("made the task", || {
-                    schtasks(&["/create", "/f", "/tn", name, "/xml", &beside.to_string_lossy()])
-                })
-            });
+        // What a crash left of it holds nothing more than this item; the folder is closed to all others.
+        let _ = fs::remove_file(&beside);
+        let unsealed = || {
+            let file = create_held(&beside).map_err(|error| Failure::system("writing the file", error))?;
+            // The scheduler reads it when this handle is closed.
+            self.unsealed(&file, metadata, item)
+        };
+        let made = progress.step("opened the seal", unsealed).and_then(|()| {
+            progress.step("made the task", || {
+                schtasks(&["/create", "/f", "/tn", name, "/xml", &beside.to_string_lossy()])
+            })
+        });
         let _ = fs::remove_file(&beside);
         made?;
         is_task_there(metadata, name)?;

@@ -384,7 +384,12 @@ fn exit_of(pid: u32, life: &Life) -> Observed {
     }
 }
 
+/// `None` of one that may be on another host: to ask there would tell it who the host is, and whoever starts a
+/// program from a share could keep the sensor waiting.
 fn image_file(path: &Path) -> Option<ImageFile> {
+    if win32::file::may_not_answer(path) {
+        return None;
+    }
     let facts = win32::file::facts_at(path).ok()?;
     Some(ImageFile {
         device: facts.volume,

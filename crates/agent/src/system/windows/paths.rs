@@ -19,6 +19,11 @@ pub(crate) fn is_scanned(path: &str) -> bool {
     matches!(path.as_bytes(), [drive, b':', b'\\', ..] if drive.is_ascii_alphabetic())
 }
 
+/// Whether an image of which nothing is known was not asked for, as it is another host's.
+pub(crate) fn leads_to_another_host(path: &str) -> bool {
+    win32::file::may_not_answer(Path::new(path))
+}
+
 /// There is no second path to an image.
 pub(crate) fn image_of(_: u32) -> String {
     String::new()

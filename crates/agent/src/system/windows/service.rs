@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::Value;
 use win32::event_log::{Level, Reporter};
+use win32::host::PROGRAM_FOLDER;
 use win32::service::{self, Config};
 
 use super::signals;
@@ -22,7 +23,6 @@ const DISPLAY_NAME: &str = "Rampart agent";
 const DESCRIPTION: &str =
     "Watches this host, judges what it sees by rules, acts, and tells the Rampart server.";
 
-const PROGRAM_FOLDER: &str = r"C:\Program Files\Rampart";
 const DATA_FOLDER: &str = r"C:\ProgramData\Rampart";
 
 /// `SERVICE_WIN32_OWN_PROCESS`, `SERVICE_AUTO_START`, `SERVICE_ERROR_NORMAL`.
@@ -50,6 +50,7 @@ pub fn act(act: &ServiceAct, options: &Options) -> anyhow::Result<String> {
             if let Err(error) = win32::event_log::forget_source(NAME) {
                 eprintln!("note: the event log's source {NAME} could not be removed: {error}");
             }
+            remove_filters();
             Ok(format!(
                 "the service {NAME} is removed; {PROGRAM_FOLDER} and {DATA_FOLDER} stay, remove them by hand when \
                  nothing of them is needed"
@@ -63,7 +64,23 @@ pub fn act(act: &ServiceAct, options: &Options) -> anyhow::Result<String> {
             service::stop(NAME, STOPS_WITHIN).with_context(subject)?;
             Ok(format!("the service {NAME} is stopped"))
         }
+        ServiceAct::Lift(name) => {
+            response::lift_filters(name).with_context(|| format!("removing the filters `{name}`"))?;
+            Ok(format!("there are no network filters named `{name}` any more"))
+        }
         ServiceAct::Run => anyhow::bail!("`-service=run` is for the service manager; hint: `-service=start`"),
+    }
+}
+
+/// Nobody lifts what an agent leaves behind that is removed. Where the system has no filtering service there is nothing.
+fn remove_filters() {
+    if service::runs("BFE").is_err() {
+        return;
+    }
+    if let Err(error) = win32::filtering::Engine::open().and_then(|engine| engine.remove_all()) {
+        eprintln!(
+            "note: network filters of the agent may be left: {error}; hint: `edr-agent -service=lift NAME` removes them by name"
+        );
     }
 }
 
