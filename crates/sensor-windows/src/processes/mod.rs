@@ -204,7 +204,8 @@ impl ProcessSensor {
                     }
                     self.living.remove(&pid);
                     self.gone.insert(pid, (start_ns, Instant::now()));
-                    let exit = ObservedExit { process: ProcessKey { pid, start_ns }, wait_status: exit_code };
+                    let exit =
+                        ObservedExit { process: ProcessKey { pid, start_ns }, wait_status: Some(exit_code) };
                     let at_ns = since_boot_ns(ended).clamp(start_ns, boot_ns().max(start_ns));
                     sink(Observed { at_ns, position: None, what: Observation::ProcessExited(exit) });
                 }
@@ -384,7 +385,7 @@ fn exit_of(pid: u32, life: &Life) -> Observed {
     let ended = held.and_then(|process| process.times().ok()).map_or(0, |(_, ended)| ended);
     let at_ns =
         if ended == 0 { now } else { since_boot_ns(ended).clamp(life.start_ns, now.max(life.start_ns)) };
-    let wait_status = held.and_then(|process| process.exit_code().ok()).unwrap_or(0);
+    let wait_status = held.and_then(|process| process.exit_code().ok());
     let process = ProcessKey { pid, start_ns: life.start_ns };
     Observed {
         at_ns,
