@@ -83,6 +83,11 @@ await byTestId("nav-hosts").click();
 await shown("host-row");
 await picture("hosts");
 
+// The host's page says where its events come from.
+await byTestId("host-row").getByRole("link").first().click();
+await shown("source-running");
+await page.locator('[data-testid="source-running"][data-types~="process_start"]').first().waitFor({ timeout: 15_000 });
+
 // A rule with a mistake is refused by the engine with its place; mended, it is saved; then it is deleted.
 await byTestId("nav-rules").click();
 await shown("rule-row");

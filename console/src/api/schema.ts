@@ -1388,6 +1388,8 @@ export interface components {
             expires_at: components["schemas"]["Time"];
             /** @description The line to paste on the host. */
             command: string;
+            /** @description The line to paste on a Windows host, in the folder of the unpacked agent. */
+            windows_command: string;
         };
         /** @description Enrolment tokens, the latest first. */
         EnrollmentTokenPage: {

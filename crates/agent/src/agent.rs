@@ -12,8 +12,7 @@ use protocol::enrollment::{sha256, to_hex};
 use protocol::envelope::{Purpose, Sealer};
 use rule_engine::HostNames;
 use sensor_api::{
-    Actor, ObservationSender, ObservedActivity, Provision, Sensor, SensorPosition, SourceThreads,
-    observation_queue,
+    Actor, ObservationSender, ObservedActivity, Sensor, SensorPosition, SourceThreads, observation_queue,
 };
 use spool::{Recovery, Spool, SpoolError, SpoolOptions};
 
@@ -33,6 +32,7 @@ use crate::options::{Options, OutputTarget};
 use crate::output::Output;
 use crate::pipeline::{self, Before, End, Parts, Stop};
 use crate::process_table::ProcessTable;
+use crate::provided::described;
 use crate::recorder::{Recorder, Resume, Spooling};
 use crate::responding::{Responding, RespondingParts};
 use crate::rules::{RuleBook, hint_of_folders};
@@ -120,14 +120,6 @@ fn tell_of_signal(sender: &ObservationSender, received: Received) {
     let actor = received.by.filter(|by| by.pid != 0).map(|by| Actor::Pid(by.pid));
     let event_type = EventType::AgentTamper;
     sender.send(clock::boot_ns(), ObservedActivity { event_type, actor, target: None, fields });
-}
-
-/// A line for each source of each type; that one has none is told only of types that no other makes.
-fn described(provisions: Vec<Provision>) -> Vec<String> {
-    let made: HashSet<EventType> =
-        provisions.iter().filter(|one| one.missing.is_none()).map(|one| one.event_type).collect();
-    let told = provisions.iter().filter(|one| one.missing.is_none() || !made.contains(&one.event_type));
-    told.map(Provision::describe).collect()
 }
 
 fn open_rules(options: &Options) -> RuleBook {
@@ -508,9 +500,8 @@ impl Running {
         .context("starting to scan files")?;
         others.push(scanner);
         others.extend(gate);
-        let provisions =
-            sensor.provisions().into_iter().chain(others.iter().flat_map(|one| one.provisions()));
-        let provided = described(provisions.collect());
+        let of_others = others.iter().flat_map(|one| one.provisions());
+        let provided = described(sensor.provisions().into_iter().chain(of_others));
         if options.debug {
             provided.iter().for_each(|line| eprintln!("source: {line}"));
         }

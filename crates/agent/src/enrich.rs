@@ -42,9 +42,9 @@ impl Enricher<'_> {
     }
 
     /// The end of a process.
-    pub fn process_exit(&self, key: ProcessKey, at_ns: u64, wait_status: u32) -> Option<ProcessExit> {
+    pub fn process_exit(&self, key: ProcessKey, at_ns: u64, wait_status: Option<u32>) -> Option<ProcessExit> {
         let entry = self.table.entry(key)?;
-        let (exit_code, exit_signal) = end_of(wait_status);
+        let (exit_code, exit_signal) = wait_status.map_or((None, None), end_of);
         Some(ProcessExit {
             process: self.process(key, entry),
             parent: self.parent(entry),

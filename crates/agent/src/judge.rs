@@ -383,11 +383,11 @@ impl Judge {
         detection_id: DetectionId,
         target: &Target,
         begun: Timestamp,
-        end: (Timestamp, u32),
+        end: (Timestamp, Option<u32>),
     ) {
         let action = ActionKind::TerminateProcess;
         let (ended_at, wait_status) = end;
-        let killed = wait_status & 0x7f == 9;
+        let killed = wait_status.is_some_and(|status| status & 0x7f == 9);
         let step = |at, what: &str| ReceiptStep { at, what: what.to_owned() };
         let (state, reason) = if killed {
             (
@@ -395,7 +395,8 @@ impl Judge {
                 "the kernel ended it at its exec, and reported its end by SIGKILL".to_owned(),
             )
         } else {
-            (ReceiptState::Failed, format!("it ended with wait status {wait_status} and not by SIGKILL"))
+            let status = wait_status.map_or_else(|| "unknown".to_owned(), |status| status.to_string());
+            (ReceiptState::Failed, format!("it ended with wait status {status} and not by SIGKILL"))
         };
         self.tell(ResponseReceipt {
             asks: None,

@@ -36,6 +36,7 @@ pub mod options;
 pub mod output;
 pub mod pipeline;
 pub mod process_table;
+mod provided;
 pub mod recorder;
 pub mod responding;
 pub mod rules;

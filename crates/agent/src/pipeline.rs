@@ -383,7 +383,7 @@ impl Work {
         }
     }
 
-    fn tell_process_exit(&mut self, key: ProcessKey, at_ns: u64, wait_status: u32) {
+    fn tell_process_exit(&mut self, key: ProcessKey, at_ns: u64, wait_status: Option<u32>) {
         self.prove_blocked(key, at_ns, wait_status);
         let enricher = Enricher { boot_id: self.boot_id, clock: &self.clock, table: &self.table };
         let Some(exit) = enricher.process_exit(key, at_ns, wait_status) else { return };

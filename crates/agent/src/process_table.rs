@@ -53,8 +53,8 @@ pub enum Life {
         key: ProcessKey,
         /// When, in nanoseconds since boot.
         at_ns: u64,
-        /// As wait(2) gives it.
-        wait_status: u32,
+        /// As wait(2) gives it, where it is known.
+        wait_status: Option<u32>,
     },
     /// A condemned process has forked: the child goes on with what its parent was ended for.
     Fled {
@@ -325,7 +325,7 @@ impl ProcessTable {
         }
     }
 
-    fn exited(&mut self, at_ns: u64, key: ProcessKey, wait_status: u32, steps: &mut Vec<Life>) {
+    fn exited(&mut self, at_ns: u64, key: ProcessKey, wait_status: Option<u32>, steps: &mut Vec<Life>) {
         if !self.entries.contains_key(&key) {
             self.insert(key, Entry::new(None, Image::unknown()));
         }

@@ -214,8 +214,8 @@ impl ScanFeed {
         let is_candidate = match &observed.what {
             Observation::ProcessExecuted(_) => true,
             Observation::Activity(activity) => {
-                use EventType::{FileModify, FileRename, ScriptContent};
-                matches!(activity.event_type, FileModify | FileRename | ScriptContent)
+                use EventType::{FileCreate, FileLink, FileModify, FileRename, ScriptContent};
+                matches!(activity.event_type, FileCreate | FileLink | FileModify | FileRename | ScriptContent)
             }
             _ => false,
         };
@@ -315,6 +315,11 @@ fn job_of(observed: &Observed) -> Option<Job> {
         Observation::Activity(activity) => {
             let (field, trigger) = match activity.event_type {
                 EventType::FileModify => (Field::FilePath, Trigger::Write),
+                EventType::FileCreate if came_whole(activity) => (Field::FilePath, Trigger::Write),
+                // A name more for content that may have been written where nobody looked.
+                EventType::FileLink if text_of(activity, Field::FileOperation) == Some("link") => {
+                    (Field::FilePath, Trigger::Rename)
+                }
                 EventType::FileRename => (Field::FilePath, Trigger::Rename),
                 EventType::ScriptContent => (Field::ScriptPath, Trigger::Execution),
                 _ => return None,
@@ -329,6 +334,15 @@ fn job_of(observed: &Observed) -> Option<Job> {
         }
         _ => None,
     }
+}
+
+/// Whether no other event follows that tells of the content. A file that is made is written afterwards, and told
+/// again then; one that was moved in, or was found by comparing, was looked at with its content, and comes once.
+fn came_whole(activity: &ObservedActivity) -> bool {
+    let has = |wanted: Field| activity.fields.iter().any(|(field, _)| *field == wanted);
+    let is_watched_alone = text_of(activity, Field::EventProvider)
+        .is_some_and(|provider| matches!(provider, "file_watch" | "file_baseline"));
+    is_watched_alone && (has(Field::FileSha256) || has(Field::FileHashSkipped))
 }
 
 fn text_of(activity: &ObservedActivity, field: Field) -> Option<&str> {
@@ -447,5 +461,37 @@ impl Scanner {
             let Job { at_ns, actor, trigger, path, .. } = job;
             waiting.find(Finding { at_ns, actor, trigger, path, found });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trigger(event_type: EventType, fields: &[(Field, &str)]) -> Option<Trigger> {
+        let path = (Field::FilePath, Value::Text("/srv/dropped".to_owned()));
+        let fields = fields.iter().map(|(field, text)| (*field, Value::Text((*text).to_owned())));
+        let fields = std::iter::once(path).chain(fields).collect();
+        let activity = ObservedActivity { event_type, actor: None, target: None, fields };
+        let what = Observation::Activity(Box::new(activity));
+        job_of(&Observed { at_ns: 1, position: None, what }).map(|job| job.trigger)
+    }
+
+    #[test]
+    fn a_file_that_came_with_its_content_is_scanned_as_one_that_was_written() {
+        use Field::{EventProvider, FileHashSkipped, FileOperation, FileSha256};
+        let watched = (EventProvider, "file_watch");
+        let create = |fields: &[(Field, &str)]| trigger(EventType::FileCreate, fields);
+        assert_eq!(create(&[watched, (FileSha256, "aa")]), Some(Trigger::Write));
+        assert_eq!(create(&[(EventProvider, "file_baseline"), (FileSha256, "aa")]), Some(Trigger::Write));
+        assert_eq!(create(&[watched, (FileHashSkipped, "too_large")]), Some(Trigger::Write));
+        // The kernel tells that it was written as well.
+        assert_eq!(create(&[(FileOperation, "create")]), None);
+        assert_eq!(create(&[(EventProvider, "integrity"), (FileSha256, "aa")]), None);
+        let link = |operation| trigger(EventType::FileLink, &[(FileOperation, operation)]);
+        assert_eq!(link("link"), Some(Trigger::Rename));
+        assert_eq!(link("symlink"), None);
+        assert_eq!(trigger(EventType::FileModify, &[]), Some(Trigger::Write));
+        assert_eq!(trigger(EventType::FileDelete, &[]), None);
     }
 }

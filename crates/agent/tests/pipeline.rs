@@ -57,7 +57,7 @@ fn exec(key: ProcessKey, parent: ProcessKey, args: &[&str]) -> Observation {
 }
 
 fn exit(process: ProcessKey, wait_status: u32) -> Observation {
-    Observation::ProcessExited(ObservedExit { process, wait_status })
+    Observation::ProcessExited(ObservedExit { process, wait_status: Some(wait_status) })
 }
 
 /// Runs the pipeline over the observations, each a microsecond after the one before, and gives what it wrote.
@@ -179,6 +179,17 @@ fn lives_of_processes_become_events_in_the_kernels_order() {
         records.iter().map(|record| record["event"]["sequence"].as_u64().unwrap()).collect();
     assert_eq!(sequences, (1..=records.len() as u64).collect::<Vec<_>>());
     assert_eq!((event_type(&records[0]), event_type(records.last().unwrap())), ("agent_start", "agent_stop"));
+}
+
+#[test]
+fn an_end_that_nobody_could_ask_about_has_no_exit_code() {
+    let child = key(31, 700);
+    let end = Observation::ProcessExited(ObservedExit { process: child, wait_status: None });
+    let records = replay(vec![fork(child, SHELL), exec(child, SHELL, &["/bin/x"]), end], &[], None);
+    let exits: Vec<&Json> = records.iter().filter(|record| event_type(record) == "process_exit").collect();
+    let [exit] = exits.as_slice() else { panic!("{records:#?}") };
+    assert_eq!(exit["process"]["exit_code"], Json::Null, "{exit}");
+    assert_eq!(exit["process"]["executable"], "/bin/x");
 }
 
 #[test]

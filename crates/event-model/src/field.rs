@@ -242,7 +242,7 @@ fields! {
     137 AgentCpuPermille Integer "rampart.agent.cpu_permille" seed [] home [] sigma [] scopes NOT_IN_RULES,
         "CPU that the agent took in the last ten seconds, in thousandths of one core.";
     138 AgentTampered Text "rampart.agent.tampered" seed ["tampered"] home [Attack] sigma [] scopes ATTACK,
-        "What of the agent was touched: `signal`, `bpf_link`, `binary`, `unit`, `rules`, `configuration`, `state`, `supervisor`, `event_tracing`; or what was done to its response: `isolation_released`, `release_code_wrong`, `isolation_changed`, `command_refused`.";
+        "What of the agent was touched: `signal`, `bpf_link`, `binary`, `unit`, `rules`, `configuration`, `state`, `supervisor`, `event_tracing`, `event_log`; or what was done to its response: `isolation_released`, `release_code_wrong`, `isolation_changed`, `command_refused`.";
     139 AgentAccount TextList "rampart.agent.account" seed [] home [] sigma [] scopes NOT_IN_RULES,
         "The account of this boot so far: `type=produced`, and `type!reason=dropped` for what is lost.";
     140 AgentBudgetStep Text "rampart.agent.budget_step" seed [] home [] sigma [] scopes NOT_IN_RULES,
@@ -462,7 +462,7 @@ fields! {
     275 FileOldModified Time "rampart.file.before.mtime" seed ["old_mtime"] home [File]
         sigma ["PreviousCreationUtcTime"] scopes &[File], "Time of modification before the change.";
     276 FileHashSkipped Text "rampart.file.hash_skipped" seed ["hash_skipped"] home [File]
-        sigma [] scopes &[File], "Why there is no hash: `too_large`, `unreadable`, `changed`, `not_regular`.";
+        sigma [] scopes &[File], "Why there is no hash: `too_large`, `unreadable`, `changed`, `not_regular`, `not_local` (in a cloud).";
     277 FileAttributeName Text "rampart.file.attribute" seed ["attribute"] home [File]
         sigma [] scopes &[File], "Name of an extended attribute.";
 

@@ -20,6 +20,8 @@ pub enum ContentUnread {
     /// It changed while it was read, or it is another file than expected: any hash
     /// would be of something that never was.
     Changed,
+    /// Its content is in a cloud, and reading would fetch it.
+    NotLocal,
     /// It can't be opened or read.
     Unreadable(io::ErrorKind),
 }
@@ -31,6 +33,7 @@ impl ContentUnread {
             Self::TooLarge => "too_large",
             Self::NotRegular => "not_regular",
             Self::Changed => "changed",
+            Self::NotLocal => "not_local",
             Self::Unreadable(_) => "unreadable",
         }
     }

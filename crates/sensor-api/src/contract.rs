@@ -100,7 +100,7 @@ fn executed<'a>(process: &MarkedProcess, seen: &'a [Observed]) -> Option<(usize,
     })
 }
 
-fn exited(key: ProcessKey, seen: &[Observed]) -> Option<(usize, u32)> {
+fn exited(key: ProcessKey, seen: &[Observed]) -> Option<(usize, Option<u32>)> {
     seen.iter().enumerate().find_map(|(index, observed)| match observed.what {
         Observation::ProcessExited(exit) if exit.process == key => Some((index, exit.wait_status)),
         _ => None,
@@ -127,7 +127,7 @@ pub fn a_process_is_seen_from_fork_to_exit(sensor: &mut dyn Sensor) {
     let (executed, image) = executed(&process, &seen).expect("it was just found");
     let (exited, wait_status) = exited(key, &seen).expect("it was just found");
     assert!(forked < executed && executed < exited, "fork {forked}, exec {executed}, exit {exited}");
-    assert_eq!(wait_status, 7 << 8, "the wait status is that of wait(2)");
+    assert_eq!(wait_status, Some(7 << 8), "the wait status is that of wait(2)");
 
     assert_eq!(image.args, process.args());
     assert_eq!(image.args_bytes, process.args().iter().map(|arg| arg.len() as u64 + 1).sum::<u64>());

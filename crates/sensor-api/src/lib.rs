@@ -214,8 +214,8 @@ impl Actor {
 pub struct ObservedExit {
     /// The process.
     pub process: ProcessKey,
-    /// Its wait status, as wait(2) gives it.
-    pub wait_status: u32,
+    /// Its wait status, as wait(2) gives it, on Windows its exit code; `None` where nobody could ask.
+    pub wait_status: Option<u32>,
 }
 
 /// Something could not be handed over.

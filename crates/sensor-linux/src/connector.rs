@@ -243,7 +243,8 @@ impl ProcConnectorSensor {
 
     fn ended(&mut self, pid: u32, wait_status: u32) -> Result<Observation, Gone> {
         let start_ns = self.alive.remove(&pid).ok_or(Gone("process_exit"))?;
-        Ok(Observation::ProcessExited(ObservedExit { process: ProcessKey { pid, start_ns }, wait_status }))
+        let process = ProcessKey { pid, start_ns };
+        Ok(Observation::ProcessExited(ObservedExit { process, wait_status: Some(wait_status) }))
     }
 
     fn start_of(&mut self, pid: u32) -> Option<u64> {

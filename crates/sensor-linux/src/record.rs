@@ -93,7 +93,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Decoded, Malformed> {
             },
         }),
         (RECORD_EXIT, at::EXIT_SIZE) => {
-            Observation::ProcessExited(ObservedExit { process, wait_status: u32_at(bytes, at::WAIT_STATUS)? })
+            let wait_status = Some(u32_at(bytes, at::WAIT_STATUS)?);
+            Observation::ProcessExited(ObservedExit { process, wait_status })
         }
         (RECORD_EXEC, at::EXEC_SIZE..) => {
             Observation::ProcessExecuted(Box::new(decode_exec(bytes, process)?))

@@ -136,7 +136,7 @@ fn a_blocked_program_never_does_its_first_act() {
                 mine.insert(image.key(), ());
             }
             Observation::ProcessExited(exit) if mine.remove(&exit.process).is_some() => {
-                ends += u32::from(exit.wait_status & 0x7f == 9);
+                ends += u32::from(exit.wait_status.is_some_and(|status| status & 0x7f == 9));
             }
             _ => {}
         }

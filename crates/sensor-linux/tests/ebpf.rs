@@ -168,7 +168,7 @@ fn a_signal_is_the_end_that_is_told() {
     let mut seen = Vec::new();
     let pid = process.child.id();
     read_until(&mut sensor, &mut seen, "exit", |seen| !exits(pid, seen).is_empty());
-    assert_eq!(exits(pid, &seen)[0].wait_status, 9);
+    assert_eq!(exits(pid, &seen)[0].wait_status, Some(9));
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn a_fork_without_exec_is_told() {
         _ => None,
     });
     let subshell = fork.expect("the subshell is forked").child;
-    assert_eq!(exits(subshell.pid, &seen), [ObservedExit { process: subshell, wait_status: 5 << 8 }]);
+    assert_eq!(exits(subshell.pid, &seen), [ObservedExit { process: subshell, wait_status: Some(5 << 8) }]);
     assert!(images(&seen).all(|image| image.key() != subshell));
 }
 
@@ -223,7 +223,7 @@ fn a_process_of_many_threads_ends_once() {
     for pid in pids {
         let ends = exits(pid, &seen);
         assert_eq!(ends.len(), 1, "{ends:?}");
-        assert_eq!(ends[0].wait_status, 0);
+        assert_eq!(ends[0].wait_status, Some(0));
         let forked: Vec<ProcessKey> = seen
             .iter()
             .filter_map(|observed| match observed.what {

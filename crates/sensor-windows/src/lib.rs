@@ -9,6 +9,8 @@
 
 #![deny(missing_docs)]
 
+#[cfg(any(windows, test))]
+mod clock_steps;
 pub mod command_line;
 mod dns;
 pub mod etw;
@@ -24,6 +26,8 @@ pub mod tasks;
 mod content;
 #[cfg(windows)]
 mod processes;
+#[cfg(any(windows, test))]
+mod state_file;
 
 use std::path::PathBuf;
 use std::time::Duration;

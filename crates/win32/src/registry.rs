@@ -122,6 +122,14 @@ impl Key {
     /// # Errors
     /// There is none, or it may not be read.
     pub fn value(&self, name: &str) -> io::Result<RawValue> {
+        self.value_within(name, usize::MAX)
+    }
+
+    /// The same, without its data where that has more than `most_bytes`.
+    ///
+    /// # Errors
+    /// There is none, or it may not be read.
+    pub fn value_within(&self, name: &str, most_bytes: usize) -> io::Result<RawValue> {
         let wide_name = wide(name);
         let mut data = vec![0_u8; 1_024];
         loop {
@@ -138,6 +146,10 @@ impl Key {
                 )
             };
             if code == ERROR_MORE_DATA && (length as usize) > data.len() {
+                if (length as usize) > most_bytes {
+                    let (name, length) = (name.encode_utf16().collect(), length as usize);
+                    return Ok(RawValue { name, kind, data: Vec::new(), length });
+                }
                 data.resize(length as usize, 0);
                 continue;
             }
@@ -153,10 +165,24 @@ impl Key {
     /// # Errors
     /// The key is gone, or may not be read.
     pub fn values(&self, most: u32, most_bytes: usize) -> io::Result<Vec<RawValue>> {
+        let mut values = Vec::new();
+        self.each_value(most, most_bytes, |value| values.push(value))?;
+        Ok(values)
+    }
+
+    /// The same one after the other, so that the data of all need not be in memory at once. Gives their number.
+    ///
+    /// # Errors
+    /// The key is gone, or may not be read.
+    pub fn each_value(
+        &self,
+        most: u32,
+        most_bytes: usize,
+        mut take: impl FnMut(RawValue),
+    ) -> io::Result<u32> {
         let longest = self.info()?.1.min(most_bytes);
         let mut name = vec![0_u16; MOST_NAME];
         let mut data = vec![0_u8; longest.max(1)];
-        let mut values = Vec::new();
         let mut index = 0;
         while index < most {
             let mut name_length = u32::try_from(name.len()).unwrap_or(u32::MAX);
@@ -184,12 +210,12 @@ impl Key {
                     }
                     let (kind, length) = self.kind_and_length(index, &mut name)?;
                     let name = name[..name_of(&name)].to_vec();
-                    values.push(RawValue { name, kind, data: Vec::new(), length });
+                    take(RawValue { name, kind, data: Vec::new(), length });
                 }
                 code => {
                     check_code(code)?;
                     let length = length as usize;
-                    values.push(RawValue {
+                    take(RawValue {
                         name: name[..name_length as usize].to_vec(),
                         kind,
                         data: data[..length].to_vec(),
@@ -199,7 +225,7 @@ impl Key {
             }
             index += 1;
         }
-        Ok(values)
+        Ok(index)
     }
 
     /// Name, type and length of a value whose data is not wanted.

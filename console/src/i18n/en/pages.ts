@@ -61,6 +61,12 @@ export const hosts = {
   ruleErrors_other: '{{count}} rules refused',
   withoutSource_one: '{{count}} rule can never fire here',
   withoutSource_other: '{{count}} rules can never fire here',
+  sources: {
+    title: 'Sources',
+    running: 'Running',
+    missing: 'Missing',
+    unknown: 'The agent has not said yet what it collects.',
+  },
   records: 'Records',
   complete: 'Complete',
   lost: '{{total}} lost',

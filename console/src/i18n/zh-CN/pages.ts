@@ -54,6 +54,12 @@ export const hosts = {
   rulesVersion: '规则包版本',
   ruleErrors_other: '{{count}} 条规则被拒绝',
   withoutSource_other: '{{count}} 条规则在此主机上永远不会触发',
+  sources: {
+    title: '采集来源',
+    running: '运行中',
+    missing: '缺失',
+    unknown: '代理尚未上报其采集来源。',
+  },
   records: '记录',
   complete: '完整',
   lost: '丢失 {{total}}',

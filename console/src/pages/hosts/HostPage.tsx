@@ -21,6 +21,7 @@ import { CoverageCard } from './CoverageCard';
 import { HostAlerts, HostEvents } from './HostActivity';
 import { HostStatus } from './HostStatus';
 import { LedgerCard } from './LedgerCard';
+import { SourcesCard } from './SourcesCard';
 
 const route = getRouteApi('/shell/hosts/$hostId');
 
@@ -100,6 +101,7 @@ function OneHost({ host }: { host: Host }) {
             </Card>
           )}
           <CoverageCard hostId={host.id} />
+          <SourcesCard hostId={host.id} />
         </div>
       </div>
     </Page>

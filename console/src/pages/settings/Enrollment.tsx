@@ -60,13 +60,8 @@ export function Enrollment() {
         </form>
         {create.data && (
           <div className="mt-4 rounded-md border border-accent bg-accent-soft p-3">
-            <div className="mb-2 flex flex-wrap items-center justify-between gap-2">
-              <p className="font-medium">{t('settings.pasteThis')}</p>
-              <CopyButton text={create.data.command} />
-            </div>
-            <pre data-testid="enrollment-command" className="rounded bg-surface px-3 py-2">
-              <RawText text={create.data.command} />
-            </pre>
+            <Command title={t('settings.pasteThis')} text={create.data.command} testId="enrollment-command" />
+            <Command title={t('settings.pasteThisWindows')} text={create.data.windows_command} testId="enrollment-command-windows" />
             <p className="mt-2 text-xs text-muted">
               {t('settings.shownOnce')} {t('settings.validUntil')} <Time value={create.data.expires_at} />
             </p>
@@ -106,6 +101,20 @@ export function Enrollment() {
           }
         </Fetched>
       </Card>
+    </div>
+  );
+}
+
+function Command({ title, text, testId }: { title: string; text: string; testId: string }) {
+  return (
+    <div className="mb-3">
+      <div className="mb-2 flex flex-wrap items-center justify-between gap-2">
+        <p className="font-medium">{title}</p>
+        <CopyButton text={text} />
+      </div>
+      <pre data-testid={testId} className="rounded bg-surface px-3 py-2">
+        <RawText text={text} />
+      </pre>
     </div>
   );
 }

@@ -36,7 +36,7 @@ impl Work {
     }
 
     /// The end of a process; if it was a blocked one, this is the proof.
-    pub(super) fn prove_blocked(&mut self, key: ProcessKey, at_ns: u64, wait_status: u32) {
+    pub(super) fn prove_blocked(&mut self, key: ProcessKey, at_ns: u64, wait_status: Option<u32>) {
         let Some(one) = self.blocked.remove(&key) else { return };
         let end = (self.clock.at(at_ns), wait_status);
         self.judge.prove_block(one.detection_id, &one.target, self.clock.at(one.begun_ns), end);

@@ -45,7 +45,7 @@ impl Fixture {
     }
 
     fn exit(&mut self, at_ns: u64, process: ProcessKey) -> Vec<Life> {
-        self.see(at_ns, Observation::ProcessExited(ObservedExit { process, wait_status: 0 }))
+        self.see(at_ns, Observation::ProcessExited(ObservedExit { process, wait_status: Some(0) }))
     }
 
     fn told(&mut self, now_ns: u64) -> Vec<Life> {
@@ -66,7 +66,7 @@ fn started(key: ProcessKey, kind: StartKind, at_ns: u64) -> Life {
 }
 
 fn ended(key: ProcessKey, at_ns: u64) -> Life {
-    Life::Ended { key, at_ns, wait_status: 0 }
+    Life::Ended { key, at_ns, wait_status: Some(0) }
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! Channels and ids that are collected.
 
+use event_model::{EventType, Field, Value};
+use sensor_api::ObservedActivity;
+
 /// A channel.
 #[derive(Debug, Clone, Copy)]
 pub struct Channel {
@@ -73,6 +76,15 @@ pub fn is_collected(channel: &str, id: i64) -> bool {
         let all = one.ids.is_empty();
         one.name.eq_ignore_ascii_case(channel) && (all || one.ids.iter().any(|known| i64::from(*known) == id))
     })
+}
+
+/// The event that tells that somebody switched a channel off while the agent read it.
+pub fn switched_off(channel: &str) -> ObservedActivity {
+    let fields = vec![
+        (Field::AgentTampered, Value::Text("event_log".to_owned())),
+        (Field::EventReason, Value::Text(format!("somebody switched off the channel `{channel}`"))),
+    ];
+    ObservedActivity { event_type: EventType::AgentTamper, actor: None, target: None, fields }
 }
 
 impl Channel {

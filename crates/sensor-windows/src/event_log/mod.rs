@@ -10,7 +10,7 @@ mod recovery;
 #[cfg(windows)]
 mod subscription;
 
-pub use channels::{CHANNELS, Channel, SYSMON, is_collected};
+pub use channels::{CHANNELS, Channel, SYSMON, is_collected, switched_off};
 pub use meaning::{MADE, meaning};
 pub use records::{LogRecord, Records};
 pub use recovery::{Next, Recovery};

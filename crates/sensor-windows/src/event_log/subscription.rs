@@ -1,7 +1,6 @@
 //! The live subscription, with a bookmark for each channel so that nothing is missed over a restart.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,14 +12,15 @@ use sensor_api::{ObservationSender, ObservedLoss, Provision, Source, StopSignal,
 use win32::event::{Event, wait_any};
 use win32::event_log::{From, Subscription, is_enabled, newest};
 
-use super::channels::{CHANNELS, Channel, SYSMON};
+use super::channels::{CHANNELS, Channel, SYSMON, switched_off};
 use super::meaning::{MADE, meaning};
 use super::records::Records;
 use super::recovery::{Next, Recovery};
+use crate::state_file::{self, Kept};
 
 /// A stop is noticed after this at the latest.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// A channel that broke is subscribed to again this often.
+/// A channel that broke is subscribed to again this often, and whether one was switched off is asked.
 const SEEK_EVERY: Duration = Duration::from_secs(30);
 /// A channel is looked at so often, whether the system says that something came or not.
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(2);
@@ -34,8 +34,10 @@ struct Live {
     subscription: Option<Subscription>,
     /// What was in the way.
     problem: Option<String>,
-    /// It is switched off, so that nobody writes to it.
-    is_off: bool,
+    /// It is switched off, so that nobody writes to it: since when, in nanoseconds since boot.
+    off_since: Option<u64>,
+    /// It was subscribed to once.
+    was_there: bool,
     /// What its bookmark named is gone.
     lost: bool,
     recovery: Recovery,
@@ -47,14 +49,19 @@ pub struct EventLogs {
     live: Vec<Live>,
     bookmarks: BTreeMap<String, String>,
     kept: Option<PathBuf>,
+    /// Why the bookmarks of an agent before can't be read.
+    damaged: Option<String>,
 }
 
 impl EventLogs {
     /// Subscribes to all channels that this host has, but to Sysmon's only where that is wanted.
     pub fn begin(state_dir: Option<&Path>, with_sysmon: bool) -> Self {
         let kept = state_dir.map(|dir| dir.join("event-log.json"));
-        let read = kept.as_ref().and_then(|path| serde_json::from_slice(&fs::read(path).ok()?).ok());
-        let mut bookmarks: BTreeMap<String, String> = read.unwrap_or_default();
+        let (mut bookmarks, damaged) = match kept.as_deref().map_or(Kept::Nothing, state_file::read) {
+            Kept::Nothing => (BTreeMap::new(), None),
+            Kept::Whole(bookmarks) => (bookmarks, None),
+            Kept::Damaged(why) => (BTreeMap::new(), Some(why)),
+        };
         let live = CHANNELS
             .iter()
             .filter(|channel| with_sysmon || channel.name != SYSMON)
@@ -63,7 +70,8 @@ impl EventLogs {
                     channel,
                     subscription: None,
                     problem: None,
-                    is_off: false,
+                    off_since: None,
+                    was_there: false,
                     lost: false,
                     recovery: Recovery::default(),
                     looked: Instant::now(),
@@ -72,7 +80,7 @@ impl EventLogs {
                 one
             })
             .collect();
-        Self { live, bookmarks, kept }
+        Self { live, bookmarks, kept, damaged }
     }
 }
 
@@ -110,7 +118,10 @@ impl Live {
         match begun {
             Ok((subscription, seed)) => {
                 (self.subscription, self.problem) = (Some(subscription), None);
-                self.is_off = is_enabled(name).is_ok_and(|on| !on);
+                // Later, that it is off is somebody's doing, and told.
+                if !std::mem::replace(&mut self.was_there, true) && is_enabled(name).is_ok_and(|on| !on) {
+                    self.off_since = Some(boot_ns());
+                }
                 bookmarks.extend(seed.map(|seed| (name.to_owned(), seed)));
             }
             Err(error) => self.problem = Some(error.to_string()),
@@ -119,7 +130,27 @@ impl Live {
 
     /// Why nothing comes from it.
     fn trouble(&self) -> Option<&str> {
-        self.problem.as_deref().or(self.is_off.then_some("switched off"))
+        self.problem.as_deref().or(self.off_since.and(Some("switched off")))
+    }
+
+    /// Tells whether somebody switched it off since, or on again.
+    fn tell_switched(&mut self, sender: &ObservationSender) {
+        let name = self.channel.name;
+        let Ok(on) = is_enabled(name) else { return };
+        match (self.off_since, on) {
+            (None, false) => {
+                tracing::warn!(channel = name, "somebody switched a channel of the event log off");
+                self.off_since = Some(boot_ns());
+                sender.send(boot_ns(), switched_off(name));
+                sender.lost(lost(GapReason::AgentDown, None));
+            }
+            (Some(from_ns), true) => {
+                tracing::info!(channel = name, "a channel of the event log is on again");
+                self.off_since = None;
+                sender.lost(ObservedLoss { from_ns, ..lost(GapReason::AgentDown, None) });
+            }
+            _ => {}
+        }
     }
 }
 
@@ -172,6 +203,10 @@ impl Source for EventLogs {
         };
         let mut decoder = LogDecoder::new(layout, Records::default());
         let mut sought = Instant::now();
+        if let Some(error) = self.damaged.take() {
+            tracing::warn!(error, "the bookmarks of the event log can't be read: it is read from now on");
+            sender.lost(lost(GapReason::AgentDown, None));
+        }
         // Those that were made at the beginning are worth keeping, too.
         self.keep();
         let (mut kept, mut moved) = (Instant::now(), false);
@@ -181,6 +216,9 @@ impl Source for EventLogs {
                 for one in self.live.iter_mut().filter(|one| one.subscription.is_none()) {
                     one.subscribe(&mut self.bookmarks);
                     moved = true;
+                }
+                for one in self.live.iter_mut().filter(|one| one.was_there) {
+                    one.tell_switched(sender);
                 }
             }
             let events: Vec<&Event> =
@@ -289,9 +327,7 @@ fn lost(reason: GapReason, count: Option<u64>) -> ObservedLoss {
 impl EventLogs {
     fn keep(&self) {
         let Some(path) = &self.kept else { return };
-        let beside = path.with_extension("new");
-        let text = serde_json::to_vec(&self.bookmarks).unwrap_or_default();
-        if let Err(error) = fs::write(&beside, text).and_then(|()| fs::rename(&beside, path)) {
+        if let Err(error) = state_file::write(path, &self.bookmarks) {
             tracing::warn!(file = %path.display(), %error, "bookmarks of the event log could not be kept");
         }
     }

@@ -79,6 +79,9 @@ pub struct Baseline {
     /// Files that found no room.
     #[serde(skip)]
     pub left_out: u64,
+    /// It is not as it was kept last.
+    #[serde(skip)]
+    pub differs: bool,
 }
 
 impl Baseline {
@@ -101,6 +104,7 @@ impl Baseline {
             (None, None) => None,
             (Some(before), None) => {
                 self.files.remove(path);
+                self.differs = true;
                 Some(Found::Deleted(before))
             }
             (None, Some(now)) => {
@@ -108,10 +112,12 @@ impl Baseline {
                     self.left_out += 1;
                 } else {
                     self.files.insert(path.to_owned(), now.clone());
+                    self.differs = true;
                 }
                 Some(Found::Created(now))
             }
             (Some(before), Some(now)) => {
+                self.differs |= before != now;
                 self.files.insert(path.to_owned(), now.clone());
                 if before.is_as(&now) || now.folder {
                     None
@@ -126,6 +132,7 @@ impl Baseline {
 
     /// A name was changed, and all below it: what was known goes with it. Only the one that was renamed is told.
     pub fn rename(&mut self, old: &str, new: &str, now: Option<Facts>) -> Option<Found> {
+        self.differs = true;
         let moved: Vec<String> = self.below(old);
         for path in moved {
             let facts = self.files.remove(&path);
@@ -197,6 +204,25 @@ mod tests {
         );
         assert_eq!(known.take(path, None), Some(Found::Deleted(facts("b", 2))));
         assert_eq!(known.take(path, None), None);
+    }
+
+    #[test]
+    fn what_is_as_it_was_need_not_be_kept_again() {
+        let mut known = Baseline::default();
+        let differs = |known: &mut Baseline| std::mem::take(&mut known.differs);
+        known.take("a", None);
+        assert!(!differs(&mut known));
+        known.take("a", Some(facts("a", 1)));
+        assert!(differs(&mut known));
+        known.take("a", Some(facts("a", 1)));
+        assert!(!differs(&mut known));
+        // Not told, and yet what the next comparison goes by.
+        known.take("a", Some(Facts { changed_ns: 3, ..facts("a", 1) }));
+        assert!(differs(&mut known));
+        known.rename("a", "b", Some(facts("a", 1)));
+        assert!(differs(&mut known));
+        known.take("b", None);
+        assert!(differs(&mut known));
     }
 
     #[test]

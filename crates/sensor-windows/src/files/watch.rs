@@ -16,6 +16,7 @@ use win32::folder_watch::{Act, FolderWatch, Seen, path_shown, verbatim};
 
 use super::baseline::{Baseline, Facts, Found, MOST_FILES, describe};
 use crate::SourceOptions;
+use crate::state_file::{self, Kept};
 
 /// Larger files are not hashed.
 const MOST_HASHED: u64 = 32 << 20;
@@ -118,7 +119,7 @@ impl Source for FileWatch {
             .iter()
             .map(|dir| Folder { path: dir.clone(), watch: None, tried: None, told: false })
             .collect();
-        let had_baseline = self.load();
+        let had_baseline = self.load(sender);
         // Watched before it is compared, so that nothing falls in between.
         folders.iter_mut().for_each(Folder::begin);
         let mut overflow = self.compare_all(!had_baseline, sender, &mut folders, stop);
@@ -385,23 +386,33 @@ impl FileWatch {
     }
 
     /// What an agent before this one knew; false if there is nothing.
-    fn load(&mut self) -> bool {
-        let Some(path) = &self.kept else { return false };
-        let read = fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        let found = read.is_some();
-        self.known = read.unwrap_or_default();
+    fn load(&mut self, sender: &ObservationSender) -> bool {
+        let kept = self.kept.as_deref().map_or(Kept::Nothing, state_file::read);
+        let found = matches!(kept, Kept::Whole(_));
+        self.known = match kept {
+            Kept::Nothing => Baseline::default(),
+            Kept::Whole(known) => known,
+            Kept::Damaged(error) => {
+                tracing::warn!(
+                    error,
+                    "what was known of files can't be read: what changed since is not told"
+                );
+                tell_gap(GapReason::AgentDown, sender, boot_ns());
+                Baseline::default()
+            }
+        };
+        // That there was nothing in a folder is worth keeping, too.
+        self.known.differs |= !found;
         found
     }
 
-    fn keep(&self) {
-        let Some(path) = &self.kept else { return };
-        let beside = path.with_extension("new");
-        let written = serde_json::to_vec(&self.known)
-            .map_err(io::Error::from)
-            .and_then(|text| fs::write(&beside, text))
-            .and_then(|()| fs::rename(&beside, path));
-        if let Err(error) = written {
-            tracing::warn!(file = %path.display(), %error, "what is known of files could not be kept");
+    fn keep(&mut self) {
+        let Some(path) = self.kept.as_deref().filter(|_| self.known.differs) else { return };
+        match state_file::write(path, &self.known) {
+            Ok(()) => self.known.differs = false,
+            Err(error) => {
+                tracing::warn!(file = %path.display(), %error, "what is known of files could not be kept");
+            }
         }
     }
 }
@@ -435,8 +446,12 @@ impl Drained {
 
 /// More was done since then than can be told.
 fn tell_lost(sender: &ObservationSender, from_ns: u64) {
+    tell_gap(GapReason::QueueFull, sender, from_ns);
+}
+
+fn tell_gap(reason: GapReason, sender: &ObservationSender, from_ns: u64) {
     for event_type in [EventType::FileCreate, EventType::FileModify, EventType::FileDelete] {
-        let (reason, what, until_ns) = (GapReason::QueueFull, event_type.as_str(), boot_ns());
+        let (what, until_ns) = (event_type.as_str(), boot_ns());
         sender.lost(ObservedLoss { reason, what, count: None, from_ns, until_ns });
     }
 }
@@ -475,6 +490,8 @@ fn facts_of(path: &Path, before: Option<&Facts>, hashing: Hashing) -> io::Result
     }
     if asked.is_reparse_point() {
         facts.hash_skipped = Some("not_regular".to_owned());
+    } else if asked.is_not_local() {
+        facts.hash_skipped = Some("not_local".to_owned());
     } else if facts.size > MOST_HASHED {
         facts.hash_skipped = Some("too_large".to_owned());
     } else if hashing != Hashing::Always

@@ -18,11 +18,12 @@ use sensor_api::{
     Observation, Observed, ObservedExit, ObservedImage, ObservedLoss, ProcessClock, ProcessKey, Provision,
     Sensor, SensorError, SensorPosition,
 };
-use win32::clock::{boot_ns, since_boot_ns};
+use win32::clock::{boot_ns, file_time, since_boot_ns};
 use win32::event::Event;
 use win32::process::{Listed, Process, Wanted, list, session_of};
 
 use self::notices::{NAME, Notices, Told};
+use crate::clock_steps::ClockSteps;
 use crate::etw::{Again, Drives, ENDED, Launch, NOT_WANTED, ProcessNotice, Starts, tampered};
 use crate::{Collection, command_line};
 
@@ -66,6 +67,8 @@ pub fn open(collection: Collection) -> Result<Box<dyn Sensor>, SensorError> {
     Ok(Box::new(ProcessSensor {
         living: HashMap::new(),
         gone: HashMap::new(),
+        looks: 0,
+        clock: ClockSteps::default(),
         left: HashMap::new(),
         next: now,
         first: true,
@@ -84,6 +87,8 @@ struct Life {
     held: Option<Process>,
     /// It is not listed any more, and what is not held does not say how it ended.
     missing: Option<Instant>,
+    /// Looks that had begun when it was met.
+    met: u64,
 }
 
 /// What was found of a process as the notice of its start came.
@@ -97,6 +102,9 @@ struct ProcessSensor {
     living: HashMap<u32, Life>,
     /// Start of those that ended lately: their children may still be new.
     gone: HashMap<u32, (u64, Instant)>,
+    /// Looks that were begun.
+    looks: u64,
+    clock: ClockSteps,
     /// Seen by a look, and left to the kernel's notice since then.
     left: HashMap<u32, Instant>,
     next: Instant,
@@ -117,11 +125,13 @@ struct ProcessSensor {
 impl ProcessSensor {
     fn look(&mut self, sink: &mut dyn FnMut(Observed)) -> Result<(), SensorError> {
         let begun = win32::clock::Effort::begin();
+        self.clock.measured(file_time(), boot_ns());
         let listed = list().map_err(|source| SensorError::System {
             sensor: SENSOR,
             doing: "listing the processes",
             source,
         })?;
+        self.looks += 1;
         self.tell_ends(&listed, sink);
         let there: HashSet<u32> = listed.iter().map(|one| one.pid).collect();
         self.left.retain(|pid, _| there.contains(pid));
@@ -183,7 +193,8 @@ impl ProcessSensor {
                     }
                     let what = Observation::ProcessExecuted(Box::new(observed));
                     sink(Observed { at_ns: start_ns.min(boot_ns()), position: None, what });
-                    self.living.insert(pid, Life { start_ns, held, missing: None });
+                    let met = self.looks;
+                    self.living.insert(pid, Life { start_ns, held, missing: None, met });
                 }
                 ProcessNotice::Ended { pid, created, ended, exit_code } => {
                     let start_ns = since_boot_ns(created);
@@ -193,7 +204,8 @@ impl ProcessSensor {
                     }
                     self.living.remove(&pid);
                     self.gone.insert(pid, (start_ns, Instant::now()));
-                    let exit = ObservedExit { process: ProcessKey { pid, start_ns }, wait_status: exit_code };
+                    let exit =
+                        ObservedExit { process: ProcessKey { pid, start_ns }, wait_status: Some(exit_code) };
                     let at_ns = since_boot_ns(ended).clamp(start_ns, boot_ns().max(start_ns));
                     sink(Observed { at_ns, position: None, what: Observation::ProcessExited(exit) });
                 }
@@ -306,14 +318,20 @@ impl ProcessSensor {
             false => Observation::ProcessExecuted(Box::new(image)),
         };
         sink(Observed { at_ns, position: None, what });
-        self.living.insert(one.pid, Life { start_ns, held, missing: None });
+        self.living.insert(one.pid, Life { start_ns, held, missing: None, met: self.looks });
     }
 
     /// Windows keeps the parent's PID only. Who has it and began later than the child is not the parent.
     fn start_of_parent(&self, pid: u32, child_start_ns: u64) -> Option<u64> {
-        let living = self.living.get(&pid).map(|life| life.start_ns);
-        let gone = self.gone.get(&pid).map(|(start_ns, _)| *start_ns);
-        [living, gone].into_iter().flatten().find(|start_ns| *start_ns <= child_start_ns)
+        // Held, it keeps its PID. The look before this one listed it, and not the child.
+        let was_seen_before = |life: &Life| life.held.is_some() && life.met + 2 <= self.looks;
+        let living = self.living.get(&pid).map(|life| (life.start_ns, was_seen_before(life)));
+        let gone = self.gone.get(&pid).map(|(start_ns, _)| (*start_ns, false));
+        let mut candidates = [living, gone].into_iter().flatten();
+        let parent = candidates.find(|(start_ns, was_seen_before)| {
+            self.clock.is_parent(*start_ns, child_start_ns, *was_seen_before)
+        });
+        parent.map(|(start_ns, _)| start_ns)
     }
 
     /// What is told of it; what it does not say itself any more, by its launch.
@@ -375,7 +393,7 @@ fn exit_of(pid: u32, life: &Life) -> Observed {
     let ended = held.and_then(|process| process.times().ok()).map_or(0, |(_, ended)| ended);
     let at_ns =
         if ended == 0 { now } else { since_boot_ns(ended).clamp(life.start_ns, now.max(life.start_ns)) };
-    let wait_status = held.and_then(|process| process.exit_code().ok()).unwrap_or(0);
+    let wait_status = held.and_then(|process| process.exit_code().ok());
     let process = ProcessKey { pid, start_ns: life.start_ns };
     Observed {
         at_ns,

@@ -10,7 +10,7 @@ mod value;
 mod watch;
 mod writers;
 
-pub use change::{Contents, Difference, compare, describe};
+pub use change::{Contents, Difference, Kept, Room, compare, describe};
 pub use places::{BUILT_IN, Depth, Place, asked_for, normal};
 pub use value::{MOST_BYTES, Shown, kind_name, shown};
 #[cfg(windows)]

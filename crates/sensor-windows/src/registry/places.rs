@@ -1,5 +1,7 @@
 //! Keys from which things are started by themselves, or by which the host's guard is lowered.
 
+use super::change::Room;
+
 /// How far below a key is looked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
@@ -22,6 +24,13 @@ impl Depth {
     }
 }
 
+/// Below keys of the machine, which administrators alone write. Services have some ten thousands of values.
+const OF_MACHINE: Room = Room { keys: 200_000, values: 200_000, names: 16 << 20, text: 16 << 20 };
+/// Below keys that any user may write: a few megabytes for all of a user. Classes are the most of them, with
+/// some three values each.
+const OF_USER: Room = Room { keys: 8_192, values: 8_192, names: 512 << 10, text: 512 << 10 };
+const OF_USER_FLAT: Room = Room { keys: 1_024, values: 1_024, names: 128 << 10, text: 128 << 10 };
+
 /// A key that is watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -31,6 +40,18 @@ pub struct Place {
     pub depth: Depth,
     /// What it is for, in a word.
     pub what: &'static str,
+}
+
+impl Place {
+    /// How much of it is kept.
+    pub fn room(&self) -> Room {
+        let is_of_users = self.key.split('\\').next().is_some_and(|hive| hive.eq_ignore_ascii_case("HKU"));
+        match (is_of_users, self.depth) {
+            (false, _) => OF_MACHINE,
+            (true, Depth::Two) => OF_USER,
+            (true, Depth::Values | Depth::Keys) => OF_USER_FLAT,
+        }
+    }
 }
 
 /// The built-in ones. Order and words are part of no contract.
@@ -148,6 +169,17 @@ mod tests {
         assert_eq!(asked_for(r"hkcu\Environment").as_deref(), Ok(r"HKU\*\Environment"));
         assert_eq!(asked_for(r"HKLM\HKCU\X").as_deref(), Ok(r"HKLM\HKCU\X"));
         assert!(asked_for("HKCU").is_err());
+    }
+
+    #[test]
+    fn what_any_user_may_write_has_little_room() {
+        let place = |key: &str, depth| Place { key: normal(key), depth, what: "" };
+        let machine = place(r"HKLM\SYSTEM\CurrentControlSet\Services", Depth::Two).room();
+        for depth in [Depth::Values, Depth::Keys, Depth::Two] {
+            let user = place(r"HKEY_USERS\*\Software\Classes\CLSID", depth).room();
+            assert!(user.values < machine.values && user.keys < machine.keys);
+            assert!(user.names + user.text <= 1 << 20);
+        }
     }
 
     #[test]

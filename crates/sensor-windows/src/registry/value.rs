@@ -59,6 +59,12 @@ pub fn shown(kind: u32, data: &[u8], length: usize) -> Shown {
     cut(text, note)
 }
 
+/// A value whose text found no room.
+pub(super) fn not_kept(kind: u32, length: usize) -> Shown {
+    let text = format!("({} of {length} bytes)", kind_name(kind));
+    Shown { text, note: Some("not kept, as there is too much below the watched key".to_owned()) }
+}
+
 fn of_text(data: &[u8]) -> (String, Option<String>) {
     let (text, whole) = utf16(data);
     // The system does not see to it that there is a zero at the end, or only one.

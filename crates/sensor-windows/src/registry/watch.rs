@@ -10,7 +10,7 @@ use win32::event::{Event, MOST_WAITED, wait_any};
 use win32::registry::{Key, RawValue};
 use win32::shown as shown_name;
 
-use super::change::{Contents, Kept, compare, describe};
+use super::change::{Contents, Difference, Kept, Room, compare, describe};
 use super::places::{BUILT_IN, Depth, Place, asked_for, normal};
 use super::trace::{Heard, Shared, begin};
 use super::value::{MOST_BYTES, shown};
@@ -25,13 +25,15 @@ const WAITS: Duration = Duration::from_millis(20);
 const SEEK_EVERY: Duration = Duration::from_secs(2);
 /// A key whose reading is dear is read again only after so many times as long.
 const COST_SHARE: u32 = 50;
-/// Keys and values of one watched key. Services have some ten thousands.
+/// Keys and values right in one key.
 const MOST_KEYS: u32 = 65_536;
 const MOST_VALUES: u32 = 16_384;
-/// Whatever stands below one watched key.
-const MOST_OF_PLACE: usize = 200_000;
 /// Keys of users who logged off that are remembered: what is another at their next logon is news.
 const MOST_ABSENT: usize = 1_024;
+/// The memory that these may take, in bytes.
+const MOST_ABSENT_BYTES: usize = 32 << 20;
+/// A value whose text found no room is read once more as it is told, if it is no longer.
+const MOST_READ_AGAIN: usize = 64 << 10;
 /// `ERROR_KEY_DELETED`.
 const KEY_DELETED: i32 = 1_018;
 
@@ -42,6 +44,8 @@ pub struct RegistryWatch {
     /// Who made the changes.
     traced: Traced<Heard>,
     shared: Shared,
+    /// No key can be read.
+    is_blind: bool,
 }
 
 impl RegistryWatch {
@@ -53,9 +57,6 @@ impl RegistryWatch {
         for key in keys {
             match asked_for(key) {
                 Ok(watched) => {
-                    let refused = Key::open(&watched).err();
-                    let refused = refused.filter(|error| error.kind() != io::ErrorKind::NotFound);
-                    unusable.extend(refused.map(|error| format!("{key}: {error}")));
                     asked.push(Place { key: watched, depth: Depth::Two, what: "configured" });
                 }
                 Err(why) => unusable.push(format!("{key}: {why}")),
@@ -70,9 +71,20 @@ impl RegistryWatch {
                 None => places.push(place),
             }
         }
+        // What `*` stands for is not known yet.
+        let fixed = || places.iter().map(|place| &place.key).filter(|key| !key.contains('*'));
+        let refused: Vec<String> = fixed().filter_map(|key| refused(key)).collect();
+        let is_blind = refused.len() == fixed().count();
+        unusable.extend(refused);
         let shared = Shared::default();
-        Self { places, unusable, traced: begin(with_tracing, shared.clone()), shared }
+        Self { places, unusable, is_blind, traced: begin(with_tracing, shared.clone()), shared }
     }
+}
+
+/// Why a key can't be watched. One that is not there may come.
+fn refused(key: &str) -> Option<String> {
+    let error = Key::open(key).err().filter(|error| error.kind() != io::ErrorKind::NotFound)?;
+    Some(format!("{key}: {error}"))
 }
 
 impl Source for RegistryWatch {
@@ -89,10 +101,12 @@ impl Source for RegistryWatch {
             "registry_watch ({} keys, `*` and HKCU for each user that is logged on; {who})",
             self.places.len()
         );
-        if !self.unusable.is_empty() {
-            source.push_str(&format!("; not watched: {}", self.unusable.join(", ")));
+        let unusable = self.unusable.join(", ");
+        let missing = self.is_blind.then(|| unusable.clone());
+        if !unusable.is_empty() {
+            source.push_str(&format!("; not watched: {unusable}"));
         }
-        vec![Provision { event_type: EventType::RegistryChange, source, missing: None }]
+        vec![Provision { event_type: EventType::RegistryChange, source, missing }]
     }
 
     fn run(&mut self, sender: &ObservationSender, stop: &StopSignal) {
@@ -186,7 +200,10 @@ fn seek(places: &[Place], watched: &mut Vec<Watched>, first: bool, outlet: &mut 
             one.leave();
         }
     }
-    if watched.iter().filter(|one| one.absent).count() > MOST_ABSENT {
+    let absent = || watched.iter().filter(|one| one.absent);
+    if absent().count() > MOST_ABSENT
+        || absent().map(|one| one.seen.size()).sum::<usize>() > MOST_ABSENT_BYTES
+    {
         watched.retain(|one| !one.absent);
     }
     for place in places {
@@ -197,7 +214,7 @@ fn seek(places: &[Place], watched: &mut Vec<Watched>, first: bool, outlet: &mut 
                 Some(one) if one.hive != hive => {
                     one.leave();
                     (one.hive, one.absent) = (hive, false);
-                    one.begin(None);
+                    one.begin(true, outlet);
                 }
                 Some(one) if one.open.as_ref().is_some_and(|open| open.key.is_there()) => {}
                 Some(one) => one.look(outlet),
@@ -207,6 +224,7 @@ fn seek(places: &[Place], watched: &mut Vec<Watched>, first: bool, outlet: &mut 
                     let mut one = Watched {
                         key,
                         depth: place.depth,
+                        room: place.room(),
                         what: place.what,
                         hive,
                         open: None,
@@ -217,7 +235,7 @@ fn seek(places: &[Place], watched: &mut Vec<Watched>, first: bool, outlet: &mut 
                         next: Instant::now(),
                         reads: (None, None),
                     };
-                    one.begin(if quiet { None } else { Some(&mut *outlet) });
+                    one.begin(quiet, outlet);
                     watched.push(one);
                 }
             }
@@ -265,6 +283,7 @@ struct Open {
 struct Watched {
     key: String,
     depth: Depth,
+    room: Room,
     what: &'static str,
     /// The user's hive in which it is.
     hive: Option<String>,
@@ -287,24 +306,24 @@ impl Watched {
         Instant::now() >= self.next
     }
 
-    /// Opens and reads it for the first time; with an outlet, what is found is told.
-    fn begin(&mut self, outlet: Option<&mut Outlet<'_>>) {
-        let now = match self.read() {
+    /// Opens and reads it for the first time; what is found is told unless it is `quiet`.
+    fn begin(&mut self, quiet: bool, outlet: &mut Outlet<'_>) {
+        let now = match self.read(outlet.sender) {
             Look::There(now) => now,
             Look::Gone | Look::Unknown => Contents::default(),
         };
-        match outlet {
-            Some(outlet) => self.tell(now, outlet),
-            None => {
-                self.tell_unreadable(&now, None);
+        match quiet {
+            true => {
+                self.tell_incomplete(&now, outlet.sender);
                 self.seen = now;
             }
+            false => self.tell(now, outlet),
         }
     }
 
     /// Reads it again and tells what differs.
     fn look(&mut self, outlet: &mut Outlet<'_>) {
-        match self.read() {
+        match self.read(outlet.sender) {
             Look::There(now) => {
                 (self.absent, self.missing) = (false, None);
                 self.tell(now, outlet);
@@ -337,44 +356,52 @@ impl Watched {
         self.tell(Contents::default(), outlet);
     }
 
-    /// Tells of keys below that can't be read, each once.
-    fn tell_unreadable(&self, now: &Contents, sender: Option<&ObservationSender>) {
-        let new: Vec<&String> = now.unreadable.difference(&self.seen.unreadable).collect();
-        let Some(example) = new.first() else { return };
-        let (key, count) = (&self.key, new.len());
-        tracing::warn!(key, count, example, "keys below can't be read: what changes in them is not seen");
-        if let Some(sender) = sender {
+    /// Tells once of each key below that can't be read, and that more is below than is kept.
+    fn tell_incomplete(&self, now: &Contents, sender: &ObservationSender) {
+        let key = &self.key;
+        if now.cut && !self.seen.cut {
+            tracing::warn!(key, "has more below it than is watched");
             sender.lost(lost());
         }
+        let new: Vec<&String> = now.unreadable.difference(&self.seen.unreadable).collect();
+        let Some(example) = new.first() else { return };
+        let count = new.len();
+        tracing::warn!(key, count, example, "keys below can't be read: what changes in them is not seen");
+        sender.lost(lost());
     }
 
     fn tell(&mut self, mut now: Contents, outlet: &mut Outlet<'_>) {
-        let (at_ns, seen, sender) = (boot_ns(), Instant::now(), outlet.sender);
-        if now.cut && !self.seen.cut {
-            tracing::warn!(key = self.key, "has more below it than is watched");
-            sender.lost(lost());
-        }
-        self.tell_unreadable(&now, Some(sender));
+        let (at_ns, looked) = (boot_ns(), Instant::now());
+        let path = |below: &str| match below.is_empty() {
+            true => self.key.clone(),
+            false => format!("{}\\{below}", self.key),
+        };
+        let mut before = std::mem::take(&mut self.seen);
         if now.exists {
-            let path = |below: &str| match below.is_empty() {
-                true => self.key.clone(),
-                false => format!("{}\\{below}", self.key),
-            };
-            now.complete(&self.seen, |key, value| match (Key::open(&path(key)), value) {
+            now.complete(&mut before, &self.room, |key, value| match (Key::open(&path(key)), value) {
                 (Ok(_), None) => true,
-                (Ok(key), Some(name)) => key.value(name).map_or_else(|error| !is_gone(&error), |_| true),
+                (Ok(key), Some(name)) => {
+                    key.value_within(name, 0).map_or_else(|error| !is_gone(&error), |_| true)
+                }
                 (Err(error), _) => !is_gone(&error),
             });
         }
-        for difference in compare(&self.seen, &now) {
+        let differences = compare(&before, &now);
+        self.seen = before;
+        // After the comparison, which may have found that there is no room.
+        self.tell_incomplete(&now, outlet.sender);
+        for mut difference in differences {
+            if let Difference::ValueSet(key, name, _, new) = &mut difference {
+                read_again(&path(key), name, new);
+            }
             let told = describe(&self.key, self.what, &difference);
-            outlet.changes.put(&self.key, &difference, told, at_ns, (self.reads.0, seen));
+            outlet.changes.put(&self.key, &difference, told, at_ns, (self.reads.0, looked));
         }
         self.seen = now;
     }
 
     /// What stands there now.
-    fn read(&mut self) -> Look {
+    fn read(&mut self, sender: &ObservationSender) -> Look {
         // Whatever went while it was read is looked for once more; what then went again is for the next look.
         let open = self.open.take();
         let was_open = open.is_some();
@@ -382,17 +409,18 @@ impl Watched {
             Err(error) if was_open || is_gone(&error) => match self.read_from(None) {
                 Ok(now) => Look::There(now),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Look::Gone,
-                Err(error) => self.unknown(&error),
+                Err(error) => self.unknown(&error, sender),
             },
             Ok(now) => Look::There(now),
-            Err(error) => self.unknown(&error),
+            Err(error) => self.unknown(&error, sender),
         }
     }
 
-    fn unknown(&mut self, error: &io::Error) -> Look {
+    fn unknown(&mut self, error: &io::Error, sender: &ObservationSender) -> Look {
         if error.kind() == io::ErrorKind::PermissionDenied && !self.denied {
             self.denied = true;
             tracing::warn!(key = self.key, %error, "a key can't be watched; hint: run the agent as a service");
+            sender.lost(lost());
         }
         Look::Unknown
     }
@@ -408,8 +436,8 @@ impl Watched {
             }
             None => self.arm()?,
         };
-        let mut contents = Contents { exists: true, ..Contents::default() };
-        gather(&open.key, &self.key, "", self.depth.keys(), &mut contents)?;
+        let mut contents = Contents::there();
+        gather(&open.key, (&self.key, ""), self.depth.keys(), &self.room, &mut contents)?;
         self.denied = false;
         self.open = Some(open);
         self.next = Instant::now() + begun.elapsed() * COST_SHARE;
@@ -434,45 +462,45 @@ fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(KEY_DELETED)
 }
 
-fn gather(key: &Key, path: &str, below: &str, depth: usize, contents: &mut Contents) -> io::Result<()> {
-    let values = key.values(MOST_VALUES, MOST_BYTES)?;
-    contents.cut |= values.len() >= MOST_VALUES as usize;
-    for value in values {
-        if contents.values.len() >= MOST_OF_PLACE {
-            contents.cut = true;
-            break;
-        }
-        contents.values.insert((below.to_owned(), shown_name(&value.name)), kept(&value));
-    }
+fn gather(
+    key: &Key,
+    (path, below): (&str, &str),
+    depth: usize,
+    room: &Room,
+    contents: &mut Contents,
+) -> io::Result<()> {
+    let count = key.each_value(MOST_VALUES, MOST_BYTES, |value| {
+        contents.hold_value(room, (below.to_owned(), shown_name(&value.name)), kept(&value));
+    })?;
+    contents.cut |= count >= MOST_VALUES;
     if depth == 0 {
         return Ok(());
     }
-    let names = key.subkeys(MOST_KEYS)?;
-    contents.cut |= names.len() >= MOST_KEYS as usize;
+    let most = MOST_KEYS.min(u32::try_from(room.keys).unwrap_or(u32::MAX));
+    let names = key.subkeys(most)?;
+    contents.cut |= names.len() >= most as usize;
     for name in names {
-        if contents.keys.len() >= MOST_OF_PLACE {
-            contents.cut = true;
-            break;
-        }
         // A zero in a name, or half a pair: no path leads there, and what it is shown as may lead elsewhere.
         let has_path = !name.contains(&0) && String::from_utf16(&name).is_ok();
         let name = shown_name(&name);
         let child_path = format!("{path}\\{name}");
         let child_below = if below.is_empty() { name } else { format!("{below}\\{name}") };
+        if !contents.hold_key(room, child_below.clone()) {
+            break;
+        }
         let read = match has_path {
             true => Key::open(&child_path)
-                .and_then(|child| gather(&child, &child_path, &child_below, depth - 1, contents)),
+                .and_then(|child| gather(&child, (&child_path, &child_below), depth - 1, room, contents)),
             false => Err(io::ErrorKind::InvalidInput.into()),
         };
         match read {
             // It went meanwhile.
-            Err(error) if is_gone(&error) => continue,
+            Err(error) if is_gone(&error) => contents.release_key(&child_below),
             Err(_) => {
-                contents.unreadable.insert(child_below.clone());
+                contents.unreadable.insert(child_below);
             }
             Ok(()) => {}
         }
-        contents.keys.insert(child_below);
     }
     Ok(())
 }
@@ -480,10 +508,18 @@ fn gather(key: &Key, path: &str, below: &str, depth: usize, contents: &mut Conte
 fn kept(value: &RawValue) -> Kept {
     let mut sum = [0; 32];
     sum.copy_from_slice(digest(&SHA256, &value.data).as_ref());
-    Kept {
-        kind: value.kind,
-        length: value.length,
-        digest: sum,
-        shown: shown(value.kind, &value.data, value.length),
+    let shown = Some(shown(value.kind, &value.data, value.length));
+    Kept { kind: value.kind, length: value.length, digest: sum, shown }
+}
+
+/// What is told of a value that changed is worth another look where there was no room to keep it.
+fn read_again(path: &str, name: &str, value: &mut Kept) {
+    if value.shown.is_none()
+        && let Ok(read) = Key::open(path).and_then(|key| key.value_within(name, MOST_READ_AGAIN))
+    {
+        let read = kept(&read);
+        if read.is_as(value) {
+            value.shown = read.shown;
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! The folder of definitions, watched.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use event_model::{EventType, GapReason};
 use sensor_api::{ObservationSender, ObservedLoss, Provision, Source, StopSignal, boot_ns};
@@ -15,6 +15,10 @@ use super::definition::Definition;
 
 /// How often it is looked whether something was done, and, where the folder can't be watched, whether it can.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// A definition that somebody holds so that nobody can read it is tried again so often.
+const TRY_EVERY: Duration = Duration::from_secs(2);
+/// So many of them are tried again.
+const MOST_HELD: usize = 1_024;
 /// A definition is a few KiB.
 const MOST_BYTES: u64 = 1 << 20;
 /// Folders below, so that a loop of them ends.
@@ -25,6 +29,8 @@ pub struct TaskWatch {
     folder: PathBuf,
     changes: Changes,
     watch: Result<FolderWatch, String>,
+    /// Those that can't be read, and whether they were there when the watch began.
+    held: BTreeMap<String, bool>,
 }
 
 impl Default for TaskWatch {
@@ -32,10 +38,12 @@ impl Default for TaskWatch {
         let folder = win32::host::system_folder().join("Tasks");
         // Begun before the first look, so that nothing falls in between.
         let watch = FolderWatch::begin(&folder).map_err(|error| error.to_string());
-        let mut new = Self { folder, changes: Changes::default(), watch };
+        let mut new = Self { folder, changes: Changes::default(), watch, held: BTreeMap::new() };
         for name in new.names() {
-            if let Some(definition) = new.definition(&name) {
-                new.changes.know(name, definition);
+            match new.definition(&name) {
+                Some(definition) => new.changes.know(name, definition),
+                None if new.path(&name).is_file() => new.hold(&name, true),
+                None => {}
             }
         }
         new
@@ -77,11 +85,26 @@ impl TaskWatch {
         let (now, path) = (self.definition(name), self.path(name));
         // Somebody may hold it so that nobody can read it: it is there all the same.
         if now.is_none() && path.is_file() {
-            tracing::warn!(task = name, "its definition can't be read");
+            if !self.held.contains_key(name) {
+                self.hold(name, false);
+                sender.lost(lost());
+            }
             return;
+        }
+        let was_there = self.held.remove(name).unwrap_or(false);
+        if let Some(definition) = now.as_ref().filter(|_| was_there) {
+            return self.changes.know(name.to_owned(), definition.clone());
         }
         if let Some(event) = self.changes.look(name, &path.to_string_lossy(), now) {
             sender.send(boot_ns(), event);
+        }
+    }
+
+    /// Takes note of one that can't be read.
+    fn hold(&mut self, name: &str, was_there: bool) {
+        tracing::warn!(task = name, "its definition can't be read; it is tried again");
+        if self.held.len() < MOST_HELD {
+            self.held.insert(name.to_owned(), was_there);
         }
     }
 
@@ -110,7 +133,17 @@ impl Source for TaskWatch {
     }
 
     fn run(&mut self, sender: &ObservationSender, stop: &StopSignal) {
+        if !self.held.is_empty() {
+            sender.lost(lost());
+        }
+        let mut tried = Instant::now();
         while !stop.asked_within(LOOK_EVERY) {
+            if tried.elapsed() >= TRY_EVERY {
+                tried = Instant::now();
+                for name in self.held.keys().cloned().collect::<Vec<_>>() {
+                    self.look(&name, sender);
+                }
+            }
             let Ok(watch) = &mut self.watch else {
                 self.watch = FolderWatch::begin(&self.folder).map_err(|error| error.to_string());
                 if self.watch.is_ok() {

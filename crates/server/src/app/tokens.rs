@@ -43,6 +43,15 @@ impl App {
         format!("sudo edr-agent -server={} -token={}", self.address, token.as_str())
     }
 
+    /// The same for Windows, whose zip file has what installs the agent as a service.
+    pub(crate) fn windows_enrollment_command(&self, token: &Token) -> String {
+        format!(
+            r"powershell -ExecutionPolicy Bypass -File .\install.ps1 -Server {} -Token {}",
+            self.address,
+            token.as_str()
+        )
+    }
+
     /// The first token and its line, for the first start.
     ///
     /// # Errors

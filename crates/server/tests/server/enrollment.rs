@@ -54,6 +54,8 @@ async fn expired_and_revoked_tokens_are_refused_with_the_reason() {
     let made = admin.post("/enrollment-tokens", json!({ "uses": 3 })).await;
     assert_eq!(made.status, 201, "{}", made.json);
     assert!(made.json["command"].as_str().unwrap().contains("-token=rampart-"));
+    let windows = made.json["windows_command"].as_str().unwrap();
+    assert!(windows.contains(r".\install.ps1 -Server ") && windows.contains(" -Token rampart-"), "{windows}");
     let id = made.json["id"].as_str().unwrap();
     assert_eq!(admin.delete(&format!("/enrollment-tokens/{id}")).await.status, 204);
     let refused = enroll(&running, made.json["token"].as_str().unwrap()).await.unwrap_err();

@@ -180,7 +180,9 @@ impl Source for SelfWatch {
 
     fn provisions(&self) -> Vec<Provision> {
         let source = "self_watch (inotify on the agent's files, signals to it)".to_owned();
-        vec![Provision { event_type: EventType::AgentTamper, source, missing: None }]
+        let refused = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).err();
+        let missing = refused.map(|error| format!("inotify: {error}"));
+        vec![Provision { event_type: EventType::AgentTamper, source, missing }]
     }
 
     fn run(&mut self, sender: &ObservationSender, stop: &StopSignal) {

@@ -102,8 +102,14 @@ impl Source for SelfWatch {
     }
 
     fn provisions(&self) -> Vec<Provision> {
-        let source = "self_watch (changes of the agent's files)".to_owned();
-        vec![Provision { event_type: EventType::AgentTamper, source, missing: None }]
+        let mut source = "self_watch (changes of the agent's files)".to_owned();
+        let places = self.places();
+        let problems: Vec<String> = places.iter().filter_map(|(dir, ..)| refused(dir)).collect();
+        let missing = (problems.len() == places.len()).then(|| problems.join(", "));
+        if missing.is_none() && !problems.is_empty() {
+            source.push_str(&format!("; not watched: {}", problems.join(", ")));
+        }
+        vec![Provision { event_type: EventType::AgentTamper, source, missing }]
     }
 
     fn run(&mut self, sender: &ObservationSender, stop: &StopSignal) {
@@ -111,7 +117,10 @@ impl Source for SelfWatch {
         for (dir, names, what) in self.places() {
             match FolderWatch::begin(&dir) {
                 Ok(watch) => watches.push((watch, dir, names, what)),
-                Err(error) => tracing::warn!(dir = %dir.display(), %error, "can't be watched"),
+                Err(error) => {
+                    tracing::warn!(dir = %dir.display(), %error, "can't be watched");
+                    sender.lost(lost(None));
+                }
             }
         }
         while !stop.asked_within(LOOK_EVERY) {
@@ -138,6 +147,12 @@ impl Source for SelfWatch {
         }
         self.tell_untold(sender);
     }
+}
+
+/// Why a folder can't be watched.
+fn refused(dir: &Path) -> Option<String> {
+    let error = FolderWatch::begin(dir).err()?;
+    Some(format!("{}: {error}", dir.display()))
 }
 
 fn lost(count: Option<u64>) -> ObservedLoss {

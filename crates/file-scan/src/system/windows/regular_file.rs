@@ -28,6 +28,9 @@ pub(crate) fn identity_of(file: &File) -> Result<FileIdentity, ContentUnread> {
     if facts.is_folder() || facts.is_reparse_point() {
         return Err(ContentUnread::NotRegular);
     }
+    if facts.is_not_local() {
+        return Err(ContentUnread::NotLocal);
+    }
     Ok(FileIdentity {
         device: facts.volume,
         inode: facts.index,

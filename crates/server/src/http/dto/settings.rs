@@ -127,6 +127,8 @@ pub(crate) struct EnrollmentTokenCreated {
     pub expires_at: Timestamp,
     /// The line to paste on the host.
     pub command: String,
+    /// The line to paste on a Windows host, in the folder of the unpacked agent.
+    pub windows_command: String,
 }
 
 /// A token for scripts.

@@ -25,6 +25,7 @@ pub(crate) async fn create_enrollment_token(
                 token: made.token.as_str().to_owned(),
                 expires_at: made.expires_at,
                 command: app.enrollment_command(&made.token),
+                windows_command: app.windows_enrollment_command(&made.token),
             })
         })
         .await?;
