@@ -289,6 +289,32 @@ fn signals_to_other_processes_are_seen_with_their_sender() {
 }
 
 #[test]
+fn acts_that_many_cpus_count_at_once_are_told_once_each() {
+    let Some(mut seen) = Seen::open() else { return };
+    let acting = Acting::start("many_signals", "");
+    let pid = acting.pid();
+    let numbers = acting.finish();
+    let mut all = std::mem::take(&mut seen.all);
+    read_until(&mut seen.sensor, &mut all, "the end", |all| {
+        all.iter().any(
+            |observed| matches!(observed.what, Observation::ProcessExited(exit) if exit.process.pid == pid),
+        )
+    });
+    let counts: Vec<i64> = activities(&all)
+        .filter(|one| one.event_type == EventType::Signal && one.actor.map(Actor::pid) == Some(pid))
+        .filter(|one| one.fields.contains(&(Field::SignalNumber, Value::Integer(18))))
+        .map(|one| match value(one, Field::EventCount) {
+            Some(Value::Integer(count)) => *count,
+            _ => 1,
+        })
+        .collect();
+    let most = 1 + numbers.get("milliseconds") / 1_000;
+    assert!((1..=most as usize).contains(&counts.len()), "one for each second, of {most}: {counts:?}");
+    let told = counts.iter().try_fold(0_i64, |sum, count| sum.checked_add(*count)).unwrap();
+    assert!(told <= i64::from(numbers.get("sent")), "{counts:?} of {}", numbers.get("sent"));
+}
+
+#[test]
 fn a_change_of_user_is_seen_with_old_and_new() {
     let Some(mut seen) = Seen::open() else { return };
     let acting = Acting::start("privileges", "");
