@@ -237,9 +237,9 @@ static __always_inline u64 fold(struct fold_key *key, u64 span_ns, u32 count_as)
 static __always_inline u64 own_image(void)
 {
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
-	struct inode *inode = BPF_CORE_READ(task, mm, exe_file, f_inode);
+	struct inode *inode = LOOK(LOOK(task->mm, exe_file), f_inode);
 
-	return BPF_CORE_READ(inode, i_ino) ^ ((u64)BPF_CORE_READ(inode, i_sb, s_dev) << 32);
+	return LOOK(inode, i_ino) ^ ((u64)LOOK(LOOK(inode, i_sb), s_dev) << 32);
 }
 
 static __always_inline s32 result_of(s64 result)
