@@ -393,12 +393,14 @@ fn a_connected_datagram_socket_is_told_once() {
 fn an_answer_to_a_datagram_from_outside_is_told_as_accepted() {
     let Some(mut sensor) = ebpf(LinuxSensorOptions::default()) else { return };
     let mut child = start("answer");
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let port = lines.map(Result::unwrap).find_map(|line| line.strip_prefix("port=").map(str::to_owned));
-    let port: u16 = port.unwrap().parse().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let port = lines.find_map(|line| line.strip_prefix("port=").map(str::to_owned)).unwrap();
+    let port: u16 = port.parse().unwrap();
     // Of this process nothing is told, as of another host.
     let here = UdpSocket::bind((HERE, 0)).unwrap();
     here.send_to(b"hello", (HERE, port)).unwrap();
+    // It has more to say than that.
+    lines.for_each(drop);
     assert!(child.wait().unwrap().success());
     let seen = read_to_end(&mut sensor, child.id());
     assert_eq!(of(child.id(), EventType::NetworkConnect, &seen), []);
