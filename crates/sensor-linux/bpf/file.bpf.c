@@ -28,8 +28,12 @@
 #define MEM_MINORS ((1 << 1) | (1 << 2) | (1 << 4)) /* mem, kmem, port */
 
 #define SECOND 1000000000ull
-/* A closing takes no longer from our look at it to its end, however busy the host is. */
-#define LEAVING_SECONDS 8
+/* A span is 1,024 ticks of the kernel's clock, that is 1 to 10 seconds: unlike the time, they
+ * cost nothing to ask for. A closing takes no more of them from our look at it to its end. */
+#define SPAN_BITS 10
+#define LEAVING_SPANS 4
+/* So many may let a file go within the microsecond that each of them takes. */
+#define AT_ONCE_MAX 4
 
 #define AS_IT_WAS 0
 #define MADE 1      /* by this open: told once it is not empty */
@@ -42,8 +46,8 @@ struct session {
 	s64 size;
 	u64 modified_ns;
 	s64 position;
-	u64 leaving;    /* by whom it was let go while others held it: the second since boot << 16 | how many */
-	u32 told_early; /* the second since boot in which it was told for that */
+	u64 leaving;    /* the span in which it was let go while others held it << 16 | how often, of late */
+	u32 told_early; /* the span in which it was told for that */
 	u32 opened;     /* AS_IT_WAS, MADE or TRUNCATED, until that is told */
 };
 
@@ -245,14 +249,14 @@ static __always_inline int opened(s64 fd, u64 flags)
 }
 
 /* Whether the file may be let go by others at this moment, each of whom sees the rest:
- * as many have let it go of late as hold it. Who lets it go after all is told at most
- * once a second, as a file that many have inherited would be with each of them. Not
- * static, so that the kernel checks it once and not at each call. */
+ * as many have let it go of late as hold it. That is told at most once in a span, as a
+ * file that others have inherited would be with each of them. Not static, so that the
+ * kernel checks it once and not at each call. */
 __noinline int is_left_by_all(u64 key, s64 held)
 {
 	struct file *file = (void *)key;
 	struct inode *inode = LOOK(file, f_inode);
-	u64 second = bpf_ktime_get_boot_ns() / SECOND, before, left;
+	u64 span = bpf_jiffies64() >> SPAN_BITS, before, left;
 	struct session *session = bpf_map_lookup_elem(&sessions, &key), made = {};
 
 	if (!session || session->inode != LOOK(inode, i_ino)) {
@@ -260,18 +264,18 @@ __noinline int is_left_by_all(u64 key, s64 held)
 			return 0;
 		made.inode = LOOK(inode, i_ino);
 		made.opened = MADE;
-		made.leaving = second << 16 | 1;
+		made.leaving = span << 16 | 1;
 		keep_session(key, &made);
 		return 0;
 	}
 	before = session->leaving;
-	left = second - (before >> 16) > LEAVING_SECONDS ? 1 : (before & 0xffff) + 1;
+	left = span - (before >> 16) > LEAVING_SPANS ? 1 : (before & 0xffff) + 1;
 	/* Who lets it go at this very moment. */
-	if (__sync_val_compare_and_swap(&session->leaving, before, second << 16 | (left & 0xffff)) != before)
+	if (__sync_val_compare_and_swap(&session->leaving, before, span << 16 | (left & 0xffff)) != before)
 		left = held;
-	if ((s64)left < held || session->told_early == (u32)second || !is_changed(session, file, inode))
+	if ((s64)left < held || session->told_early == (u32)span || !is_changed(session, file, inode))
 		return 0;
-	session->told_early = second;
+	session->told_early = span;
 	return 1;
 }
 
@@ -281,6 +285,8 @@ static __always_inline bool may_be_last(struct file *file, struct inode *inode)
 {
 	s64 held = holders(file);
 
+	if (held > AT_ONCE_MAX)
+		return LOOK(LOOK(inode, i_mapping), i_mmap_writable.counter) > 0;
 	return held <= 1 || LOOK(LOOK(inode, i_mapping), i_mmap_writable.counter) > 0 || is_left_by_all((u64)file, held);
 }
 

@@ -151,7 +151,8 @@ fn unplaced_cgroup() -> io::Result<fs::File> {
         if libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), CREATE, none, none, 0) != 0 {
             return Err(io::Error::last_os_error());
         }
-        descriptor(libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), CLOSE_ON_EXEC, 0)).map(fs::File::from)
+        descriptor(libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), CLOSE_ON_EXEC, 0))
+            .map(fs::File::from)
     }
 }
 

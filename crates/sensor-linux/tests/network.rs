@@ -127,7 +127,8 @@ fn role() {
         ("raw", _) => {
             // SAFETY: the socket is new and nobody else's.
             unsafe {
-                let socket = libc::socket(libc::AF_INET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_ICMP);
+                let socket =
+                    libc::socket(libc::AF_INET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_ICMP);
                 assert!(socket >= 0);
                 let socket = UdpSocket::from_raw_fd(socket);
                 socket.connect((HERE, 0)).unwrap();
@@ -167,8 +168,7 @@ fn fast_open(to: SocketAddr, data: &[u8]) -> Option<TcpStream> {
         assert!(socket >= 0);
         let stream = TcpStream::from_raw_fd(socket);
         let at = (&raw const address).cast();
-        let sent =
-            libc::sendto(socket, data.as_ptr().cast(), data.len(), libc::MSG_FASTOPEN, at, length);
+        let sent = libc::sendto(socket, data.as_ptr().cast(), data.len(), libc::MSG_FASTOPEN, at, length);
         (sent == data.len().cast_signed()).then_some(stream)
     }
 }
@@ -413,7 +413,10 @@ fn an_answer_to_a_datagram_from_outside_is_told_as_accepted() {
     assert_eq!(number(&accepts[0], Field::DestinationPort), i64::from(port));
     let closes = of(child.id(), EventType::NetworkClose, &seen);
     assert_eq!(closes.len(), 1, "{closes:#?}");
-    assert_eq!((number(&closes[0], Field::SourceBytes), number(&closes[0], Field::DestinationBytes)), (5, 40));
+    assert_eq!(
+        (number(&closes[0], Field::SourceBytes), number(&closes[0], Field::DestinationBytes)),
+        (5, 40)
+    );
 }
 
 #[test]
@@ -424,7 +427,11 @@ fn a_flow_of_datagrams_ends_with_its_socket_and_what_it_carried() {
     let connects = of(pid, EventType::NetworkConnect, &seen);
     let accepts = of(pid, EventType::NetworkAccept, &seen);
     let closes = of(pid, EventType::NetworkClose, &seen);
-    assert_eq!((connects.len(), accepts.len(), closes.len()), (1, 1, 2), "{connects:#?} {accepts:#?} {closes:#?}");
+    assert_eq!(
+        (connects.len(), accepts.len(), closes.len()),
+        (1, 1, 2),
+        "{connects:#?} {accepts:#?} {closes:#?}"
+    );
     for close in &closes {
         is_complete(close);
         assert_eq!((number(close, Field::SourceBytes), number(close, Field::DestinationBytes)), (300, 60));
@@ -469,8 +476,7 @@ fn a_connection_that_begins_with_its_first_data_is_told() {
     assert_eq!(number(&connects[0], Field::DestinationPort), number(&listens[0], Field::SourcePort));
     let closes = of(pid, EventType::NetworkClose, &seen);
     let id = number(&connects[0], Field::NetworkConnectionId);
-    let own: Vec<_> =
-        closes.iter().filter(|close| number(close, Field::NetworkConnectionId) == id).collect();
+    let own: Vec<_> = closes.iter().filter(|close| number(close, Field::NetworkConnectionId) == id).collect();
     assert_eq!(own.len(), 1, "{closes:#?}");
     assert_eq!((number(own[0], Field::SourceBytes), number(own[0], Field::DestinationBytes)), (5, 4));
 }

@@ -59,7 +59,8 @@ impl Ends {
             _ => None,
         };
         // The kernel keeps the protocol there for those that have no ports.
-        let has_ports = PROTOCOLS.iter().any(|(number, name)| *number == protocol && WITH_PORTS.contains(name));
+        let has_ports =
+            PROTOCOLS.iter().any(|(number, name)| *number == protocol && WITH_PORTS.contains(name));
         let port = |ports: u64| if has_ports { u16::try_from(ports & 0xffff).unwrap_or_default() } else { 0 };
         let local = (address(local_first, local_last)?, port(ports));
         let remote = (address(remote_first, remote_last)?, port(ports >> 32));

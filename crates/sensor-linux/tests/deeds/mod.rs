@@ -158,7 +158,9 @@ fn prepare(deed: &str, place: &Path) {
             }
         }
         "closed_in_vain" => {
-            for name in ["by_dup2", "by_dup3", "by_close_range", "by_child", "by_thread", "by_leaving", "early"] {
+            for name in
+                ["by_dup2", "by_dup3", "by_close_range", "by_child", "by_thread", "by_leaving", "early"]
+            {
                 old_file(&place.join(name));
             }
         }
