@@ -340,7 +340,7 @@ fields! {
     203 DestinationPort Integer "destination.port" seed ["remote_port", "port"] home [Network]
         sigma ["DestinationPort"] scopes &[Network], "Port that a connection went to.";
     204 NetworkTransport Text "network.transport" seed ["protocol"] home [Network]
-        sigma ["Protocol"] scopes &[Network], "`tcp`, `udp` or `unix`.";
+        sigma ["Protocol"] scopes &[Network], "`tcp`, `udp`, `unix`, or another protocol by its name or number, for example `sctp`.";
     205 NetworkDirection Text "network.direction" seed ["direction"] home [Network]
         sigma [] scopes &[Network], "`egress` or `ingress`.";
     206 DestinationDomain Text "destination.domain" seed ["domain", "remote_host"] home [Network]

@@ -152,15 +152,38 @@ struct {
 	__type(value, u64);
 } folds_swept SEC(".maps");
 
+/* Stands in `told_ns` of a fold that is given up: it counts no more. */
+#define GIVEN_UP (~0ull)
+
+/* Whoever changes `told_ns` has the right to tell, and `untold` is taken as a whole, so
+ * that no act is told twice or by nobody, however many CPUs count at once. */
+static __always_inline bool may_tell(struct fold *fold, u64 told_ns, u64 now)
+{
+	return __sync_val_compare_and_swap(&fold->told_ns, told_ns, now) == told_ns;
+}
+
+static __always_inline u64 take_untold(struct fold *fold)
+{
+	return __sync_lock_test_and_set(&fold->untold, 0);
+}
+
+/* Other CPUs' clocks and records may be a little ahead of this one's `now`. */
+static __always_inline bool is_over(u64 told_ns, u64 span_ns, u64 now)
+{
+	return (s64)(now - told_ns) >= (s64)span_ns;
+}
+
 /* Gives up a fold whose span is over. What it counted and no record told is lost. */
 static long sweep_fold(void *map, struct fold_key *key, struct fold *fold, u64 *now)
 {
 	struct fold_key own = *key;
+	u64 told_ns = *(volatile u64 *)&fold->told_ns, untold;
 
-	if (*now - fold->told_ns < fold->span_ns)
+	if (told_ns != GIVEN_UP && (!is_over(told_ns, fold->span_ns, *now) || !may_tell(fold, told_ns, GIVEN_UP)))
 		return 0;
-	if (fold->untold)
-		count_lost((u32)fold->count_as, fold->untold);
+	untold = take_untold(fold);
+	if (untold)
+		count_lost((u32)fold->count_as, untold);
 	bpf_map_delete_elem(map, &own);
 	return 0;
 }
@@ -174,13 +197,17 @@ static __always_inline u64 fold(struct fold_key *key, u64 span_ns, u32 count_as)
 	struct fold *seen = bpf_map_lookup_elem(&folds, key);
 	struct fold first = { .told_ns = now, .span_ns = span_ns, .count_as = count_as };
 	struct counter *counter;
-	u64 count, *swept;
+	u64 told_ns, *swept, untold;
 	u32 zero = 0;
 
 	if (!seen) {
-		/* Where there is no room the act is told for itself, and once a second room is made. */
 		if (!bpf_map_update_elem(&folds, key, &first, BPF_NOEXIST))
 			return 1;
+		/* Another CPU was faster, or there is no room: then the act is told for itself, and
+		 * once a second room is made. */
+		seen = bpf_map_lookup_elem(&folds, key);
+	}
+	if (!seen) {
 		swept = bpf_map_lookup_elem(&folds_swept, &zero);
 		if (swept && now - *swept > SECOND) {
 			*swept = now;
@@ -188,26 +215,31 @@ static __always_inline u64 fold(struct fold_key *key, u64 span_ns, u32 count_as)
 		}
 		return 1;
 	}
-	if (now - seen->told_ns < span_ns) {
-		__sync_fetch_and_add(&seen->untold, 1);
-		counter = bpf_map_lookup_elem(&counters, &count_as);
-		if (counter)
-			__sync_fetch_and_add(&counter->folded, 1);
-		return 0;
+	told_ns = *(volatile u64 *)&seen->told_ns;
+	if (told_ns == GIVEN_UP)
+		return 1;
+	if (is_over(told_ns, span_ns, now) && may_tell(seen, told_ns, now))
+		return take_untold(seen) + 1;
+	__sync_fetch_and_add(&seen->untold, 1);
+	counter = bpf_map_lookup_elem(&counters, &count_as);
+	if (counter)
+		__sync_fetch_and_add(&counter->folded, 1);
+	/* Given up in between, perhaps before this act was counted. */
+	if (*(volatile u64 *)&seen->told_ns == GIVEN_UP) {
+		untold = take_untold(seen);
+		if (untold)
+			count_lost(count_as, untold);
 	}
-	count = seen->untold;
-	__sync_fetch_and_add(&seen->untold, -count);
-	seen->told_ns = now;
-	return count + 1;
+	return 0;
 }
 
 /* The executable of the current process, as a number for fold keys. */
 static __always_inline u64 own_image(void)
 {
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
-	struct inode *inode = BPF_CORE_READ(task, mm, exe_file, f_inode);
+	struct inode *inode = LOOK(LOOK(task->mm, exe_file), f_inode);
 
-	return BPF_CORE_READ(inode, i_ino) ^ ((u64)BPF_CORE_READ(inode, i_sb, s_dev) << 32);
+	return LOOK(inode, i_ino) ^ ((u64)LOOK(LOOK(inode, i_sb), s_dev) << 32);
 }
 
 static __always_inline s32 result_of(s64 result)

@@ -2,317 +2,606 @@
 /*
  * DNS, and the flows of datagrams that carry it among others.
  *
- * DNS is read off the wire: queries where they are sent, still in the call of whoever
- * asks, answers where they arrive, joined to their query by addresses, ports and id.
- * A flow is told with its first datagram; each packet is taken apart once for both.
+ * Both are read off the packets of sockets: of what goes out while it is still in the
+ * call of whoever sends it (a device may get it later, in anybody's time), of what
+ * comes in when the kernel has found the socket it is for. DNS answers are joined to
+ * their query by socket, addresses, ports and id.
  *
- * Answers arrive in interrupts and build their records in a space of their own.
+ * A flow is what one process sends from one socket to one other end. It is told with
+ * its first datagram, as accepted where the other end sent first, and again once it was
+ * silent for long; its end is told with that of its socket.
+ *
+ * These programs interrupt each other, so what does not fit on the stack is put
+ * together in one of several spaces.
  */
 #include "network.h"
 
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86dd
+#define AF_PACKET 17
+
+/* Headers that may stand between IPv6 and what it carries (RFC 8200, RFC 4302). */
+#define NEXT_HOP_BY_HOP 0
+#define NEXT_ROUTING 43
+#define NEXT_FRAGMENT 44
+#define NEXT_AUTHENTICATION 51
+#define NEXT_DESTINATION 60
+#define EXTENSIONS_MAX 8
 
 #define DNS_PORT 53
-/* Of a message over UDP; a longer one is cut and marked (RFC 6891 recommends 1232). */
+/* Of a message; a longer one is cut and marked (RFC 6891 recommends 1232 for UDP). */
 #define DNS_MAX 1232u
 #define DNS_HEADER 12u
 
-/* A flow of datagrams that was told, so that only its first one is. */
+#define SECOND 1000000000ull
+/* As long as the kernel's own connection tracking keeps a stream of datagrams. */
+#define SILENCE (120 * SECOND)
+/* Who asked no longer waits. */
+#define ANSWER_SPAN (30 * SECOND)
+
 struct flow {
 	u64 local[2];
 	u64 remote[2];
 	u16 local_port;
 	u16 remote_port;
-	u32 id; /* of a DNS query; 0 for a flow */
+	u32 id;       /* of a DNS query, with bit 16; 0 for a flow */
+	u64 socket;   /* its cookie */
+	u64 owner_ns; /* the start of the process that sends; 0 for what comes in */
 };
 
 /* It is a key, so it must not have bytes that nobody sets. */
-_Static_assert(sizeof(struct flow) == 40, "struct flow");
+_Static_assert(sizeof(struct flow) == 56, "struct flow");
+
+struct traffic {
+	u64 opened_ns; /* also the flow's id */
+	u64 last_ns;
+	u64 bytes;
+	u32 pid;
+	u16 family;
+	u16 from_outside; /* 1: the other end sent first */
+};
+
+/* What was told, so that it is not told with each datagram: one that is dropped from
+ * here is told again. And, with owner 0, what comes in. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct flow);
+	__type(value, struct traffic);
+} flows SEC(".maps");
+
+/* Sockets with flows that were told, for their end. */
+struct talker {
+	struct flow first;
+	u64 flows;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, u64);
+	__type(value, struct talker);
+} talkers SEC(".maps");
 
 struct asker {
 	u64 start_ns;
 	u64 pid;
-	/* Of a query: a packet passes each device of a stack (a bond, then its port), and
-	 * only the first one's is told. */
-	u64 packet;
-	u64 device;
+	u64 at_ns;
 };
 
+/* No LRU map: that one drops entries in silence. */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 8192);
-	__type(key, struct flow);
-	__type(value, struct asker);
-} flows SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
 	__type(key, struct flow);
 	__type(value, struct asker);
 } queries SEC(".maps");
 
+/* When room was last made there. */
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, u32);
-	__type(value, struct record_space);
-} answer_scratch SEC(".maps");
+	__type(value, u64);
+} queries_swept SEC(".maps");
 
-/* Where a packet's parts lie. */
-struct packet {
-	struct flow flow;
-	u16 family;
-	u16 protocol;
-	u32 payload; /* offset of the data from skb->head */
-	u32 length;  /* of the data that lies there */
+#define SPACES 4
+
+struct message_space {
+	struct act_record act;
+	u8 data[DNS_MAX];
+	u64 busy;
 };
 
-static __always_inline bool read_packet(struct sk_buff *skb, struct packet *packet, bool is_out)
-{
-	/* A number and not a pointer, which the verifier would follow. */
-	u64 head = (u64)BPF_CORE_READ(skb, head);
-	u32 at = skb->network_header, addresses;
-	u16 ports[2], protocol = bpf_ntohs(skb->protocol);
-	u64 source[2] = {}, target[2] = {};
-	u8 byte = 0, transport = 0;
-	u32 linear_end = (u64)BPF_CORE_READ(skb, data) - head + skb->len - skb->data_len;
+_Static_assert(__builtin_offsetof(struct message_space, data) == sizeof(struct act_record), "the text stands right behind it");
 
-	if (protocol == ETH_P_IP) {
-		bpf_probe_read_kernel(&byte, 1, (void *)(head + at));
-		bpf_probe_read_kernel(&transport, 1, (void *)(head + at + 9));
-		addresses = at + 12;
-		at += (byte & 15) * 4;
-		packet->family = AF_INET;
-	} else if (protocol == ETH_P_IPV6) {
-		bpf_probe_read_kernel(&transport, 1, (void *)(head + at + 6));
-		addresses = at + 8;
-		at += 40;
-		packet->family = AF_INET6;
-	} else {
-		return false;
-	}
-	/* TCP is told by its states. */
-	if (transport != IPPROTO_UDP)
-		return false;
-	if (bpf_probe_read_kernel(ports, sizeof(ports), (void *)(head + at)))
-		return false;
-	packet->flow.local_port = bpf_ntohs(is_out ? ports[0] : ports[1]);
-	packet->flow.remote_port = bpf_ntohs(is_out ? ports[1] : ports[0]);
-	if (packet->family == AF_INET6) {
-		bpf_probe_read_kernel(source, 16, (void *)(head + addresses));
-		bpf_probe_read_kernel(target, 16, (void *)(head + addresses + 16));
-	} else {
-		bpf_probe_read_kernel(source, 4, (void *)(head + addresses));
-		bpf_probe_read_kernel(target, 4, (void *)(head + addresses + 4));
-	}
-	at += 8;
-	packet->protocol = transport;
-	packet->payload = at;
-	packet->length = linear_end > at ? linear_end - at : 0;
-	__builtin_memcpy(packet->flow.local, is_out ? source : target, 16);
-	__builtin_memcpy(packet->flow.remote, is_out ? target : source, 16);
-	return true;
-}
-
-static __always_inline void put_flow(struct act_record *act, struct packet *packet)
-{
-	act->numbers[0] = packet->family | (u64)packet->protocol << 16;
-	act->numbers[1] = packet->flow.local_port | (u64)packet->flow.remote_port << 32;
-	act->numbers[2] = packet->flow.local[0];
-	act->numbers[3] = packet->flow.local[1];
-	act->numbers[4] = packet->flow.remote[0];
-	act->numbers[5] = packet->flow.remote[1];
-}
-
-/* Appends a DNS message as text 0. False where there is none. */
-static __always_inline bool put_message(struct record_space *s, struct sk_buff *skb, struct packet *packet)
-{
-	u32 at = packet->payload, length = packet->length;
-
-	if (length < DNS_HEADER)
-		return false;
-	if (length > DNS_MAX) {
-		length = DNS_MAX;
-		s->act.head.flags |= 1;
-	}
-	if (bpf_probe_read_kernel(s->data, length, (void *)((u64)BPF_CORE_READ(skb, head) + at)))
-		return false;
-	s->act.text_len[0] = length;
-	s->used = length;
-	return true;
-}
-
-static __always_inline void tell_query(struct sk_buff *skb, struct packet *packet)
-{
-	struct record_space *s = begin_act(ACT_DNS_QUERY, COUNT_DNS_QUERY);
-	struct asker asker = { .packet = (u64)skb, .device = (u64)skb->dev }, *known;
-	u16 id;
-
-	if (!s || !put_message(s, skb, packet))
-		return;
-	put_flow(&s->act, packet);
-	asker.pid = s->act.head.pid;
-	asker.start_ns = s->act.head.start_ns;
-	__builtin_memcpy(&id, s->data, sizeof(id));
-	packet->flow.id = id | 1u << 16;
-	known = bpf_map_lookup_elem(&queries, &packet->flow);
-	if (!known || known->packet != asker.packet || known->device == asker.device) {
-		bpf_map_update_elem(&queries, &packet->flow, &asker, BPF_ANY);
-		end_act(s, COUNT_DNS_QUERY, false);
-	}
-	/* The flow is that of all queries of the socket. */
-	packet->flow.id = 0;
-}
-
-static __always_inline void tell_flow(struct packet *packet)
-{
-	struct record_space *s;
-	struct asker asker = {};
-
-	if (bpf_map_lookup_elem(&flows, &packet->flow))
-		return;
-	s = begin_act(ACT_CONNECT, COUNT_NETWORK_CONNECT);
-	if (!s)
-		return;
-	put_flow(&s->act, packet);
-	s->act.numbers[6] = s->act.head.at_ns;
-	asker.pid = s->act.head.pid;
-	asker.start_ns = s->act.head.start_ns;
-	/* The answers to it belong to it. */
-	bpf_map_update_elem(&flows, &packet->flow, &asker, BPF_ANY);
-	end_act(s, COUNT_NETWORK_CONNECT, false);
-}
-
-/* Still in the call of whoever sends, for nearly all that is sent. */
-SEC("tp_btf/net_dev_queue")
-int on_packet_out(u64 *ctx)
-{
-	struct sk_buff *skb = (void *)ctx[0];
-	struct packet packet = {};
-
-	/* What is only passed on is nobody's here. */
-	if (!skb->sk || !read_packet(skb, &packet, true))
-		return 0;
-	if (packet.flow.remote_port == DNS_PORT)
-		tell_query(skb, &packet);
-	tell_flow(&packet);
-	return 0;
-}
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SPACES);
+	__type(key, u32);
+	__type(value, struct message_space);
+} message_spaces SEC(".maps");
 
 /* The part that is read of the context of programs on a cgroup's packets (linux/bpf.h). */
 struct __sk_buff {
 	u32 len;
-	u32 not_read[21];
-	u32 family;
-	u32 remote_ip4; /* addresses and the remote port in network order */
-	u32 local_ip4;
-	u32 remote_ip6[4];
-	u32 local_ip6[4];
-	u32 remote_port;
-	u32 local_port;
+	u32 not_read[3];
+	u32 protocol; /* network order */
 };
 
-/* A query over TCP. Its bytes lie in pages that tracepoints can't read. */
-SEC("cgroup_skb/egress")
-int on_tcp_query(struct __sk_buff *skb)
-{
-	struct packet packet = {};
-	struct record_space *s;
-	u32 at = 40, length;
-	u8 byte = 0;
+/* And of those on its sockets. */
+struct bpf_sock {
+	u32 not_read[3];
+	u32 protocol;
+};
 
-	if (bpf_ntohl(skb->remote_port) != DNS_PORT)
-		return 1;
-	packet.family = skb->family;
-	packet.protocol = IPPROTO_TCP;
-	packet.flow.local_port = skb->local_port;
-	packet.flow.remote_port = DNS_PORT;
-	if (packet.family == AF_INET) {
-		bpf_skb_load_bytes(skb, 9, &byte, 1);
-		if (byte != IPPROTO_TCP)
-			return 1;
-		bpf_skb_load_bytes(skb, 0, &byte, 1);
-		at = (byte & 15) * 4;
-		packet.flow.local[0] = skb->local_ip4;
-		packet.flow.remote[0] = skb->remote_ip4;
+struct packet {
+	struct flow flow;
+	u16 family;
+	u16 protocol;
+	u32 payload; /* where the data begins */
+	u32 length;  /* of the data */
+	u32 is_raw;  /* 1: it was sent past the kernel's protocols */
+};
+
+struct ports {
+	u16 source;
+	u16 target;
+};
+
+static __always_inline void set_ends(struct packet *packet, u64 *source, u64 *target, struct ports *ports, bool is_out)
+{
+	__builtin_memcpy(packet->flow.local, is_out ? source : target, 16);
+	__builtin_memcpy(packet->flow.remote, is_out ? target : source, 16);
+	packet->flow.local_port = bpf_ntohs(is_out ? ports->source : ports->target);
+	packet->flow.remote_port = bpf_ntohs(is_out ? ports->target : ports->source);
+}
+
+/* Takes a packet of a socket apart; false where it is neither a datagram nor DNS. */
+static __always_inline bool read_packet(struct __sk_buff *skb, struct packet *packet, bool is_out)
+{
+	u64 source[2] = {}, target[2] = {};
+	u8 header[40] = {}, extension[2] = {}, transport, offset = 0;
+	struct ports ports = {};
+	u32 at;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (bpf_skb_load_bytes(skb, 0, header, 20))
+			return false;
+		packet->family = AF_INET;
+		transport = header[9];
+		at = (header[0] & 15) * 4;
+		__builtin_memcpy(source, header + 12, 4);
+		__builtin_memcpy(target, header + 16, 4);
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		if (bpf_skb_load_bytes(skb, 0, header, 40))
+			return false;
+		packet->family = AF_INET6;
+		transport = header[6];
+		at = 40;
+		__builtin_memcpy(source, header + 8, 16);
+		__builtin_memcpy(target, header + 24, 16);
+		for (int i = 0; i < EXTENSIONS_MAX; i++) {
+			if (transport != NEXT_HOP_BY_HOP && transport != NEXT_ROUTING && transport != NEXT_FRAGMENT &&
+			    transport != NEXT_AUTHENTICATION && transport != NEXT_DESTINATION)
+				break;
+			if (bpf_skb_load_bytes(skb, at, extension, 2))
+				return false;
+			at += transport == NEXT_FRAGMENT       ? 8 :
+			      transport == NEXT_AUTHENTICATION ? (extension[1] + 2) * 4 :
+								 (extension[1] + 1) * 8;
+			transport = extension[0];
+		}
 	} else {
-		bpf_skb_load_bytes(skb, 6, &byte, 1);
-		if (byte != IPPROTO_TCP)
-			return 1;
-		packet.flow.local[0] = skb->local_ip6[0] | (u64)skb->local_ip6[1] << 32;
-		packet.flow.local[1] = skb->local_ip6[2] | (u64)skb->local_ip6[3] << 32;
-		packet.flow.remote[0] = skb->remote_ip6[0] | (u64)skb->remote_ip6[1] << 32;
-		packet.flow.remote[1] = skb->remote_ip6[2] | (u64)skb->remote_ip6[3] << 32;
+		return false;
 	}
-	bpf_skb_load_bytes(skb, at + 12, &byte, 1);
-	/* Two bytes of length come before the message (RFC 1035 section 4.2.2). */
-	at += (byte >> 4) * 4 + 2;
-	length = skb->len;
-	if (length < at + DNS_HEADER)
-		return 1;
-	length -= at;
-	s = begin_act(ACT_DNS_QUERY, COUNT_DNS_QUERY);
-	if (!s)
-		return 1;
+	if ((transport != IPPROTO_UDP && transport != IPPROTO_TCP) || bpf_skb_load_bytes(skb, at, &ports, sizeof(ports)))
+		return false;
+	set_ends(packet, source, target, &ports, is_out);
+	if (transport == IPPROTO_TCP) {
+		/* Connections are told by their states. */
+		if (packet->flow.remote_port != DNS_PORT || bpf_skb_load_bytes(skb, at + 12, &offset, 1))
+			return false;
+		at += (offset >> 4) * 4;
+	} else {
+		at += 8;
+	}
+	packet->protocol = transport;
+	packet->payload = at;
+	packet->length = skb->len > at ? skb->len - at : 0;
+	packet->flow.socket = bpf_get_socket_cookie(skb);
+	return true;
+}
+
+static __always_inline void put_flow(struct act_record *act, struct flow *flow, u16 family, u16 protocol)
+{
+	act->numbers[0] = family | (u64)protocol << 16;
+	act->numbers[1] = flow->local_port | (u64)flow->remote_port << 32;
+	act->numbers[2] = flow->local[0];
+	act->numbers[3] = flow->local[1];
+	act->numbers[4] = flow->remote[0];
+	act->numbers[5] = flow->remote[1];
+}
+
+/* Who sends at this moment; the kernel's own threads are nobody. */
+static __always_inline void begin_own(struct act_record *act, u16 type)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	struct task_struct *leader = task->group_leader;
+
+	if (task->flags & PF_KTHREAD)
+		begin_on_stack(act, type, 0, 0);
+	else
+		begin_on_stack(act, type, leader->start_boottime, leader->tgid);
+}
+
+static __always_inline struct message_space *take_space(void)
+{
+	for (u32 i = 0; i < SPACES; i++) {
+		u32 index = i;
+		struct message_space *space = bpf_map_lookup_elem(&message_spaces, &index);
+
+		if (space && !__sync_lock_test_and_set(&space->busy, 1)) {
+			__builtin_memset(&space->act, 0, sizeof(space->act));
+			return space;
+		}
+	}
+	return 0;
+}
+
+/* Puts the DNS message of a packet behind its act and sends both. */
+static __always_inline bool send_message(struct message_space *space, struct __sk_buff *skb, struct packet *packet)
+{
+	u32 length = packet->length;
+
 	if (length > DNS_MAX) {
 		length = DNS_MAX;
-		s->act.head.flags |= 1;
+		space->act.head.flags |= 1;
 	}
-	if (length < DNS_HEADER || bpf_skb_load_bytes(skb, at, s->data, length))
+	if (length < DNS_HEADER || bpf_skb_load_bytes(skb, packet->payload, space->data, length))
+		return false;
+	put_flow(&space->act, &packet->flow, packet->family, packet->protocol);
+	space->act.text_len[0] = length;
+	space->act.head.size = sizeof(space->act) + length;
+	send(space, sizeof(space->act) + length, COUNT_DNS_QUERY, false);
+	return true;
+}
+
+/* Where the message begins: two bytes of length come before it over TCP (RFC 1035
+ * section 4.2.2). Sets the key of its query; false where there is none. */
+static __always_inline bool find_message(struct __sk_buff *skb, struct packet *packet)
+{
+	u16 id;
+
+	if (packet->protocol == IPPROTO_TCP) {
+		if (packet->length < 2)
+			return false;
+		packet->payload += 2;
+		packet->length -= 2;
+	}
+	if (packet->length < DNS_HEADER || bpf_skb_load_bytes(skb, packet->payload, &id, sizeof(id)))
+		return false;
+	packet->flow.id = id | 1u << 16;
+	return true;
+}
+
+/* Gives up queries that nobody answered. */
+static long sweep_query(void *map, struct flow *key, struct asker *asker, u64 *now)
+{
+	struct flow own = *key;
+
+	if ((s64)(*now - asker->at_ns) >= (s64)ANSWER_SPAN)
+		bpf_map_delete_elem(map, &own);
+	return 0;
+}
+
+static __always_inline void keep_query(struct flow *key, struct asker *asker)
+{
+	u32 zero = 0;
+	u64 *swept;
+
+	if (!bpf_map_update_elem(&queries, key, asker, BPF_ANY))
+		return;
+	swept = bpf_map_lookup_elem(&queries_swept, &zero);
+	if (swept && bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_for_each_map_elem) &&
+	    asker->at_ns - *swept > SECOND) {
+		*swept = asker->at_ns;
+		bpf_for_each_map_elem(&queries, sweep_query, &asker->at_ns, 0);
+		if (!bpf_map_update_elem(&queries, key, asker, BPF_ANY))
+			return;
+	}
+	/* Its answer will find nobody who asked. */
+	count_lost(COUNT_DNS_QUERY, 1);
+}
+
+static __noinline int tell_query(struct __sk_buff *skb, struct packet *packet)
+{
+	struct message_space *space;
+	struct asker asker = {};
+
+	if (!packet || !find_message(skb, packet) || !is_wanted(COUNT_DNS_QUERY))
+		return 0;
+	space = take_space();
+	if (!space) {
+		count_lost(COUNT_DNS_QUERY, 1);
+		return 0;
+	}
+	begin_own(&space->act, ACT_DNS_QUERY);
+	asker.pid = space->act.head.pid;
+	asker.start_ns = space->act.head.start_ns;
+	asker.at_ns = space->act.head.at_ns;
+	if (send_message(space, skb, packet))
+		keep_query(&packet->flow, &asker);
+	space->busy = 0;
+	return 0;
+}
+
+static __noinline int tell_answer(struct __sk_buff *skb, struct packet *packet)
+{
+	struct message_space *space;
+	struct asker *asker;
+
+	if (!packet || !find_message(skb, packet))
+		return 0;
+	asker = bpf_map_lookup_elem(&queries, &packet->flow);
+	if (!asker || !is_wanted(COUNT_DNS_QUERY))
+		return 0;
+	space = take_space();
+	if (!space) {
+		count_lost(COUNT_DNS_QUERY, 1);
+		return 0;
+	}
+	begin_on_stack(&space->act, ACT_DNS_ANSWER, asker->start_ns, asker->pid);
+	if (send_message(space, skb, packet))
+		bpf_map_delete_elem(&queries, &packet->flow);
+	space->busy = 0;
+	return 0;
+}
+
+static __always_inline bool is_silent(struct traffic *traffic, u64 now)
+{
+	return (s64)(now - traffic->last_ns) >= (s64)SILENCE;
+}
+
+/* Enters a flow for the end of its socket. */
+static __noinline int keep_for_end(struct flow *flow)
+{
+	struct talker *talker, first = {};
+
+	if (!flow)
+		return 0;
+	talker = bpf_map_lookup_elem(&talkers, &flow->socket);
+	if (talker) {
+		__sync_fetch_and_add(&talker->flows, 1);
+		return 0;
+	}
+	first.first = *flow;
+	first.flows = 1;
+	if (!bpf_map_update_elem(&talkers, &flow->socket, &first, BPF_NOEXIST))
+		return 0;
+	/* There is no room, unless another CPU was faster. */
+	talker = bpf_map_lookup_elem(&talkers, &flow->socket);
+	if (talker)
+		__sync_fetch_and_add(&talker->flows, 1);
+	else
+		count_lost(COUNT_NETWORK_CLOSE, 1);
+	return 0;
+}
+
+/* A flow is over: its socket has ended, or it was silent for long. */
+static __noinline int tell_end(struct flow *flow, struct traffic *sent)
+{
+	struct traffic *received;
+	struct act_record act = {};
+	u64 owner_ns;
+
+	if (!flow || !sent || !is_wanted(COUNT_NETWORK_CLOSE))
+		return 0;
+	owner_ns = flow->owner_ns;
+	begin_on_stack(&act, ACT_CLOSE, sent->pid ? owner_ns : 0, sent->pid);
+	put_flow(&act, flow, sent->family, IPPROTO_UDP);
+	act.result = sent->from_outside;
+	act.numbers[6] = sent->opened_ns;
+	act.numbers[7] = sent->bytes;
+	flow->owner_ns = 0;
+	received = bpf_map_lookup_elem(&flows, flow);
+	flow->owner_ns = owner_ns;
+	if (received)
+		act.numbers[8] = received->bytes;
+	send(&act, sizeof(act), COUNT_NETWORK_CLOSE, false);
+	return 0;
+}
+
+/* A datagram is sent. */
+static __noinline int sends(struct packet *packet)
+{
+	struct traffic *sent, *received, begun = {};
+	struct act_record act = {};
+	struct flow *flow;
+	u64 owner_ns;
+	u32 count_as = COUNT_NETWORK_CONNECT;
+
+	if (!packet)
+		return 0;
+	flow = &packet->flow;
+	begin_own(&act, ACT_CONNECT);
+	owner_ns = act.head.start_ns;
+	begun.opened_ns = begun.last_ns = act.head.at_ns;
+	/* 0 stands for what comes in. */
+	flow->owner_ns = owner_ns ? owner_ns : 1;
+	sent = bpf_map_lookup_elem(&flows, flow);
+	if (sent && !is_silent(sent, begun.last_ns)) {
+		sent->last_ns = begun.last_ns;
+		__sync_fetch_and_add(&sent->bytes, packet->length);
+		return 0;
+	}
+	if (sent)
+		tell_end(flow, sent);
+	flow->owner_ns = 0;
+	received = bpf_map_lookup_elem(&flows, flow);
+	if (!received || is_silent(received, begun.last_ns))
+		bpf_map_update_elem(&flows, flow, &begun, BPF_ANY);
+	else
+		begun.from_outside = received->from_outside;
+	flow->owner_ns = owner_ns ? owner_ns : 1;
+	begun.pid = act.head.pid;
+	begun.family = packet->family;
+	begun.bytes = packet->length;
+	bpf_map_update_elem(&flows, flow, &begun, BPF_ANY);
+	if (!sent && owner_ns && !packet->is_raw)
+		keep_for_end(flow);
+	if (begun.from_outside) {
+		act.head.type = ACT_ACCEPT;
+		count_as = COUNT_NETWORK_ACCEPT;
+	}
+	put_flow(&act, flow, packet->family, packet->protocol);
+	act.numbers[6] = begun.opened_ns;
+	if (is_wanted(count_as))
+		send(&act, sizeof(act), count_as, false);
+	return 0;
+}
+
+static __always_inline void receives(struct packet *packet)
+{
+	struct traffic *received = bpf_map_lookup_elem(&flows, &packet->flow), begun = { .from_outside = 1 };
+	u64 now = bpf_ktime_get_boot_ns();
+
+	if (received && !is_silent(received, now)) {
+		received->last_ns = now;
+		__sync_fetch_and_add(&received->bytes, packet->length);
+		return;
+	}
+	begun.opened_ns = begun.last_ns = now;
+	begun.bytes = packet->length;
+	bpf_map_update_elem(&flows, &packet->flow, &begun, BPF_ANY);
+}
+
+static __always_inline bool is_agents_own(void)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+
+	return is_agent(task->group_leader);
+}
+
+SEC("cgroup_skb/egress")
+int on_packet_out(struct __sk_buff *skb)
+{
+	struct packet packet = {};
+
+	if (!read_packet(skb, &packet, true) || is_agents_own())
 		return 1;
-	s->act.text_len[0] = length;
-	s->used = length;
-	put_flow(&s->act, &packet);
-	end_act(s, COUNT_DNS_QUERY, false);
+	if (packet.protocol == IPPROTO_UDP)
+		sends(&packet);
+	if (packet.flow.remote_port == DNS_PORT) {
+		packet.flow.owner_ns = 0;
+		tell_query(skb, &packet);
+	}
 	return 1;
 }
 
-SEC("tp_btf/netif_receive_skb")
-int on_packet_in(u64 *ctx)
+SEC("cgroup_skb/ingress")
+int on_packet_in(struct __sk_buff *skb)
+{
+	struct packet packet = {};
+
+	if (!read_packet(skb, &packet, false))
+		return 1;
+	if (packet.protocol == IPPROTO_UDP)
+		receives(&packet);
+	if (packet.flow.remote_port == DNS_PORT)
+		tell_answer(skb, &packet);
+	return 1;
+}
+
+static long end_flow(void *map, struct flow *flow, struct traffic *sent, u64 *socket)
+{
+	struct flow own = *flow;
+
+	if (own.socket != *socket || !own.owner_ns)
+		return 0;
+	tell_end(&own, sent);
+	bpf_map_delete_elem(map, &own);
+	return 0;
+}
+
+SEC("cgroup/sock_release")
+int on_socket_end(struct bpf_sock *ctx)
+{
+	struct talker *talker;
+	struct traffic *sent;
+	struct flow flow;
+	u64 socket, count;
+
+	if (ctx->protocol != IPPROTO_UDP)
+		return 1;
+	socket = bpf_get_socket_cookie(ctx);
+	talker = bpf_map_lookup_elem(&talkers, &socket);
+	if (!talker)
+		return 1;
+	flow = talker->first;
+	count = talker->flows;
+	bpf_map_delete_elem(&talkers, &socket);
+	if (count > 1 && bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_for_each_map_elem)) {
+		bpf_for_each_map_elem(&flows, end_flow, &socket, 0);
+		return 1;
+	}
+	sent = bpf_map_lookup_elem(&flows, &flow);
+	if (!sent) {
+		count_lost(COUNT_NETWORK_CLOSE, 1);
+		return 1;
+	}
+	tell_end(&flow, sent);
+	bpf_map_delete_elem(&flows, &flow);
+	return 1;
+}
+
+/* A packet that its sender has put together itself, still in the sender's call. */
+static __always_inline bool read_raw_packet(struct sk_buff *skb, struct packet *packet)
+{
+	/* A number and not a pointer, which the verifier would follow. */
+	u64 at = (u64)BPF_CORE_READ(skb, head) + skb->network_header;
+	u64 source[2] = {}, target[2] = {};
+	struct ports ports = {};
+	u8 header[40] = {};
+	u32 length;
+
+	if (bpf_probe_read_kernel(header, 20, (void *)at))
+		return false;
+	if (skb->protocol == bpf_htons(ETH_P_IP) && header[9] == IPPROTO_UDP) {
+		packet->family = AF_INET;
+		__builtin_memcpy(source, header + 12, 4);
+		__builtin_memcpy(target, header + 16, 4);
+		length = (header[0] & 15) * 4;
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6) && header[6] == IPPROTO_UDP) {
+		packet->family = AF_INET6;
+		if (bpf_probe_read_kernel(header, 40, (void *)at))
+			return false;
+		__builtin_memcpy(source, header + 8, 16);
+		__builtin_memcpy(target, header + 24, 16);
+		length = 40;
+	} else {
+		return false;
+	}
+	if (bpf_probe_read_kernel(&ports, sizeof(ports), (void *)(at + length)))
+		return false;
+	set_ends(packet, source, target, &ports, true);
+	packet->protocol = IPPROTO_UDP;
+	packet->is_raw = 1;
+	return true;
+}
+
+SEC("tp_btf/net_dev_queue")
+int on_raw_packet(u64 *ctx)
 {
 	struct sk_buff *skb = (void *)ctx[0];
 	struct packet packet = {};
-	struct record_space *s;
-	struct asker *asker, *known, asked = {};
-	u32 zero = 0, size;
-	u16 id;
+	struct sock *sk = skb->sk;
 
-	if (!read_packet(skb, &packet, false))
+	if (!sk || sk->__sk_common.skc_family != AF_PACKET || !read_raw_packet(skb, &packet) || is_agents_own())
 		return 0;
-	if (!bpf_map_lookup_elem(&flows, &packet.flow)) {
-		/* So that the answer is not told as a flow of its own. Who sends it is not
-		 * known here; pid 0 says so. */
-		bpf_map_update_elem(&flows, &packet.flow, &asked, BPF_NOEXIST);
-	}
-	if (packet.flow.remote_port != DNS_PORT)
-		return 0;
-	s = bpf_map_lookup_elem(&answer_scratch, &zero);
-	if (!s || !is_wanted(COUNT_DNS_QUERY))
-		return 0;
-	__builtin_memset(&s->act, 0, sizeof(s->act));
-	begin_on_stack(&s->act, ACT_DNS_ANSWER, 0, 0);
-	s->used = 0;
-	if (!put_message(s, skb, &packet))
-		return 0;
-	__builtin_memcpy(&id, s->data, sizeof(id));
-	packet.flow.id = id | 1u << 16;
-	known = bpf_map_lookup_elem(&queries, &packet.flow);
-	if (!known)
-		return 0;
-	asker = known;
-	s->act.head.pid = asker->pid;
-	s->act.head.start_ns = asker->start_ns;
-	bpf_map_delete_elem(&queries, &packet.flow);
-	packet.flow.id = 0;
-	put_flow(&s->act, &packet);
-	size = s->used;
-	if (size > DNS_MAX)
-		return 0;
-	size += sizeof(struct act_record);
-	s->act.head.size = size;
-	send(&s->act, size, COUNT_DNS_QUERY, false);
+	packet.flow.socket = (u64)sk;
+	sends(&packet);
 	return 0;
 }
 

@@ -6,10 +6,11 @@
  * An open is looked at when it has succeeded, by its descriptor: path, inode and
  * whether it made the file are then the kernel's own word.
  *
- * A file is told as written once for each time it was opened, when the last
- * descriptor goes: by close and its relatives, by exec, or with its process. A file
- * that this open made has been written if it is not empty. For others, what they
- * were at the open is kept and compared.
+ * A file is told as written when a descriptor goes that may be the last: by close and
+ * its relatives, by exec, or with its process. A file that this open made has been
+ * written if it is not empty. For others, what they were at the open is kept and
+ * compared. These programs stand before the call, which may still fail, so what was
+ * told becomes the next state to compare with and is never forgotten.
  */
 #include "file.h"
 
@@ -18,27 +19,55 @@
 
 #define O_TRUNC 01000
 
-#define CLOSE_RANGE_CLOEXEC 4
+#define O_CLOEXEC 02000000
+
+#define CLOSE_RANGE_UNSHARE 2
 
 #define KCORE_MODE (S_IFREG | 0400)
 #define MEM_MAJOR 1
 #define MEM_MINORS ((1 << 1) | (1 << 2) | (1 << 4)) /* mem, kmem, port */
 
-/* What a file was when it was opened for writing, by the address of its struct file.
- * An entry whose end nobody saw stays until another needs its place. */
+#define SECOND 1000000000ull
+/* A span is 1,024 ticks of the kernel's clock, that is 1 to 10 seconds: unlike the time, they
+ * cost nothing to ask for. A closing takes no more of them from our look at it to its end. */
+#define SPAN_BITS 10
+#define LEAVING_SPANS 4
+/* So many may let a file go within the microsecond that each of them takes. */
+#define AT_ONCE_MAX 4
+
+#define AS_IT_WAS 0
+#define MADE 1      /* by this open: told once it is not empty */
+#define TRUNCATED 2 /* by this open: told in any case */
+
+/* What a file that is open for writing was when it was told last, or else when it was
+ * opened; by the address of its struct file. */
 struct session {
 	u64 inode;
-	u64 size;
+	s64 size;
 	u64 modified_ns;
-	u64 truncated;
+	s64 position;
+	u64 leaving;    /* the span in which it was let go while others held it << 16 | how often, of late */
+	u32 told_early; /* the span in which it was told for that */
+	u32 opened;     /* AS_IT_WAS, MADE or TRUNCATED, until that is told */
 };
 
+/* No LRU map: that one drops entries in silence. An entry ends when its address is
+ * needed for another file, or when room is made. */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
 	__type(key, u64);
 	__type(value, struct session);
 } sessions SEC(".maps");
+
+/* When room was last made there. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u64);
+} sessions_swept SEC(".maps");
 
 #define WORDS_MAX 64u
 #define ENDING_MAX 64u
@@ -50,6 +79,7 @@ struct ending {
 	u32 from;
 	u32 to;
 	u32 at_exec;
+	u32 for_sure; /* nobody else has the table, and the call can't fail */
 	u32 count;
 	struct file *found[ENDING_MAX];
 };
@@ -106,6 +136,72 @@ static __always_inline bool is_memory_device(struct inode *inode)
 	return device >> 20 == MEM_MAJOR && minor < 8 && (MEM_MINORS & (1 << minor));
 }
 
+/* How many hold an open file: descriptors, and calls that use it just now. */
+static __always_inline s64 holders(struct file *file)
+{
+	struct file___counted *counted = (void *)file;
+
+	if (bpf_core_field_exists(file->f_ref))
+		return LOOK(file, f_ref.refcnt.counter) + 1;
+	return LOOK(counted, f_count.counter);
+}
+
+/* Gives up what is kept of a file that is open no more. */
+static long sweep_session(void *map, u64 *key, struct session *session, u64 *now)
+{
+	struct file *file = (void *)*key;
+	u64 own = *key;
+
+	(void)now;
+	if (holders(file) <= 0 || LOOK(LOOK(file, f_inode), i_ino) != session->inode)
+		bpf_map_delete_elem(map, &own);
+	return 0;
+}
+
+static __noinline int keep_session(u64 key, struct session *session)
+{
+	u64 now, *swept;
+	u32 zero = 0;
+
+	if (!session || !bpf_map_update_elem(&sessions, &key, session, BPF_ANY))
+		return 0;
+	now = bpf_ktime_get_boot_ns();
+	swept = bpf_map_lookup_elem(&sessions_swept, &zero);
+	if (swept && now - *swept > SECOND) {
+		*swept = now;
+		bpf_for_each_map_elem(&sessions, sweep_session, &now, 0);
+		if (!bpf_map_update_elem(&sessions, &key, session, BPF_ANY))
+			return 0;
+	}
+	/* What is written to it may not be seen. */
+	count_lost(COUNT_FILE_MODIFY, 1);
+	return 0;
+}
+
+/* From now on, this is what the file is compared with. */
+static __always_inline void set_state(struct session *session, struct file *file, struct inode *inode)
+{
+	session->inode = LOOK(inode, i_ino);
+	session->size = LOOK(inode, i_size);
+	session->modified_ns = modified_ns(inode);
+	session->position = LOOK(file, f_pos);
+	session->opened = AS_IT_WAS;
+}
+
+static __always_inline bool only_writes(struct file *file)
+{
+	return !(LOOK(file, f_mode) & FMODE_READ);
+}
+
+static __always_inline bool is_changed(struct session *session, struct file *file, struct inode *inode)
+{
+	if (session->opened == MADE)
+		return LOOK(inode, i_size) != 0;
+	return session->opened == TRUNCATED || session->size != LOOK(inode, i_size) ||
+	       session->modified_ns != modified_ns(inode) ||
+	       (only_writes(file) && session->position != LOOK(file, f_pos));
+}
+
 /* An open has ended with this result. */
 static __always_inline int opened(s64 fd, u64 flags)
 {
@@ -113,7 +209,7 @@ static __always_inline int opened(s64 fd, u64 flags)
 	struct inode *inode;
 	u32 f_mode, mode;
 	u64 key;
-	struct session session;
+	struct session session = {}, *known;
 
 	file = file_of(fd);
 	f_mode = LOOK(file, f_mode);
@@ -133,32 +229,65 @@ static __always_inline int opened(s64 fd, u64 flags)
 	}
 	if (!holds_files(inode))
 		return 0;
+	key = (u64)file;
+	known = bpf_map_lookup_elem(&sessions, &key);
 	if (f_mode & FMODE_CREATED) {
+		/* What is kept there is of a file that is open no more. */
+		if (known)
+			bpf_map_delete_elem(&sessions, &key);
 		tell_created(file, inode);
 		return 0;
 	}
-	key = (u64)file;
-	session.inode = LOOK(inode, i_ino);
-	session.size = LOOK(inode, i_size);
-	session.modified_ns = modified_ns(inode);
-	session.truncated = flags & O_TRUNC;
-	bpf_map_update_elem(&sessions, &key, &session, BPF_ANY);
+	set_state(&session, file, inode);
+	if (flags & O_TRUNC)
+		session.opened = TRUNCATED;
+	if (known)
+		*known = session;
+	else
+		keep_session(key, &session);
 	return 0;
 }
 
-/* Nothing but this descriptor holds the file; or it is written through memory, whose
- * end is not seen. */
-static __always_inline bool is_ending(struct file *file, struct inode *inode)
+/* Whether the file may be let go by others at this moment, each of whom sees the rest:
+ * as many have let it go of late as hold it. That is told at most once in a span, as a
+ * file that others have inherited would be with each of them. Not static, so that the
+ * kernel checks it once and not at each call. */
+__noinline int is_left_by_all(u64 key, s64 held)
 {
-	struct file___counted *counted = (void *)file;
+	struct file *file = (void *)key;
+	struct inode *inode = LOOK(file, f_inode);
+	u64 span = bpf_jiffies64() >> SPAN_BITS, before, left;
+	struct session *session = bpf_map_lookup_elem(&sessions, &key), made = {};
 
-	if (bpf_core_field_exists(file->f_ref)) {
-		if (LOOK(file, f_ref.refcnt.counter) == 0)
-			return true;
-	} else if (LOOK(counted, f_count.counter) == 1) {
-		return true;
+	if (!session || session->inode != LOOK(inode, i_ino)) {
+		if (!(LOOK(file, f_mode) & FMODE_CREATED))
+			return 0;
+		made.inode = LOOK(inode, i_ino);
+		made.opened = MADE;
+		made.leaving = span << 16 | 1;
+		keep_session(key, &made);
+		return 0;
 	}
-	return LOOK(LOOK(inode, i_mapping), i_mmap_writable.counter) > 0;
+	before = session->leaving;
+	left = span - (before >> 16) > LEAVING_SPANS ? 1 : (before & 0xffff) + 1;
+	/* Who lets it go at this very moment. */
+	if (__sync_val_compare_and_swap(&session->leaving, before, span << 16 | (left & 0xffff)) != before)
+		left = held;
+	if ((s64)left < held || session->told_early == (u32)span || !is_changed(session, file, inode))
+		return 0;
+	session->told_early = span;
+	return 1;
+}
+
+/* Whether nothing but this descriptor holds the file; or it is written through memory,
+ * whose end is not seen. */
+static __always_inline bool may_be_last(struct file *file, struct inode *inode)
+{
+	s64 held = holders(file);
+
+	if (held > AT_ONCE_MAX)
+		return LOOK(LOOK(inode, i_mapping), i_mmap_writable.counter) > 0;
+	return held <= 1 || LOOK(LOOK(inode, i_mapping), i_mmap_writable.counter) > 0 || is_left_by_all((u64)file, held);
 }
 
 static __noinline int tell_modified(struct file *file, struct inode *inode, u64 old_size, u32 known)
@@ -175,32 +304,36 @@ static __noinline int tell_modified(struct file *file, struct inode *inode, u64 
 	return 0;
 }
 
-/* A file that was open for writing is about to be let go. */
-static __noinline int written(struct file *file)
+/* A file that was open for writing is about to be let go, perhaps. Not static either. */
+__noinline int written(u64 key, u32 for_sure)
 {
+	struct file *file = (void *)key;
 	struct inode *inode = LOOK(file, f_inode);
-	u32 f_mode = LOOK(file, f_mode);
-	u64 size = LOOK(inode, i_size);
-	u64 key = (u64)file;
-	struct session *session;
-	bool moved;
+	struct session *session = bpf_map_lookup_elem(&sessions, &key), told = {};
 
-	if (f_mode & FMODE_CREATED) {
-		if (size)
-			tell_modified(file, inode, 0, KNOWN_OLD);
+	if (session && session->inode == LOOK(inode, i_ino)) {
+		u32 opened = session->opened;
+		u64 size = session->size;
+
+		if (!is_changed(session, file, inode))
+			return 0;
+		set_state(session, file, inode);
+		tell_modified(file, inode, opened == AS_IT_WAS ? size : 0, opened == TRUNCATED ? 0 : KNOWN_OLD);
 		return 0;
 	}
-	moved = !(f_mode & FMODE_READ) && LOOK(file, f_pos) != 0;
-	session = bpf_map_lookup_elem(&sessions, &key);
-	if (session && session->inode == LOOK(inode, i_ino)) {
-		if (session->truncated)
-			tell_modified(file, inode, 0, 0);
-		else if (moved || session->size != size || session->modified_ns != modified_ns(inode))
-			tell_modified(file, inode, session->size, KNOWN_OLD);
-		bpf_map_delete_elem(&sessions, &key);
-	} else if (moved) {
+	if (LOOK(file, f_mode) & FMODE_CREATED) {
+		if (!LOOK(inode, i_size))
+			return 0;
+		tell_modified(file, inode, 0, KNOWN_OLD);
+	} else if (only_writes(file) && LOOK(file, f_pos)) {
 		/* Opened before anyone watched. */
 		tell_modified(file, inode, 0, 0);
+	} else {
+		return 0;
+	}
+	if (!for_sure) {
+		set_state(&told, file, inode);
+		keep_session(key, &told);
 	}
 	return 0;
 }
@@ -212,15 +345,15 @@ static __always_inline bool is_written_and_ending(struct file *file)
 	if (!file || !(LOOK(file, f_mode) & FMODE_WRITE))
 		return false;
 	inode = LOOK(file, f_inode);
-	return (LOOK(inode, i_mode) & S_IFMT) == S_IFREG && is_ending(file, inode) && holds_files(inode);
+	return (LOOK(inode, i_mode) & S_IFMT) == S_IFREG && holds_files(inode) && may_be_last(file, inode);
 }
 
-static __always_inline int closing(u64 fd)
+static __always_inline int closing(u64 fd, bool for_sure)
 {
 	struct file *file = file_of(fd);
 
 	if (is_written_and_ending(file))
-		written(file);
+		written((u64)file, for_sure);
 	return 0;
 }
 
@@ -237,7 +370,7 @@ static int look_at_word(u32 word, struct ending **place_of_ending)
 
 	if (bpf_probe_read_kernel(&open, sizeof(open), place + word))
 		return 1;
-	if (ending->at_exec) {
+	if (open && ending->at_exec) {
 		place = LOOK(table, close_on_exec);
 		bpf_probe_read_kernel(&closing, sizeof(closing), place + word);
 		open &= closing;
@@ -265,22 +398,21 @@ static int look_at_word(u32 word, struct ending **place_of_ending)
 static int tell_ending(u32 index, struct ending **place_of_ending)
 {
 	struct ending *ending = *place_of_ending;
-	struct file *file;
 
 	if (index >= ENDING_MAX)
 		return 1;
-	file = ending->found[index];
-	written(file);
+	written((u64)ending->found[index], ending->for_sure);
 	return 0;
 }
 
-/* The current process lets go the descriptors from one to another. */
-static __always_inline int closing_many(u32 from, u32 to, bool at_exec)
+/* The current process lets go the descriptors from one to another. Where others have
+ * its table, too, they may do so at the same moment, so they are no reason not to look. */
+static __always_inline int closing_many(u32 from, u32 to, bool at_exec, bool for_sure)
 {
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
 	struct files_struct *files = task->files;
 	struct ending *ending;
-	u32 zero = 0, words, count_as = COUNT_FILE_MODIFY;
+	u32 zero = 0, words;
 
 	ending = bpf_map_lookup_elem(&endings, &zero);
 	if (!ending || !files)
@@ -289,16 +421,14 @@ static __always_inline int closing_many(u32 from, u32 to, bool at_exec)
 	ending->from = from;
 	ending->to = to;
 	ending->at_exec = at_exec;
+	ending->for_sure = for_sure && files->count.counter == 1;
 	ending->count = 0;
 	words = files->fdt->max_fds / 64;
 	if (words > WORDS_MAX)
 		words = WORDS_MAX;
 	bpf_loop(words, look_at_word, &ending, 0);
 	if (ending->count > ENDING_MAX) {
-		struct counter *counter = bpf_map_lookup_elem(&counters, &count_as);
-
-		if (counter)
-			counter->lost += ending->count - ENDING_MAX;
+		count_lost(COUNT_FILE_MODIFY, ending->count - ENDING_MAX);
 		ending->count = ENDING_MAX;
 	}
 	if (ending->count)
@@ -310,6 +440,7 @@ static __always_inline int closing_many(u32 from, u32 to, bool at_exec)
 #define NR_open 2
 #define NR_close 3
 #define NR_creat 85
+#define NR_dup3 292
 #define NR_openat2 437
 
 /* At openat, open, creat, openat2 and open_by_handle_at (src/families.rs). */
@@ -346,19 +477,21 @@ int enter_close(struct enter_args *ctx)
 	if (ctx->number != NR_close) {
 		struct pt_regs *regs = call_regs();
 
-		if (fd == (u32)regs->si)
+		/* What fails, or does nothing. */
+		if (fd == (u32)regs->si || !file_of(fd) || (ctx->number == NR_dup3 && (regs->dx & ~O_CLOEXEC)))
 			return 0;
 		fd = regs->si;
 	}
-	return closing(fd);
+	return closing(fd, ctx->number == NR_close);
 }
 
 SEC("tracepoint/syscalls/sys_enter_close_range")
 int enter_close_range(struct enter_args *ctx)
 {
-	if (ctx->args[2] & CLOSE_RANGE_CLOEXEC)
+	/* With CLOSE_RANGE_CLOEXEC nothing is closed now, with what is not known nothing at all. */
+	if ((u32)ctx->args[2] & ~CLOSE_RANGE_UNSHARE)
 		return 0;
-	return closing_many((u32)ctx->args[0], (u32)ctx->args[1], false);
+	return closing_many((u32)ctx->args[0], (u32)ctx->args[1], false, false);
 }
 
 /* The descriptors that exec closes. Before 6.11 there is no place to see that. */
@@ -366,7 +499,7 @@ SEC("tp_btf/sched_prepare_exec")
 int files_at_exec(u64 *ctx)
 {
 	(void)ctx;
-	return closing_many(0, ~0u, true);
+	return closing_many(0, ~0u, true, true);
 }
 
 /* Processes whose files were told at their end, where two threads may both be the last. */
@@ -389,10 +522,14 @@ int files_at_exit(u64 *ctx)
 	struct task_struct *leader = task->group_leader;
 	struct signal_struct *signal = task->signal;
 	struct ended_process key = { .start_ns = leader->start_boottime, .pid = leader->tgid };
+	struct files_struct *files = task->files;
 	u8 mark = 1;
 
-	if (signal->live.counter != 0 || (task->flags & PF_KTHREAD))
+	if ((task->flags & PF_KTHREAD) || !files)
 		return 0;
+	/* A thread ends with a table of its own where it left that of the others. */
+	if (signal->live.counter != 0)
+		return files->count.counter == 1 ? closing_many(0, ~0u, false, true) : 0;
 	/* `live` fell to 0 with one thread, but a second that ended at the same moment may
 	 * also see the 0 here. The first of them leaves its mark; it may be gone by the
 	 * time the second comes, which is then the only one. */
@@ -402,7 +539,7 @@ int files_at_exit(u64 *ctx)
 	} else if (bpf_map_lookup_elem(&files_told, &key)) {
 		return 0;
 	}
-	return closing_many(0, ~0u, false);
+	return closing_many(0, ~0u, false, true);
 }
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

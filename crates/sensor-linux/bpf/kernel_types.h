@@ -36,7 +36,7 @@ enum { BPF_RB_PROD_POS = 3 };
 #define SIGKILL 9
 
 /* Which helpers the running kernel has. */
-enum bpf_func_id { BPF_FUNC_find_vma = 180, BPF_FUNC_loop = 181 };
+enum bpf_func_id { BPF_FUNC_for_each_map_elem = 164, BPF_FUNC_find_vma = 180, BPF_FUNC_loop = 181 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -156,6 +156,7 @@ struct fdtable {
 };
 
 struct files_struct {
+	atomic_t count;
 	struct fdtable *fdt;
 };
 

@@ -59,16 +59,16 @@ static __always_inline bool is_memfd(struct dentry *dentry)
 
 static __always_inline int tell_library(struct file *file)
 {
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
-	u32 mode = BPF_CORE_READ(inode, i_mode), device = BPF_CORE_READ(inode, i_sb, s_dev);
+	struct inode *inode = LOOK(file, f_inode);
+	u32 mode = LOOK(inode, i_mode), device = LOOK(LOOK(inode, i_sb), s_dev);
 	u32 odd = 0;
-	struct fold_key key = { .who = own_image(), .whom = BPF_CORE_READ(inode, i_ino) };
+	struct fold_key key = { .who = own_image(), .whom = LOOK(inode, i_ino) };
 	struct record_space *s;
 	u64 count;
 
 	if ((mode & S_IFMT) != S_IFREG)
 		return 0;
-	if (!BPF_CORE_READ(inode, i_nlink))
+	if (!LOOK(inode, i_nlink))
 		odd = is_memfd(BPF_CORE_READ(file, f_path.dentry)) ? LIBRARY_MEMFD : LIBRARY_DELETED;
 	if (mode & S_IWOTH)
 		odd |= LIBRARY_WORLD_WRITABLE;

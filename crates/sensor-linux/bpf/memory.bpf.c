@@ -175,8 +175,8 @@ static __always_inline int opened(struct exit_args *ctx)
 	if (ctx->result < 0)
 		return 0;
 	file = file_of(ctx->result);
-	inode = BPF_CORE_READ(file, f_inode);
-	if (BPF_CORE_READ(inode, i_sb, s_magic) != PROC_SUPER_MAGIC)
+	inode = LOOK(file, f_inode);
+	if (LOOK(LOOK(inode, i_sb), s_magic) != PROC_SUPER_MAGIC)
 		return 0;
 	/* A longer name has no zero byte within the eight. */
 	bpf_probe_read_kernel_str(&name, sizeof(name), BPF_CORE_READ(file, f_path.dentry, d_name.name));

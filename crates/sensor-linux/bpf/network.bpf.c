@@ -5,7 +5,8 @@
  * Who connects or accepts is the process in whose call it happens; the end of a TCP
  * connection comes from wherever the kernel notices it, so its process is kept from
  * the beginning (`connections`). That program may run in interrupts, so it builds its
- * records on the stack.
+ * records on the stack. A connection that begins in another call than connect(2) (data
+ * with the first packet, io_uring) or in the kernel's own threads is told when it asks.
  */
 #include "network.h"
 
@@ -35,12 +36,13 @@ struct {
 	__type(value, struct connection);
 } connections SEC(".maps");
 
-/* What connect(2) was given; its memory may be changed while it runs. */
+/* What connect(2) was given; its memory may be changed while it runs, so what TCP made
+ * of it takes its place. */
 struct destination {
 	s64 fd;
 	u16 family;
 	u16 port; /* network order */
-	u32 reserved;
+	u32 asked; /* 1: TCP has */
 	u64 address[2];
 };
 
@@ -230,7 +232,13 @@ int exit_bind(struct exit_args *ctx)
 	struct sock *sk;
 	struct call call;
 
-	if (!take_call(&call) || ctx->result != 0)
+	if (!take_call(&call)) {
+		/* Another needed its place. */
+		if (!ctx->result)
+			count_lost(COUNT_NETWORK_LISTEN, 1);
+		return 0;
+	}
+	if (ctx->result)
 		return 0;
 	sk = socket_of((s32)call.args[0]);
 	if (!sk || !is_internet(BPF_CORE_READ(sk, __sk_common.skc_family)))
@@ -256,6 +264,44 @@ static __always_inline void tell_listen(struct sock *sk)
 	begin_on_stack(&act, ACT_LISTEN, leader->start_boottime, leader->tgid);
 	put_addresses(&act, sk);
 	send(&act, sizeof(act), COUNT_NETWORK_LISTEN, false);
+}
+
+/* A connection asks for its other end, still in the call of whoever wants it. */
+static __noinline int asks(struct sock *sk)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	struct task_struct *leader = task->group_leader;
+	u64 thread = bpf_get_current_pid_tgid(), key = (u64)sk;
+	struct destination *given = bpf_map_lookup_elem(&connecting, &thread);
+	struct connection connection = {};
+	struct act_record act = {};
+
+	if (given && !given->asked) {
+		read_addresses(&act, sk);
+		given->asked = 1;
+		given->family = act.numbers[0];
+		given->port = bpf_htons(act.numbers[1] >> 32);
+		given->address[0] = act.numbers[4];
+		given->address[1] = act.numbers[5];
+		return 0;
+	}
+	if (is_agent(leader) || !is_wanted(COUNT_NETWORK_CONNECT))
+		return 0;
+	/* The kernel's own threads are nobody. */
+	if (task->flags & PF_KTHREAD)
+		begin_on_stack(&act, ACT_CONNECT, 0, 0);
+	else
+		begin_on_stack(&act, ACT_CONNECT, leader->start_boottime, leader->tgid);
+	read_addresses(&act, sk);
+	act.result = -EINPROGRESS;
+	connection.start_ns = act.head.start_ns;
+	connection.opened_ns = act.head.at_ns;
+	connection.pid = act.head.pid;
+	act.numbers[6] = connection.opened_ns;
+	if (bpf_map_update_elem(&connections, &key, &connection, BPF_ANY))
+		count_lost(COUNT_NETWORK_CLOSE, 1);
+	send(&act, sizeof(act), COUNT_NETWORK_CONNECT, false);
+	return 0;
 }
 
 static __always_inline void tell_close(struct sock *sk, struct connection *connection)
@@ -289,6 +335,8 @@ int on_tcp_state(u64 *ctx)
 		tell_listen(sk);
 		return 0;
 	}
+	if (now == TCP_SYN_SENT)
+		return asks(sk);
 	if (now != TCP_ESTABLISHED && now != TCP_CLOSE)
 		return 0;
 	connection = bpf_map_lookup_elem(&connections, &key);

@@ -43,6 +43,13 @@ static __always_inline int call_begins(void)
 	return 0;
 }
 
+/* Another thread needed its place. */
+static __always_inline int is_forgotten(void)
+{
+	count_lost(COUNT_PRIVILEGE_CHANGE, 1);
+	return 0;
+}
+
 static __always_inline u64 pair(u32 upper, u32 lower)
 {
 	return (u64)upper << 32 | lower;
@@ -80,7 +87,7 @@ static __always_inline int call_ends(struct exit_args *ctx, u32 call)
 	u64 count;
 
 	if (!was)
-		return 0;
+		return is_forgotten();
 	read_identity(&now);
 	if (!ctx->result && same_ids(was, &now))
 		return 0;
@@ -137,7 +144,7 @@ int exit_capset(struct exit_args *ctx)
 	u64 count;
 
 	if (!was)
-		return 0;
+		return is_forgotten();
 	read_identity(&now);
 	if (!ctx->result && was->effective == now.effective && was->permitted == now.permitted &&
 	    was->inheritable == now.inheritable)

@@ -197,22 +197,27 @@ struct search {
 	u32 found;
 };
 
-/* Looks for the beginnings of variables in eight bytes of an environment. */
-static int search_word(u32 index, struct search *search)
+/* Looks for the beginnings of variables in a step of an environment: most of its words
+ * have no zero byte, and calling this costs more than to look at one. */
+static int search_step(u32 index, struct search *search)
 {
 	struct record_space *s = search->s;
-	u32 at = search->at + index * 8;
-	u64 word;
+	u32 at = search->at + index * SEARCH_STEP;
+	u8 *begin;
 
-	if (at > DATA_SPACE - 24)
+	if (at > DATA_SPACE - SEARCH_SPACE)
 		return 1;
-	word = *(u64 *)(s->data + at);
-	if (!((word - 0x0101010101010101ull) & ~word & 0x8080808080808080ull))
-		return 0;
-	for (int i = 0; i < 8; i++) {
-		if (((word >> (8 * i)) & 0xff) == 0 && may_matter(*(u64 *)(s->data + at + i + 1))) {
-			search->found = 1;
-			return 1;
+	begin = s->data + at;
+	for (u32 step = 0; step < SEARCH_STEP; step += 8) {
+		u64 word = *(u64 *)(begin + step);
+
+		if (!((word - 0x0101010101010101ull) & ~word & 0x8080808080808080ull))
+			continue;
+		for (int i = 0; i < 8; i++) {
+			if (((word >> (8 * i)) & 0xff) == 0 && may_matter(*(u64 *)(begin + step + i + 1))) {
+				search->found = 1;
+				return 1;
+			}
 		}
 	}
 	return 0;
@@ -235,17 +240,17 @@ static __always_inline void put_environment(struct record_space *s, struct mm_st
 	}
 	if (!length)
 		return;
-	if (used > DATA_SPACE - ENVIRONMENT_MAX - 24) {
+	if (used > DATA_SPACE - ENVIRONMENT_MAX - SEARCH_SPACE) {
 		s->exec.head.flags |= EXEC_ENVIRONMENT_CUT;
 		return;
 	}
 	if (bpf_probe_read_user(s->data + used, length, (void *)start))
 		return;
 	/* What lay there before does not count. */
-	*(u64 *)(s->data + used + length) = 0;
-	*(u64 *)(s->data + used + length + 8) = 0;
+	for (u32 i = 0; i < SEARCH_SPACE; i += 8)
+		*(u64 *)(s->data + used + length + i) = 0;
 	if (!may_matter(*(u64 *)(s->data + used)))
-		bpf_loop((length + 7) / 8, search_word, &search, 0);
+		bpf_loop((length + SEARCH_STEP - 1) / SEARCH_STEP, search_step, &search, 0);
 	else
 		search.found = 1;
 	if (!search.found)

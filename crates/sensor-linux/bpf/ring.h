@@ -24,9 +24,12 @@
 #define EXECUTABLE_END 4096u
 #define CWD_END 8192u
 #define CGROUP_END 10240u
+/* What the search for variables looks at in one go, and how far it may look behind it. */
+#define SEARCH_STEP 32u
+#define SEARCH_SPACE (SEARCH_STEP + 16u)
 /* Behind all that, 4 KiB and a little: an environment finds more where the others are
  * short. The kernel allows 32 KiB for all. */
-#define DATA_SPACE (CGROUP_END + TTY_SPACE + FILENAME_SPACE + ARGS_MAX + 4096 + 24)
+#define DATA_SPACE (CGROUP_END + TTY_SPACE + FILENAME_SPACE + ARGS_MAX + 4096 + SEARCH_SPACE)
 
 #define WAKE_BYTES 65536u
 

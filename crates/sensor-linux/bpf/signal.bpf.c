@@ -9,6 +9,7 @@
 #include "call.h"
 
 #define EPERM 1
+#define SIGCHLD 17
 #define STACK_SPACE 65536
 #define BIT(signal) (1ull << (signal))
 
@@ -59,9 +60,12 @@ int on_signal(u64 *ctx)
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
 	struct kernel_siginfo *from = (void *)info;
 
+	/* Each child's end sends one, and it does nothing to anybody. */
+	if (signal == SIGCHLD)
+		return 0;
 	/* What calls send has its origin on the stack of the caller: what the kernel
 	 * sends by itself has none, and a timer's lies elsewhere. */
-	if (info - (u64)task->stack >= STACK_SPACE || BPF_CORE_READ(from, si_code) > 0)
+	if (info - (u64)task->stack >= STACK_SPACE || LOOK(from, si_code) > 0)
 		return 0;
 	target = target->group_leader;
 	return tell_signal(signal, target->tgid, target->start_boottime, 0);

@@ -143,7 +143,7 @@ fn all_optional() -> Vec<Family> {
             name: "network",
             object: object!("network"),
             makes: &[
-                (EventType::NetworkConnect, &["enter_connect", "exit_connect"]),
+                (EventType::NetworkConnect, &["enter_connect", "exit_connect", "on_tcp_state"]),
                 (EventType::NetworkAccept, &["exit_accept4", "exit_accept"]),
                 (EventType::NetworkClose, &["on_tcp_state"]),
                 (EventType::NetworkListen, &["on_tcp_state", "enter_bind", "exit_bind"]),
@@ -155,8 +155,10 @@ fn all_optional() -> Vec<Family> {
             object: object!("dns"),
             makes: &[
                 // Of datagrams the first packet says that there is a flow.
-                (EventType::NetworkConnect, &["on_packet_out", "on_packet_in"]),
-                (EventType::DnsQuery, &["on_packet_out", "on_packet_in", "on_tcp_query"]),
+                (EventType::NetworkConnect, &["on_packet_out", "on_raw_packet"]),
+                (EventType::NetworkAccept, &["on_packet_out", "on_packet_in"]),
+                (EventType::NetworkClose, &["on_packet_out", "on_packet_in", "on_socket_end"]),
+                (EventType::DnsQuery, &["on_packet_out", "on_packet_in"]),
             ],
             only_without: None,
         },

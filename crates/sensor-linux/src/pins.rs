@@ -4,11 +4,12 @@
 //! link for each program, and the task iterator, which is read like a file. The
 //! control map is pinned last and removed first: a directory that has it is whole.
 
-#![allow(unsafe_code, reason = "mount(2) has no safe form")]
+#![allow(unsafe_code, reason = "mount(2) and its relatives have no safe form here")]
 
 use std::ffi::CStr;
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -28,7 +29,7 @@ pub(crate) const LINKS: [&str; 3] = ["on_exec", "on_fork", "on_exit"];
 /// The iterator over all tasks.
 pub(crate) const ITERATOR: &str = "each_task";
 /// The programs that are attached to a cgroup.
-const AT_CGROUP: [&str; 1] = ["on_tcp_query"];
+const AT_CGROUP: [&str; 3] = ["on_packet_out", "on_packet_in", "on_socket_end"];
 const MAPS: [&str; 6] = ["ring", "counters", "ledger", "clock", "blocked_texts", "blocked_images"];
 const CONTROL: &str = "control";
 /// Which links there were when all was pinned: a list of names, so that one which is
@@ -124,10 +125,11 @@ pub(crate) fn provide_tracefs() -> io::Result<()> {
     mount(c"tracefs", c"/sys/kernel/tracing")
 }
 
-/// The root of the cgroups of version 2.
+/// The root of the cgroups of version 2. Where they are mounted nowhere, a mount that
+/// has no place and ends with the descriptor.
 ///
 /// # Errors
-/// If it is not mounted, or can't be opened.
+/// If the kernel has none, or it can't be opened.
 pub(crate) fn root_cgroup() -> io::Result<fs::File> {
     let mounts = fs::read_to_string("/proc/self/mounts")?;
     let place = mounts.lines().filter_map(|line| {
@@ -135,7 +137,35 @@ pub(crate) fn root_cgroup() -> io::Result<fs::File> {
         words.next().filter(|_| words.next() == Some("cgroup2"))
     });
     let place = place.min_by_key(|place| place.len());
-    fs::File::open(place.ok_or_else(|| io::Error::other("no cgroup2 file system is mounted"))?)
+    place.map_or_else(unplaced_cgroup, fs::File::open)
+}
+
+fn unplaced_cgroup() -> io::Result<fs::File> {
+    /// Of `linux/mount.h`; libc has none of them for every C library.
+    const CREATE: libc::c_long = 6;
+    const CLOSE_ON_EXEC: libc::c_long = 1;
+    let none = std::ptr::null::<libc::c_char>();
+    // SAFETY: the name is a C string, and each descriptor is new and nobody else's.
+    unsafe {
+        let context = descriptor(libc::syscall(libc::SYS_fsopen, c"cgroup2".as_ptr(), CLOSE_ON_EXEC))?;
+        if libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), CREATE, none, none, 0) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        descriptor(libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), CLOSE_ON_EXEC, 0))
+            .map(fs::File::from)
+    }
+}
+
+/// What a system call gave.
+///
+/// # Safety
+/// A number that is no error must be a descriptor that nobody else has.
+unsafe fn descriptor(result: libc::c_long) -> io::Result<OwnedFd> {
+    match i32::try_from(result) {
+        // SAFETY: the caller says so.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Mounts a file system of the kernel's own, for root only.

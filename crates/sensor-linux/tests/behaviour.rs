@@ -289,6 +289,45 @@ fn signals_to_other_processes_are_seen_with_their_sender() {
 }
 
 #[test]
+fn acts_that_many_cpus_count_at_once_are_told_once_each() {
+    let Some(Seen { mut sensor, .. }) = Seen::open() else { return };
+    let acting = Acting::start("many_signals", "");
+    let (pid, deadline) = (acting.pid(), Instant::now() + 2 * PATIENCE);
+    let (mut counts, mut has_ended) = (Vec::new(), false);
+    // It takes seconds, in which others act as well: room must be made for its records.
+    while !has_ended {
+        assert!(Instant::now() < deadline, "no end of {pid}; {counts:?}");
+        let mut last = None;
+        let mut sink = |observed: Observed| {
+            last = observed.position.or(last);
+            match observed.what {
+                Observation::ProcessExited(exit) if exit.process.pid == pid => has_ended = true,
+                Observation::Activity(one)
+                    if one.event_type == EventType::Signal
+                        && one.actor.map(Actor::pid) == Some(pid)
+                        && value(&one, Field::SignalNumber) == Some(&Value::Integer(18)) =>
+                {
+                    counts.push(match value(&one, Field::EventCount) {
+                        Some(Value::Integer(count)) => *count,
+                        _ => 1,
+                    });
+                }
+                _ => {}
+            }
+        };
+        sensor.poll(Duration::from_millis(5), &mut sink).unwrap();
+        if let Some(position) = last {
+            sensor.commit(position);
+        }
+    }
+    let numbers = acting.finish();
+    let most = 1 + numbers.get("milliseconds") / 1_000;
+    assert!((1..=most as usize).contains(&counts.len()), "one for each second, of {most}: {counts:?}");
+    let told = counts.iter().try_fold(0_i64, |sum, count| sum.checked_add(*count)).unwrap();
+    assert!(told <= i64::from(numbers.get("sent")), "{counts:?} of {}", numbers.get("sent"));
+}
+
+#[test]
 fn a_change_of_user_is_seen_with_old_and_new() {
     let Some(mut seen) = Seen::open() else { return };
     let acting = Acting::start("privileges", "");

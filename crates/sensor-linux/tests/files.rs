@@ -115,6 +115,39 @@ fn writing_is_told_once_for_each_time_a_file_was_open() {
 }
 
 #[test]
+fn calls_that_close_nothing_hide_no_write() {
+    let Some((scene, seen)) = told("closed_in_vain") else { return };
+    let modified = |name: &str| -> usize {
+        let path = scene.path(name);
+        seen.iter()
+            .filter(|one| one.event_type == EventType::FileModify && text(one, Field::FilePath) == path)
+            .count()
+    };
+    for name in ["by_dup2", "by_dup3", "by_close_range", "by_child", "by_leaving", "by_thread"] {
+        assert_eq!(modified(name), 1, "{name}: {seen:#?}");
+    }
+    assert_eq!(modified("early"), 2, "what was told is what is compared with next: {seen:#?}");
+    let sizes: Vec<(i64, i64)> = seen
+        .iter()
+        .filter(|one| text(one, Field::FilePath) == scene.path("early"))
+        .map(|one| (number(one, Field::FileOldSize), number(one, Field::FileSize)))
+        .collect();
+    assert_eq!(sizes, [(4, 8), (8, 13)]);
+}
+
+#[test]
+fn a_file_that_two_let_go_at_once_is_told() {
+    let Some((scene, seen)) = told("at_once") else { return };
+    for round in 0..deeds::ROUNDS {
+        let path = scene.path(&round.to_string());
+        let told = seen
+            .iter()
+            .any(|one| one.event_type == EventType::FileModify && text(one, Field::FilePath) == path);
+        assert!(told, "{path}: {seen:#?}");
+    }
+}
+
+#[test]
 fn names_may_hold_any_byte_and_be_as_long_as_the_kernel_takes() {
     let Some((scene, seen)) = told("odd_names") else { return };
     let paths: Vec<&str> = seen.iter().map(|one| text(one, Field::FilePath)).collect();

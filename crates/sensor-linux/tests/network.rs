@@ -4,12 +4,14 @@
 //! test's binary, started again for [`role`].
 
 #![allow(clippy::unwrap_used, reason = "in tests a failed expectation is the report")]
+#![allow(unsafe_code, reason = "some calls have no safe form")]
 
 mod rights;
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::{Command, Stdio};
+use std::os::fd::FromRawFd as _;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use event_model::{EventClass, EventType, Field, GapReason, Value};
@@ -62,7 +64,7 @@ fn role() {
             query.splice(0..0, u16::try_from(query.len()).unwrap().to_be_bytes());
             let mut stream = TcpStream::connect(server).unwrap();
             stream.write_all(&query).unwrap();
-            stream.read_exact(&mut [0; 2]).unwrap();
+            stream.read_exact(&mut [0; 2 + 51]).unwrap();
         }
         ("ask twice", server) => {
             let socket = UdpSocket::bind((HERE, 0)).unwrap();
@@ -79,6 +81,67 @@ fn role() {
                 client.send(b"x").unwrap();
             }
         }
+        ("answer", _) => {
+            let server = UdpSocket::bind((HERE, 0)).unwrap();
+            println!("\nport={}", server.local_addr().unwrap().port());
+            std::io::stdout().flush().unwrap();
+            server.set_read_timeout(Some(PATIENCE)).unwrap();
+            let (_, from) = server.recv_from(&mut [0; 9]).unwrap();
+            server.send_to(&[5; 40], from).unwrap();
+        }
+        ("talk in datagrams", _) => {
+            let server = UdpSocket::bind((HERE, 0)).unwrap();
+            server.set_read_timeout(Some(PATIENCE)).unwrap();
+            let client = UdpSocket::bind((HERE, 0)).unwrap();
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            for _ in 0..3 {
+                client.send_to(&[1; 100], server.local_addr().unwrap()).unwrap();
+                let (_, from) = server.recv_from(&mut [0; 200]).unwrap();
+                server.send_to(&[2; 20], from).unwrap();
+                client.recv_from(&mut [0; 200]).unwrap();
+            }
+        }
+        ("two in turn", _) => {
+            // Two processes send from one and the same port, the second after the first is gone.
+            let server = UdpSocket::bind((HERE, 0)).unwrap();
+            let to = server.local_addr().unwrap();
+            let first = UdpSocket::bind((HERE, 0)).unwrap();
+            let from = first.local_addr().unwrap();
+            first.send_to(b"x", to).unwrap();
+            drop(first);
+            let second = UdpSocket::bind(from).unwrap();
+            second.send_to(b"x", to).unwrap();
+            // And one that has the socket from this process.
+            // SAFETY: the child calls nothing but the kernel.
+            unsafe {
+                let child = libc::fork();
+                if child == 0 {
+                    libc::_exit(i32::from(second.send_to(b"x", to).is_err()));
+                }
+                println!("\nchild={child}");
+                let mut status = 1;
+                assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+                assert_eq!(status, 0);
+            }
+        }
+        ("raw", _) => {
+            // SAFETY: the socket is new and nobody else's.
+            unsafe {
+                let socket =
+                    libc::socket(libc::AF_INET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_ICMP);
+                assert!(socket >= 0);
+                let socket = UdpSocket::from_raw_fd(socket);
+                socket.connect((HERE, 0)).unwrap();
+            }
+        }
+        ("fast open", _) => {
+            let listener = TcpListener::bind((HERE, 0)).unwrap();
+            let mut client = fast_open(listener.local_addr().unwrap(), b"early").unwrap();
+            let (mut server, _) = listener.accept().unwrap();
+            server.read_exact(&mut [0; 5]).unwrap();
+            server.write_all(b"late").unwrap();
+            client.read_exact(&mut [0; 4]).unwrap();
+        }
         ("six", _) => {
             let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
             let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -89,17 +152,49 @@ fn role() {
     }
 }
 
-/// Runs the role to its end; its PID.
-fn act(role: &str) -> u32 {
-    let child = Command::new(std::env::current_exe().unwrap())
+/// Connects with the first data, as sendto(2) does it; `None` where the host does not let.
+fn fast_open(to: SocketAddr, data: &[u8]) -> Option<TcpStream> {
+    let SocketAddr::V4(to) = to else { return None };
+    let address = libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: to.port().to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(to.ip().octets()) },
+        sin_zero: [0; 8],
+    };
+    let length = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+    // SAFETY: the socket is new and nobody else's; data and address live through the call.
+    unsafe {
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+        assert!(socket >= 0);
+        let stream = TcpStream::from_raw_fd(socket);
+        let at = (&raw const address).cast();
+        let sent = libc::sendto(socket, data.as_ptr().cast(), data.len(), libc::MSG_FASTOPEN, at, length);
+        (sent == data.len().cast_signed()).then_some(stream)
+    }
+}
+
+/// Starts a role.
+fn start(role: &str) -> Child {
+    Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "role", "--nocapture"])
         .env("RAMPART_TEST_ROLE", role)
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .spawn()
-        .unwrap();
+        .unwrap()
+}
+
+/// Runs the role to its end; its PID.
+fn act(role: &str) -> u32 {
+    act_and_say(role).0
+}
+
+/// The same, with what it said.
+fn act_and_say(role: &str) -> (u32, String) {
+    let child = start(role);
     let pid = child.id();
-    assert!(child.wait_with_output().unwrap().status.success(), "{role}");
-    pid
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{role}");
+    (pid, String::from_utf8(output.stdout).unwrap())
 }
 
 fn of(pid: u32, event_type: EventType, seen: &[Observed]) -> Vec<ObservedActivity> {
@@ -232,14 +327,15 @@ fn a_name_that_is_asked_for_and_its_answer_belong_to_who_asked() {
         answer.extend(b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xc0\0\x02\x09");
         datagrams.send_to(&answer, from).unwrap();
         let (mut stream, _) = listener.accept().unwrap();
-        stream.read_exact(&mut [0; 8]).unwrap();
-        stream.write_all(&[0, 0]).unwrap();
+        stream.read_exact(&mut query[..2 + length]).unwrap();
+        let long = u16::try_from(answer.len()).unwrap().to_be_bytes();
+        stream.write_all(&[long.as_slice(), &answer].concat()).unwrap();
     });
     let pid = act(&format!("ask: {HERE}:53"));
     server.join().unwrap();
     let mut seen = Vec::new();
-    read_until(&mut sensor, &mut seen, "two queries and an answer", |seen| {
-        of(pid, EventType::DnsQuery, seen).len() >= 3
+    read_until(&mut sensor, &mut seen, "two queries with their answers", |seen| {
+        of(pid, EventType::DnsQuery, seen).len() >= 4
     });
     let told = of(pid, EventType::DnsQuery, &seen);
     let what: Vec<_> = told
@@ -249,11 +345,14 @@ fn a_name_that_is_asked_for_and_its_answer_belong_to_who_asked() {
         })
         .collect();
     let name = "host.example.test";
-    assert_eq!(what, [("query", "udp", name), ("answer", "udp", name), ("query", "tcp", name)]);
+    let both = |transport| [("query", transport, name), ("answer", transport, name)];
+    assert_eq!(what, [both("udp"), both("tcp")].concat());
     told.iter().for_each(is_complete);
     assert_eq!(text(&told[0], Field::DnsType), "A");
     assert_eq!(text(&told[0], Field::DestinationAddress), HERE.to_string());
-    assert_eq!(value(&told[1], Field::DnsAnswers), Some(&Value::TextList(vec!["A 192.0.2.9".into()])));
+    for answer in [&told[1], &told[3]] {
+        assert_eq!(value(answer, Field::DnsAnswers), Some(&Value::TextList(vec!["A 192.0.2.9".into()])));
+    }
 }
 
 /// Reads until the process has ended.
@@ -288,6 +387,110 @@ fn a_connected_datagram_socket_is_told_once() {
     let connects = of(pid, EventType::NetworkConnect, &seen);
     assert_eq!(connects.len(), 1, "{connects:#?}");
     is_complete(&connects[0]);
+}
+
+#[test]
+fn an_answer_to_a_datagram_from_outside_is_told_as_accepted() {
+    let Some(mut sensor) = ebpf(LinuxSensorOptions::default()) else { return };
+    let mut child = start("answer");
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let port = lines.find_map(|line| line.strip_prefix("port=").map(str::to_owned)).unwrap();
+    let port: u16 = port.parse().unwrap();
+    // Of this process nothing is told, as of another host.
+    let here = UdpSocket::bind((HERE, 0)).unwrap();
+    here.send_to(b"hello", (HERE, port)).unwrap();
+    // It has more to say than that.
+    lines.for_each(drop);
+    assert!(child.wait().unwrap().success());
+    let seen = read_to_end(&mut sensor, child.id());
+    assert_eq!(of(child.id(), EventType::NetworkConnect, &seen), []);
+    let accepts = of(child.id(), EventType::NetworkAccept, &seen);
+    assert_eq!(accepts.len(), 1, "{accepts:#?}");
+    is_complete(&accepts[0]);
+    assert_eq!(text(&accepts[0], Field::NetworkTransport), "udp");
+    assert_eq!(text(&accepts[0], Field::NetworkDirection), "ingress");
+    assert_eq!(number(&accepts[0], Field::SourcePort), i64::from(here.local_addr().unwrap().port()));
+    assert_eq!(number(&accepts[0], Field::DestinationPort), i64::from(port));
+    let closes = of(child.id(), EventType::NetworkClose, &seen);
+    assert_eq!(closes.len(), 1, "{closes:#?}");
+    assert_eq!(
+        (number(&closes[0], Field::SourceBytes), number(&closes[0], Field::DestinationBytes)),
+        (5, 40)
+    );
+}
+
+#[test]
+fn a_flow_of_datagrams_ends_with_its_socket_and_what_it_carried() {
+    let Some(mut sensor) = ebpf(LinuxSensorOptions::default()) else { return };
+    let pid = act("talk in datagrams");
+    let seen = read_to_end(&mut sensor, pid);
+    let connects = of(pid, EventType::NetworkConnect, &seen);
+    let accepts = of(pid, EventType::NetworkAccept, &seen);
+    let closes = of(pid, EventType::NetworkClose, &seen);
+    assert_eq!(
+        (connects.len(), accepts.len(), closes.len()),
+        (1, 1, 2),
+        "{connects:#?} {accepts:#?} {closes:#?}"
+    );
+    for close in &closes {
+        is_complete(close);
+        assert_eq!((number(close, Field::SourceBytes), number(close, Field::DestinationBytes)), (300, 60));
+        assert_eq!(number(close, Field::SourcePort), number(&connects[0], Field::SourcePort));
+    }
+    let mut opened = [&connects[0], &accepts[0]].map(|one| number(one, Field::NetworkConnectionId));
+    let mut closed = [&closes[0], &closes[1]].map(|one| number(one, Field::NetworkConnectionId));
+    opened.sort_unstable();
+    closed.sort_unstable();
+    assert_eq!(opened, closed, "a close names what was opened");
+}
+
+#[test]
+fn each_socket_and_each_process_has_flows_of_its_own() {
+    let Some(mut sensor) = ebpf(LinuxSensorOptions::default()) else { return };
+    let (pid, said) = act_and_say("two in turn");
+    let child = said.lines().find_map(|line| line.strip_prefix("child=")).unwrap().parse().unwrap();
+    let seen = read_to_end(&mut sensor, pid);
+    let connects = of(pid, EventType::NetworkConnect, &seen);
+    assert_eq!(connects.len(), 2, "{connects:#?}");
+    assert_eq!(number(&connects[0], Field::SourcePort), number(&connects[1], Field::SourcePort));
+    assert_eq!(of(child, EventType::NetworkConnect, &seen).len(), 1, "whoever has it from another");
+}
+
+#[test]
+fn a_connection_that_begins_with_its_first_data_is_told() {
+    let Some(mut sensor) = ebpf(LinuxSensorOptions::default()) else { return };
+    let setting = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_fastopen").unwrap_or_default();
+    if setting.trim().parse::<u32>().is_ok_and(|bits| bits & 1 == 0) {
+        return println!("skipped: this host opens no connection with data");
+    }
+    let pid = act("fast open");
+    let mut seen = Vec::new();
+    read_until(&mut sensor, &mut seen, "both ends closed", |seen| {
+        of(pid, EventType::NetworkClose, seen).len() >= 2
+    });
+    let connects = of(pid, EventType::NetworkConnect, &seen);
+    let listens = of(pid, EventType::NetworkListen, &seen);
+    assert_eq!(connects.len(), 1, "{connects:#?}");
+    is_complete(&connects[0]);
+    assert_eq!(text(&connects[0], Field::DestinationAddress), HERE.to_string());
+    assert_eq!(number(&connects[0], Field::DestinationPort), number(&listens[0], Field::SourcePort));
+    let closes = of(pid, EventType::NetworkClose, &seen);
+    let id = number(&connects[0], Field::NetworkConnectionId);
+    let own: Vec<_> = closes.iter().filter(|close| number(close, Field::NetworkConnectionId) == id).collect();
+    assert_eq!(own.len(), 1, "{closes:#?}");
+    assert_eq!((number(own[0], Field::SourceBytes), number(own[0], Field::DestinationBytes)), (5, 4));
+}
+
+#[test]
+fn what_is_neither_tcp_nor_udp_has_its_own_name() {
+    let Some(mut sensor) = ebpf(LinuxSensorOptions::default()) else { return };
+    let pid = act("raw");
+    let seen = read_to_end(&mut sensor, pid);
+    let connects = of(pid, EventType::NetworkConnect, &seen);
+    assert_eq!(connects.len(), 1, "{connects:#?}");
+    is_complete(&connects[0]);
+    assert_eq!(text(&connects[0], Field::NetworkTransport), "icmp");
+    assert_eq!(value(&connects[0], Field::SourcePort), None);
 }
 
 #[test]

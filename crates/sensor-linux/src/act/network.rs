@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use event_model::{EventType, Field, Value};
 
-use super::{Act, dns, integer, text};
+use super::{Act, dns, integer, name_of, text};
 
 /// As `bpf/act.h` numbers them.
 const ACT_CONNECT: u16 = 96;
@@ -16,14 +16,26 @@ const ACT_DNS_ANSWER: u16 = 101;
 
 const AF_INET: u64 = 2;
 const AF_INET6: u64 = 10;
-const IPPROTO_UDP: u64 = 17;
+/// Protocols by their number (IANA; 262 is Linux's own, for several paths of TCP), as ECS names them.
+const PROTOCOLS: [(u64, &str); 9] = [
+    (1, "icmp"),
+    (6, "tcp"),
+    (17, "udp"),
+    (33, "dccp"),
+    (58, "ipv6-icmp"),
+    (132, "sctp"),
+    (136, "udplite"),
+    (262, "tcp"),
+    (255, "raw"),
+];
+const WITH_PORTS: [&str; 5] = ["tcp", "udp", "dccp", "sctp", "udplite"];
 /// A connection that does not keep its process waiting is still on its way.
 const EINPROGRESS: i32 = 115;
 
 /// The two ends of a connection.
 struct Ends {
     is_v6: bool,
-    is_udp: bool,
+    protocol: u64,
     local: (IpAddr, u16),
     remote: (IpAddr, u16),
 }
@@ -46,10 +58,13 @@ impl Ends {
             }
             _ => None,
         };
-        let port = |ports: u64| u16::try_from(ports & 0xffff).unwrap_or_default();
+        // The kernel keeps the protocol there for those that have no ports.
+        let has_ports =
+            PROTOCOLS.iter().any(|(number, name)| *number == protocol && WITH_PORTS.contains(name));
+        let port = |ports: u64| if has_ports { u16::try_from(ports & 0xffff).unwrap_or_default() } else { 0 };
         let local = (address(local_first, local_last)?, port(ports));
         let remote = (address(remote_first, remote_last)?, port(ports >> 32));
-        Some(Self { is_v6: remote.0.is_ipv6(), is_udp: protocol == IPPROTO_UDP, local, remote })
+        Some(Self { is_v6: remote.0.is_ipv6(), protocol, local, remote })
     }
 
     /// `source` is who opened the connection.
@@ -62,7 +77,7 @@ impl Ends {
         }
         fields.push((Field::DestinationAddress, text(destination.0.to_string())));
         fields.push((Field::DestinationPort, Value::Integer(destination.1.into())));
-        fields.push((Field::NetworkTransport, text(if self.is_udp { "udp" } else { "tcp" })));
+        fields.push((Field::NetworkTransport, name_of(self.protocol, &PROTOCOLS)));
         fields.push((Field::NetworkType, text(if self.is_v6 { "ipv6" } else { "ipv4" })));
         fields.push((Field::NetworkDirection, text(if is_out { "egress" } else { "ingress" })));
     }
@@ -102,7 +117,7 @@ pub(super) fn fields(act: &Act<'_>) -> Option<(EventType, Vec<(Field, Value)>)> 
         ACT_LISTEN => {
             fields.push((Field::SourceAddress, text(ends.local.0.to_string())));
             fields.push((Field::SourcePort, Value::Integer(ends.local.1.into())));
-            fields.push((Field::NetworkTransport, text(if ends.is_udp { "udp" } else { "tcp" })));
+            fields.push((Field::NetworkTransport, name_of(ends.protocol, &PROTOCOLS)));
             fields.push((Field::NetworkType, text(if ends.is_v6 { "ipv6" } else { "ipv4" })));
             EventType::NetworkListen
         }

@@ -186,7 +186,7 @@ impl Attached {
             let name = program.name().to_string_lossy().into_owned();
             let at_calls = families::AT_CALLS.iter().find(|(program, _)| *program == name);
             let links: Vec<(String, _)> = match at_calls {
-                None if program.prog_type() == ProgramType::CgroupSkb => {
+                None if matches!(program.prog_type(), ProgramType::CgroupSkb | ProgramType::CgroupSock) => {
                     let link = pins::root_cgroup().map_err(libbpf_rs::Error::from).and_then(|root| {
                         // The link keeps what it needs of the folder.
                         program.attach_cgroup(root.as_raw_fd())

@@ -9,6 +9,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 pub(crate) fn perform(name: &str) {
     let argument = std::env::var("RAMPART_TEST_ARGUMENT").unwrap();
@@ -19,6 +20,7 @@ pub(crate) fn perform(name: &str) {
         "rename" => rename(),
         "memfd" => memfd(),
         "signals" => signals(argument.parse().unwrap()),
+        "many_signals" => many_signals(),
         "privileges" => privileges(),
         "mounts" => mounts(Path::new(&argument)),
         "namespaces" => namespaces(),
@@ -210,6 +212,29 @@ fn signals(agent: i32) {
     // SAFETY: it concerns this process alone.
     check(unsafe { libc::setuid(65534) }.into(), "setuid");
     assert!(kill(agent, libc::SIGTERM) < 0);
+}
+
+/// Several threads do the same thing as often as they can, for longer than a span lasts.
+fn many_signals() {
+    let mut victim = Command::new("/bin/cat").stdin(Stdio::piped()).spawn().unwrap();
+    tell("target", victim.id());
+    let pid = victim.id().cast_signed();
+    let begin = Instant::now();
+    let send = move || {
+        let mut sent = 0_u32;
+        while begin.elapsed() < Duration::from_millis(3_200) {
+            // SAFETY: it sends a signal that changes nothing to a child.
+            check(i64::from(unsafe { libc::kill(pid, libc::SIGCONT) }), "kill");
+            sent += 1;
+        }
+        sent
+    };
+    let threads: Vec<_> = (0..4).map(|_| std::thread::spawn(send)).collect();
+    let sent: u32 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+    tell("sent", sent);
+    tell("milliseconds", begin.elapsed().as_millis());
+    drop(victim.stdin.take());
+    victim.wait().unwrap();
 }
 
 fn privileges() {

@@ -11,6 +11,7 @@ use std::os::unix::fs::{
 };
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use event_model::{Field, Value};
@@ -118,6 +119,8 @@ pub(crate) fn perform_if_asked() {
     match deed.to_str().unwrap() {
         "a_life" => a_life(),
         "writing" => writing(),
+        "closed_in_vain" => closed_in_vain(),
+        "at_once" => at_once(),
         "odd_names" => odd_names(),
         "places" => places(Path::new(&place)),
         "refused" => refused(),
@@ -151,10 +154,19 @@ fn prepare(deed: &str, place: &Path) {
                 "by_memory",
                 "by_child",
             ] {
-                file(name, "four");
-                let file = File::options().write(true).open(place.join(name)).unwrap();
-                // So that the kernel's tick can't hide a change.
-                file.set_modified(UNIX_EPOCH + Duration::from_secs(1_000)).unwrap();
+                old_file(&place.join(name));
+            }
+        }
+        "closed_in_vain" => {
+            for name in
+                ["by_dup2", "by_dup3", "by_close_range", "by_child", "by_thread", "by_leaving", "early"]
+            {
+                old_file(&place.join(name));
+            }
+        }
+        "at_once" => {
+            for round in 0..ROUNDS {
+                old_file(&place.join(format!("{round}")));
             }
         }
         "places" => {
@@ -193,6 +205,13 @@ fn prepare(deed: &str, place: &Path) {
         "histories" => file(".bash_history", "secret\n"),
         _ => {}
     }
+}
+
+/// A file of four bytes, so old that the kernel's tick can't hide a change.
+fn old_file(path: &Path) {
+    fs::write(path, "four").unwrap();
+    let file = File::options().write(true).open(path).unwrap();
+    file.set_modified(UNIX_EPOCH + Duration::from_secs(1_000)).unwrap();
 }
 
 fn a_life() {
@@ -282,6 +301,118 @@ fn leave_by_exit() {
     std::mem::forget(file);
     // SAFETY: the process ends here and now, with the file open; nothing else is to be done.
     unsafe { libc::_exit(0) }
+}
+
+fn for_both(name: &str) -> File {
+    OpenOptions::new().read(true).write(true).open(name).unwrap()
+}
+
+/// Calls that look like the end of a file and are not; each file is written after that.
+fn closed_in_vain() {
+    let null = File::open("/dev/null").unwrap();
+    // SAFETY: calls that fail, or that concern descriptors of nobody else; the child only ends.
+    unsafe {
+        let file = for_both("by_dup2");
+        assert_eq!(libc::dup2(-1, file.as_raw_fd()), -1);
+        file.write_all_at(b"FOUR", 0).unwrap();
+        drop(file);
+
+        let file = for_both("by_dup3");
+        assert_eq!(libc::dup3(null.as_raw_fd(), file.as_raw_fd(), libc::O_APPEND), -1);
+        file.write_all_at(b"FOUR", 0).unwrap();
+        drop(file);
+
+        let file = for_both("by_close_range");
+        let fd = file.as_raw_fd().cast_unsigned();
+        assert_eq!(libc::syscall(libc::SYS_close_range, fd, fd, 0x80), -1);
+        file.write_all_at(b"FOUR", 0).unwrap();
+        drop(file);
+
+        // Written before as well as after a call that fails where we can't know it.
+        let file = for_both("early");
+        file.write_all_at(b"FOUR and", 0).unwrap();
+        let (before, none) = (limit_of_descriptors(), libc::rlimit { rlim_cur: 0, rlim_max: 0 });
+        let no_more = libc::rlimit { rlim_max: before.rlim_max, ..none };
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const no_more), 0);
+        assert_eq!(libc::dup2(null.as_raw_fd(), file.as_raw_fd()), -1);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const before), 0);
+        file.write_all_at(b" more", 8).unwrap();
+        drop(file);
+
+        // A process that has the same table of descriptors.
+        let file = for_both("by_child");
+        let child = libc::syscall(libc::SYS_clone, libc::CLONE_FILES | libc::SIGCHLD, 0, 0, 0, 0);
+        if child == 0 {
+            libc::_exit(0);
+        }
+        let mut status = 1;
+        assert_eq!(i64::from(libc::waitpid(child as i32, &raw mut status, 0)), child);
+        file.write_all_at(b"FOUR", 0).unwrap();
+        drop(file);
+
+        // A thread that leaves the table and closes in its own.
+        let file = for_both("by_leaving");
+        let fd = file.as_raw_fd().cast_unsigned();
+        let left = std::thread::spawn(move || libc::syscall(libc::SYS_close_range, fd, fd, 2));
+        assert_eq!(left.join().unwrap(), 0);
+        file.write_all_at(b"FOUR", 0).unwrap();
+        drop(file);
+    }
+    // The end of a thread with a table of its own is one of its files, too.
+    let thread = std::thread::spawn(|| {
+        // SAFETY: it concerns this thread alone.
+        assert_eq!(unsafe { libc::unshare(libc::CLONE_FILES) }, 0);
+        let file = for_both("by_thread");
+        file.write_all_at(b"FOUR", 0).unwrap();
+        std::mem::forget(file);
+    });
+    thread.join().unwrap();
+}
+
+fn limit_of_descriptors() -> libc::rlimit {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the limit lives through the call.
+    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) }, 0);
+    limit
+}
+
+/// Files in the deed below.
+pub(crate) const ROUNDS: u32 = 40;
+
+/// Two processes that let go the same file at the same moment.
+fn at_once() {
+    // SAFETY: a new mapping at a place that the kernel chooses; it stays until the process ends.
+    let gate = unsafe {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let shared = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+        let place = libc::mmap(std::ptr::null_mut(), 4, access, shared, -1, 0);
+        assert_ne!(place, libc::MAP_FAILED);
+        AtomicU32::from_ptr(place.cast())
+    };
+    let pass = |both: u32| {
+        gate.fetch_add(1, Ordering::AcqRel);
+        while gate.load(Ordering::Acquire) < both {
+            std::hint::spin_loop();
+        }
+    };
+    for round in 0..ROUNDS {
+        let file = for_both(&round.to_string());
+        file.write_all_at(b"FOUR", 0).unwrap();
+        let fd = std::os::fd::IntoRawFd::into_raw_fd(file);
+        let both = 2 * (round + 1);
+        // SAFETY: the child touches the gate and makes system calls, and ends. The descriptor was given up.
+        unsafe {
+            let child = libc::fork();
+            assert!(child >= 0);
+            pass(both);
+            libc::close(fd);
+            if child == 0 {
+                libc::_exit(0);
+            }
+            let mut status = 1;
+            assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+        }
+    }
 }
 
 fn odd_names() {
