@@ -24,17 +24,20 @@ const SHORTEST_LIMIT: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(10);
 const FILLS_BY: u32 = 50;
 
-/// Threads that hang. With so many, nothing more is asked.
-const MOST_HANGING: usize = 8;
+/// What a thread needs to wait for one file.
+const STACK: usize = 128 << 10;
 
-/// How many threads hang of those that ask about one kind of thing.
-#[derive(Debug, Default)]
-pub struct Hanging(AtomicUsize);
+/// How many threads hang of those that ask about one kind of thing, and how many may. With so many, nothing more is asked.
+#[derive(Debug)]
+pub struct Hanging {
+    now: AtomicUsize,
+    most: usize,
+}
 
 impl Hanging {
-    /// None hangs.
-    pub const fn new() -> Self {
-        Self(AtomicUsize::new(0))
+    /// None hangs, and at most so many may: each costs some tens of KiB until its answer comes.
+    pub const fn new(most: usize) -> Self {
+        Self { now: AtomicUsize::new(0), most }
     }
 }
 
@@ -83,7 +86,7 @@ impl PatientReader {
         let hangs = |why: &str| io::Error::new(io::ErrorKind::TimedOut, why.to_owned());
         let worker = match self.worker.take() {
             Some(worker) => worker,
-            None if self.hanging.0.load(Ordering::Acquire) >= MOST_HANGING => {
+            None if self.hanging.now.load(Ordering::Acquire) >= self.hanging.most => {
                 return Err(hangs("not read: too many reads of this kind hang"));
             }
             None => Worker::start(self.hanging)?,
@@ -106,7 +109,7 @@ impl PatientReader {
             Err(RecvTimeoutError::Disconnected) => Err(ended()),
             Err(RecvTimeoutError::Timeout) => {
                 // Counted before the thread can see that it was left.
-                self.hanging.0.fetch_add(1, Ordering::AcqRel);
+                self.hanging.now.fetch_add(1, Ordering::AcqRel);
                 worker.is_left.store(true, Ordering::Release);
                 Err(hangs("the process hangs, and reading this of it does too"))
             }
@@ -137,10 +140,10 @@ impl Worker {
             }
             // Its asker is gone: either it was left behind, or there is nothing more to ask.
             if left.load(Ordering::Acquire) {
-                hanging.0.fetch_sub(1, Ordering::AcqRel);
+                hanging.now.fetch_sub(1, Ordering::AcqRel);
             }
         };
-        std::thread::Builder::new().name("read-proc".to_owned()).spawn(work)?;
+        std::thread::Builder::new().name("read-proc".to_owned()).stack_size(STACK).spawn(work)?;
         Ok(Self { ask, is_left })
     }
 }
@@ -154,15 +157,16 @@ mod tests {
     /// A FIFO that nobody writes hangs whoever opens it, as a process hangs whoever reads its memory.
     #[test]
     fn a_read_that_hangs_is_left_behind_and_the_others_go_on() {
-        static HANGING: Hanging = Hanging::new();
-        let hang = || HANGING.0.load(Ordering::Acquire);
+        const MOST: usize = 8;
+        static HANGING: Hanging = Hanging::new(MOST);
+        let hang = || HANGING.now.load(Ordering::Acquire);
         let dir = tempfile::tempdir().unwrap();
         let hanging = dir.path().join("hanging").display().to_string();
         let plain = dir.path().join("plain").display().to_string();
         fs::write(&plain, "content").unwrap();
         assert!(Command::new("mkfifo").arg(&hanging).status().unwrap().success());
         let mut reader = PatientReader::new(&HANGING);
-        for left in 1..=MOST_HANGING {
+        for left in 1..=MOST {
             assert_eq!(reader.read(&plain, 4).unwrap(), b"cont");
             let error = reader.read(&hanging, 4).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
@@ -171,7 +175,7 @@ mod tests {
         // Not one more thread, whatever is asked for.
         let error = reader.read(&plain, 4).unwrap_err();
         assert!(error.kind() == io::ErrorKind::TimedOut && error.to_string().contains("too many"), "{error}");
-        assert_eq!(hang(), MOST_HANGING);
+        assert_eq!(hang(), MOST);
         // What they wait for comes: each ends by itself. A reader that comes later needs a writer of its own.
         while hang() > 0 {
             fs::OpenOptions::new().read(true).write(true).open(&hanging).unwrap();
@@ -183,7 +187,7 @@ mod tests {
     /// Whoever answers just within the limit, again and again, does not hold up the asker for ever.
     #[test]
     fn patience_ends_with_slow_answers_and_comes_back() {
-        static HANGING: Hanging = Hanging::new();
+        static HANGING: Hanging = Hanging::new(1);
         let mut reader = PatientReader::new(&HANGING);
         let now = reader.patience_at;
         assert_eq!(reader.limit(now), LIMIT);

@@ -41,7 +41,7 @@ use crate::vault::Vault;
 pub(crate) use addresses::own_addresses;
 
 /// Threads that hang with a process of which they read something.
-static HANGING: Hanging = Hanging::new();
+static HANGING: Hanging = Hanging::new(8);
 
 /// This host, through the kernel's own interfaces and `nft`.
 pub struct Linux {

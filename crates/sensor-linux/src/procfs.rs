@@ -235,7 +235,8 @@ fn running_file(pid: u32) -> Option<Statx> {
 
 /// Asks what may never be answered. Each thread that asks has a reader of its own, so that none waits for another's.
 fn patiently<T>(ask: impl FnOnce(&mut PatientReader) -> io::Result<T>) -> io::Result<T> {
-    static HANGING: Hanging = Hanging::new();
+    // Of processes that are made to hang, a user can have as many as he may have at all.
+    static HANGING: Hanging = Hanging::new(64);
     thread_local! {
         static READER: RefCell<PatientReader> = RefCell::new(PatientReader::new(&HANGING));
     }
