@@ -13,7 +13,7 @@ use event_model::EventType;
 use serde_json::Value as Json;
 use test_support::{AgentOptions, AgentProcess, can_load_bpf, skip, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// An agent without a server that writes its events to a file.
 struct Standalone {

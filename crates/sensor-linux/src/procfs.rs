@@ -227,9 +227,8 @@ pub(crate) fn executable_of(process: ProcessKey) -> Option<String> {
 /// some are asked whatever is wanted.
 fn running_file(pid: u32) -> Option<Statx> {
     let path = format!("/proc/{pid}/exe");
-    let question = move || {
-        Ok(statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::BASIC_STATS).map_err(io::Error::from)?)
-    };
+    let question =
+        || statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::BASIC_STATS).map_err(io::Error::from);
     patiently(|reader| reader.ask(question)).ok()
 }
 
