@@ -8,7 +8,7 @@ use crate::system::clocks;
 
 /// The wall clock is slewed by microseconds all the time; only a step beyond this
 /// moves the offset, so that one process keeps one start time in all its events.
-const STEP_NS: i64 = 1_000_000;
+const STEP_NS: u64 = 1_000_000;
 
 /// Turns time since boot into wall-clock time.
 #[derive(Debug)]
@@ -24,8 +24,11 @@ impl WallClock {
 
     /// Follows the wall clock if it was set. To be called about once a second.
     pub fn refresh(&self) {
-        let now = measure_offset();
-        if (now - self.offset_ns.load(Ordering::Relaxed)).abs() > STEP_NS {
+        self.follow(measure_offset());
+    }
+
+    fn follow(&self, now: i64) {
+        if now.abs_diff(self.offset_ns.load(Ordering::Relaxed)) > STEP_NS {
             self.offset_ns.store(now, Ordering::Relaxed);
         }
     }
@@ -63,4 +66,37 @@ fn measure_offset() -> i64 {
         (after - before, wall - (before + (after - before) / 2))
     });
     tries.min().map_or(0, |(_, offset)| offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY_NS: i64 = 86_400_000_000_000;
+
+    #[test]
+    fn a_clock_that_jumps_moves_what_comes_after_and_keeps_the_order() {
+        let clock = WallClock::new();
+        clock.follow(1_000 * DAY_NS);
+        let at = |boot_ns: u64| clock.at(boot_ns).as_nanos();
+        let before = at(5);
+        assert_eq!(before, 1_000 * DAY_NS + 5);
+        // What the network's time does all day long moves nothing.
+        clock.follow(1_000 * DAY_NS + 900_000);
+        clock.follow(1_000 * DAY_NS - 900_000);
+        assert_eq!(at(5), before);
+        // Set forward by a day, and back by ten years: within one setting, later stays later.
+        for offset in [1_001 * DAY_NS, -2_650 * DAY_NS, i64::MIN, i64::MAX, 0] {
+            clock.follow(offset);
+            let times = [at(5), at(6), at(u64::MAX)];
+            assert!(times.is_sorted(), "{times:?}");
+            assert_eq!(times[0], offset.saturating_add(5));
+        }
+    }
+
+    #[test]
+    fn time_since_boot_never_goes_back() {
+        let times: Vec<u64> = (0..1_000).map(|_| boot_ns()).collect();
+        assert!(times.is_sorted() && times[0] > 0);
+    }
 }

@@ -11,6 +11,8 @@
 #![deny(missing_docs)]
 
 #[cfg(unix)]
+pub mod patient;
+#[cfg(unix)]
 mod unix;
 #[cfg(windows)]
 mod windows;

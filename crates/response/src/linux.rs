@@ -9,7 +9,6 @@ mod isolate;
 mod memory;
 mod nft;
 mod packages;
-mod patient;
 mod place;
 mod quarantine;
 mod restore;
@@ -23,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use event_model::{BootId, ProcessEntityId};
+use os_files::patient::Hanging;
 use sensor_api::ProcessClock;
 use serde_json::Value;
 
@@ -39,6 +39,9 @@ use crate::rails::Permit;
 use crate::vault::Vault;
 
 pub(crate) use addresses::own_addresses;
+
+/// Threads that hang with a process of which they read something.
+static HANGING: Hanging = Hanging::new(8);
 
 /// This host, through the kernel's own interfaces and `nft`.
 pub struct Linux {

@@ -1,7 +1,6 @@
 //! The little that is read from /proc here.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 
 /// `PF_KTHREAD` of the kernel's task flags (include/linux/sched.h).
 const KERNEL_THREAD: u64 = 0x0020_0000;
@@ -117,8 +116,10 @@ pub(crate) fn user_of(pid: u32) -> Option<u32> {
 
 /// Device and inode of the image that the process runs; `None` for kernel threads and ended processes.
 pub(crate) fn image_of(pid: u32) -> Option<(u64, u64)> {
-    let file = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
-    Some((file.dev(), file.ino()))
+    // As the kernel has it: a file system of a program would have to be asked for more, and may never answer.
+    let (path, flags) = (format!("/proc/{pid}/exe"), rustix::fs::AtFlags::STATX_DONT_SYNC);
+    let file = rustix::fs::statx(rustix::fs::CWD, path, flags, rustix::fs::StatxFlags::INO).ok()?;
+    Some((rustix::fs::makedev(file.stx_dev_major, file.stx_dev_minor), file.stx_ino))
 }
 
 /// Path of the image that the process runs.

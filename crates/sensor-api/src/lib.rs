@@ -179,6 +179,34 @@ pub struct ObservedActivity {
 }
 
 impl ObservedActivity {
+    /// What it belongs to when the agent has to do less. That is its type's class, unless it was done to something that is
+    /// watched on purpose: a file of the directories of `-dirs`, the agent's own, a shell's history, and logs that are
+    /// emptied, removed, moved or given other times. A flood of something else must not hide those.
+    pub fn class(&self) -> EventClass {
+        let class = self.event_type.spec().class;
+        if !matches!(class, EventClass::File | EventClass::Bulk) {
+            return class;
+        }
+        let text = |wanted: Field| {
+            self.fields.iter().find_map(|(field, value)| match value {
+                Value::Text(text) if *field == wanted => Some(text.as_str()),
+                _ => None,
+            })
+        };
+        let of_dirs =
+            matches!(text(Field::EventProvider), Some("integrity" | "file_baseline" | "file_watch"));
+        let is_protected = match text(Field::FileObject) {
+            _ if of_dirs => true,
+            Some("shell_history" | "agent") => true,
+            Some("log") => matches!(
+                text(Field::FileOperation),
+                Some("truncate" | "delete" | "rename" | "exchange" | "times" | "symlink")
+            ),
+            _ => false,
+        };
+        if is_protected { EventClass::Protected } else { class }
+    }
+
     /// How many acts it stands for: a source may have merged like ones.
     pub fn acts(&self) -> u64 {
         let count = self.fields.iter().find_map(|(field, value)| match (field, value) {

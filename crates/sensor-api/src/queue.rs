@@ -66,7 +66,7 @@ impl ObservationSender {
     /// Puts it in, or counts it as lost where there is no room or its class is not
     /// wanted. False if it was lost.
     pub fn send(&self, at_ns: u64, activity: ObservedActivity) -> bool {
-        let class = activity.event_type.spec().class;
+        let class = activity.class();
         let unwanted = self.shared.shed.load(Ordering::Relaxed) & bit(class) != 0;
         let text = text_of(&activity);
         let mut inner = self.shared.lock();
@@ -91,6 +91,13 @@ impl ObservationSender {
             }
         }
         false
+    }
+
+    /// Whether there is room for so many more, as things stand. A source that can wait asks, and keeps what there is no
+    /// room for; others may take the room meanwhile.
+    pub fn has_room(&self, count: usize) -> bool {
+        let inner = self.shared.lock();
+        inner.waiting.len().saturating_add(count) <= self.shared.bound && inner.text < MOST_TEXT / 2
     }
 
     /// Tells of something that the source itself lost.
@@ -206,6 +213,37 @@ mod tests {
         });
         assert_eq!(lost, Some(40 - (MOST_TEXT as u64 >> 20)));
         assert!(sender.send(50, large()), "there is room again");
+    }
+
+    #[test]
+    fn what_is_done_to_watched_files_is_wanted_whatever_is_shed() {
+        use event_model::Field;
+        let (sender, queue) = observation_queue(10);
+        queue.shed(&[EventClass::Network, EventClass::File, EventClass::Bulk]);
+        let done = |event_type, fields: &[(Field, &str)]| {
+            let mut activity = activity(event_type);
+            activity.fields =
+                fields.iter().map(|(field, text)| (*field, Value::Text((*text).to_owned()))).collect();
+            sender.send(1, activity)
+        };
+        let (object, operation) = (Field::FileObject, Field::FileOperation);
+        assert!(done(EventType::FileModify, &[(Field::EventProvider, "integrity")]));
+        assert!(done(EventType::FileModify, &[(object, "shell_history"), (operation, "truncate")]));
+        assert!(done(EventType::FileDelete, &[(object, "agent"), (operation, "delete")]));
+        assert!(done(EventType::FileAttribute, &[(object, "log"), (operation, "truncate")]));
+        assert!(!done(EventType::FileModify, &[(object, "log"), (operation, "modify")]), "what logs are for");
+        assert!(!done(EventType::FileDelete, &[(operation, "delete")]));
+        assert!(!done(EventType::NetworkConnect, &[(Field::EventProvider, "integrity")]));
+    }
+
+    #[test]
+    fn a_source_that_can_wait_knows_when_there_is_room() {
+        let (sender, queue) = observation_queue(2);
+        assert!(sender.has_room(2) && !sender.has_room(3));
+        assert!(sender.send(1, activity(EventType::Mount)));
+        assert!(sender.has_room(1) && !sender.has_room(2));
+        queue.take(100, &mut |_| ());
+        assert!(sender.has_room(2));
     }
 
     #[test]

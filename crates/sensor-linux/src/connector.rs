@@ -217,7 +217,7 @@ impl ProcConnectorSensor {
     fn is_same(&self, image: &ObservedImage) -> bool {
         let known = self.alive.get(&image.pid);
         let same_start = known.is_none_or(|start| start.abs_diff(image.start_ns) <= procfs::tick_ns());
-        same_start && image.image.is_some()
+        same_start && !image.executable.is_empty()
     }
 
     fn exited(&mut self, pid: u32, thread: u32, wait_status: u32) -> Option<Result<Observation, Gone>> {

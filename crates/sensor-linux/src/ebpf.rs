@@ -57,6 +57,8 @@ pub struct EbpfSensor {
     notes: Vec<String>,
     ring: RingReader,
     control: Control,
+    /// What stands in the map, unless somebody else writes there.
+    written: Control,
     maps: Maps,
     losses: Losses,
     clock: Arc<dyn ProcessClock>,
@@ -72,8 +74,8 @@ pub struct EbpfSensor {
     missing: Missing,
     /// What stood in the pin directory when the sensor opened it.
     pinned: Option<Pinned>,
-    /// Links that were gone when the sensor opened; told by the next check.
-    vanished: Vec<String>,
+    /// Links that were gone when the sensor opened, and what others wrote; told by the next check.
+    tampered: Vec<String>,
 }
 
 /// Programs that are not attached, by name, with the reason.
@@ -155,9 +157,33 @@ impl EbpfSensor {
         }
         self.blocking_since = Some(Instant::now());
         self.control.block_until_ns = now_ns() + BLOCKING_LASTS.as_nanos() as u64;
-        if let Err(error) = self.control.write(&self.maps.control) {
+        if let Err(error) = self.write_control() {
             tracing::warn!(%error, "could not put off the end of blocking");
         }
+    }
+
+    /// Tells the kernel side, and takes note if somebody else told it something meanwhile.
+    fn write_control(&mut self) -> Result<(), libbpf_rs::Error> {
+        self.look_at_control();
+        self.control.write(&self.maps.control)?;
+        self.written = self.control;
+        Ok(())
+    }
+
+    /// Whether the control entry is not what the sensor wrote: root can write into a pinned map, and make the kernel side
+    /// take another process for the agent, or leave things out.
+    fn look_at_control(&mut self) -> bool {
+        let found = Control::read(&self.maps.control);
+        if found == Some(self.written) {
+            return false;
+        }
+        let what =
+            found.map_or_else(|| "it can't be read".to_owned(), |found| self.written.difference(&found));
+        let what = format!("what the agent tells its kernel side was rewritten by another: {what}");
+        if !self.tampered.contains(&what) {
+            self.tampered.push(what);
+        }
+        true
     }
 
     /// Hands out new losses, if it is time to look for them; true if there were any.
@@ -215,7 +241,7 @@ impl Sensor for EbpfSensor {
             return;
         }
         self.control.wake_on_exec = at_once;
-        if let Err(error) = self.control.write(&self.maps.control) {
+        if let Err(error) = self.write_control() {
             // It only makes an answer later by LOOK_EVERY.
             tracing::warn!(%error, "could not tell the kernel side to wake the agent on process starts");
         }
@@ -230,7 +256,7 @@ impl Sensor for EbpfSensor {
         if self.blocking_since.is_none() {
             self.blocking_since = Some(Instant::now());
             self.control.block_until_ns = now_ns() + BLOCKING_LASTS.as_nanos() as u64;
-            self.control.write(&self.maps.control).map_err(|error| failed("beginning to block", error))?;
+            self.write_control().map_err(|error| failed("beginning to block", error))?;
         }
         result.map_err(|source| SensorError::System { sensor: SENSOR, doing: "blocking", source })
     }
@@ -241,14 +267,19 @@ impl Sensor for EbpfSensor {
             return;
         }
         self.control.left_out = left_out;
-        if let Err(error) = self.control.write(&self.maps.control) {
+        if let Err(error) = self.write_control() {
             // The agent leaves them out itself, at a higher price.
             tracing::warn!(%error, "could not tell the kernel side what to leave out");
         }
     }
 
     fn check(&mut self) -> Vec<String> {
-        let mut missing = std::mem::take(&mut self.vanished);
+        if self.look_at_control()
+            && let Err(error) = self.write_control()
+        {
+            tracing::warn!(%error, "could not write back what the kernel side is told");
+        }
+        let mut missing = std::mem::take(&mut self.tampered);
         missing.extend(self.pinned.iter().flat_map(Pinned::changed));
         missing
     }
@@ -280,7 +311,7 @@ impl Sensor for EbpfSensor {
 
     fn shut_down(mut self: Box<Self>) -> Result<(), SensorError> {
         self.control.block_until_ns = 0;
-        if let Err(error) = self.control.write(&self.maps.control) {
+        if let Err(error) = self.write_control() {
             tracing::warn!(%error, "could not end blocking; it ends by itself within seconds");
         }
         self.links.clear();

@@ -79,6 +79,30 @@ impl Control {
         })
     }
 
+    /// In what another entry differs, in words.
+    pub(crate) fn difference(&self, other: &Self) -> String {
+        let mut differs = Vec::new();
+        if self.own != other.own {
+            differs
+                .push(format!("process {} stood for the agent, and its acts were not told", other.own.pid));
+        }
+        if self.left_out != other.left_out {
+            differs.push(format!("kinds of records {:#x} were left out", other.left_out & !self.left_out));
+        }
+        if self.block_until_ns != other.block_until_ns {
+            differs.push("how long programs are blocked".to_owned());
+        }
+        if (self.stream, self.object_hash, self.created_ns)
+            != (other.stream, other.object_hash, other.created_ns)
+        {
+            differs.push("which programs these are".to_owned());
+        }
+        if self.wake_on_exec != other.wake_on_exec {
+            differs.push("when the agent is woken".to_owned());
+        }
+        differs.join("; ")
+    }
+
     pub(crate) fn write(&self, map: &MapHandle) -> Result<(), libbpf_rs::Error> {
         let mut bytes = Vec::with_capacity(64);
         bytes.extend(RECORD_MAGIC.to_ne_bytes());

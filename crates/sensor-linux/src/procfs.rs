@@ -3,15 +3,22 @@
 //! Each figure is read by itself while the process lives on, so a process that ends
 //! or whose PID goes to another in between gives `None`: the start is read first and
 //! last, and has to be the same.
+//!
+//! What lies in the memory of the process, and the state of a file in a file system of
+//! its own, may never be answered: they are asked for with a limit, and what did not
+//! come is marked as missing.
 
+use std::cell::RefCell;
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use event_model::ImageFile;
+use os_files::patient::{Hanging, PatientReader};
+use rustix::fs::{AtFlags, CWD, Statx, StatxFlags, statx};
 use sensor_api::{ObservedImage, ProcessKey};
 
 use crate::{escape, standing};
@@ -19,8 +26,11 @@ use crate::{escape, standing};
 /// As many bytes of arguments as the BPF programs take.
 const ARGS_MAX: usize = 16 << 10;
 
-/// The kernel lets an environment and its arguments be a quarter of the stack's limit.
-const ENVIRONMENT_MAX: u64 = 2 << 20;
+/// The kernel lets an environment and its arguments be a quarter of the stack's limit, and 6 MiB at most.
+const TEXTS_MAX: u64 = 6 << 20;
+
+/// What stands behind the variables that are known where others could not be read.
+const UNREAD: &str = "...";
 
 const PF_KTHREAD: u64 = 0x0020_0000;
 
@@ -114,14 +124,16 @@ pub(crate) fn image_of(process: ProcessKey, parent: ProcessKey) -> Option<Observ
     let status = fs::read(format!("/proc/{pid}/status")).ok()?;
     let ids = Ids::parse(&status)?;
     let link = fs::read_link(format!("/proc/{pid}/exe")).ok();
-    let file = fs::metadata(format!("/proc/{pid}/exe")).ok().filter(|_| link.is_some());
-    let image_deleted = file.as_ref().is_some_and(|file| file.nlink() == 0);
-    let command_line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let (args, args_bytes, args_truncated) = if stat.kernel_thread {
-        (vec![format!("[{}]", escape::text(&stat.comm))], 0, false)
-    } else {
-        let kept = command_line.get(..ARGS_MAX).unwrap_or(&command_line);
-        (escape::args(kept), command_line.len() as u64, command_line.len() > ARGS_MAX)
+    let file = link.as_ref().and_then(|_| running_file(pid));
+    let image_deleted = file.as_ref().is_some_and(|file| file.stx_nlink == 0);
+    let texts = if stat.kernel_thread { Texts::default() } else { Texts::read(pid) };
+    let (args, args_bytes, args_truncated) = match &texts.command_line {
+        _ if stat.kernel_thread => (vec![format!("[{}]", escape::text(&stat.comm))], 0, false),
+        Some(line) => {
+            let kept = line.get(..ARGS_MAX).unwrap_or(line);
+            (escape::args(kept), line.len() as u64, line.len() > ARGS_MAX)
+        }
+        None => (Vec::new(), 0, true),
     };
     let executable = link.map(|link| executable_text(link, image_deleted)).unwrap_or_default();
     let image = ObservedImage {
@@ -143,12 +155,12 @@ pub(crate) fn image_of(process: ProcessKey, parent: ProcessKey) -> Option<Observ
         login_uid: number_in(format!("/proc/{pid}/loginuid")).filter(|uid| *uid != u32::MAX),
         session_id: Some(stat.session_id).filter(|id| *id != 0),
         tty: terminal(stat.tty),
-        image: file.as_ref().map(image_file),
+        image: file.as_ref().map(image_file_of),
         image_deleted,
         cgroup_path: fs::read(format!("/proc/{pid}/cgroup")).ok().map(|text| cgroup_path(&text)),
         kernel_thread: stat.kernel_thread,
         capabilities: standing::capability_names(ids.capabilities),
-        environment: environment(pid),
+        environment: texts.variables,
         memfd: standing::is_memfd(&executable, image_deleted),
         namespaces: standing::foreign_namespaces(&standing::namespaces_of(pid)),
         blocked: None,
@@ -158,31 +170,87 @@ pub(crate) fn image_of(process: ProcessKey, parent: ProcessKey) -> Option<Observ
     Stat::read(pid).ok().filter(|stat| stat.is_of(process.start_ns)).map(|_| image)
 }
 
-/// The variables that may change what is run; none where the environment can't be read.
-fn environment(pid: u32) -> Vec<String> {
-    let mut bytes = Vec::new();
-    let read = fs::File::open(format!("/proc/{pid}/environ"))
-        .and_then(|file| file.take(ENVIRONMENT_MAX).read_to_end(&mut bytes));
-    if read.is_err() {
-        return Vec::new();
-    }
-    standing::interesting_variables(&bytes)
+/// What a process keeps in its own memory.
+#[derive(Default)]
+struct Texts {
+    /// `None` where it can't be had.
+    command_line: Option<Vec<u8>>,
+    /// Those that may change what is run.
+    variables: Vec<String>,
 }
 
-/// The same for a process that has to be the one with this start.
-pub(crate) fn environment_of(process: ProcessKey) -> Option<Vec<String>> {
-    let variables = environment(process.pid);
-    Stat::read(process.pid).ok().filter(|stat| stat.is_of(process.start_ns))?;
-    Some(variables)
+impl Texts {
+    fn read(pid: u32) -> Self {
+        match patiently(|reader| reader.read(&format!("/proc/{pid}/cmdline"), TEXTS_MAX)) {
+            Ok(line) => Self { command_line: Some(line), variables: variables(pid) },
+            // Whoever hangs with the one hangs with the other: no second thread is left to it.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                Self { command_line: None, variables: vec![UNREAD.to_owned()] }
+            }
+            // It ended, or has no memory of its own any more.
+            Err(_) => Self { command_line: Some(Vec::new()), variables: variables(pid) },
+        }
+    }
+}
+
+/// The variables that may change what is run; none where they can't be read for a reason that is no hanging.
+fn variables(pid: u32) -> Vec<String> {
+    match patiently(|reader| reader.read(&format!("/proc/{pid}/environ"), TEXTS_MAX)) {
+        Ok(bytes) => standing::interesting_variables(&bytes),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => vec![UNREAD.to_owned()],
+        Err(_) => Vec::new(),
+    }
+}
+
+/// The variables of a start whose environment is too long to be told with it: all of them, if the process is still the
+/// one with this start and answers, else those of its beginning, and a mark that there may be more.
+pub(crate) fn variables_beyond(process: ProcessKey, beginning: &[u8]) -> Vec<String> {
+    let all = variables(process.pid);
+    let is_it = Stat::read(process.pid).is_ok_and(|stat| stat.is_of(process.start_ns) && !stat.is_dead());
+    if is_it && !all.iter().any(|variable| variable == UNREAD) {
+        return all;
+    }
+    let mut known = standing::interesting_variables(beginning);
+    known.push(UNREAD.to_owned());
+    known
 }
 
 /// The image's path, if the process is still there.
 pub(crate) fn executable_of(process: ProcessKey) -> Option<String> {
-    let path = format!("/proc/{}/exe", process.pid);
-    let link = fs::read_link(&path).ok()?;
-    let deleted = fs::metadata(&path).is_ok_and(|file| file.nlink() == 0);
+    let link = fs::read_link(format!("/proc/{}/exe", process.pid)).ok()?;
+    let deleted = running_file(process.pid).is_some_and(|file| file.stx_nlink == 0);
     Stat::read(process.pid).ok().filter(|stat| stat.is_of(process.start_ns))?;
     Some(executable_text(link, deleted))
+}
+
+/// The state of the file that a process runs, as the kernel has it: a file system that is asked may never answer, and
+/// some are asked whatever is wanted.
+fn running_file(pid: u32) -> Option<Statx> {
+    let path = format!("/proc/{pid}/exe");
+    let question =
+        || statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::BASIC_STATS).map_err(io::Error::from);
+    patiently(|reader| reader.ask(question)).ok()
+}
+
+/// Asks what may never be answered. Each thread that asks has a reader of its own, so that none waits for another's.
+fn patiently<T>(ask: impl FnOnce(&mut PatientReader) -> io::Result<T>) -> io::Result<T> {
+    // Of processes that are made to hang, a user can have as many as he may have at all.
+    static HANGING: Hanging = Hanging::new(64);
+    thread_local! {
+        static READER: RefCell<PatientReader> = RefCell::new(PatientReader::new(&HANGING));
+    }
+    READER.with_borrow_mut(ask)
+}
+
+fn image_file_of(file: &Statx) -> ImageFile {
+    let time = |seconds: i64, nanos: u32| seconds.saturating_mul(1_000_000_000).saturating_add(nanos.into());
+    ImageFile {
+        device: rustix::fs::makedev(file.stx_dev_major, file.stx_dev_minor),
+        inode: file.stx_ino,
+        modified_ns: time(file.stx_mtime.tv_sec, file.stx_mtime.tv_nsec),
+        changed_ns: time(file.stx_ctime.tv_sec, file.stx_ctime.tv_nsec),
+        size: file.stx_size,
+    }
 }
 
 /// What identifies a file and its state.
@@ -267,48 +335,4 @@ fn terminal(number: u32) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_may_hold_what_ends_it() {
-        let line = b"42 (a) S 1 (b)) R 7 1 42 34816 42 4194304 1 2 3 4 5 6 7 8 20 0 3 0 123 0 0\n";
-        let stat = Stat::parse(line).unwrap();
-        assert_eq!(stat.comm, b"a) S 1 (b)");
-        assert_eq!((stat.state, stat.parent_pid, stat.session_id), (b'R', 7, 42));
-        assert_eq!((stat.tty, stat.threads), (34816, 3));
-        assert_eq!(stat.start_ns, 123 * tick_ns());
-        assert_eq!(terminal(stat.tty).as_deref(), Some("pts/0"));
-        assert_eq!(Stat::parse(b"42 (a"), None);
-        assert_eq!(Stat::parse(b""), None);
-    }
-
-    #[test]
-    fn the_cgroup_that_says_most_is_chosen() {
-        let of = |text: &str| cgroup_path(text.as_bytes());
-        assert_eq!(of("0::/system.slice/a.service\n"), "/system.slice/a.service");
-        assert_eq!(of("8:pids:/docker/1\n4:memory:/m\n0::/\n"), "/docker/1");
-        assert_eq!(of("8:pids:/\n4:cpu,memory:/m\n0::/\n"), "/m");
-        assert_eq!(of("8:pids:/\n0::/\n"), "/");
-        assert_eq!(of("2:cpu:/a:b\n1:name=systemd:/\n"), "/");
-        assert_eq!(of("0::/a:b\n"), "/a:b");
-        assert_eq!(of(""), "/");
-    }
-
-    #[test]
-    fn this_process_is_found_with_all_its_facts() {
-        let pid = std::process::id();
-        let image = image(pid).unwrap();
-        let here = std::env::current_exe().unwrap();
-        assert_eq!(image.executable, here.to_str().unwrap());
-        assert_eq!(image.args, std::env::args().collect::<Vec<_>>());
-        assert_eq!(image.working_directory.as_deref(), std::env::current_dir().unwrap().to_str());
-        assert_eq!(image.parent_pid, std::os::unix::process::parent_id());
-        assert_eq!(image.image.map(|file| file.inode), Some(fs::metadata(&here).unwrap().ino()));
-        assert!(!image.image_deleted && !image.kernel_thread);
-        assert_eq!(
-            image_of(ProcessKey { start_ns: image.start_ns + 50 * tick_ns(), ..image.key() }, image.key()),
-            None
-        );
-    }
-}
+mod tests;

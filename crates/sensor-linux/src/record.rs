@@ -187,8 +187,7 @@ fn decode_exec(bytes: &[u8], process: ProcessKey) -> Result<ObservedImage, Malfo
         capabilities: standing::capability_names(u64_at(bytes, at::CAPABILITIES)?),
         environment: match flags & EXEC_ENVIRONMENT_CUT {
             0 => standing::interesting_variables(environment),
-            _ => procfs::environment_of(process)
-                .unwrap_or_else(|| standing::interesting_variables(environment)),
+            _ => procfs::variables_beyond(process, environment),
         },
         memfd,
         namespaces: standing::foreign_namespaces(&namespaces),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use libbpf_rs::{MapCore as _, MapFlags, MapHandle};
 use sensor_api::contract::{MarkedProcess, read_until, unique};
 use sensor_api::{Observation, Observed, ObservedExit, ObservedImage, ProcessKey, Sensor};
 use sensor_linux::{LinuxSensorOptions, open_ebpf};
@@ -324,6 +325,35 @@ fn losses_are_told_once_over_restarts() {
             sensor.commit(position);
         }
     }
+    Box::new(sensor).shut_down().unwrap();
+}
+
+/// What the kernel side takes for the agent is not told of.
+#[test]
+fn whoever_puts_himself_in_the_agents_place_is_told_of_and_put_out_of_it() {
+    let Some(_) = ebpf(LinuxSensorOptions::default()) else { return };
+    let pins = PinDir::new("control");
+    let mut sensor = open_ebpf(pins.options()).unwrap();
+    assert_eq!(sensor.check(), [] as [String; 0]);
+    let map = MapHandle::from_pinned_path(pins.path().join("control")).unwrap();
+    let entry = || map.lookup(&[0; 4], MapFlags::ANY).unwrap().unwrap();
+    let own = entry();
+    // As `struct control` of `bpf/record.h`.
+    let own_pid_at = 48;
+    assert_eq!(own[own_pid_at..own_pid_at + 4], std::process::id().to_ne_bytes());
+    let mut others = own.clone();
+    others[own_pid_at..own_pid_at + 4].copy_from_slice(&4_000_000_u32.to_ne_bytes());
+    map.update(&[0; 4], &others, MapFlags::ANY).unwrap();
+    let told = sensor.check();
+    assert!(told.len() == 1 && told[0].contains("process 4000000"), "{told:?}");
+    assert_eq!(entry(), own);
+    assert_eq!(sensor.check(), [] as [String; 0]);
+    // What the sensor itself writes in between hides nothing.
+    map.update(&[0; 4], &others, MapFlags::ANY).unwrap();
+    sensor.shed(&[event_model::EventClass::Bulk]);
+    let told = sensor.check();
+    assert!(told.len() == 1 && told[0].contains("process 4000000"), "{told:?}");
+    assert_eq!(sensor.check(), [] as [String; 0]);
     Box::new(sensor).shut_down().unwrap();
 }
 

@@ -448,6 +448,58 @@ fn a_full_disk_refuses_the_batch_whole_and_space_brings_it_back() {
     drop(unmount);
 }
 
+/// As a file system becomes when its disk fails: nothing can be made or removed in it, while what is open stays open.
+#[test]
+fn on_a_file_system_that_became_read_only_nothing_that_was_taken_goes_and_it_goes_on_after() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = SpoolOptions { max_bytes: 1 << 20, segment_bytes: 1_000 };
+    let spool = open_with(dir.path(), small);
+    fill(&spool, 5);
+    spool.sync().unwrap();
+    let mount = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("mount");
+        command.args(arguments).arg(dir.path()).stderr(std::process::Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    if !mount(&["--bind", dir.path().to_str().unwrap()]) {
+        eprintln!("skipped: mounting a directory over itself is not permitted here");
+        return;
+    }
+    let unmount = scopeguard(dir.path());
+    assert!(mount(&["-o", "remount,bind,ro"]));
+
+    let append =
+        |batch: u64| spool.append(&header(batch * 10 + 1, 10), b"note", &payload(batch * 10 + 1), None);
+    // The open segment has room for a few.
+    let mut batches = 5;
+    let refused = loop {
+        assert!(batches < 100, "no segment is made");
+        match append(batches) {
+            Ok(()) => batches += 1,
+            Err(error) => break error,
+        }
+    };
+    let is_read_only = |error: &SpoolError| matches!(error, SpoolError::Io { source, .. } if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem);
+    assert!(is_read_only(&refused), "{refused:?}");
+    let all = |from: u64, to: u64| (from..to).map(|batch| batch * 10 + 1).collect::<Vec<_>>();
+    assert_eq!(pending(&spool), all(0, batches));
+    // Sent meanwhile. What is known of that can't be written down, and the segment can't go.
+    let _ = spool.ack(BOOT, 30);
+    assert!(spool.sync().is_err_and(|error| is_read_only(&error)));
+    assert_eq!(pending(&spool), all(3, batches));
+    assert!(append(batches).is_err(), "it stays refused");
+
+    drop(unmount);
+    append(batches).unwrap();
+    assert_eq!(pending(&spool), all(3, batches + 1));
+    spool.ack(BOOT, 30).unwrap();
+    spool.sync().unwrap();
+    drop(spool);
+    let spool = open_with(dir.path(), small);
+    assert_eq!(pending(&spool), all(3, batches + 1));
+    assert_eq!(spool.losses(), []);
+}
+
 /// Unmounts when dropped, also on a failed expectation.
 fn scopeguard(path: &Path) -> impl Drop {
     struct Unmount(PathBuf);

@@ -115,7 +115,7 @@ impl Economy {
 
     /// Counts the act as left out, if it is to be.
     pub(super) fn leaves_out(&mut self, at_ns: u64, activity: &ObservedActivity) -> bool {
-        let class = activity.event_type.spec().class;
+        let class = activity.class();
         match self.governor.keep(class) {
             Keep::All => return false,
             Keep::Some => {

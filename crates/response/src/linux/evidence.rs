@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use os_files::patient::PatientReader;
 use rustix::fs::statvfs;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -12,9 +13,8 @@ use crate::action::{EvidenceRequest, ProcessTarget};
 use crate::archives::{Archives, Bag};
 use crate::platform::{Failure, Progress, Subject, Survey};
 
-use super::patient::PatientReader;
 use super::place::Place;
-use super::{Linux, inventory, memory};
+use super::{HANGING, Linux, inventory, memory};
 
 /// What the kernel tells of a process in one file of /proc; such a file does not say its size.
 const MAX_TOLD: u64 = 8 << 20;
@@ -52,7 +52,7 @@ impl Linux {
             Ok(list) => bag.tell("connections.json", &list)?,
             Err(error) => bag.leave_out("connections.json", &error.to_string()),
         }
-        let mut reader = PatientReader::default();
+        let mut reader = PatientReader::new(&HANGING);
         for pid in &request.processes {
             let files: Vec<Value> = inventory::open_files(*pid)
                 .into_iter()

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 
+use os_files::patient::PatientReader;
 use serde_json::{Value, json};
 
 use crate::platform::Failure;
 use crate::proc;
 
-use super::patient::PatientReader;
-use super::{Linux, sockets};
+use super::{HANGING, Linux, sockets};
 
 /// Bytes of a command line that are shown.
 const MOST_COMMAND_LINE: u64 = 4_096;
@@ -21,7 +21,7 @@ const MOST_PROCESSES: usize = 32_768;
 pub(super) fn processes(host: &Linux) -> Value {
     let mut pids = proc::pids();
     pids.sort_unstable();
-    let mut reader = PatientReader::default();
+    let mut reader = PatientReader::new(&HANGING);
     let listed = pids.iter().take(MOST_PROCESSES).filter_map(|pid| {
         let (stat, target) = (proc::stat(*pid)?, host.target_now(*pid)?);
         let (command_line, missing) = match command_line(&mut reader, *pid) {

@@ -68,7 +68,7 @@ pub(super) fn open(options: LinuxSensorOptions) -> Result<EbpfSensor, SensorErro
         }
     }
     let mut sensor = fresh(options, ring_bytes, notes, before)?;
-    sensor.vanished = vanished;
+    sensor.tampered = vanished;
     Ok(sensor)
 }
 
@@ -498,12 +498,13 @@ fn finish(mut parts: Parts) -> Result<EbpfSensor, SensorError> {
         Pinned::of(dir).inspect_err(unseen).ok()
     });
     Ok(EbpfSensor {
-        vanished: Vec::new(),
+        tampered: Vec::new(),
         pinned,
         resumed: parts.resumed,
         notes: parts.notes,
         ring: parts.ring,
         control: parts.control,
+        written: parts.control,
         maps: parts.maps,
         losses,
         clock,

@@ -29,7 +29,7 @@ use sensor_api::{ObservationSender, Provision, Source, StopSignal};
 
 use crate::SourceOptions;
 use live::Live;
-use watch::Watch;
+use watch::{ROOM, Watch};
 
 const TYPES: &[EventType] = &[
     EventType::FileCreate,
@@ -134,7 +134,8 @@ impl Source for IntegritySource {
             let rest = watch.scan(sender);
             watch.keep(false);
 
-            let busy = last_event.elapsed() < BUSY_FOR || watch.is_waiting();
+            // What the kernel has to tell wakes nobody while there is no room for it.
+            let busy = last_event.elapsed() < BUSY_FOR || watch.is_waiting() || !sender.has_room(ROOM);
             let wait = match (rest, busy) {
                 (Some(rest), true) => rest.min(BUSY_LOOK),
                 (Some(rest), false) => rest.min(SCAN_LOOK),

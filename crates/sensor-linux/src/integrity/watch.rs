@@ -29,6 +29,13 @@ const SETTLED_AT_LAST: Duration = Duration::from_secs(1);
 /// Names that may wait; past that everything is scanned instead.
 const MOST_WAITING: usize = 16_384;
 
+/// Room in the agent's queue for all that is told of one name. Without it nothing is looked at: what is told without
+/// room is lost, and the baseline must not know what nobody was told.
+pub(super) const ROOM: usize = 32;
+
+/// While there is no room, it is looked for this often.
+const ROOM_LOOK: Duration = Duration::from_millis(5);
+
 /// What was handed to the agent is in its spool after so long; only then may the
 /// baseline on disk say that it is known.
 const SPOOLED_AFTER: Duration = Duration::from_secs(3);
@@ -137,8 +144,11 @@ impl Watch {
         if self.changed.is_some() { scan.min(Duration::from_secs(1)) } else { scan }
     }
 
-    /// Takes what the kernel tells; true if there was anything.
+    /// Takes what the kernel tells; true if there was anything. Without room it stays with the kernel.
     pub(super) fn take_live(&mut self, sender: &ObservationSender) -> bool {
+        if !sender.has_room(ROOM) {
+            return false;
+        }
         let Some(live) = &mut self.live else { return false };
         let mut changes = Vec::new();
         let read = live.read(&mut |change| changes.push(change));
@@ -231,6 +241,10 @@ impl Watch {
         let mut from_path = self.tree.path(from.0);
         push_name(&mut from_path, &from.1);
         let is_dir = self.tree.get(from.0, &from.1).is_some_and(|node| node.dir.is_some());
+        if is_dir && !sender.has_room(1) {
+            self.next_scan = Instant::now();
+            return;
+        }
         if is_dir {
             // All below goes with it, so this can't wait.
             self.forget(to.0, &to.1);
@@ -296,6 +310,12 @@ impl Watch {
             self.waiting.extract_if(|_, waiting| is_due(waiting)).collect();
         due.sort_by_key(|(_, waiting)| waiting.since);
         for ((dir, name), waiting) in due {
+            if !sender.has_room(ROOM) {
+                if self.tree.has(dir) {
+                    self.waiting.entry((dir, name)).or_insert(waiting);
+                }
+                continue;
+            }
             let fd = match self.opened.take() {
                 Some((opened, fd)) if opened == dir => Ok(fd),
                 _ => self.tree.open(dir),
@@ -404,8 +424,11 @@ impl Watch {
         if let Some(rest) = self.scan.rest() {
             return Some(rest);
         }
+        if !sender.has_room(ROOM) {
+            return Some(ROOM_LOOK);
+        }
         let (begun, begun_cpu) = (Instant::now(), cpu_time());
-        while begun.elapsed() < TURN && self.scan_step(sender) {}
+        while begun.elapsed() < TURN && sender.has_room(ROOM) && self.scan_step(sender) {}
         self.scan.did(cpu_time().saturating_sub(begun_cpu));
         if !self.scan.is_active() {
             self.end_scan();

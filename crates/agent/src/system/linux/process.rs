@@ -1,14 +1,17 @@
 //! Little facts of processes.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 /// Nice value of the pipeline's thread.
 const PRIORITY: i32 = -10;
 
-/// Inode of the image that a process runs.
+/// Inode of the image that a process runs, as the kernel has it: a file system of a program would have to be asked for
+/// more, and may never answer.
 pub(crate) fn image_number(pid: u32) -> Option<u64> {
-    std::fs::metadata(crate::system::paths::image_of(pid)).ok().map(|file| file.ino())
+    let path = crate::system::paths::image_of(pid);
+    statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::INO).ok().map(|file| file.stx_ino)
 }
 
 /// Whether there is a process of this PID.

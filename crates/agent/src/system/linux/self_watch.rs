@@ -4,6 +4,8 @@
 //! inotify tells that something was done, not by whom; the kernel's own events of
 //! files tell that, where the sensor has them.
 
+mod units;
+
 use std::collections::HashMap;
 use std::ffi::{CStr, OsString};
 use std::mem::MaybeUninit;
@@ -24,17 +26,12 @@ use crate::rules::is_rule_file;
 use crate::state_file;
 use crate::yara_book::YARA_EXTENSIONS;
 
+use self::units::Units;
+
 /// How often the pins are looked at, and how soon a stop is noticed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Acts told in any minute; of the others it tells how many they were.
 const MOST_TOLD: u32 = 100;
-
-/// Where units of the agent's service can be.
-const UNITS: [&str; 3] = [
-    "/etc/systemd/system/edr-agent.service",
-    "/usr/lib/systemd/system/edr-agent.service",
-    "/lib/systemd/system/edr-agent.service",
-];
 
 /// What is watched.
 #[derive(Debug, Clone, Default)]
@@ -54,6 +51,9 @@ pub(crate) struct Watched {
 pub(crate) struct SelfWatch {
     watched: Watched,
     pins: Vec<OsString>,
+    units: Units,
+    /// Units that were told of since they were looked at.
+    told_units: Vec<PathBuf>,
     /// The supervisor, if there is one and it is still there.
     supervisor: Option<u32>,
     told: (Instant, u32),
@@ -68,6 +68,8 @@ pub(crate) struct SelfWatch {
 enum Names {
     /// This one, whatever is done to it.
     One(OsString),
+    /// This one, even if it only comes: a link or a directory is not written.
+    Unit(OsString),
     /// Rules.
     Rules,
     /// Lists of indicators.
@@ -89,6 +91,8 @@ impl SelfWatch {
         Self {
             watched,
             pins: Vec::new(),
+            units: Units::of_systemd(),
+            told_units: Vec::new(),
             supervisor,
             told: (Instant::now(), 0),
             untold: None,
@@ -103,12 +107,8 @@ impl SelfWatch {
         };
         let mut places: Vec<_> =
             std::env::current_exe().ok().and_then(|path| file(&path, "binary")).into_iter().collect();
-        places.extend(
-            UNITS
-                .iter()
-                .filter(|path| Path::new(path).exists())
-                .filter_map(|path| file(Path::new(path), "unit")),
-        );
+        let units = self.units.places().into_iter();
+        places.extend(units.map(|(dir, name)| (dir, Names::Unit(name.into()), "unit")));
         places.extend(self.watched.configuration.as_ref().and_then(|path| file(path, "configuration")));
         places.extend(self.watched.rules.clone().map(|dir| (dir, Names::Rules, "rules")));
         let indicators = self.watched.rules.iter().map(|dir| dir.join(INDICATOR_FOLDER));
@@ -162,6 +162,15 @@ impl SelfWatch {
         }
     }
 
+    fn check_units(&mut self, sender: &ObservationSender) {
+        let told = std::mem::take(&mut self.told_units);
+        for (path, operation) in self.units.changed() {
+            if !told.contains(&path) {
+                self.tell(sender, "unit", &path, operation);
+            }
+        }
+    }
+
     fn check_pins(&mut self, sender: &ObservationSender) {
         let Some(dir) = self.watched.pins.clone() else { return };
         let missing: Vec<OsString> =
@@ -194,6 +203,7 @@ impl Source for SelfWatch {
         let mut dirs: HashMap<i32, Vec<(PathBuf, Names, &'static str)>> = HashMap::new();
         for place in self.places() {
             let interest = WatchFlags::CLOSE_WRITE
+                | WatchFlags::CREATE
                 | WatchFlags::DELETE
                 | WatchFlags::MOVED_FROM
                 | WatchFlags::MOVED_TO
@@ -214,6 +224,7 @@ impl Source for SelfWatch {
         while !stopped(stop, &inotify) {
             self.begin_minute(sender);
             self.check_pins(sender);
+            self.check_units(sender);
             self.check_supervisor(sender);
             let mut reader = Reader::new(&inotify, &mut buffer);
             while let Ok(event) = reader.next() {
@@ -230,6 +241,9 @@ impl Source for SelfWatch {
                         let came = event.events().contains(ReadFlags::MOVED_TO);
                         if matches!(names, Names::Kept) && came && !state_file::is_anothers(&path) {
                             continue;
+                        }
+                        if matches!(names, Names::Unit(_)) {
+                            self.told_units.push(path.clone());
                         }
                         self.tell(sender, what, &path, operation);
                     }
@@ -273,6 +287,8 @@ fn counts(names: &Names, name: Option<&OsString>, events: ReadFlags) -> Option<&
         "replaced"
     } else if events.contains(ReadFlags::ATTRIB) {
         "attributes changed"
+    } else if events.contains(ReadFlags::CREATE) && matches!(names, Names::Unit(_)) {
+        "created"
     } else if events.intersects(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF) {
         return matches!(names, Names::Kept | Names::Rules | Names::Indicators)
             .then_some("directory deleted or moved away");
@@ -281,7 +297,7 @@ fn counts(names: &Names, name: Option<&OsString>, events: ReadFlags) -> Option<&
     };
     let name = name?;
     let counts = match names {
-        Names::One(one) => name == one,
+        Names::One(one) | Names::Unit(one) => name == one,
         Names::Rules => is_rule_file(Path::new(name)) || ends_in(name, &YARA_EXTENSIONS),
         Names::Indicators => ends_in(name, &INDICATOR_EXTENSIONS),
         Names::Kept => {

@@ -32,8 +32,10 @@ const CAUGHT: [i32; 10] = [
 pub struct Received {
     /// Its number.
     pub signal: u8,
-    /// Who sent it; `None` for the kernel (a terminal's Ctrl-C).
+    /// Who sent it, as the kernel vouches for it; `None` for the kernel itself (a terminal's Ctrl-C).
     pub by: Option<Sender>,
+    /// Whoever sent it wrote himself who that is, or had it sent by a file, so that nobody knows.
+    pub is_unvouched: bool,
 }
 
 /// Who sent a signal.
@@ -46,16 +48,17 @@ pub struct Sender {
 }
 
 impl Received {
-    /// Whether it asks the agent to stop.
+    /// Whether it asks the agent to stop. One whose sender is not known does not: neither system nor terminal sends such.
     pub fn asks_to_stop(&self) -> bool {
-        matches!(i32::from(self.signal), libc::SIGTERM | libc::SIGINT | libc::SIGQUIT)
+        !self.is_unvouched && matches!(i32::from(self.signal), libc::SIGTERM | libc::SIGINT | libc::SIGQUIT)
     }
 
     /// Whether it comes from where an agent's signals are expected to come from: the
     /// system's or its own supervisor, or the terminal.
     pub fn is_expected(&self) -> bool {
         let parent = std::os::unix::process::parent_id();
-        self.by.is_none_or(|by| by.pid == 1 || (by.pid == parent && crate::supervisor::is_supervised()))
+        let is_of = |by: Sender| by.pid == 1 || (by.pid == parent && crate::supervisor::is_supervised());
+        !self.is_unvouched && self.by.is_none_or(is_of)
     }
 }
 
@@ -114,10 +117,17 @@ pub fn next(file: &mut File) -> io::Result<Received> {
     file.read_exact(&mut info)?;
     let word = |at: usize| u32::from_ne_bytes([info[at], info[at + 1], info[at + 2], info[at + 3]]);
     let code = i32::from_ne_bytes(word(CODE).to_ne_bytes());
-    // A sender stands there for kill(2), sigqueue(3) and tgkill(2): codes up to 0 (sigaction(2)).
-    let by = (code <= 0).then(|| Sender { pid: word(PID), uid: word(UID) });
-    Ok(Received { signal: u8::try_from(word(NUMBER)).unwrap_or(u8::MAX), by })
+    // Only kill(2) and tgkill(2) have the kernel write the sender, and no other process can use their codes; with
+    // rt_sigqueueinfo(2) the sender writes all other codes below 0, and who he is (sigaction(2)).
+    let by = matches!(code, SI_USER | SI_TKILL).then(|| Sender { pid: word(PID), uid: word(UID) });
+    let is_unvouched = by.is_none() && code != SI_KERNEL;
+    Ok(Received { signal: u8::try_from(word(NUMBER)).unwrap_or(u8::MAX), by, is_unvouched })
 }
+
+/// Codes of `asm-generic/siginfo.h`.
+const SI_USER: i32 = 0;
+const SI_KERNEL: i32 = 0x80;
+const SI_TKILL: i32 = -6;
 
 const NUMBER: usize = std::mem::offset_of!(libc::signalfd_siginfo, ssi_signo);
 const CODE: usize = std::mem::offset_of!(libc::signalfd_siginfo, ssi_code);

@@ -198,6 +198,11 @@ fn forward_signals(asked: Arc<AtomicBool>, pid: Arc<std::sync::atomic::AtomicI32
     let mut file = signals::descriptor()?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         while let Ok(received) = signals::next(&mut file) {
+            if received.is_unvouched {
+                // Passed on, it would have this process's name.
+                eprintln!("signal {} of an unknown sender is not heeded", received.signal);
+                continue;
+            }
             if received.asks_to_stop() {
                 asked.store(true, Ordering::SeqCst);
             }

@@ -45,6 +45,44 @@ fn an_overflow_is_told_and_costs_a_scan_that_finds_everything() {
     assert_eq!((types, lost), (vec![EventType::FileCreate, EventType::FileModify], 1));
 }
 
+/// Whoever fills the queue first does not hide what is done to a watched file after that.
+#[test]
+fn without_room_for_it_a_change_is_told_later_and_not_taken_for_known() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a", "b"] {
+        fs::write(folder.path().join(name), "1").unwrap();
+    }
+    let (sender, queue) = observation_queue(ROOM + 4);
+    let dirs = [folder.path().to_owned()];
+    let mut watch = Watch::new(&dirs, Duration::from_secs(3_600), None, None);
+    scan_all(&mut watch, &sender);
+    let (dir, _) = watch.tree.roots().next().unwrap();
+    let flood = || {
+        let fields = vec![(Field::FilePath, event_model::Value::Text("/flood".to_owned()))];
+        let event_type = EventType::Mount;
+        sender.send(1, sensor_api::ObservedActivity { event_type, actor: None, target: None, fields })
+    };
+    assert!((0..5).all(|_| flood()));
+    fs::write(folder.path().join("a"), "22").unwrap();
+    fs::remove_file(folder.path().join("b")).unwrap();
+    for (name, what) in [
+        (b"a".to_vec(), What { written: true, ..What::default() }),
+        (b"b".to_vec(), What { removed: true, ..What::default() }),
+    ] {
+        watch.take(Change::Name { dir, name, what, pid: None }, Moment::now(), &sender);
+    }
+    watch.settle(&sender, true);
+    watch.take(Change::Overflow, Moment::now(), &sender);
+    assert!(watch.scan(&sender).is_some(), "the scan waits, too");
+    assert_eq!(taken(&queue), (vec![EventType::Mount; 5], 1), "the overflow alone is a loss");
+    watch.settle(&sender, true);
+    let (mut types, lost) = taken(&queue);
+    types.sort_by_key(|event_type| event_type.number());
+    assert_eq!((types, lost), (vec![EventType::FileModify, EventType::FileDelete], 0));
+    scan_all(&mut watch, &sender);
+    assert_eq!(taken(&queue), (vec![], 0), "once");
+}
+
 #[test]
 fn more_names_than_may_wait_are_scanned_instead() {
     let folder = tempfile::tempdir().unwrap();
