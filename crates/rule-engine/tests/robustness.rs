@@ -30,6 +30,8 @@ fn exercise_file(name: &str, bytes: &[u8]) {
         "process.name": "İstanbul-ſ-ß", "process.command_line": "a 'b' \u{0} ]", "process.pid": -1,
         "process.args": ["", "a"], "process.hash.sha256": "",
     }));
+    // Twice, as correlations count.
+    compiled.rules.evaluate(&event, Phase::All);
     compiled.rules.evaluate(&event, Phase::All);
 }
 
