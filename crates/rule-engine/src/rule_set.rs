@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use event_model::{ActionKind, EventType, FieldSource, ResponseMode, RuleId};
+use event_model::{ActionKind, EventType, FieldSource, ResponseMode, RuleId, RuleScope, resolve_field};
 
 use crate::behaviour::{BehaviourFile, BehaviourSet};
 use crate::correlation::{CorrelationCounters, Correlations};
 use crate::diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
 use crate::event::{EventBuffer, FieldId, FieldNames};
-use crate::expression::{Expression, Slot, View};
-use crate::group::{Group, Groups};
+use crate::expression::{Expression, FieldRef, Slot, View};
+use crate::group::{Group, Groups, SYSMON_HASHES};
 use crate::log_source::{LogSource, LogSources, Router, SourceId};
 use crate::matcher::{Desk, RuleIndex};
 use crate::rule::{FilterTargets, HostNames, ParsedRule, Role, RuleHead};
@@ -443,6 +443,35 @@ impl RuleSet {
             (rule, format!("no source of {what}"))
         };
         starved.map(with_reason).collect()
+    }
+
+    /// Fields that active Sigma rules name and none of the live events has that they judge, of these types; with
+    /// each the name that is nearest to it. What judges no such event is left out.
+    pub fn without_field(&self, collected: &[EventType]) -> Vec<(&ParsedRule, &str, Option<&'static str>)> {
+        let mut scopes_of: Vec<Vec<RuleScope>> = vec![Vec::new(); self.alerting];
+        for (_, group) in self.groups.all_live().filter(|(event_type, _)| collected.contains(event_type)) {
+            for place in group.without_hash.rules().chain(group.with_hash.rules()) {
+                if let Some(scopes) = scopes_of.get_mut(place) {
+                    scopes.extend(group.scope);
+                }
+            }
+        }
+        let mut unknown = Vec::new();
+        for (rule, scopes) in self.rules().zip(scopes_of) {
+            let names = rule.fields.iter().filter_map(|field| match field {
+                FieldRef::Named(name) if &**name != SYSMON_HASHES => Some(&**name),
+                _ => None,
+            });
+            for name in names {
+                let found: Vec<_> = scopes.iter().map(|scope| resolve_field(*scope, name)).collect();
+                if !found.is_empty() && found.iter().all(Result::is_err) {
+                    let nearest =
+                        found.iter().find_map(|found| found.as_ref().err().and_then(|it| it.nearest));
+                    unknown.push((rule, name, nearest));
+                }
+            }
+        }
+        unknown
     }
 
     /// The work of each active rule since the set was compiled, or since one that it took over from was.

@@ -278,6 +278,22 @@ fn documents_that_share_an_id_load_each_with_its_own() {
 }
 
 #[test]
+fn a_condition_that_is_true_for_everything_is_told() {
+    for selection in
+        ["Image: '*'", "Image|contains: ''", "Image|exists: true", "Image|re: '.*'", "'|contains': ''"]
+    {
+        let text = rule_text(&format!("  s:\n    {selection}\n  condition: s"));
+        assert_eq!((logs::fault(&text).0, rules(&text).len()), ("always-true", 1), "{selection}");
+    }
+    for selection in ["Image: '?*'", "Image: ''", "Image: null", "Image|re: '^$'", "Image|re: 'a|b'"] {
+        let text = rule_text(&format!("  s:\n    {selection}\n  condition: s"));
+        assert!(parse_rules("test.yml", &text).diagnostics.is_empty(), "{selection}");
+    }
+    let but = rule_text("  s: {Image: '*'}\n  f: {User: x}\n  condition: s and not f");
+    assert!(parse_rules("test.yml", &but).diagnostics.is_empty(), "some events are left out");
+}
+
+#[test]
 fn users_add_log_sources() {
     let file = "sources:\n  - product: windows\n    category: process_creation\n    when: {kind: exec}\n    fields: {Image: exe}\n";
     let log_sources = LogSources::builtin().with_file_first("mine.yml", file).expect("a good file");

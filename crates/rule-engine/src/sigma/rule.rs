@@ -71,6 +71,13 @@ impl DocumentReader<'_> {
         let (log_source, detections, mut head) = (log_source?, detections?, head?);
         self.tell_unresolved(&detections, "the rule loads and is not judged");
         head.enabled &= detections.unresolved.is_empty();
+        for (at, condition) in detections.places.iter().zip(&detections.conditions) {
+            if condition.is_always_true() {
+                let reason = "the condition is true for every event that has its fields";
+                let hint = Some("name a value that only some events have");
+                self.warning(*at, DiagnosticCode::AlwaysTrue, reason, hint);
+            }
+        }
         head.conditions = detections.texts;
         Some(ParsedRule {
             head: Arc::new(head),
@@ -302,8 +309,14 @@ impl DocumentReader<'_> {
         if !is_whole {
             return None;
         }
-        let mut own =
-            Detections { fields, unresolved, texts: Vec::new(), conditions: Vec::new(), has_not: false };
+        let mut own = Detections {
+            fields,
+            unresolved,
+            texts: Vec::new(),
+            places: Vec::new(),
+            conditions: Vec::new(),
+            has_not: false,
+        };
         for node in condition.items() {
             self.condition(node, &identifiers, &mut own)?;
         }
@@ -334,6 +347,7 @@ impl DocumentReader<'_> {
                 expression.sort_by_cost();
                 own.conditions.push(expression);
                 own.texts.push(text.to_string());
+                own.places.push(node.at());
                 Some(())
             }
             Err(ConditionError { code, range, reason, hint }) => {
@@ -348,8 +362,9 @@ impl DocumentReader<'_> {
 pub(super) struct Detections {
     pub(super) fields: Vec<FieldRef>,
     pub(super) unresolved: Vec<(At, String)>,
-    /// The conditions as written, and compiled.
+    /// The conditions as written, where they stand, and compiled.
     pub(super) texts: Vec<String>,
+    pub(super) places: Vec<At>,
     pub(super) conditions: Vec<Expression>,
     pub(super) has_not: bool,
 }
