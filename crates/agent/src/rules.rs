@@ -288,17 +288,21 @@ impl RuleBook {
             correlation_bytes: Some(CORRELATION_BYTES),
             ..CompileOptions::default()
         };
-        let gate = match sources.gate {
-            true => {
-                let of_gate = rules.iter().filter(|rule| rule.is_filter() || may_deny(rule)).cloned();
-                let options = CompileOptions { behaviours: Vec::new(), ..options.clone() };
-                // What is wrong with them is told of the whole set.
-                RuleSet::compile_with(of_gate.collect::<Vec<_>>(), options).rules
-            }
-            false => RuleSet::default(),
-        };
-        let outcome = RuleSet::compile_with(rules, options);
+        let mut of_gate: Vec<ParsedRule> = Vec::new();
+        if sources.gate {
+            of_gate.extend(rules.iter().filter(|rule| rule.is_filter() || may_deny(rule)).cloned());
+        }
+        let gate_options = CompileOptions { behaviours: Vec::new(), ..options.clone() };
+        let mut outcome = RuleSet::compile_with(rules, options);
         report(&outcome.diagnostics, "", &mut errors);
+        // What matches only for a correlation does nothing by itself.
+        of_gate.retain(|rule| !outcome.rules.is_silent(&rule.head().id));
+        let gate = if sources.gate {
+            // What is wrong with them is told of the whole set.
+            RuleSet::compile_with(of_gate, gate_options).rules
+        } else {
+            RuleSet::default()
+        };
         outcome.rules.take_over(&self.active.load().set);
         let before = self.active.swap(Arc::new(ActiveRules { set: outcome.rules, gate, version, errors }));
         self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(before);

@@ -155,6 +155,8 @@ fn replay(
     json_errors: bool,
     output: OrderedOutput,
 ) -> anyhow::Result<Counts> {
+    // What correlations remember goes from one event to the next, so that their order counts.
+    let threads = if rules.has_correlations() { 1 } else { threads.min(inputs.len()).max(1) };
     let progress = Progress::new(inputs);
     let next = AtomicUsize::new(0);
     let work = || {
@@ -172,7 +174,7 @@ fn replay(
     };
     let mut counts = Counts::default();
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads.min(inputs.len()).max(1)).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         for worker in workers {
             match worker.join() {
                 Ok(own) => counts.add(&own),

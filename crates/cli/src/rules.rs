@@ -206,7 +206,9 @@ impl Report {
         } else {
             let collected = read_sources(&options.sources)?;
             let starved = compiled.rules.without_source(&collected).into_iter();
-            starved.map(|(rule, reason)| never_fires(rule, &reason)).collect()
+            let starved = starved.map(|(rule, reason)| never_fires(rule, &reason));
+            let blind = compiled.rules.without_field(&collected).into_iter();
+            starved.chain(blind.map(|(rule, name, nearest)| never_sees(rule, name, nearest))).collect()
         };
         for diagnostic in compiled.diagnostics.iter().chain(&starved) {
             let text = fs::read_to_string(&diagnostic.file).unwrap_or_default();
@@ -250,6 +252,22 @@ fn never_fires(rule: &ParsedRule, reason: &str) -> Diagnostic {
     let reason = format!("rule `{}` can never fire there: {reason}", rule.head().id);
     let hint = Some("it stays loaded and works once they are collected".to_owned());
     Diagnostic::new(DiagnosticSeverity::Warning, DiagnosticCode::NoSource, rule.place(), reason, hint)
+}
+
+fn never_sees(rule: &ParsedRule, name: &str, nearest: Option<&str>) -> Diagnostic {
+    let reason =
+        format!("rule `{}` asks for `{name}`, which no live event has that it judges", rule.head().id);
+    let hint = nearest.map_or_else(
+        || "there it is missing, as `null` means it; in logs it may be there".to_owned(),
+        |nearest| format!("did you mean `{nearest}`?"),
+    );
+    Diagnostic::new(
+        DiagnosticSeverity::Warning,
+        DiagnosticCode::UnknownField,
+        rule.place(),
+        reason,
+        Some(hint),
+    )
 }
 
 /// The types of events that a host collects: lines of `type`, `type=source` or `type=none: reason`, as an

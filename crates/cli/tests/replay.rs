@@ -343,6 +343,25 @@ fn the_order_does_not_depend_on_the_threads() {
 }
 
 #[test]
+fn correlations_are_counted_in_the_order_of_the_files_whatever_the_threads() {
+    let folder = Folder::new();
+    let correlation = "---\ntitle: Many\nid: many\ncorrelation:\n  type: event_count\n  \
+                       rules: [00000000-0000-4000-8000-000000000001]\n  timespan: 1d\n  condition: {gte: 2000}\n";
+    folder.file("rules/a.yml", format!("{PROCESS_RULE}{correlation}"));
+    for file in 0..12 {
+        // The large ones take longest, so that threads would come to the small ones first.
+        let count = if file % 2 == 0 { 1_999 } else { 1 };
+        folder
+            .file(&format!("logs/{file:02}.ndjson"), format!("{}\n", sysmon_start("x -enc y")).repeat(count));
+    }
+    let output = folder.edr(&["replay", "--rules", "rules", "--threads", "4", "logs"]);
+    let files: Vec<String> =
+        lines(&output.stdout).iter().map(|line| line["file"].as_str().expect("a file").to_owned()).collect();
+    let expected: Vec<String> = (0..6).map(|nth| format!("logs/{:02}.ndjson", 2 * nth + 1)).collect();
+    assert_eq!(files, expected, "each second file completes what the one before it began");
+}
+
+#[test]
 fn a_reader_that_goes_away_ends_it_quietly() {
     let folder = Folder::new();
     folder.file("rules/a.yml", PROCESS_RULE);

@@ -78,6 +78,22 @@ fn a_rule_without_source_is_a_warning_and_no_failure() {
 }
 
 #[test]
+fn fields_that_live_events_do_not_have_are_a_warning_for_those_who_ask() {
+    let folder = tempfile::tempdir().unwrap();
+    let sigma = "title: t\nid: a\nlogsource: {category: process_creation}\ndetection:\n  s: {Imag: /x, CommandLine|contains: y, Hashes: z}\n  condition: s\n";
+    fs::write(folder.path().join("a.yml"), sigma).unwrap();
+    fs::write(folder.path().join("sources"), "process_start=ebpf\n").unwrap();
+    let output = edr(folder.path(), &["rules", "check", "a.yml", "--sources", "sources"]);
+    assert_eq!(output.status.code(), Some(0));
+    let told = err(&output);
+    let expected = "warning[unknown-field]: rule `a` asks for `Imag`, which no live event has that it judges";
+    assert!(told.contains(expected) && told.contains("did you mean `Image`?"), "{told}");
+    assert_eq!(told.matches("unknown-field").count(), 1, "{told}");
+    let output = edr(folder.path(), &["rules", "check", "a.yml"]);
+    assert!(!err(&output).contains("unknown-field"), "rules are for logs too");
+}
+
+#[test]
 fn a_wrong_command_line_exits_with_two() {
     let folder = tempfile::tempdir().unwrap();
     for (arguments, complaint) in [

@@ -129,6 +129,49 @@ fn a_match_tells_what_is_known_and_ends_when_it_expires() {
 }
 
 #[test]
+fn an_indicator_that_has_ended_hides_none_that_has_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = |severity, expires: Option<&str>| Indicator {
+        severity,
+        expires: expires.map(|end| end.parse().unwrap()),
+        ..indicator("evil.example")
+    };
+    let (ended, later) = (Some("2026-11-01T00:00:00Z"), Some("2026-12-01T00:00:00Z"));
+    let all = [
+        one(Severity::Low, None),
+        one(Severity::Critical, ended),
+        one(Severity::High, later),
+        one(Severity::Informational, ended),
+        one(Severity::Medium, later),
+    ];
+    let path = dir.path().join("indicators.table");
+    let mut builder = TableBuilder::new(42);
+    all.iter().for_each(|indicator| builder.add(indicator).unwrap());
+    let built = builder.write(&path).unwrap();
+    assert_eq!((built.indicators, built.repeated), (3, 4));
+    let table = IndicatorTable::open(&path).unwrap();
+    let severity_at = |time: &str| {
+        let found = table.lookup(Observable::Domain("evil.example"), time.parse().unwrap()).unwrap();
+        found.map(|found| found.severity)
+    };
+    assert_eq!(severity_at("2026-10-01T00:00:00Z"), Some(Severity::Critical));
+    assert_eq!(severity_at("2026-11-26T00:00:00Z"), Some(Severity::High));
+    assert_eq!(severity_at("2027-11-26T00:00:00Z"), Some(Severity::Low));
+
+    // However many there are, few are kept, and the one that counts for longest is among them.
+    let confidences = (0..100_u8).map(|nth| Indicator {
+        confidence: 100 - nth,
+        expires: Some(now() + jiff::SignedDuration::from_secs(i64::from(nth))),
+        ..indicator("evil.example")
+    });
+    let (table, _) = self::table(dir.path(), &confidences.collect::<Vec<_>>());
+    assert!(table.len() < 10);
+    let almost = now() + jiff::SignedDuration::from_secs(98);
+    let found = table.lookup(Observable::Domain("evil.example"), almost).unwrap();
+    assert_eq!(found.map(|found| found.confidence), Some(1));
+}
+
+#[test]
 fn a_table_that_is_open_goes_on_when_another_takes_its_place() {
     let dir = tempfile::tempdir().unwrap();
     let (old, path) = table(dir.path(), &[indicator("old.example")]);

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use event_model::{EventType, Field, FieldSource, ValueKind, ValueRef, resolve_field};
+use event_model::{EventType, Field, FieldSource, RuleScope, ValueKind, ValueRef, resolve_field};
 
 use crate::event::{EventBuffer, FieldId, FieldNames};
 use crate::expression::FieldRef;
@@ -20,6 +20,8 @@ use crate::telemetry::Telemetry;
 pub(crate) struct Group {
     pub(crate) without_hash: RuleIndex,
     pub(crate) with_hash: RuleIndex,
+    /// Whose names of fields hold for live events that Sigma knows.
+    pub(crate) scope: Option<RuleScope>,
     /// What live events are asked for, in each phase.
     asks_without_hash: Vec<(FieldId, Asked)>,
     asks_with_hash: Vec<(FieldId, Asked)>,
@@ -167,6 +169,7 @@ impl Groups {
                 }
                 asks
             };
+            group.scope = entry.and_then(|entry| entry.live).map(|(_, scope)| scope);
             group.asks_without_hash = asks(&group.without_hash);
             group.asks_with_hash = asks(&group.with_hash);
             if !(group.without_hash.is_empty() && group.with_hash.is_empty()) {

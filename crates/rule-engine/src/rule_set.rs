@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use event_model::{ActionKind, EventType, FieldSource, ResponseMode, RuleId};
+use event_model::{ActionKind, EventType, FieldSource, ResponseMode, RuleId, RuleScope, resolve_field};
 
 use crate::behaviour::{BehaviourFile, BehaviourSet};
 use crate::correlation::{CorrelationCounters, Correlations};
 use crate::diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
 use crate::event::{EventBuffer, FieldId, FieldNames};
-use crate::expression::{Expression, Slot, View};
-use crate::group::{Group, Groups};
+use crate::expression::{Expression, FieldRef, Slot, View};
+use crate::group::{Group, Groups, SYSMON_HASHES};
 use crate::log_source::{LogSource, LogSources, Router, SourceId};
 use crate::matcher::{Desk, RuleIndex};
 use crate::rule::{FilterTargets, HostNames, ParsedRule, Role, RuleHead};
@@ -77,6 +77,14 @@ pub struct RuleSet {
 #[derive(Debug)]
 pub(crate) struct LoadedRule {
     pub(crate) rule: ParsedRule,
+    /// Shared with the set before or after this one, where that has the same rule.
+    work: Arc<Work>,
+    /// Events that sets before this one judged it on.
+    evaluations_before: u64,
+}
+
+#[derive(Debug, Default)]
+struct Work {
     candidates: AtomicU64,
     matches: AtomicU64,
     cost_ns: AtomicU64,
@@ -138,7 +146,9 @@ impl RuleSet {
     ) -> CompileOutcome {
         let CompileOptions { log_sources, live_product, host, behaviours, correlation_bytes } = options;
         let (rules, mut diagnostics) = without_duplicate_ids(rules);
-        let (filters, mut rules): (Vec<_>, Vec<_>) = rules.into_iter().partition(ParsedRule::is_filter);
+        let (mut filters, mut rules): (Vec<_>, Vec<_>) = rules.into_iter().partition(ParsedRule::is_filter);
+        // One that is switched off hides nothing.
+        filters.retain(|filter| filter.head.is_active());
         for filter in &filters {
             diagnostics.extend(add_filter(filter, &mut rules));
         }
@@ -157,12 +167,7 @@ impl RuleSet {
         let router = Router::new(&log_sources, &mut names);
         Groups::intern_names(&rules, &log_sources, &mut names);
         let groups = Groups::new(&rules, &log_sources, live_product, &names);
-        let loaded = |rule| LoadedRule {
-            rule,
-            candidates: AtomicU64::new(0),
-            matches: AtomicU64::new(0),
-            cost_ns: AtomicU64::new(0),
-        };
+        let loaded = |rule| LoadedRule { rule, work: Arc::default(), evaluations_before: 0 };
         let set = Self {
             searches_all_values: rules.iter().any(ParsedRule::searches_all_values),
             rules: rules.into_iter().map(loaded).collect(),
@@ -284,15 +289,15 @@ impl RuleSet {
                 let Some(loaded) = self.rules.get(place) else { return };
                 let start = is_timed.then(std::time::Instant::now);
                 let holds = loaded.rule.holds(view) && !loaded.rule.is_excepted(view, event.time());
-                loaded.candidates.fetch_add(1, Ordering::Relaxed);
+                loaded.work.candidates.fetch_add(1, Ordering::Relaxed);
                 if let Some(start) = start {
                     let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-                    loaded.cost_ns.fetch_add(nanos.saturating_mul(COST_SAMPLE), Ordering::Relaxed);
+                    loaded.work.cost_ns.fetch_add(nanos.saturating_mul(COST_SAMPLE), Ordering::Relaxed);
                 }
                 if !holds {
                     return;
                 }
-                loaded.matches.fetch_add(1, Ordering::Relaxed);
+                loaded.work.matches.fetch_add(1, Ordering::Relaxed);
                 match loaded.rule.role {
                     Role::Behaviour(behaviour) => verdicts.behaviours.push(behaviour),
                     _ => self.matched(place, view, &mut verdicts.matches),
@@ -333,19 +338,35 @@ impl RuleSet {
         self.correlations.lock().unwrap_or_else(PoisonError::into_inner).counters()
     }
 
-    /// Takes over from the set that this one replaces what its correlations counted so far, where
-    /// they are the same; that set counts from nothing then.
-    pub fn take_over(&self, before: &Self) {
-        if !self.has_correlations || !before.has_correlations || std::ptr::eq(self, before) {
-            return;
+    /// Takes over from the set that this one replaces what the same correlations counted so far, and the work of
+    /// the same rules. Both go on with it together, so that nothing is lost of what is judged meanwhile.
+    pub fn take_over(&mut self, before: &Self) {
+        let id_in = |rules: &[LoadedRule], place: usize| Some(rules.get(place)?.rule.head.id.clone());
+        let Self { rules, correlations, .. } = self;
+        let own = correlations.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let others = before.correlations.lock().unwrap_or_else(PoisonError::into_inner);
+        own.take_over(&others, |place| id_in(rules, place), |place| id_in(&before.rules, place));
+        drop(others);
+        let mut evaluations = vec![0_u64; before.rules.len()];
+        before.groups.add_evaluations(&mut evaluations);
+        let worked = before.rules.iter().zip(evaluations);
+        let by_id: HashMap<&RuleId, (&LoadedRule, u64)> =
+            worked.map(|(loaded, evaluations)| (&loaded.rule.head.id, (loaded, evaluations))).collect();
+        for loaded in rules {
+            let same =
+                by_id.get(&loaded.rule.head.id).filter(|(other, _)| other.rule.text == loaded.rule.text);
+            if let Some((other, evaluations)) = same {
+                loaded.work = Arc::clone(&other.work);
+                loaded.evaluations_before = other.evaluations_before + evaluations;
+            }
         }
-        let mut own = self.correlations.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut others = before.correlations.lock().unwrap_or_else(PoisonError::into_inner);
-        let texts = |set: &'_ Self, place: usize| {
-            let rule = &set.rules.get(place)?.rule;
-            Some((rule.head.id.as_str().to_owned(), rule.text.to_string()))
-        };
-        own.take_over(&mut others, |place| texts(self, place), |place| texts(before, place));
+    }
+
+    /// Whether a rule matches only for correlations, so that its own match is told of nowhere and does nothing.
+    pub fn is_silent(&self, id: &RuleId) -> bool {
+        let place = self.rules.iter().position(|loaded| loaded.rule.head.id == *id);
+        let correlations = self.correlations.lock().unwrap_or_else(PoisonError::into_inner);
+        place.is_some_and(|place| correlations.is_silent(place))
     }
 
     /// How many Sigma filters were added to rules; they are not among [`Self::rules`].
@@ -424,7 +445,36 @@ impl RuleSet {
         starved.map(with_reason).collect()
     }
 
-    /// The work of each active rule since the set was compiled.
+    /// Fields that active Sigma rules name and none of the live events has that they judge, of these types; with
+    /// each the name that is nearest to it. What judges no such event is left out.
+    pub fn without_field(&self, collected: &[EventType]) -> Vec<(&ParsedRule, &str, Option<&'static str>)> {
+        let mut scopes_of: Vec<Vec<RuleScope>> = vec![Vec::new(); self.alerting];
+        for (_, group) in self.groups.all_live().filter(|(event_type, _)| collected.contains(event_type)) {
+            for place in group.without_hash.rules().chain(group.with_hash.rules()) {
+                if let Some(scopes) = scopes_of.get_mut(place) {
+                    scopes.extend(group.scope);
+                }
+            }
+        }
+        let mut unknown = Vec::new();
+        for (rule, scopes) in self.rules().zip(scopes_of) {
+            let names = rule.fields.iter().filter_map(|field| match field {
+                FieldRef::Named(name) if &**name != SYSMON_HASHES => Some(&**name),
+                _ => None,
+            });
+            for name in names {
+                let found: Vec<_> = scopes.iter().map(|scope| resolve_field(*scope, name)).collect();
+                if !found.is_empty() && found.iter().all(Result::is_err) {
+                    let nearest =
+                        found.iter().find_map(|found| found.as_ref().err().and_then(|it| it.nearest));
+                    unknown.push((rule, name, nearest));
+                }
+            }
+        }
+        unknown
+    }
+
+    /// The work of each active rule since the set was compiled, or since one that it took over from was.
     pub fn counters(&self) -> impl Iterator<Item = RuleCounters<'_>> {
         self.counters_of(0..self.alerting)
     }
@@ -441,10 +491,10 @@ impl RuleSet {
         let active = own.filter(|(loaded, _)| loaded.rule.head.is_active());
         active.map(|(loaded, evaluations)| RuleCounters {
             rule: loaded.rule.head(),
-            evaluations,
-            candidates: loaded.candidates.load(Ordering::Relaxed),
-            matches: loaded.matches.load(Ordering::Relaxed),
-            cost: Duration::from_nanos(loaded.cost_ns.load(Ordering::Relaxed)),
+            evaluations: loaded.evaluations_before + evaluations,
+            candidates: loaded.work.candidates.load(Ordering::Relaxed),
+            matches: loaded.work.matches.load(Ordering::Relaxed),
+            cost: Duration::from_nanos(loaded.work.cost_ns.load(Ordering::Relaxed)),
         })
     }
 }

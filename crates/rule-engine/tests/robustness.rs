@@ -30,6 +30,8 @@ fn exercise_file(name: &str, bytes: &[u8]) {
         "process.name": "İstanbul-ſ-ß", "process.command_line": "a 'b' \u{0} ]", "process.pid": -1,
         "process.args": ["", "a"], "process.hash.sha256": "",
     }));
+    // Twice, as correlations count.
+    compiled.rules.evaluate(&event, Phase::All);
     compiled.rules.evaluate(&event, Phase::All);
 }
 
@@ -131,4 +133,21 @@ fn a_large_file_of_rules_is_read() {
         (0..20_000).map(|id| rule_text("process", "name = 'a'", &json!({ "id": id }))).collect();
     let outcome = parse_rules("many.json", &format!("[{}]", rules.join(",\n")));
     assert_eq!((outcome.rules.len(), outcome.diagnostics.len()), (20_000, 0));
+}
+
+#[test]
+fn fifty_thousand_sigma_rules_are_read_and_judge() {
+    let one = |id: u32| {
+        format!(
+            "title: t\nid: r{id}\nlogsource: {{category: process_creation}}\ndetection: {{s: {{Image|endswith: /{id}}}, \
+             condition: s}}\n"
+        )
+    };
+    let text = (0..50_000).map(one).collect::<Vec<_>>().join("---\n");
+    let outcome = parse_rules("many.yml", &text);
+    assert_eq!((outcome.rules.len(), outcome.diagnostics.len()), (50_000, 0));
+    let rules = RuleSet::compile(outcome.rules).rules;
+    let event = process_start(json!({ "process.executable": "/usr/bin/49999" }));
+    let found: Vec<_> = rules.evaluate(&event, Phase::All).iter().map(|it| it.rule.id.to_string()).collect();
+    assert_eq!(found, ["r49999"]);
 }

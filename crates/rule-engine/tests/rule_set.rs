@@ -79,6 +79,23 @@ fn rules_with_hash_fields_wait_for_the_hash() {
 }
 
 #[test]
+fn a_rule_that_is_loaded_anew_goes_on_with_its_counters() {
+    let rule = |id: &str, severity: &str| {
+        rule_text("process", "name = 'a'", &json!({ "id": id, "severity": severity }))
+    };
+    let first = set(&format!("[{}, {}]", rule("same", "low"), rule("edited", "low")));
+    first.evaluate(&named("a"), Phase::All);
+    let mut second = set(&format!("[{}, {}]", rule("edited", "high"), rule("same", "low")));
+    second.take_over(&first);
+    second.evaluate(&named("a"), Phase::All);
+    let counters: Vec<_> = second
+        .counters()
+        .map(|it| (it.rule.id.as_str(), it.evaluations, it.candidates, it.matches))
+        .collect();
+    assert_eq!(counters, [("edited", 1, 1, 1), ("same", 2, 2, 2)]);
+}
+
+#[test]
 fn an_exception_counts_until_it_expires() {
     // The event is of 2026-11-21T20:15:03Z.
     for (expires, fires) in

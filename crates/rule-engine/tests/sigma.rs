@@ -256,6 +256,44 @@ fn windows_events_find_their_rules() {
 }
 
 #[test]
+fn documents_that_share_an_id_load_each_with_its_own() {
+    let ids = |text: &str| {
+        let set = RuleSet::compile(rules(text)).rules;
+        set.rules().map(|rule| rule.head().id.to_string()).collect::<Vec<_>>()
+    };
+    let global = "action: global\ntitle: t\nid: shared\ndetection: {s: {Image: x}, condition: s}\n---\n";
+    let source = |service: &str| format!("logsource: {{product: linux, service: {service}}}\n");
+    let own = format!("id: own\n{}", source("cron"));
+    let repeat = format!("action: repeat\n{}", source("sudo"));
+    let text = [source("auditd"), own, source("sshd"), repeat].join("---\n");
+    assert_eq!(ids(&format!("{global}{text}")), ["shared", "own", "shared-2", "shared-3"]);
+    let by_title = global.replace("id: shared\n", "");
+    assert_eq!(ids(&format!("{by_title}{text}")), ["t", "own", "t-2", "t-3"]);
+    let twice = format!(
+        "{}---\n{}",
+        rule_text("  s: {A: b}\n  condition: s"),
+        rule_text("  s: {A: b}\n  condition: s")
+    );
+    assert_eq!(logs::fault(&twice).0, "duplicate-id", "who writes an id twice is told");
+}
+
+#[test]
+fn a_condition_that_is_true_for_everything_is_told() {
+    for selection in
+        ["Image: '*'", "Image|contains: ''", "Image|exists: true", "Image|re: '.*'", "'|contains': ''"]
+    {
+        let text = rule_text(&format!("  s:\n    {selection}\n  condition: s"));
+        assert_eq!((logs::fault(&text).0, rules(&text).len()), ("always-true", 1), "{selection}");
+    }
+    for selection in ["Image: '?*'", "Image: ''", "Image: null", "Image|re: '^$'", "Image|re: 'a|b'"] {
+        let text = rule_text(&format!("  s:\n    {selection}\n  condition: s"));
+        assert!(parse_rules("test.yml", &text).diagnostics.is_empty(), "{selection}");
+    }
+    let but = rule_text("  s: {Image: '*'}\n  f: {User: x}\n  condition: s and not f");
+    assert!(parse_rules("test.yml", &but).diagnostics.is_empty(), "some events are left out");
+}
+
+#[test]
 fn users_add_log_sources() {
     let file = "sources:\n  - product: windows\n    category: process_creation\n    when: {kind: exec}\n    fields: {Image: exe}\n";
     let log_sources = LogSources::builtin().with_file_first("mine.yml", file).expect("a good file");

@@ -91,6 +91,23 @@ fn aliases_name_one_thing_in_two_rules() {
         run(&set, &[at(1, "x", 0), (2, "other", 1, json!("y")), (2, "other", 2, json!("X"))]),
         ["", "", "c"]
     );
+    // Rules are called by id in one place and by name in the other.
+    let by_id = logs::set(&format!(
+        "{}{}{}",
+        base("a", 1),
+        base("b", 2),
+        correlation("c", &keys.replace("a: User, b: V", "id-a: User, id-b: V"))
+    ));
+    assert_eq!(run(&by_id, &[at(1, "x", 0), (2, "other", 1, json!("x"))]), ["", "c"]);
+    let unknown = correlation("c", &keys.replace("b: V}}", "b: V, bb: V}}"));
+    let text = format!("{}{}{unknown}", base("a", 1), base("b", 2));
+    let compiled = RuleSet::compile(rules(text.trim_end_matches("---\n")));
+    let told: Vec<_> = compiled
+        .diagnostics
+        .iter()
+        .map(|it| (it.code.as_str(), it.is_error(), it.reason.contains("bb")))
+        .collect();
+    assert_eq!((told, compiled.rules.len()), (vec![("bad-reference", false, true)], 3));
 }
 
 #[test]
@@ -185,13 +202,171 @@ fn all_correlations_together_stay_within_their_bytes_and_count_what_they_forget(
 fn rules_that_are_loaded_anew_go_on_counting() {
     let keys = "type: event_count, rules: [a], group-by: [User], timespan: 1m, condition: {gte: 2}";
     let text = format!("{}{}", base("a", 1), correlation("c", keys));
-    let (first, same, other) = (set(&text), set(&text), set(&text.replace("1m", "2m")));
-    assert_eq!(run(&first, &[at(1, "x", 0)]), [""]);
+    let first = set(&text);
+    // Another rule of the file, and a word beside the correlation, change nothing about what it asks for.
+    let edited = text.replace("level: high", "level: low").replace("T: 1", "T: [1, 3]");
+    let (mut same, mut other) = (set(&edited), set(&text.replace("1m", "2m")));
+    assert_eq!(run(&first, &[at(1, "x", 0), at(1, "y", 0)]), ["", ""]);
     same.take_over(&first);
-    assert_eq!(run(&same, &[at(1, "x", 1)]), ["c"]);
-    assert_eq!(run(&first, &[at(1, "x", 1)]), [""], "what is taken over is gone there");
+    assert_eq!(run(&same, &[at(3, "x", 1)]), ["c"]);
     other.take_over(&first);
     assert_eq!(run(&other, &[at(1, "x", 2)]), [""], "it is another rule now");
+    assert_eq!(run(&first, &[at(1, "z", 3)]), [""], "whoever judges by the set before");
+    assert_eq!(run(&same, &[at(1, "z", 4)]), ["c"], "counts for the one that replaces it");
+}
+
+#[test]
+fn a_correlation_that_is_switched_off_is_as_if_it_were_not_there() {
+    let keys = "type: event_count, rules: [a], group-by: [User], timespan: 1m, condition: {gte: 1}";
+    let off = format!("enabled: false\n{}", correlation("off", keys));
+    let mode_off = format!("mode: off\n{}", correlation("moff", keys));
+    let outer = correlation("outer", &keys.replace("[a]", "[off, moff]"));
+    let set = set(&format!("{}{off}{mode_off}{outer}", base("a", 1)));
+    assert_eq!(run(&set, &[at(1, "x", 0)]), ["id-a"], "its rules are not silent for it");
+}
+
+#[test]
+fn a_filter_hides_only_where_it_is_on_and_has_its_values() {
+    let filter = |keys: &str, selection: &str, condition: &str| {
+        format!(
+            "title: f\nid: f\n{keys}logsource: {{product: linux}}\nfilter: {{rules: any, selection: {{{selection}}}, condition: {condition}}}\n"
+        )
+    };
+    let found = |filter: &str| {
+        let outcome = rule_engine::parse_rules("f.yml", &format!("{}{filter}", base("a", 1)));
+        let codes: Vec<_> = outcome.diagnostics.iter().map(|it| it.code.as_str()).collect();
+        let set = RuleSet::compile(outcome.rules).rules;
+        (run(&set, &[at(1, "x", 0)]).remove(0), codes, set.filters())
+    };
+    let own = |id: &str| id.to_owned();
+    assert_eq!(found(&filter("", "User: x", "not selection")), (own(""), vec![], 1));
+    assert_eq!(found(&filter("enabled: false\n", "User: x", "not selection")), (own("id-a"), vec![], 0));
+    let placeholder = filter("", "User|expand: '%who%'", "not selection");
+    assert_eq!(found(&placeholder), (own("id-a"), vec!["no-placeholder"], 0));
+    let keeps = filter("", "User|expand: '%who%'", "selection");
+    assert_eq!(found(&keeps), (own("id-a"), vec!["no-placeholder", "filter-keeps"], 0));
+}
+
+/// What each of many events at different times completes, as how many of them do.
+fn completed(set: &RuleSet, values: impl Iterator<Item = (u32, Value)>) -> Vec<u32> {
+    let mut fired = Vec::new();
+    for (millisecond, value) in values {
+        let (second, rest) = (millisecond / 1_000, millisecond % 1_000);
+        let time = format!("2026-11-21T20:{:02}:{:02}.{rest:03}Z", second / 60, second % 60);
+        if !judged(set, &json!({"T": 1, "User": "x", "V": value, "@timestamp": time})).is_empty() {
+            fired.push(millisecond);
+        }
+    }
+    fired
+}
+
+#[test]
+fn counts_past_what_is_remembered_one_by_one_are_told() {
+    let keys = |number: u32| {
+        format!("type: event_count, rules: [a], group-by: [User], timespan: 1m, condition: {{gte: {number}}}")
+    };
+    let many = set(&format!("{}{}", base("a", 1), correlation("many", &keys(25_000))));
+    let each = |number: u32| (number, Value::Null);
+    assert_eq!(completed(&many, (0..26_000).map(each)), [24_999]);
+    assert!(many.correlation_counters().bytes < 1 << 20, "{:?}", many.correlation_counters());
+    assert_eq!(many.correlation_counters().evicted, 0);
+
+    for bound in ["gte: 20001", "gt: 20000", "lt: 30000", "neq: 30000"] {
+        let keys = format!("type: value_count, rules: [a], timespan: 1m, condition: {{field: V, {bound}}}");
+        let text = correlation("c", &keys);
+        let outcome = rule_engine::parse_rules("c.yml", text.trim_end_matches("---\n"));
+        let codes: Vec<_> = outcome.diagnostics.iter().map(|it| it.code.as_str()).collect();
+        assert_eq!(codes, ["too-large"], "{bound}");
+    }
+}
+
+#[test]
+fn sums_forget_exactly_what_is_over() {
+    let keys = "type: value_sum, rules: [a], group-by: [User], timespan: 10s, condition: {field: V, gte: 5}";
+    let set = set(&format!("{}{}", base("a", 1), correlation("sum", keys)));
+    let values = [
+        (0, json!(-1e300)),
+        (9_000, json!(4.5)),
+        (10_001, json!("inf")),
+        (10_002, json!("nan")),
+        (10_003, json!("no number")),
+        (10_004, json!(0.25)),
+        (10_005, json!("0.25")), // 4.5, 0.25, 0.25
+        (10_006, json!(4)),
+        (20_007, json!(4)), // the one before is over
+        (20_008, json!(1)),
+    ];
+    assert_eq!(completed(&set, values.into_iter()), [10_005, 20_008]);
+}
+
+#[test]
+fn what_comes_late_does_not_turn_time_back() {
+    let keys =
+        "type: value_count, rules: [a], group-by: [User], timespan: 10s, condition: {field: V, gte: 2}";
+    let distinct = set(&format!("{}{}", base("a", 1), correlation("c", keys)));
+    let one = |second, value: &str| (1, "x", second, json!(value));
+    assert_eq!(run(&distinct, &[one(100, "p"), one(95, "p"), one(108, "q")]), ["", "", "c"]);
+    let bases = format!("{}{}", base("a", 1), base("b", 2));
+    let together = "type: temporal, rules: [a, b], group-by: [User], timespan: 10s";
+    let together = set(&format!("{bases}{}", correlation("c", together)));
+    assert_eq!(run(&together, &[at(1, "x", 100), at(1, "x", 95), at(2, "x", 108)]), ["", "", "c"]);
+    let ordered = "type: temporal_ordered, rules: [a, b, a], group-by: [User], timespan: 10s";
+    let ordered = set(&format!("{bases}{}", correlation("c", ordered)));
+    // The first `a` comes late, and the last `b` comes between.
+    let records = [at(2, "x", 101), at(1, "x", 104), at(1, "x", 80), at(1, "x", 100)];
+    assert_eq!(run(&ordered, &records), ["", "", "", "c"]);
+}
+
+#[test]
+fn temporal_counts_rules_where_its_condition_is_a_map() {
+    let bases = format!("{}{}{}", base("a", 1), base("b", 2), base("d", 3));
+    let keys = |kind: &str, condition: &str| {
+        format!("type: {kind}, rules: [a, b, d], group-by: [User], timespan: 10s, condition: {{{condition}}}")
+    };
+    let two = set(&format!("{bases}{}", correlation("c", &keys("temporal", "gte: 2"))));
+    assert_eq!(run(&two, &[at(1, "x", 0), at(1, "x", 1), at(3, "x", 2)]), ["", "", "c"]);
+    let one = set(&format!("{bases}{}", correlation("c", &keys("temporal", "eq: 1"))));
+    assert_eq!(run(&one, &[at(1, "x", 0), at(1, "x", 5), at(1, "x", 11)]), ["", "", "c"]);
+    let all = set(&format!("{bases}{}", correlation("c", &keys("temporal_ordered", "gte: 3"))));
+    assert_eq!(run(&all, &[at(1, "x", 0), at(2, "x", 1), at(3, "x", 2)]), ["", "", "c"]);
+    for (kind, condition) in [("temporal", "gte: 4"), ("temporal_ordered", "gte: 2")] {
+        let text = correlation("c", &keys(kind, condition));
+        let outcome = rule_engine::parse_rules("c.yml", text.trim_end_matches("---\n"));
+        let codes: Vec<_> = outcome.diagnostics.iter().map(|it| it.code.as_str()).collect();
+        assert_eq!(codes, ["bad-condition"], "{kind} {condition}");
+    }
+}
+
+#[test]
+fn chains_are_as_deep_as_the_limit_and_no_deeper() {
+    let keys = |of: &str| format!("type: event_count, rules: [{of}], timespan: 1m, condition: {{gte: 1}}");
+    let mut text = format!("{}{}", base("a", 1), correlation("c0", &keys("a")));
+    for nth in 1..40 {
+        text += &correlation(&format!("c{nth}"), &keys(&format!("c{}", nth - 1)));
+    }
+    let compiled = RuleSet::compile(rules(text.trim_end_matches("---\n")));
+    assert_eq!((compiled.rules.len(), compiled.diagnostics.len()), (33, 8));
+    assert!(compiled.diagnostics.iter().all(|it| it.is_error() && it.reason.contains("chain")));
+    assert_eq!(run(&compiled.rules, &[at(1, "x", 0)]), ["c31"]);
+}
+
+#[test]
+fn correlations_that_multiply_come_to_an_end() {
+    // Each completes two, and so does each of those.
+    let keys = |of: &str| format!("type: event_count, rules: [{of}], timespan: 1m, condition: {{gte: 1}}");
+    let mut text = base("a", 1);
+    for depth in 0..30 {
+        for own in ["l", "r"] {
+            let of = match depth {
+                0 => "a".to_owned(),
+                _ => format!("l{0}, r{0}", depth - 1),
+            };
+            text += &correlation(&format!("{own}{depth}"), &keys(&of));
+        }
+    }
+    let set = set(text.trim_end_matches("---\n"));
+    run(&set, &[at(1, "x", 0)]);
+    assert!(set.correlation_counters().evicted > 0, "what was not taken is told");
 }
 
 #[test]

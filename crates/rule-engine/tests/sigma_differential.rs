@@ -1,262 +1,17 @@
 //! The engine and a slow evaluator, written from the specification's text alone, give the same verdicts
 //! on generated rules and events.
-//!
-//! The evaluator below works on the rule's values as they are generated, character by character, without
-//! any of the engine's code: no index, no folding ahead of time, no glob, no shared expressions.
+
+mod slow_sigma;
 
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use rule_engine::{EventBuffer, FieldId, LogSource, RuleSet, parse_rules};
+use rule_engine::{EventBuffer, FieldId, LogSource, RuleSet, SigmaOptions, parse_sigma};
 use serde_json::{Map, Value, json};
-
-const FIELDS: [&str; 4] = ["Alpha", "Beta", "Gamma", "Delta"];
-
-/// An event: each field with its values, `None` being null.
-type Event = BTreeMap<&'static str, Vec<Option<Value>>>;
-
-#[derive(Debug, Clone)]
-struct Item {
-    /// Empty for keywords.
-    field: String,
-    modifiers: Vec<&'static str>,
-    values: Vec<Value>,
-}
-
-#[derive(Debug, Clone)]
-enum Identifier {
-    Map(Vec<Item>),
-    ListOfMaps(Vec<Vec<Item>>),
-    Keywords(Vec<Value>),
-}
-
-#[derive(Debug, Clone)]
-enum Condition {
-    Name(usize),
-    Of { all: bool, filters_only: Option<bool> },
-    Not(Box<Condition>),
-    And(Box<Condition>, Box<Condition>),
-    Or(Box<Condition>, Box<Condition>),
-}
-
-#[derive(Debug, Clone)]
-struct Rule {
-    identifiers: Vec<Identifier>,
-    condition: Condition,
-}
-
-/// Names of identifiers: two that a pattern catches, and one that `them` leaves out.
-const NAMES: [&str; 4] = ["sel_a", "sel_b", "filter_c", "_hidden"];
-
-// ---- the slow evaluator ---------------------------------------------------------------------------
-
-fn lower(text: &str) -> Vec<char> {
-    text.chars().flat_map(char::to_lowercase).collect()
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum Symbol {
-    Char(char),
-    Star,
-    Question,
-}
-
-/// "The backslash is used to escape the wildcards and itself"; before anything else it is itself.
-fn symbols(text: &str) -> Vec<Symbol> {
-    let characters: Vec<char> = text.chars().collect();
-    let (mut out, mut at) = (Vec::new(), 0);
-    while at < characters.len() {
-        let next = characters.get(at + 1).copied();
-        match characters[at] {
-            '\\' if matches!(next, Some('*' | '?' | '\\')) => {
-                out.push(Symbol::Char(characters[at + 1]));
-                at += 1;
-            }
-            '*' => out.push(Symbol::Star),
-            '?' => out.push(Symbol::Question),
-            other => out.push(Symbol::Char(other)),
-        }
-        at += 1;
-    }
-    out
-}
-
-fn like(pattern: &[Symbol], text: &[char]) -> bool {
-    match pattern.split_first() {
-        None => text.is_empty(),
-        Some((Symbol::Star, rest)) => (0..=text.len()).any(|from| like(rest, &text[from..])),
-        Some((Symbol::Question, rest)) => !text.is_empty() && like(rest, &text[1..]),
-        Some((Symbol::Char(own), rest)) => text.first() == Some(own) && like(rest, &text[1..]),
-    }
-}
-
-fn text_of(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
-/// All spellings of a value with `windash`.
-fn dashed(text: &str) -> Vec<String> {
-    let characters: Vec<char> = text.chars().collect();
-    let is_word = |it: Option<&char>| it.is_some_and(|it| it.is_alphanumeric() || *it == '_');
-    let mut all = vec![String::new()];
-    for (at, character) in characters.iter().enumerate() {
-        let before = if at == 0 { None } else { characters.get(at - 1) };
-        let is_option = matches!(character, '-' | '/') && !is_word(before) && is_word(characters.get(at + 1));
-        let variants: Vec<char> =
-            if is_option { vec!['-', '/', '–', '—', '―'] } else { vec![*character] };
-        all = all.iter().flat_map(|text| variants.iter().map(move |it| format!("{text}{it}"))).collect();
-    }
-    all
-}
-
-fn base64(bytes: &[u8]) -> String {
-    let alphabet: Vec<char> = ('A'..='Z').chain('a'..='z').chain('0'..='9').chain(['+', '/']).collect();
-    let bits: Vec<bool> =
-        bytes.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1 == 1)).collect();
-    let mut out = String::new();
-    for six in bits.chunks(6) {
-        let number = (0..6).fold(0, |number, bit| number * 2 + usize::from(six.get(bit) == Some(&true)));
-        out.push(alphabet[number]);
-    }
-    while !out.len().is_multiple_of(4) {
-        out.push('=');
-    }
-    out
-}
-
-fn base64_offsets(text: &str) -> Vec<String> {
-    let form = |offset: usize| {
-        let bytes = [vec![b' '; offset], text.as_bytes().to_vec()].concat();
-        let encoded = base64(&bytes);
-        let start = [0, 2, 3][offset];
-        let end = encoded.len() - [0, 3, 2][bytes.len() % 3];
-        encoded[start.min(end)..end].to_owned()
-    };
-    (0..3).map(form).collect()
-}
-
-fn value_holds(item: &Item, wanted: &Value, own: Option<&Value>, event: &Event) -> bool {
-    let has = |modifier: &str| item.modifiers.contains(&modifier);
-    let Some(own) = own else { return false };
-    let number = |value: &Value| text_of(value).parse::<f64>().ok();
-    for (modifier, holds) in [
-        ("lt", (|a, b| a < b) as fn(f64, f64) -> bool),
-        ("lte", |a, b| a <= b),
-        ("gt", |a, b| a > b),
-        ("gte", |a, b| a >= b),
-    ] {
-        if has(modifier) {
-            return number(own).zip(number(wanted)).is_some_and(|(own, wanted)| holds(own, wanted));
-        }
-    }
-    if has("cidr") {
-        let network = text_of(wanted);
-        let (base, bits) = network.split_once('/').expect("a network");
-        let as_number = |text: &str| {
-            let parts: Option<Vec<u32>> =
-                text.split('.').map(|part| part.parse::<u8>().ok().map(u32::from)).collect();
-            parts
-                .filter(|it| it.len() == 4)
-                .map(|it| it.iter().fold(0_u64, |sum, part| sum * 256 + u64::from(*part)))
-        };
-        let size = 2_u64.pow(32 - bits.parse::<u32>().expect("bits"));
-        return as_number(&text_of(own))
-            .is_some_and(|own| Some(own / size) == as_number(base).map(|it| it / size));
-    }
-    if has("re") {
-        // Regular expressions are those of another library on both sides; what is tested is the index.
-        return regex::Regex::new(&text_of(wanted)).expect("valid").is_match(&text_of(own));
-    }
-    if has("fieldref") {
-        let others = event.get(text_of(wanted).as_str()).cloned().unwrap_or_default();
-        return others.iter().flatten().any(|other| lower(&text_of(other)) == lower(&text_of(own)));
-    }
-    let mut texts = match wanted {
-        Value::String(text) if has("windash") => dashed(text),
-        Value::String(text) => vec![text.clone()],
-        other => vec![other.to_string()],
-    };
-    if has("base64offset") {
-        texts = texts.iter().flat_map(|text| base64_offsets(text)).collect();
-    }
-    texts.iter().any(|text| {
-        let mut pattern = symbols(text);
-        if has("contains") || has("endswith") || item.field.is_empty() {
-            pattern.insert(0, Symbol::Star);
-        }
-        if has("contains") || has("startswith") || item.field.is_empty() {
-            pattern.push(Symbol::Star);
-        }
-        if has("cased") {
-            return like(&pattern, &text_of(own).chars().collect::<Vec<_>>());
-        }
-        let folded: Vec<Symbol> = pattern
-            .into_iter()
-            .flat_map(|symbol| match symbol {
-                Symbol::Char(own) => own.to_lowercase().map(Symbol::Char).collect(),
-                other => vec![other],
-            })
-            .collect();
-        like(&folded, &lower(&text_of(own)))
-    })
-}
-
-fn item_holds(item: &Item, event: &Event) -> bool {
-    let owns: Vec<Option<Value>> = if item.field.is_empty() {
-        event.values().flatten().cloned().collect()
-    } else {
-        event.get(item.field.as_str()).cloned().unwrap_or_default()
-    };
-    let one = |wanted: &Value| {
-        if item.modifiers.contains(&"exists") {
-            return owns.is_empty() != (*wanted == json!(true));
-        }
-        if wanted.is_null() {
-            return owns.iter().all(Option::is_none);
-        }
-        owns.iter().any(|own| value_holds(item, wanted, own.as_ref(), event))
-    };
-    let holds = if item.modifiers.contains(&"all") {
-        item.values.iter().all(one)
-    } else {
-        item.values.iter().any(one)
-    };
-    holds != item.modifiers.contains(&"neq")
-}
-
-fn identifier_holds(identifier: &Identifier, event: &Event) -> bool {
-    match identifier {
-        Identifier::Map(items) => items.iter().all(|item| item_holds(item, event)),
-        Identifier::ListOfMaps(maps) => {
-            maps.iter().any(|items| items.iter().all(|item| item_holds(item, event)))
-        }
-        Identifier::Keywords(values) => {
-            item_holds(&Item { field: String::new(), modifiers: Vec::new(), values: values.clone() }, event)
-        }
-    }
-}
-
-fn holds(rule: &Rule, condition: &Condition, event: &Event) -> bool {
-    match condition {
-        Condition::Name(place) => identifier_holds(&rule.identifiers[place % rule.identifiers.len()], event),
-        Condition::Of { all, filters_only } => {
-            let is_asked = |name: &&str| match filters_only {
-                None => !name.starts_with('_'),
-                Some(true) => name.starts_with("filter_"),
-                Some(false) => name.starts_with("sel_"),
-            };
-            let named = NAMES.iter().zip(&rule.identifiers).filter(|(name, _)| is_asked(name));
-            let mut verdicts = named.map(|(_, identifier)| identifier_holds(identifier, event));
-            if *all { verdicts.all(|it| it) } else { verdicts.any(|it| it) }
-        }
-        Condition::Not(inner) => !holds(rule, inner, event),
-        Condition::And(left, right) => holds(rule, left, event) && holds(rule, right, event),
-        Condition::Or(left, right) => holds(rule, left, event) || holds(rule, right, event),
-    }
-}
+use slow_sigma::{
+    Condition, Event, FIELDS, Filter, Identifier, Item, NAMES, PLACEHOLDERS, Rule, base64, holds,
+    holds_with_filters, item_holds,
+};
 
 // ---- the rule as a file ---------------------------------------------------------------------------
 
@@ -293,8 +48,7 @@ fn condition_text(rule: &Rule, condition: &Condition) -> String {
     }
 }
 
-/// JSON is YAML.
-fn text_of_rule(number: usize, rule: &Rule) -> String {
+fn detection_of(rule: &Rule) -> Map<String, Value> {
     let mut detection = Map::new();
     for (name, identifier) in NAMES.iter().zip(&rule.identifiers) {
         let value = match identifier {
@@ -304,10 +58,29 @@ fn text_of_rule(number: usize, rule: &Rule) -> String {
         };
         detection.insert((*name).to_owned(), value);
     }
-    detection.insert("condition".to_owned(), Value::String(condition_text(rule, &rule.condition)));
+    let mut conditions: Vec<Value> =
+        rule.conditions.iter().map(|condition| condition_text(rule, condition).into()).collect();
+    let condition = if conditions.len() == 1 { conditions.remove(0) } else { Value::Array(conditions) };
+    detection.insert("condition".to_owned(), condition);
+    detection
+}
+
+/// JSON is YAML.
+fn text_of_rule(number: usize, rule: &Rule) -> String {
     json!({
         "title": format!("rule {number}"), "id": format!("rule-{number}"),
-        "logsource": {"product": "linux", "service": "auditd"}, "detection": detection,
+        "logsource": {"product": "linux", "service": "auditd"}, "detection": detection_of(rule),
+    })
+    .to_string()
+}
+
+fn text_of_filter(number: usize, filter: &Filter) -> String {
+    let mut own = detection_of(&filter.added);
+    let rules = filter.rules.iter().map(|number| Value::from(format!("rule-{number}"))).collect::<Vec<_>>();
+    own.insert("rules".to_owned(), if rules.is_empty() { "any".into() } else { rules.into() });
+    json!({
+        "title": format!("filter {number}"), "id": format!("filter-{number}"),
+        "logsource": {"product": "linux"}, "filter": own,
     })
     .to_string()
 }
@@ -324,14 +97,20 @@ fn word() -> impl Strategy<Value = String> {
     ]
 }
 
+/// What is looked for in base64 as a whole, so that few are enough to be found.
+const ENCODED: &[&str] = &["ab", "a -b", "-a"];
+
 fn wanted(kinds: u8) -> impl Strategy<Value = Value> {
     match kinds {
         0 => word().prop_map(Value::from).boxed(),
         1 => prop_oneof![6 => word().prop_map(Value::from), 1 => Just(Value::Null), 2 => (-3_i64..30).prop_map(Value::from), 1 => any::<bool>().prop_map(Value::from)].boxed(),
         2 => any::<bool>().prop_map(Value::from).boxed(),
         3 => (-3_i64..30).prop_map(Value::from).boxed(),
-        4 => prop::sample::select(&["a+b", "^ab?", "[0-9]+$", "(?i)cmd|shell", "a.b", "^$", "(aa|bb)a*"][..]).prop_map(Value::from).boxed(),
-        5 => prop::sample::select(&["10.0.0.0/30", "10.0.0.4/31", "0.0.0.0/0"][..]).prop_map(Value::from).boxed(),
+        8 => prop::sample::select(&[0, 8, 9, 21, 47, 51, 53, 1, 2019, 2026][..]).prop_map(Value::from).boxed(),
+        10 => prop::sample::select(ENCODED).prop_map(Value::from).boxed(),
+        9 => "[ab]{0,2}%(one|two)%[ab*]{0,1}".prop_map(Value::from).boxed(),
+        4 => prop::sample::select(&["a+b", "^b", "a.b$", "A$", "^ab?", "[0-9]+$", "(?i)cmd|shell", "a.b", "^$", "(aa|bb)a*"][..]).prop_map(Value::from).boxed(),
+        5 => prop::sample::select(&["10.0.0.0/30", "10.0.0.4/31", "0.0.0.0/0", "fe80::/10", "2001:db8::/33", "::/0", "::1", "::ffff:10.0.0.0/126", "::ffff:0:0/95"][..]).prop_map(Value::from).boxed(),
         6 => prop::sample::select(&FIELDS[..]).prop_map(Value::from).boxed(),
         _ => "[ab -]{1,6}".prop_map(Value::from).boxed(),
     }
@@ -363,6 +142,31 @@ fn item() -> impl Strategy<Value = Item> {
         (vec!["fieldref", "neq"], 6),
         (vec!["windash", "contains"], 7),
         (vec!["base64offset", "contains"], 7),
+        (vec!["base64"], 10),
+        (vec!["base64", "contains"], 10),
+        (vec!["wide", "base64offset", "contains"], 7),
+        (vec!["utf16le", "base64"], 10),
+        (vec!["utf16be", "base64offset", "contains"], 7),
+        (vec!["utf16", "base64"], 10),
+        (vec!["re", "i"], 4),
+        (vec!["re", "m"], 4),
+        (vec!["re", "i", "m", "s"], 4),
+        (vec!["expand"], 9),
+        (vec!["expand", "contains"], 9),
+        (vec!["hour"], 8),
+        (vec!["minute", "gte"], 8),
+        (vec!["day", "lt"], 8),
+        (vec!["week"], 8),
+        (vec!["month", "lte"], 8),
+        (vec!["year"], 8),
+        (vec!["cidr"], 5),
+        (vec!["cidr", "neq"], 5),
+        (vec!["fieldref", "startswith"], 6),
+        (vec!["fieldref", "endswith"], 6),
+        (vec!["contains", "fieldref"], 6),
+        (vec!["fieldref", "cased"], 6),
+        (vec!["neq", "all"], 1),
+        (vec!["contains", "all", "neq"], 0),
     ];
     (prop::sample::select(&FIELDS[..]), prop::sample::select(modifiers)).prop_flat_map(
         |(field, (modifiers, kinds))| {
@@ -387,11 +191,20 @@ fn items() -> impl Strategy<Value = Vec<Item>> {
     })
 }
 
+/// `'|all': [a, b]`.
+fn keywords(modifiers: Vec<&'static str>, kinds: u8) -> impl Strategy<Value = Identifier> {
+    prop::collection::vec(wanted(kinds), 1..3).prop_map(move |values| {
+        Identifier::Map(vec![Item { field: String::new(), modifiers: modifiers.clone(), values }])
+    })
+}
+
 fn identifier() -> impl Strategy<Value = Identifier> {
     prop_oneof![
         6 => items().prop_map(Identifier::Map),
         2 => prop::collection::vec(items(), 1..3).prop_map(Identifier::ListOfMaps),
         1 => prop::collection::vec(wanted(0), 1..3).prop_map(Identifier::Keywords),
+        1 => keywords(vec!["all"], 0),
+        1 => keywords(vec!["re"], 4),
     ]
 }
 
@@ -411,8 +224,59 @@ fn condition() -> impl Strategy<Value = Condition> {
 }
 
 fn rule() -> impl Strategy<Value = Rule> {
-    (prop::collection::vec(identifier(), 1..=4), condition())
-        .prop_map(|(identifiers, condition)| Rule { identifiers, condition })
+    let conditions = prop_oneof![
+        4 => prop::collection::vec(condition(), 1..2),
+        1 => prop::collection::vec(condition(), 2..4),
+    ];
+    (prop::collection::vec(identifier(), 1..=4), conditions)
+        .prop_map(|(identifiers, conditions)| Rule { identifiers, conditions })
+}
+
+fn filters() -> impl Strategy<Value = Vec<Filter>> {
+    let filter =
+        (rule(), prop::collection::vec(0..8_usize, 0..3)).prop_map(|(added, rules)| Filter { added, rules });
+    prop_oneof![3 => Just(Vec::new()), 1 => prop::collection::vec(filter, 1..3)]
+}
+
+/// What modifiers of times, addresses and encodings look for.
+fn special() -> impl Strategy<Value = Value> {
+    const FORMS: &[&str] = &[
+        "2026-11-21T20:15:03Z",
+        "2019-03-02 08:51:00.008",
+        "2021-01-03T00:00:00Z",
+        "2024-12-30 09:53:59",
+        "1551516660",
+        "10.0.0.2",
+        "::ffff:10.0.0.2",
+        "::ffff:10.0.0.9",
+        "fe80::1",
+        "2001:db8::a",
+        "2001:db8:8000::",
+        "::1",
+        "a\nb",
+        "b\nA\na",
+    ];
+    prop_oneof![
+        8 => prop::sample::select(FORMS).prop_map(Value::from),
+        1 => Just(Value::from(1_551_516_660)),
+        3 => "[ab -]{1,6}".prop_map(|text| Value::from(base64(text.as_bytes()))),
+        3 => (prop::sample::select(ENCODED), 0..3).prop_map(|(text, form)| {
+            let wide = text.encode_utf16().flat_map(u16::to_le_bytes);
+            let bytes: Vec<u8> = match form {
+                0 => text.bytes().collect(),
+                1 => wide.collect(),
+                _ => [0xff, 0xfe].into_iter().chain(wide).collect(),
+            };
+            Value::from(base64(&bytes))
+        }),
+        3 => ("[ab]{0,2}", "[ab -]{1,6}", any::<bool>()).prop_map(|(before, text, is_big)| {
+            let wide = |text: &str| {
+                let unit = |unit: u16| if is_big { unit.to_be_bytes() } else { unit.to_le_bytes() };
+                text.encode_utf16().flat_map(unit).collect::<Vec<u8>>()
+            };
+            Value::from(base64(&[wide(&before), wide(&text)].concat()))
+        }),
+    ]
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -421,6 +285,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => "[ab -/YWIZGQd]{4,12}".prop_map(|text| Some(Value::from(text))),
         2 => (-3_i64..30).prop_map(|number| Some(Value::from(number))),
         1 => any::<bool>().prop_map(|truth| Some(Value::from(truth))),
+        2 => special().prop_map(Some),
         1 => Just(None),
     ];
     let values =
@@ -450,12 +315,20 @@ proptest! {
     #[test]
     fn verdicts_are_those_of_the_slow_evaluator(
         rules in prop::collection::vec(rule(), 1..8),
+        filters in filters(),
         events in prop::collection::vec(event(), 1..12),
     ) {
+        let rule_texts = rules.iter().enumerate().map(|(number, rule)| text_of_rule(number, rule));
+        let filter_texts = filters.iter().enumerate().map(|(number, filter)| text_of_filter(number, filter));
+        let texts: Vec<String> = rule_texts.chain(filter_texts).collect();
+        let mut options = SigmaOptions::default();
+        for (name, values) in PLACEHOLDERS {
+            let values = values.iter().map(|value| (*value).to_owned()).collect();
+            options.placeholders.insert(name.to_owned(), values);
+        }
         let mut parsed = Vec::new();
-        for (number, rule) in rules.iter().enumerate() {
-            let text = text_of_rule(number, rule);
-            let outcome = parse_rules("generated.yml", &text);
+        for text in &texts {
+            let outcome = parse_sigma("generated.yml", text, &options);
             prop_assert!(outcome.is_ok(), "{text}: {:#?}", outcome.diagnostics);
             parsed.extend(outcome.rules);
         }
@@ -469,10 +342,10 @@ proptest! {
             let expected: Vec<String> = rules
                 .iter()
                 .enumerate()
-                .filter(|(_, rule)| holds(rule, &rule.condition, event))
+                .filter(|(number, rule)| holds_with_filters(*number, rule, &filters, event))
                 .map(|(number, _)| format!("rule-{number}"))
                 .collect();
-            prop_assert_eq!(&found, &expected, "{:?}\n{}", event, rules.iter().enumerate().map(|(n, r)| text_of_rule(n, r)).collect::<Vec<_>>().join("\n"));
+            prop_assert_eq!(&found, &expected, "{:?}\n{}", event, texts.join("\n"));
         }
     }
 }
@@ -488,9 +361,33 @@ fn generated_rules_match_some_events() {
         let rule = rule().new_tree(&mut runner).expect("a rule").current();
         for _ in 0..5 {
             let event = event().new_tree(&mut runner).expect("an event").current();
-            yes += u32::from(holds(&rule, &rule.condition, &event));
+            yes += u32::from(holds(&rule, &event));
             all += 1;
         }
     }
     assert!(yes * 10 > all && yes * 10 < all * 9, "{yes} of {all}");
+}
+
+/// Each modifier decides something: with it, an item of a field that the event has is true for one and false for
+/// another.
+#[test]
+fn each_modifier_is_true_for_some_events_and_false_for_others() {
+    use proptest::strategy::ValueTree as _;
+    use proptest::test_runner::TestRunner;
+    let mut runner = TestRunner::deterministic();
+    let mut seen: BTreeMap<String, [u32; 2]> = BTreeMap::new();
+    let (items, events) = (item(), event());
+    for _ in 0..8_000 {
+        let item = items.new_tree(&mut runner).expect("an item").current();
+        for _ in 0..4 {
+            let event = events.new_tree(&mut runner).expect("an event").current();
+            if event.contains_key(item.field.as_str()) {
+                let verdict = usize::from(item_holds(&item, &event));
+                seen.entry(item.modifiers.join("|")).or_default()[verdict] += 1;
+            }
+        }
+    }
+    let undecided: Vec<_> = seen.iter().filter(|(_, counts)| counts.contains(&0)).collect();
+    // A field that is there exists.
+    assert!(undecided.iter().all(|(modifiers, _)| *modifiers == "exists"), "{undecided:?}");
 }

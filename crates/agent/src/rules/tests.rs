@@ -62,6 +62,30 @@ fn a_bad_file_costs_itself_only_and_changes_are_seen() {
 }
 
 #[test]
+fn what_matches_only_for_a_correlation_keeps_no_program_from_running() {
+    let dir = tempfile::tempdir().unwrap();
+    let rule = "title: a\nid: a\nname: a\nmode: auto\nactions: [terminate_process]\n\
+                logsource: {category: process_creation}\ndetection: {s: {Image: /x}, condition: s}\n";
+    let correlation = |generate: bool| {
+        format!(
+            "title: c\nid: c\ncorrelation: {{type: event_count, rules: [a], timespan: 1m, \
+             generate: {generate}, condition: {{gte: 9}}}}\n"
+        )
+    };
+    let in_gate = |correlation: &str| {
+        fs::write(dir.path().join("a.yml"), format!("{rule}---\n{correlation}")).unwrap();
+        let book = RuleBook::open(Some(dir.path().to_owned()));
+        book.keep_gate();
+        let active = book.active();
+        assert!(active.errors.is_empty(), "{:?}", active.errors);
+        active.gate.len()
+    };
+    assert_eq!(in_gate(&correlation(false)), 0);
+    assert_eq!(in_gate(&correlation(true)), 1);
+    assert_eq!(in_gate(&format!("enabled: false\n{}", correlation(false))), 1);
+}
+
+#[test]
 fn behaviours_of_the_server_win_and_the_built_in_ones_can_be_switched_off() {
     let dir = tempfile::tempdir().unwrap();
     let (state, rules) = (dir.path().join("state"), dir.path().join("rules"));

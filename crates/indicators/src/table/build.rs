@@ -23,6 +23,10 @@ use crate::value::IndicatorValue;
 /// Bytes of attributes that a table takes. Like ones are kept once.
 const MAX_ATTRIBUTE_BYTES: u64 = 1 << 30;
 
+/// Indicators of one value that are kept: more than one only where the better one ends earlier. A bucket
+/// holds them all.
+const KEPT_OF_VALUE: u32 = 4;
+
 /// Of several indicators of one value, the one that is worse, then the surer, then
 /// the one that counts for longer.
 type Rank = (Severity, u8, i64);
@@ -52,7 +56,7 @@ pub struct TableBuilder {
 /// What was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BuiltTable {
-    /// Indicators in the table.
+    /// Indicators in the table; of one value several, where the better one ends earlier.
     pub indicators: u64,
     /// Indicators whose value another list had too.
     pub repeated: u64,
@@ -136,7 +140,7 @@ impl TableBuilder {
     pub fn write(mut self, path: &Path) -> Result<BuiltTable, TableError> {
         let failed = |source| TableError::Io { path: path.display().to_string(), source };
         let added = self.entries.len();
-        // The best of a value first, and of each only the first.
+        // The best of a value first, and behind it what still counts when that has ended.
         let value = |one: &Gathered| (one.entry.key, one.entry.digest);
         self.entries.sort_unstable_by(|a, b| {
             value(a)
@@ -144,7 +148,23 @@ impl TableBuilder {
                 .then(b.rank.cmp(&a.rank))
                 .then(a.entry.attributes.cmp(&b.entry.attributes))
         });
-        self.entries.dedup_by(|later, first| value(later) == value(first));
+        let mut values = u64::from(!self.entries.is_empty());
+        let mut kept = 1;
+        self.entries.dedup_by(|later, before| {
+            if value(later) != value(before) {
+                (values, kept) = (values + 1, 1);
+                return false;
+            }
+            let ends_later = later.rank.2 > before.rank.2;
+            if ends_later && kept < KEPT_OF_VALUE {
+                kept += 1;
+                return false;
+            }
+            if ends_later {
+                std::mem::swap(later, before);
+            }
+            true
+        });
         let entries = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
 
         let mut resident = Vec::new();
@@ -206,6 +226,6 @@ impl TableBuilder {
         fs::rename(&unfinished, path).map_err(failed)?;
         // So that the name is on disk too.
         Folder::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
-        Ok(BuiltTable { indicators: entries.into(), repeated: added as u64 - u64::from(entries) })
+        Ok(BuiltTable { indicators: entries.into(), repeated: added as u64 - values })
     }
 }

@@ -229,17 +229,19 @@ impl IndicatorTable {
         if !filter.contains(&key) {
             return Ok(None);
         }
-        let Some(attributes) = self.confirm(key, || digest(kind, bytes))? else { return Ok(None) };
-        if attributes.expires.is_some_and(|expires| expires <= now) {
-            return Ok(None);
-        }
+        let Some(attributes) = self.confirm(key, || digest(kind, bytes), now)? else { return Ok(None) };
         let Attributes { source, confidence, severity, description, expires } = attributes;
         Ok(Some(IndicatorMatch { value: value(), source, confidence, severity, description, expires }))
     }
 
-    /// Looks into the file.
+    /// Looks into the file for the best that has not expired.
     #[cold]
-    fn confirm(&self, key: u64, digest: impl FnOnce() -> [u8; 16]) -> Result<Option<Attributes>, TableError> {
+    fn confirm(
+        &self,
+        key: u64,
+        digest: impl FnOnce() -> [u8; 16],
+        now: Timestamp,
+    ) -> Result<Option<Attributes>, TableError> {
         let failed = |source| TableError::Io { path: self.path.clone(), source };
         let damaged = |what| TableError::Damaged { path: self.path.clone(), what };
         let bucket = self.header.bucket_of(key);
@@ -271,8 +273,13 @@ impl IndicatorTable {
             return Ok(None);
         }
         let digest = digest();
-        let Some(entry) = same_key.find(|entry| entry.digest == digest) else { return Ok(None) };
-        self.attributes(entry.attributes).map(Some)
+        for entry in same_key.filter(|entry| entry.digest == digest) {
+            let attributes = self.attributes(entry.attributes)?;
+            if attributes.expires.is_none_or(|expires| expires > now) {
+                return Ok(Some(attributes));
+            }
+        }
+        Ok(None)
     }
 
     fn attributes(&self, place: u32) -> Result<Attributes, TableError> {

@@ -117,11 +117,11 @@ impl Binder<'_> {
                 (text(part), false)
             }
             Operator::Matches => {
-                let regex = regex_guard::compile(first)?;
-                if regex_guard::matches_everything(&regex) {
+                let pattern = Pattern { regex: regex_guard::compile(first)?, shortest: 0 };
+                if pattern.matches_everything() {
                     self.always_true(comparison, "the regular expression finds something in every text");
                 }
-                (text(TextPart::Matches(Pattern { regex, shortest: 0 })), false)
+                (text(TextPart::Matches(pattern)), false)
             }
             Operator::Greater | Operator::Less | Operator::GreaterOrEqual | Operator::LessOrEqual => {
                 let hint = "texts have no order here; use `=`, `in` or `matches`";

@@ -72,9 +72,3 @@ fn syntax_error(literal: &Literal, error: &regex_syntax::Error) -> Finding {
     }
     Finding::error(code, range, format!("bad regular expression: {reason}"), hint.map(str::to_owned))
 }
-
-/// Whether the expression surely finds something in every text: it finds
-/// something in texts that have nothing in common.
-pub(super) fn matches_everything(regex: &Regex) -> bool {
-    ["", "\u{1}", "é\n", "zQ7/"].iter().all(|probe| regex.is_match(probe))
-}

@@ -2,14 +2,19 @@
 //!
 //! What is counted is kept for each group of values (`group-by`) as long as the timespan; time is that of
 //! the events. When a group fulfils the condition, the rule matches and the group begins anew, so that one
-//! burst is one match. All of it is bounded: see [`window`].
+//! burst is one match. All of it is bounded: see [`window`] and [`memory`].
 
+mod memory;
 mod window;
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use window::{Entry, Windows};
+pub(crate) use memory::ENTRIES_LIMIT;
+use memory::Entry;
+use window::Windows;
+
+use event_model::RuleId;
 
 use crate::diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
 use crate::event::StoredKind;
@@ -18,7 +23,7 @@ use crate::rule::{ParsedRule, Role};
 use crate::sigma::ConditionTree;
 
 /// A correlation as it was read.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Correlation {
     pub(crate) kind: CorrelationKind,
     /// Ids or names.
@@ -31,7 +36,7 @@ pub(crate) struct Correlation {
     pub(crate) generate: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum CorrelationKind {
     /// A number with its bounds.
     Measured(Measure, Vec<Bound>),
@@ -41,10 +46,19 @@ pub(crate) enum CorrelationKind {
     Ordered,
 }
 
+impl CorrelationKind {
+    /// Whether more events can make it false, so that it is judged when the time is over.
+    fn is_judged_at_end(&self) -> bool {
+        matches!(self, Self::Measured(_, bounds) if bounds.iter().any(|bound| bound.is_from_above()))
+    }
+}
+
 /// What is measured; of several fields, the values together.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum Measure {
     Events,
+    /// How many of the rules were seen.
+    Rules,
     Distinct(Vec<String>),
     Sum(Vec<String>),
     Average(Vec<String>),
@@ -66,6 +80,16 @@ impl Bound {
         }
     }
 
+    /// Whether it can't be told from another one without counting further than that.
+    pub(crate) fn is_beyond(self, count: usize) -> bool {
+        #[expect(clippy::cast_precision_loss, reason = "limits are far below 2^53")]
+        let count = count as f64;
+        match self {
+            Self::Is(Order::Greater, bound) => bound >= count,
+            Self::Is(_, bound) | Self::Not(bound) => bound > count,
+        }
+    }
+
     /// Whether more events can make it false.
     fn is_from_above(self) -> bool {
         !matches!(self, Self::Is(Order::Greater | Order::GreaterOrEqual, _))
@@ -77,12 +101,25 @@ impl Bound {
 pub(crate) struct Correlations {
     active: Vec<Active>,
     /// For each rule of the set, the correlations it is part of: which, and as which of its rules.
-    parts: HashMap<usize, Vec<(usize, usize)>>,
+    parts: HashMap<usize, Arc<[(usize, usize)]>>,
     /// Rules that match only for correlations.
     silent: HashSet<usize>,
     /// What all of them may remember together, in bytes; 0 for as much as a log of a day needs.
     limit: usize,
+    /// What they remember together, roughly: another set may share some of it.
+    bytes: usize,
+    /// Matches until `bytes` is counted anew.
+    until_counted: u32,
+    /// What correlations of sets before this one had to forget.
+    evicted_before: u64,
 }
+
+/// So many matches are taken between two exact counts of what is remembered.
+const COUNTED_EACH: u32 = 4_096;
+/// Correlations that may refer to each other in a chain.
+const DEPTH_LIMIT: usize = 32;
+/// Correlations that one event may add to, through others that it completes.
+const SPREAD_LIMIT: usize = 10_000;
 
 /// What correlations may remember where nobody says so, in bytes.
 const DEFAULT_BYTES: usize = 256 << 20;
@@ -105,7 +142,15 @@ struct Active {
     keys: Vec<Source>,
     /// Likewise for the values that are measured.
     values: Vec<Source>,
-    windows: Windows,
+    /// Shared with the set before or after this one, where that has the same correlation: matches that are
+    /// judged while one set replaces the other count in both.
+    windows: Arc<Mutex<Windows>>,
+}
+
+impl Active {
+    fn windows(&self) -> std::sync::MutexGuard<'_, Windows> {
+        self.windows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Where values come from.
@@ -130,7 +175,8 @@ impl Correlations {
     pub(crate) fn new(rules: &mut Vec<ParsedRule>) -> (Self, Vec<Diagnostic>) {
         let mut diagnostics = Vec::new();
         loop {
-            let (own, refused) = Self::resolve(rules);
+            let (own, mut told, refused) = Self::resolve(rules);
+            diagnostics.append(&mut told);
             if refused.is_empty() {
                 return (own, diagnostics);
             }
@@ -138,22 +184,21 @@ impl Correlations {
             let mut place = 0;
             rules.retain(|_| {
                 place += 1;
-                !refused.iter().any(|(refused, _)| *refused == place - 1)
+                !refused.contains(&(place - 1))
             });
-            diagnostics.extend(refused.into_iter().map(|(_, diagnostic)| diagnostic));
         }
     }
 
-    fn resolve(rules: &mut [ParsedRule]) -> (Self, Vec<(usize, Diagnostic)>) {
+    /// The correlations, what is wrong with them, and the places of those that are refused.
+    fn resolve(rules: &mut [ParsedRule]) -> (Self, Vec<Diagnostic>, HashSet<usize>) {
         let mut own = Self::default();
         let mut diagnostics = Vec::new();
-        let mut by_name: HashMap<String, usize> = HashMap::new();
-        for (place, rule) in rules.iter().enumerate() {
-            by_name.entry(rule.head.id.to_string()).or_insert(place);
-            if let Some(name) = &rule.name {
-                by_name.entry(name.clone()).or_insert(place);
-            }
-        }
+        let mut refused = HashSet::new();
+        let mut refuse = |place: usize, diagnostic: Diagnostic| {
+            refused.insert(place);
+            diagnostics.push(diagnostic);
+        };
+        let by_name = places_by_name(rules);
         let mut resolved: HashMap<usize, Vec<usize>> = HashMap::new();
         for (place, rule) in rules.iter().enumerate() {
             let Role::Correlation(spec) = &rule.role else { continue };
@@ -165,8 +210,7 @@ impl Correlations {
                         "correlation `{}` refers to `{name}`, and no rule has that id or name",
                         rule.head.id
                     );
-                    diagnostics
-                        .push((place, refusal(rule, reason, "load the rule it refers to together with it")));
+                    refuse(place, refusal(rule, reason, "load the rule it refers to together with it"));
                 }
                 None => {
                     resolved.insert(place, found.into_iter().flatten().collect());
@@ -176,37 +220,60 @@ impl Correlations {
         // Those that only refer to what stands already, until no more do.
         let mut waiting: Vec<usize> = resolved.keys().copied().collect();
         waiting.sort_unstable();
-        loop {
-            let stands = |own: &Self, place: usize| {
-                !matches!(rules[place].role, Role::Correlation(_))
-                    || own.active.iter().any(|it| it.rule == place)
-            };
-            let (ready, left): (Vec<usize>, Vec<usize>) =
-                waiting.iter().partition(|place| resolved[*place].iter().all(|member| stands(&own, *member)));
-            if ready.is_empty() {
-                for place in left {
+        let mut stands: Vec<bool> =
+            rules.iter().map(|rule| !matches!(rule.role, Role::Correlation(_))).collect();
+        let mut active_of: HashMap<usize, usize> = HashMap::new();
+        let mut parts: HashMap<usize, Vec<(usize, usize)>> = HashMap::new();
+        for depth in 0.. {
+            let is_ready = |place: &&usize| resolved[*place].iter().all(|member| stands[*member]);
+            let (ready, left): (Vec<usize>, Vec<usize>) = waiting.iter().partition(is_ready);
+            if ready.is_empty() || depth == DEPTH_LIMIT {
+                let is_too_deep = !ready.is_empty();
+                for place in waiting {
                     let rule = &rules[place];
-                    let reason = format!(
-                        "correlation `{}` refers to itself, or to one that was refused",
-                        rule.head.id
-                    );
-                    diagnostics
-                        .push((place, refusal(rule, reason, "correlations can be chained, not in a circle")));
+                    let reason = if is_too_deep {
+                        format!(
+                            "correlation `{}` is at the end of a chain of more than {DEPTH_LIMIT}, or in a circle",
+                            rule.head.id
+                        )
+                    } else {
+                        format!("correlation `{}` refers to itself, or to one that was refused", rule.head.id)
+                    };
+                    refuse(place, refusal(rule, reason, "correlations can be chained, not in a circle"));
                 }
                 break;
             }
             for place in ready {
-                own.add(rules, place, &resolved[&place]);
+                stands[place] = true;
+                // What is switched off is there for others to name, and does nothing.
+                if rules[place].head.is_active() {
+                    let members = &resolved[&place];
+                    own.add(rules, place, members, &active_of, &by_name);
+                    let number = own.active.len() - 1;
+                    active_of.insert(place, number);
+                    for (nth, member) in members.iter().enumerate() {
+                        parts.entry(*member).or_default().push((number, nth));
+                    }
+                }
             }
             waiting = left;
         }
-        (own, diagnostics)
+        diagnostics.extend(own.active.iter().flat_map(|active| unknown_aliases(active, rules, &by_name)));
+        own.silent = members_without_own_match(&own.active, &parts);
+        own.parts = parts.into_iter().map(|(rule, parts)| (rule, parts.into())).collect();
+        (own, diagnostics, refused)
     }
 
-    fn add(&mut self, rules: &mut [ParsedRule], place: usize, members: &[usize]) {
+    fn add(
+        &mut self,
+        rules: &mut [ParsedRule],
+        place: usize,
+        members: &[usize],
+        active_of: &HashMap<usize, usize>,
+        by_name: &HashMap<String, usize>,
+    ) {
         let Role::Correlation(spec) = &rules[place].role else { return };
         let spec = Arc::clone(spec);
-        let number = self.active.len();
         let measured: &[String] = match &spec.kind {
             CorrelationKind::Measured(
                 Measure::Distinct(fields)
@@ -218,23 +285,25 @@ impl Correlations {
             _ => &[],
         };
         let (mut keys, mut values) = (Vec::new(), Vec::new());
-        for (nth, member) in members.iter().enumerate() {
-            let reference = &spec.rules[nth];
+        for member in members {
             let name_in = |name: &String| {
                 let alias = spec.aliases.iter().find(|(alias, _)| alias == name).map(|(_, fields)| fields);
-                let of_rule = alias.and_then(|fields| fields.iter().find(|(rule, _)| rule == reference));
+                // By id or by name, whichever of the two `rules` has.
+                let is_member = |rule: &String| by_name.get(rule) == Some(member);
+                let of_rule = alias.and_then(|fields| fields.iter().find(|(rule, _)| is_member(rule)));
                 of_rule.map_or_else(|| name.clone(), |(_, field)| field.clone())
             };
-            let inner =
-                self.active.iter().find(|active| active.rule == *member).map(|it| Arc::clone(&it.spec));
-            let mut source = |names: &[String]| match &inner {
-                Some(inner) => Source::Group(
+            let inner = active_of.get(member).map(|number| Arc::clone(&self.active[*number].spec));
+            let mut source = |names: &[String]| match (&inner, &rules[*member].role) {
+                (Some(inner), _) => Source::Group(
                     names
                         .iter()
                         .map(|name| inner.group_by.iter().position(|own| *own == name_in(name)))
                         .collect(),
                 ),
-                None => {
+                // It is switched off: nothing comes from it.
+                (None, Role::Correlation(_)) => Source::Group(vec![None; names.len()]),
+                (None, _) => {
                     let fields = &mut rules[*member].fields;
                     let slot = |name| FieldRef::Named(name_in(name).replace(' ', "").into()).slot_in(fields);
                     Source::Slots(names.iter().map(slot).collect())
@@ -242,11 +311,9 @@ impl Correlations {
             };
             keys.push(source(&spec.group_by));
             values.push(source(measured));
-            self.parts.entry(*member).or_default().push((number, nth));
         }
-        let windows = Windows::new(spec.timespan_ns);
+        let windows = Arc::new(Mutex::new(Windows::new(spec.timespan_ns)));
         self.active.push(Active { rule: place, spec, keys, values, windows });
-        self.silent = members_without_own_match(&self.active, &self.parts);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -259,25 +326,38 @@ impl Correlations {
     }
 
     pub(crate) fn counters(&self) -> CorrelationCounters {
-        let mut counters = CorrelationCounters::default();
+        let mut counters = CorrelationCounters { bytes: 0, evicted: self.evicted_before };
         for active in &self.active {
-            counters.bytes += active.windows.bytes() as u64;
-            counters.evicted += active.windows.evicted();
+            let windows = active.windows();
+            counters.bytes += windows.bytes() as u64;
+            counters.evicted += windows.evicted();
         }
         counters
+    }
+
+    fn count_bytes(&mut self) {
+        self.bytes = self.active.iter().map(|active| active.windows().bytes()).sum();
+        self.until_counted = COUNTED_EACH;
     }
 
     /// Whoever remembers most forgets something until all is within the limit.
     fn stay_within_limit(&mut self) {
         let limit = if self.limit == 0 { DEFAULT_BYTES } else { self.limit };
-        while self.active.iter().map(|active| active.windows.bytes()).sum::<usize>() > limit {
-            let largest = self.active.iter_mut().max_by_key(|active| active.windows.bytes());
+        match self.until_counted.checked_sub(1) {
+            Some(left) if self.bytes <= limit => self.until_counted = left,
+            _ => self.count_bytes(),
+        }
+        while self.bytes > limit {
+            let largest = self.active.iter().max_by_key(|active| active.windows().bytes());
             let Some(largest) = largest else { return };
-            let before = largest.windows.bytes();
-            largest.windows.forget_quietest();
-            if largest.windows.bytes() >= before {
+            let mut windows = largest.windows();
+            let before = windows.bytes();
+            windows.forget_quietest();
+            let freed = before.saturating_sub(windows.bytes());
+            if freed == 0 {
                 return;
             }
+            self.bytes = self.bytes.saturating_sub(freed);
         }
     }
 
@@ -291,21 +371,27 @@ impl Correlations {
         self.silent.contains(&rule)
     }
 
-    /// Takes over what the same correlations counted in another set: those with the same id and text,
-    /// as `texts` and `texts_before` tell them by number of the rule.
+    /// Takes over what the same correlations counted in another set: those with the same id that ask for the
+    /// same, as `ids` and `ids_before` tell the ids by number of the rule. From then on they count together.
     pub(crate) fn take_over(
         &mut self,
-        before: &mut Self,
-        texts: impl Fn(usize) -> Option<(String, String)>,
-        texts_before: impl Fn(usize) -> Option<(String, String)>,
+        before: &Self,
+        ids: impl Fn(usize) -> Option<RuleId>,
+        ids_before: impl Fn(usize) -> Option<RuleId>,
     ) {
+        let mut others: HashMap<RuleId, &Active> =
+            before.active.iter().filter_map(|active| Some((ids_before(active.rule)?, active))).collect();
         for active in &mut self.active {
-            let own = texts(active.rule);
-            let same = before.active.iter_mut().find(|other| texts_before(other.rule) == own);
-            if let Some(other) = same {
-                std::mem::swap(&mut active.windows, &mut other.windows);
+            let Some(id) = ids(active.rule) else { continue };
+            if others.get(&id).is_some_and(|other| other.spec == active.spec)
+                && let Some(other) = others.remove(&id)
+            {
+                active.windows = Arc::clone(&other.windows);
             }
         }
+        let lost: u64 = others.values().map(|active| active.windows().evicted()).sum();
+        self.evicted_before = before.evicted_before.saturating_add(lost);
+        self.count_bytes();
     }
 
     /// Takes a match of a rule. Gives the correlations that match now, as numbers of rules in the set.
@@ -313,30 +399,78 @@ impl Correlations {
         let mut fired = Vec::new();
         // Without a time nobody knows what it is near to.
         if let Some(time) = view.event.time() {
-            self.spread(rule, Matched::Event(view), time.as_nanos(), &mut fired);
+            self.spread(rule, view, time.as_nanos(), &mut fired);
             self.stay_within_limit();
         }
         fired
     }
 
-    fn spread(&mut self, rule: usize, matched: Matched<'_>, time: i64, fired: &mut Vec<usize>) {
-        let parts = self.parts.get(&rule).cloned().unwrap_or_default();
-        for (number, nth) in parts {
-            let Some(active) = self.active.get_mut(number) else { continue };
-            let Some(group) = texts_of(&active.keys[nth], matched) else { continue };
-            // What has nothing to measure doesn't count.
-            let Some(values) = texts_of(&active.values[nth], matched) else { continue };
-            let value = values.join("\u{1f}");
-            let entry = Entry { time, nth, value };
-            let fulfilled = active.windows.take(&active.spec.kind, &active.spec.rules, group, entry);
-            if let Some(group) = fulfilled {
-                let own = active.rule;
-                fired.push(own);
-                // A circle was refused, so this ends.
-                self.spread(own, Matched::Group(&group), time, fired);
+    /// Adds a match to the correlations it is part of, and their matches to those that they are part of. A
+    /// circle was refused, and chains are short, so this ends; that it ends soon is for the limit to see to.
+    fn spread(&mut self, rule: usize, view: View<'_>, time: i64, fired: &mut Vec<usize>) {
+        let mut waiting: VecDeque<(usize, Option<Vec<String>>)> = VecDeque::from([(rule, None)]);
+        let mut taken = 0;
+        while let Some((rule, group)) = waiting.pop_front() {
+            let matched = group.as_deref().map_or(Matched::Event(view), Matched::Group);
+            let Some(parts) = self.parts.get(&rule) else { continue };
+            for (number, nth) in parts.iter().copied() {
+                taken += 1;
+                if taken > SPREAD_LIMIT {
+                    self.evicted_before += 1;
+                    return;
+                }
+                let Some(active) = self.active.get(number) else { continue };
+                let Some(key) = texts_of(&active.keys[nth], matched) else { continue };
+                // What has nothing to measure doesn't count.
+                let Some(values) = texts_of(&active.values[nth], matched) else { continue };
+                let entry = Entry { time, nth, value: values.join("\u{1f}") };
+                let mut windows = active.windows();
+                let before = windows.bytes();
+                let fulfilled = windows.take(&active.spec.kind, &active.spec.rules, key, entry);
+                self.bytes = (self.bytes + windows.bytes()).saturating_sub(before);
+                drop(windows);
+                if let Some(group) = fulfilled {
+                    fired.push(active.rule);
+                    waiting.push_back((active.rule, Some(group)));
+                }
             }
         }
     }
+}
+
+/// For each id and name, the first rule that has it.
+fn places_by_name(rules: &[ParsedRule]) -> HashMap<String, usize> {
+    let mut by_name: HashMap<String, usize> = HashMap::new();
+    for (place, rule) in rules.iter().enumerate() {
+        by_name.entry(rule.head.id.to_string()).or_insert(place);
+        if let Some(name) = &rule.name {
+            by_name.entry(name.clone()).or_insert(place);
+        }
+    }
+    by_name
+}
+
+/// A warning for each alias of a rule that the correlation doesn't refer to.
+fn unknown_aliases(
+    active: &Active,
+    rules: &[ParsedRule],
+    by_name: &HashMap<String, usize>,
+) -> Vec<Diagnostic> {
+    let spec = &active.spec;
+    let members: HashSet<Option<&usize>> = spec.rules.iter().map(|name| by_name.get(name)).collect();
+    let of_rules = spec.aliases.iter().flat_map(|(alias, fields)| fields.iter().map(move |own| (alias, own)));
+    let is_unknown = |rule: &String| by_name.get(rule).is_none_or(|place| !members.contains(&Some(place)));
+    let unknown = of_rules.filter(|(_, (rule, _))| is_unknown(rule));
+    unknown
+        .map(|(alias, (name, _))| {
+            let rule = &rules[active.rule];
+            let reason =
+                format!("alias `{alias}` of `{}` names `{name}`, which is none of its rules", rule.head.id);
+            let hint = Some("write the id or the name of one of its `rules`".to_owned());
+            let (severity, code) = (DiagnosticSeverity::Warning, DiagnosticCode::BadReference);
+            Diagnostic::new(severity, code, &rule.place, reason, hint)
+        })
+        .collect()
 }
 
 /// Rules that are part of correlations of which none lets them match by themselves.

@@ -196,6 +196,21 @@ impl Expression {
         }
     }
 
+    /// Whether it is true for every event that has its fields, whatever their values.
+    pub(crate) fn is_always_true(&self) -> bool {
+        match self {
+            Self::All(parts) => parts.iter().all(Self::is_always_true),
+            Self::Any(parts) => parts.iter().any(Self::is_always_true),
+            // What holds for everything that has a field says something where it doesn't hold.
+            Self::Not(_) => false,
+            Self::Test(test) => match &test.check {
+                Check::Exists => !test.negated,
+                Check::Text(text) => !test.negated && text.part.accepts_everything(),
+                _ => false,
+            },
+        }
+    }
+
     /// How many tests it has.
     pub(crate) fn count(&self) -> usize {
         match self {

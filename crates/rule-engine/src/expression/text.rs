@@ -40,9 +40,28 @@ pub(crate) struct Pattern {
     pub(crate) shortest: usize,
 }
 
+impl Pattern {
+    /// Whether it surely finds something in every text: it finds something in texts that have nothing in common.
+    pub(crate) fn matches_everything(&self) -> bool {
+        ["", "\u{1}", "é\n", "zQ7/"].iter().all(|probe| self.regex.is_match(probe))
+    }
+}
+
 impl TextPart {
     pub(crate) fn contains(needle: &str) -> Self {
         Self::Contains(Box::new(Finder::new(needle).into_owned()))
+    }
+
+    /// Whether it accepts every text.
+    pub(super) fn accepts_everything(&self) -> bool {
+        match self {
+            Self::Contains(finder) => finder.needle().is_empty(),
+            Self::StartsWith(text) | Self::EndsWith(text) => text.is_empty(),
+            Self::Matches(pattern) => pattern.matches_everything(),
+            Self::LineOfAtLeast(count) => *count == 0,
+            Self::Glob(glob) => glob.runs.is_empty() && !(glob.from_start && glob.to_end),
+            Self::Equals(_) | Self::In(_) => false,
+        }
     }
 
     /// One of several texts.

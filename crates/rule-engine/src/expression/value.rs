@@ -17,13 +17,38 @@ pub(super) fn quantity(kind: StoredKind, text: &str) -> Option<f64> {
     }
 }
 
-/// The time that a value is; a text in RFC 3339 is one.
+/// The time that a value is. A text may be one in RFC 3339, the same without a zone (as Sysmon writes `UtcTime`)
+/// or an epoch number, as the reader of logs takes them for the time of an event.
 pub(super) fn time(kind: StoredKind, text: &str) -> Option<Timestamp> {
     match kind {
         StoredKind::Time(time) => Some(time),
-        StoredKind::Text => text.trim().parse().ok(),
-        _ => None,
+        StoredKind::Integer(number) => epoch_time(number),
+        StoredKind::Float(_) | StoredKind::Text => {
+            let text = text.trim();
+            if text.len() > 64 {
+                return None;
+            }
+            let whole = text.split_once('.').map_or(text, |(whole, _)| whole);
+            text.parse()
+                .ok()
+                .or_else(|| format!("{text}Z").parse().ok())
+                .or_else(|| whole.parse().ok().and_then(epoch_time))
+        }
+        StoredKind::Null | StoredKind::Boolean(_) => None,
     }
+}
+
+/// Seconds, milliseconds, microseconds or nanoseconds since 1970: each unit's numbers for the years 1973 to 5138
+/// don't overlap with the next's.
+fn epoch_time(number: i64) -> Option<Timestamp> {
+    let nanos_per_unit = match number {
+        100_000_000..100_000_000_000 => 1_000_000_000,
+        100_000_000_000..100_000_000_000_000 => 1_000_000,
+        100_000_000_000_000..100_000_000_000_000_000 => 1_000,
+        100_000_000_000_000_000.. => 1,
+        _ => return None,
+    };
+    number.checked_mul(nanos_per_unit).map(Timestamp::from_nanos)
 }
 
 /// A part of a time.
@@ -97,8 +122,16 @@ impl AddressRange {
             Some((address, prefix)) => (address, Some(prefix.parse::<u32>().ok()?)),
             None => (text, None),
         };
-        let (bits, width, is_v4) = bits(address.parse().ok()?);
-        let prefix = prefix.unwrap_or(width);
+        let address: IpAddr = address.parse().ok()?;
+        let (mut bits, mut width, mut is_v4) = bits(address);
+        let mut prefix = prefix.unwrap_or(width);
+        // A range of IPv4 addresses in IPv6 form is that IPv4 range.
+        if let (IpAddr::V6(_), IpAddr::V4(mapped), MAPPED_PREFIX..=128) =
+            (address, address.to_canonical(), prefix)
+        {
+            (bits, width, is_v4) = (mapped.to_bits().into(), 32, true);
+            prefix -= MAPPED_PREFIX;
+        }
         (prefix <= width).then(|| Self { network: masked(bits, prefix, width), prefix, is_v4 })
     }
 
@@ -115,12 +148,17 @@ impl AddressRange {
 
     pub(super) fn contains(&self, text: &str) -> bool {
         let Ok(address) = text.trim().parse::<IpAddr>() else { return false };
-        // An IPv4 address in IPv6 form is that IPv4 address.
-        let address = address.to_canonical();
-        let (bits, width, is_v4) = bits(address);
-        is_v4 == self.is_v4 && masked(bits, self.prefix, width) == self.network
+        let is_within = |address| {
+            let (bits, width, is_v4) = bits(address);
+            is_v4 == self.is_v4 && masked(bits, self.prefix, width) == self.network
+        };
+        // An IPv4 address in IPv6 form is that IPv4 address, and an address of IPv6 too.
+        is_within(address.to_canonical()) || is_within(address)
     }
 }
+
+/// Before an IPv4 address in IPv6 form (`::ffff:192.0.2.7`) stand so many bits.
+const MAPPED_PREFIX: u32 = 96;
 
 fn bits(address: IpAddr) -> (u128, u32, bool) {
     match address {
@@ -148,6 +186,20 @@ mod tests {
             let time: Timestamp = format!("{date}T00:00:00Z").parse().expect("a time");
             assert_eq!(TimeUnit::Week.of(time), week, "{date}");
         }
+        for text in [
+            "2019-03-02 08:51:00.008",
+            "2019-03-02T08:51:00.008Z",
+            "1551516660",
+            "1551516660008",
+            "1551516660.008",
+        ] {
+            let time = super::time(StoredKind::Text, text).expect("a time");
+            assert_eq!([TimeUnit::Hour, TimeUnit::Minute].map(|unit| unit.of(time)), [8, 51], "{text}");
+        }
+        assert!(super::time(StoredKind::Integer(1_551_516_660), "").is_some());
+        for text in ["", "12", "08:51", "tomorrow"] {
+            assert_eq!(super::time(StoredKind::Text, text), None, "{text}");
+        }
         let leap: Timestamp = "2024-02-29T23:59:59Z".parse().expect("a time");
         assert_eq!([TimeUnit::Day, TimeUnit::Month].map(|unit| unit.of(leap)), [29, 2]);
     }
@@ -165,6 +217,11 @@ mod tests {
         assert!(within("10.0.0.0/8", "10.255.1.2") && within("10.0.0.0/8", "::ffff:10.1.1.1"));
         assert!(!within("10.0.0.0/8", "11.0.0.1") && !within("10.0.0.0/8", "a00::1"));
         assert!(within("0.0.0.0/0", "8.8.8.8") && !within("0.0.0.0/0", "::1"));
+        assert!(
+            within("::ffff:10.0.0.0/104", "10.1.1.1") && within("::ffff:10.0.0.0/104", "::ffff:10.1.1.1")
+        );
+        assert!(!within("::ffff:10.0.0.0/104", "11.1.1.1") && within("::ffff:192.0.2.7", "192.0.2.7"));
+        assert!(within("::/0", "::ffff:10.1.1.1") && within("::ffff:0:0/90", "::ffff:10.1.1.1"));
         assert!(within("fe80::/10", "fe80::1") && within("::1", "::1") && within("::/0", "1::"));
         for bad in ["10.0.0.0/33", "10.0.0/8", "x", "1.2.3.4/", "::/129"] {
             assert_eq!(AddressRange::parse(bad), None, "{bad}");

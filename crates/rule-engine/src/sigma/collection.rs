@@ -1,5 +1,6 @@
 //! The documents of a file, and what old files say with `action`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::SigmaOptions;
@@ -19,10 +20,11 @@ pub(super) fn read(
     let mut outcome = ParseOutcome::default();
     let mut global: Option<Node> = None;
     let mut before: Option<Node> = None;
+    let mut ids = Ids::default();
     // Rules that take something from other documents keep the whole file as their text.
     let lines = LineStarts::of(text);
     for (number, document) in documents.iter().enumerate() {
-        let mut reader = DocumentReader { file, options, diagnostics: Vec::new() };
+        let mut reader = DocumentReader { file, options, nth_of_id: 1, diagnostics: Vec::new() };
         for (at, key) in &document.duplicates {
             let reason = format!("key `{key}` stands twice in one map");
             reader.error(*at, DiagnosticCode::DuplicateKey, reason, Some("keep one of the two"));
@@ -86,6 +88,7 @@ pub(super) fn read(
         } else {
             text.into()
         };
+        reader.nth_of_id = ids.nth(root, &whole);
         let rule = if whole.get("correlation").is_some() {
             reader.correlation(&whole, text)
         } else if whole.get("filter").is_some() {
@@ -102,6 +105,22 @@ pub(super) fn read(
         before = Some(whole);
     }
     outcome
+}
+
+/// Ids that documents of a file have, or their titles in the place of them.
+#[derive(Default)]
+struct Ids(HashMap<String, usize>);
+
+impl Ids {
+    /// The how manieth a document is of those that have its id from the same other document; 1 for one that has
+    /// its own.
+    fn nth(&mut self, root: &Node, whole: &Node) -> usize {
+        let key = if whole.get("id").is_some() { "id" } else { "title" };
+        let Some(id) = whole.get(key).and_then(Node::scalar_text) else { return 1 };
+        let nth = self.0.entry(id).or_default();
+        *nth += 1;
+        if root.get(key).is_some() { 1 } else { *nth }
+    }
 }
 
 fn without_action(root: &Node) -> Node {

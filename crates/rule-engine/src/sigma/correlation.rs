@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::condition;
 use super::detection::order_of;
 use super::rule::DocumentReader;
-use crate::correlation::{Bound, Correlation, CorrelationKind, Measure};
+use crate::correlation::{Bound, Correlation, CorrelationKind, ENTRIES_LIMIT, Measure};
 use crate::diagnostic::DiagnosticCode;
+use crate::expression::Order;
 use crate::nearest::{listed, nearest};
 use crate::rule::{FilterTargets, ParsedRule, Role};
 use crate::telemetry::Telemetry;
@@ -106,6 +107,9 @@ impl DocumentReader<'_> {
             let hint = Some("to leave out what it describes, write `not selection`");
             self.warning(at, DiagnosticCode::FilterKeeps, reason, hint);
         }
+        // What is never true would hide everything, or nothing where it stands behind `not`.
+        self.tell_unresolved(&detections, "the filter loads and is added to no rule");
+        head.enabled &= detections.unresolved.is_empty();
         head.conditions = detections.texts;
         Some(ParsedRule {
             head: Arc::new(head),
@@ -174,6 +178,34 @@ impl DocumentReader<'_> {
             self.error(node.get("condition").map_or(at, Node::at), DiagnosticCode::MissingKey, reason, hint);
             return None;
         };
+        let Bounded { bounds, field, percentile, text } = self.bounds(condition)?;
+        let field = field.filter(|fields| !fields.is_empty());
+        let measure = match (word.as_str(), field) {
+            ("event_count", _) => Measure::Events,
+            (_, None) => {
+                let reason = format!("`{word}` wants a `field` in its condition");
+                self.error(condition.at(), DiagnosticCode::MissingKey, reason, None);
+                return None;
+            }
+            ("value_count", Some(fields)) => {
+                if bounds.iter().any(|bound| bound.is_beyond(ENTRIES_LIMIT)) {
+                    let reason = format!("`value_count` counts up to {ENTRIES_LIMIT} different values");
+                    let hint = Some("ask for fewer; `event_count` has no such limit");
+                    self.error(condition.at(), DiagnosticCode::TooLarge, reason, hint);
+                    return None;
+                }
+                Measure::Distinct(fields)
+            }
+            ("value_sum", Some(fields)) => Measure::Sum(fields),
+            ("value_avg", Some(fields)) => Measure::Average(fields),
+            ("value_median", Some(fields)) => Measure::Percentile(fields, 50.0),
+            (_, Some(fields)) => Measure::Percentile(fields, percentile),
+        };
+        Some((CorrelationKind::Measured(measure, bounds), format!("{word} {text}")))
+    }
+
+    /// A condition that is a map.
+    fn bounds(&mut self, condition: &Node) -> Option<Bounded> {
         let (mut bounds, mut field, mut percentile, mut shown) = (Vec::new(), None, 50.0, Vec::new());
         for (key, value) in condition.map().unwrap_or_default() {
             let key_word = key.scalar_text().unwrap_or_default();
@@ -204,22 +236,42 @@ impl DocumentReader<'_> {
             self.error(condition.at(), DiagnosticCode::MissingKey, "the condition has no bound", hint);
             return None;
         }
-        let field = field.filter(|fields| !fields.is_empty());
-        let measure = match (word.as_str(), field) {
-            ("event_count", _) => Measure::Events,
-            (_, None) => {
-                let reason = format!("`{word}` wants a `field` in its condition");
-                self.error(condition.at(), DiagnosticCode::MissingKey, reason, None);
-                return None;
+        Some(Bounded { bounds, field, percentile, text: shown.join(", ") })
+    }
+
+    /// `temporal` with a map: how many of the rules must have matched.
+    fn counted_rules(
+        &mut self,
+        condition: &Node,
+        word: &str,
+        rules: usize,
+    ) -> Option<(CorrelationKind, String)> {
+        let Bounded { bounds, text, .. } = self.bounds(condition)?;
+        let text = format!("{word} {text}");
+        #[expect(clippy::cast_precision_loss, reason = "at most REFERENCES_LIMIT")]
+        let (all, too_few) = (rules as f64, rules as f64 - 1.0);
+        if word == "temporal_ordered" {
+            let asks_for_all = |bound: &Bound| match bound {
+                Bound::Is(Order::Greater, number) => *number >= too_few && *number < all,
+                Bound::Is(Order::GreaterOrEqual | Order::Equal, number) => {
+                    *number > too_few && *number <= all
+                }
+                _ => false,
+            };
+            if bounds.iter().all(asks_for_all) {
+                return Some((CorrelationKind::Ordered, text));
             }
-            ("value_count", Some(fields)) => Measure::Distinct(fields),
-            ("value_sum", Some(fields)) => Measure::Sum(fields),
-            ("value_avg", Some(fields)) => Measure::Average(fields),
-            ("value_median", Some(fields)) => Measure::Percentile(fields, 50.0),
-            (_, Some(fields)) => Measure::Percentile(fields, percentile),
-        };
-        let text = format!("{word} {}", shown.join(", "));
-        Some((CorrelationKind::Measured(measure, bounds), text))
+            let hint = Some("leave the condition out: each rule must match");
+            let reason = "`temporal_ordered` can't be asked for some of its rules only";
+            self.error(condition.at(), DiagnosticCode::BadCondition, reason, hint);
+            return None;
+        }
+        if bounds.iter().any(|bound| bound.is_beyond(rules)) {
+            let reason = format!("the condition counts rules, and there are {rules}");
+            self.error(condition.at(), DiagnosticCode::BadCondition, reason, None);
+            return None;
+        }
+        Some((CorrelationKind::Measured(Measure::Rules, bounds), text))
     }
 
     fn temporal(&mut self, node: &Node, word: &str) -> Option<(CorrelationKind, String)> {
@@ -228,6 +280,10 @@ impl DocumentReader<'_> {
             let kind = if is_ordered { CorrelationKind::Ordered } else { CorrelationKind::Together(None) };
             return Some((kind, word.to_owned()));
         };
+        if condition.map().is_some() {
+            let rules = node.get("rules").map_or(0, |rules| rules.items().len());
+            return self.counted_rules(condition, word, rules);
+        }
         let Some(text) = condition.text().filter(|_| !is_ordered) else {
             let hint = Some("leave it out: every rule must match");
             let reason = format!("`{word}` can't have this condition");
@@ -259,6 +315,15 @@ impl DocumentReader<'_> {
         };
         aliases.iter().filter_map(|(alias, fields)| Some((alias.scalar_text()?, of_rules(fields)))).collect()
     }
+}
+
+/// What a condition that is a map says.
+struct Bounded {
+    bounds: Vec<Bound>,
+    field: Option<Vec<String>>,
+    percentile: f64,
+    /// For people.
+    text: String,
 }
 
 /// `30s`, `5m`, `1h`, `7d` in nanoseconds.

@@ -26,6 +26,8 @@ const PROSE_LIMIT: usize = 16_384;
 pub(super) struct DocumentReader<'a> {
     pub(super) file: &'a Arc<str>,
     pub(super) options: &'a SigmaOptions,
+    /// Of documents that have their id from one other document, which this is: ids must differ.
+    pub(super) nth_of_id: usize,
     pub(super) diagnostics: Vec<Diagnostic>,
 }
 
@@ -67,12 +69,15 @@ impl DocumentReader<'_> {
         let detections = self.detections(root, "detection");
         let head = self.head(root, log_source.as_ref());
         let (log_source, detections, mut head) = (log_source?, detections?, head?);
-        for (at, name) in &detections.unresolved {
-            let reason = format!("placeholder `%{name}%` has no values: the rule loads and is not judged");
-            let hint = Some("give its values in a file of placeholders");
-            self.warning(*at, DiagnosticCode::NoPlaceholder, reason, hint);
-        }
+        self.tell_unresolved(&detections, "the rule loads and is not judged");
         head.enabled &= detections.unresolved.is_empty();
+        for (at, condition) in detections.places.iter().zip(&detections.conditions) {
+            if condition.is_always_true() {
+                let reason = "the condition is true for every event that has its fields";
+                let hint = Some("name a value that only some events have");
+                self.warning(*at, DiagnosticCode::AlwaysTrue, reason, hint);
+            }
+        }
         head.conditions = detections.texts;
         Some(ParsedRule {
             head: Arc::new(head),
@@ -88,6 +93,15 @@ impl DocumentReader<'_> {
             filters: Vec::new(),
             exceptions: Vec::new(),
         })
+    }
+
+    /// Warns of placeholders without values. Only `edr` takes a file with them; agents and the server have none.
+    pub(super) fn tell_unresolved(&mut self, detections: &Detections, consequence: &str) {
+        for (at, name) in &detections.unresolved {
+            let reason = format!("placeholder `%{name}%` has no values: {consequence}");
+            let hint = Some("`edr` takes a file of placeholders; for agents, write the values into the rule");
+            self.warning(*at, DiagnosticCode::NoPlaceholder, reason, hint);
+        }
     }
 
     pub(super) fn id_place(&self, root: &Node) -> crate::source::Place {
@@ -208,7 +222,7 @@ impl DocumentReader<'_> {
     /// The id; without one, the title stands for it.
     fn id(&mut self, root: &Node, title: Option<&str>) -> Option<RuleId> {
         match root.get("id") {
-            None => Some(RuleId::new(title?.split_whitespace().collect::<Vec<_>>().join("-"))),
+            None => Some(self.own_id(title?.split_whitespace().collect::<Vec<_>>().join("-"))),
             Some(node) => {
                 let id = node.scalar_text().unwrap_or_default();
                 let is_word = !id.is_empty() && id.len() <= WORD_LIMIT;
@@ -217,9 +231,13 @@ impl DocumentReader<'_> {
                     self.error(node.at(), DiagnosticCode::BadValue, "`id` is no id", hint);
                     return None;
                 }
-                Some(RuleId::new(id))
+                Some(self.own_id(id))
             }
         }
+    }
+
+    fn own_id(&self, id: String) -> RuleId {
+        RuleId::new(if self.nth_of_id > 1 { format!("{id}-{}", self.nth_of_id) } else { id })
     }
 
     pub(super) fn log_source(&mut self, root: &Node) -> Option<LogSource> {
@@ -291,8 +309,14 @@ impl DocumentReader<'_> {
         if !is_whole {
             return None;
         }
-        let mut own =
-            Detections { fields, unresolved, texts: Vec::new(), conditions: Vec::new(), has_not: false };
+        let mut own = Detections {
+            fields,
+            unresolved,
+            texts: Vec::new(),
+            places: Vec::new(),
+            conditions: Vec::new(),
+            has_not: false,
+        };
         for node in condition.items() {
             self.condition(node, &identifiers, &mut own)?;
         }
@@ -323,6 +347,7 @@ impl DocumentReader<'_> {
                 expression.sort_by_cost();
                 own.conditions.push(expression);
                 own.texts.push(text.to_string());
+                own.places.push(node.at());
                 Some(())
             }
             Err(ConditionError { code, range, reason, hint }) => {
@@ -337,8 +362,9 @@ impl DocumentReader<'_> {
 pub(super) struct Detections {
     pub(super) fields: Vec<FieldRef>,
     pub(super) unresolved: Vec<(At, String)>,
-    /// The conditions as written, and compiled.
+    /// The conditions as written, where they stand, and compiled.
     pub(super) texts: Vec<String>,
+    pub(super) places: Vec<At>,
     pub(super) conditions: Vec<Expression>,
     pub(super) has_not: bool,
 }
