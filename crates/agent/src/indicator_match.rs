@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use event_model::{EventType, Field, FieldSource, Severity, ValueRef};
-use indicators::{IndicatorMatch, IndicatorValue, Observable};
+use indicators::{IndicatorMatch, IndicatorValue, Observable, Probes};
 use protocol::enrollment::{sha256, to_hex};
 use rule_engine::Phase;
 
@@ -163,29 +163,31 @@ impl ActiveIndicators {
     pub fn look_up(&self, event: &impl FieldSource, phase: Phase) -> Vec<IndicatorHit> {
         let mut hits = Vec::new();
         let fields = fields_of(event.event_type());
-        if self.table.is_none() || fields.is_empty() {
-            return hits;
-        }
+        let Some(table) = self.table.as_ref().filter(|_| !fields.is_empty()) else { return hits };
         // As of the event: what is read late is judged by the time at which it happened.
         let now = jiff::Timestamp::from_nanosecond(event.observed_at().as_nanos().into());
-        let mut looking = Looking { active: self, now: now.unwrap_or(jiff::Timestamp::MAX), hits: &mut hits };
-        for &(field, holds) in fields {
-            let is_hash = matches!(holds, Md5 | Sha1 | Sha256);
-            let is_due = match phase {
-                Phase::All => true,
-                Phase::HashOnly => is_hash,
-                Phase::WithoutHash => !is_hash,
-            };
-            if !is_due {
-                continue;
+        let mut looking = Looking {
+            active: self,
+            now: now.unwrap_or(jiff::Timestamp::MAX),
+            hits: &mut hits,
+            probes: Some((table.probes(), 0)),
+        };
+        let due = |holds: Holds| match phase {
+            Phase::All => true,
+            Phase::HashOnly => matches!(holds, Md5 | Sha1 | Sha256),
+            Phase::WithoutHash => !matches!(holds, Md5 | Sha1 | Sha256),
+        };
+        let fields = || (0_u8..).zip(fields).filter(|(_, (_, holds))| due(*holds));
+        // Of most events no field can match; which do is asked for all of them at once.
+        for (place, (field, holds)) in fields() {
+            if let Some((_, at)) = &mut looking.probes {
+                *at = place;
             }
-            match event.value(field) {
-                Some(ValueRef::Text(text)) => looking.text(field, holds, &text),
-                Some(ValueRef::TextList(items)) => {
-                    items.iter().take(MAX_URLS * 4).for_each(|item| looking.text(field, holds, item));
-                }
-                _ => {}
-            }
+            looking.value(event, *field, *holds);
+        }
+        let maybe = looking.probes.take().map_or(0, |(probes, _)| probes.maybe());
+        for (_, (field, holds)) in fields().filter(|(place, _)| maybe >> place & 1 == 1) {
+            looking.value(event, *field, *holds);
         }
         hits
     }
@@ -195,13 +197,11 @@ impl ActiveIndicators {
         let Some(table) = self.table.as_ref().filter(|_| self.has_hashes()) else { return false };
         let now = jiff::Timestamp::now();
         let seen = [Observable::Md5(md5), Observable::Sha1(sha1), Observable::Sha256(sha256)];
-        seen.into_iter().any(|one| match table.lookup(one, now) {
-            Ok(found) => found.is_some(),
-            Err(error) => {
-                self.failed(&error);
-                false
-            }
-        })
+        let mut is_known = false;
+        if let Err(error) = table.lookup_many(&seen, now, |_, _| is_known = true) {
+            self.failed(&error);
+        }
+        is_known
     }
 }
 
@@ -210,9 +210,21 @@ struct Looking<'a> {
     active: &'a ActiveIndicators,
     now: jiff::Timestamp,
     hits: &'a mut Vec<IndicatorHit>,
+    /// While it is only asked which fields can match: who asks, and the place of the field.
+    probes: Option<(Probes<'a>, u8)>,
 }
 
 impl Looking<'_> {
+    fn value(&mut self, event: &impl FieldSource, field: Field, holds: Holds) {
+        match event.value(field) {
+            Some(ValueRef::Text(text)) => self.text(field, holds, &text),
+            Some(ValueRef::TextList(items)) => {
+                items.iter().take(MAX_URLS * 4).for_each(|item| self.text(field, holds, item));
+            }
+            _ => {}
+        }
+    }
+
     #[allow(clippy::redundant_closure, reason = "a variant's function is of one lifetime, these are of any")]
     fn text(&mut self, field: Field, holds: Holds, text: &str) {
         match holds {
@@ -265,6 +277,10 @@ impl Looking<'_> {
     }
 
     fn one(&mut self, field: Field, text: &str, seen: Observable<'_>) {
+        if let Some((probes, place)) = &mut self.probes {
+            probes.ask(*place, seen);
+            return;
+        }
         let Some(table) = &self.active.table else { return };
         match table.lookup(seen, self.now) {
             Ok(None) => {}

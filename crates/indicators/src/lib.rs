@@ -19,5 +19,5 @@ mod value;
 
 pub use indicator::{Indicator, IndicatorDefaults, MAX_DESCRIPTION_CHARACTERS, MAX_SOURCE_CHARACTERS};
 pub use read::{IndicatorFormat, MAX_JSON_BYTES, MAX_LIST_BYTES, ReadOutcome, read_indicators};
-pub use table::{BuiltTable, IndicatorMatch, IndicatorTable, TableBuilder, TableError};
+pub use table::{BuiltTable, IndicatorMatch, IndicatorTable, Probes, TableBuilder, TableError};
 pub use value::{IndicatorValue, MAX_VALUE_BYTES, Observable, ValueError};

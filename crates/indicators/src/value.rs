@@ -334,27 +334,46 @@ impl<const ROOM: usize> Canonical<ROOM> {
 
     /// Host, port and path of a URL; `None` where there is no host.
     pub(crate) fn url(&mut self, url: &str) -> Option<&[u8]> {
-        // Byte by byte: this is done for each URL that is seen.
+        // This is done for each URL that is seen: one pass over the authority tells all that is asked of it.
         let url = url.trim_ascii();
         let scheme_end = url.bytes().position(|byte| !byte.is_ascii_alphanumeric()).unwrap_or(url.len());
         let (scheme, rest) = match url[scheme_end..].strip_prefix("://") {
             Some(rest) => (&url[..scheme_end], rest),
             None => ("", url),
         };
-        let rest = &rest[..rest.bytes().position(|byte| byte == b'#').unwrap_or(rest.len())];
-        let end = rest.bytes().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+        let (mut user_end, mut dots, mut colons, mut has_blank) = (0, 0_usize, 0_usize, false);
+        let mut end = rest.len();
+        for (at, byte) in rest.bytes().enumerate() {
+            match byte {
+                b'.' => dots += 1,
+                b':' => colons += 1,
+                b'@' => (user_end, dots, colons, has_blank) = (at + 1, 0, 0, false),
+                b'/' | b'?' | b'#' => {
+                    end = at;
+                    break;
+                }
+                _ => has_blank |= byte.is_ascii_whitespace(),
+            }
+        }
         let (authority, path) = rest.split_at(end);
-        let user_end = authority.bytes().rposition(|byte| byte == b'@').map_or(0, |at| at + 1);
-        let host = &authority[user_end..];
+        let path = path.split_once('#').map_or(path, |(path, _)| path);
+        let mut host = &authority[user_end..];
         let own_port = match scheme {
             _ if scheme.eq_ignore_ascii_case("http") => ":80",
             _ if scheme.eq_ignore_ascii_case("https") => ":443",
             _ => "",
         };
-        let host = if own_port.is_empty() { host } else { host.strip_suffix(own_port).unwrap_or(host) };
-        let host = host.strip_suffix('.').unwrap_or(host);
-        let has_form = host.bytes().any(|byte| matches!(byte, b'.' | b':'));
-        if !has_form || host.bytes().any(|byte| byte.is_ascii_whitespace()) {
+        if !own_port.is_empty()
+            && let Some(name) = host.strip_suffix(own_port)
+        {
+            host = name;
+            colons -= 1;
+        }
+        if let Some(name) = host.strip_suffix('.') {
+            host = name;
+            dots -= 1;
+        }
+        if has_blank || dots + colons == 0 {
             return None;
         }
         self.push_lower(host)?;
@@ -411,6 +430,31 @@ mod tests {
         assert!(matches!(shown("/tmp/*"), Err(ValueError::NotOfType(_))));
         assert!(matches!(shown("http:///x"), Err(ValueError::NotOfType(_))));
         assert!(matches!(shown("/"), Err(ValueError::NotOfType(_))));
+    }
+
+    #[test]
+    fn a_url_is_its_host_port_and_path() {
+        for (url, form) in [
+            (" HTTP://A.Example/X#y#z ", Some("a.example/X")),
+            ("https://u:p@q@A.example.:443?x#", Some("a.example/?x")),
+            ("https://a.example:80#b", Some("a.example:80/")),
+            ("a.example:443", Some("a.example:443/")),
+            ("https://[2001:DB8::1]/x", Some("[2001:db8::1]/x")),
+            ("http://name:81", Some("name:81/")),
+            ("http://name:80/a.b:c", None),
+            ("http://name./a", None),
+            ("http://a.b@name/c", None),
+            ("http://a b.example/", None),
+            ("http://a b@c.example/", Some("c.example/")),
+            ("http://a.example/b c", Some("a.example/b c")),
+            ("http://", None),
+            ("", None),
+        ] {
+            let mut buffer = Canonical::<64>::new();
+            let own = buffer.url(url).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+            assert_eq!(own.as_deref(), form, "{url}");
+        }
+        assert_eq!(Canonical::<8>::new().url("http://a.example/"), None);
     }
 
     #[test]

@@ -35,7 +35,15 @@ fn table(dir: &Path, indicators: &[Indicator]) -> (IndicatorTable, PathBuf) {
 }
 
 fn found(table: &IndicatorTable, seen: Observable<'_>) -> Option<String> {
-    table.lookup(seen, now()).unwrap().map(|found: IndicatorMatch| found.value.to_string())
+    let alone = table.lookup(seen, now()).unwrap().map(|found: IndicatorMatch| found.value.to_string());
+    // Among others, at several places, so that keys wait and don't.
+    let mut many = vec![Observable::Path("/no/such/path"); 40];
+    (many[3], many[39]) = (seen, seen);
+    let mut among = Vec::new();
+    table.lookup_many(&many, now(), |place, found| among.push((place, found.value.to_string()))).unwrap();
+    let expected = alone.iter().flat_map(|value| [(3, value.clone()), (39, value.clone())]);
+    assert_eq!(among, expected.collect::<Vec<_>>());
+    alone
 }
 
 #[test]

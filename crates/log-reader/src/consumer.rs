@@ -29,6 +29,12 @@ pub trait LogConsumer {
     /// A whole number.
     fn integer(&mut self, field: Self::Field, value: i64);
 
+    /// A whole number with its digits as all numbers are written, for whoever keeps texts.
+    fn written_integer(&mut self, field: Self::Field, value: i64, written: &str) {
+        let _ = written;
+        self.integer(field, value);
+    }
+
     /// A number with a fraction, or beyond 64 bits.
     fn float(&mut self, field: Self::Field, value: f64);
 

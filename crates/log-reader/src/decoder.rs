@@ -7,8 +7,8 @@ use std::sync::Arc;
 use event_model::Timestamp;
 
 use crate::consumer::{AuditKind, EventHead, LogConsumer, Origin};
-use crate::format::{LogFormat, SNIFF_BYTES, sniff};
-use crate::kept::Kept;
+use crate::format::{BINARY_SNIFF_BYTES, LogFormat, SNIFF_BYTES, is_evtx, sniff};
+use crate::kept::{Kept, KeptSlot};
 use crate::layout::FieldLayout;
 use crate::path_tree::{PathTree, Place};
 use crate::problem::{Problem, ProblemKind};
@@ -32,7 +32,9 @@ pub struct LogDecoder<C: LogConsumer> {
     consumer: C,
     keys_left: u32,
     values_left: u32,
-    scratch: String,
+    scratch: Vec<u8>,
+    /// The beginning of a log.
+    start: Vec<u8>,
 }
 
 /// Memory for strings with escapes that is kept for the next ones, in bytes.
@@ -49,7 +51,8 @@ impl<C: LogConsumer> LogDecoder<C> {
             consumer,
             keys_left: 0,
             values_left: 0,
-            scratch: String::new(),
+            scratch: Vec::new(),
+            start: Vec::new(),
         }
     }
 
@@ -69,10 +72,15 @@ impl<C: LogConsumer> LogDecoder<C> {
     /// # Errors
     /// The file can't be read.
     pub fn read_log(&mut self, input: &mut (impl Read + Seek)) -> io::Result<Option<LogFormat>> {
-        let mut start = Vec::new();
-        input.by_ref().take(SNIFF_BYTES).read_to_end(&mut start)?;
+        let start = &mut self.start;
+        start.clear();
+        // Of binary files no more is looked at, and folders are full of small ones.
+        input.by_ref().take(BINARY_SNIFF_BYTES).read_to_end(start)?;
+        if !is_evtx(start) {
+            input.by_ref().take(SNIFF_BYTES - BINARY_SNIFF_BYTES).read_to_end(start)?;
+        }
         input.seek(SeekFrom::Start(0))?;
-        let format = match sniff(&start) {
+        let format = match sniff(start) {
             Ok(format) => format,
             Err(problem) => {
                 self.consumer.problem(problem);
@@ -146,11 +154,11 @@ impl<C: LogConsumer> LogDecoder<C> {
     }
 
     /// Memory that the last record used; to be given back.
-    pub(crate) fn take_scratch(&mut self) -> String {
+    pub(crate) fn take_scratch(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.scratch)
     }
 
-    pub(crate) fn keep_scratch(&mut self, mut scratch: String) {
+    pub(crate) fn keep_scratch(&mut self, mut scratch: Vec<u8>) {
         scratch.clear();
         scratch.shrink_to(SCRATCH_BYTES);
         self.scratch = scratch;
@@ -158,7 +166,8 @@ impl<C: LogConsumer> LogDecoder<C> {
 
     /// Whether anybody asks for the values at a place.
     pub(crate) fn is_wanted(&self, place: Place) -> bool {
-        self.tree.kept(place).is_some() || !self.tree.fields(place).is_empty()
+        let (slot, fields) = self.tree.asked(place);
+        slot.is_some() || !fields.is_empty()
     }
 
     /// A value that nobody asks for; it counts all the same.
@@ -179,41 +188,71 @@ impl<C: LogConsumer> LogDecoder<C> {
         Some(self.tree.add(parent, key, &self.layout, self.kept.names(), &mut self.consumer))
     }
 
+    /// The place of the key that the text begins with, and the length of it with its closing quote; only where it
+    /// stands where it stood in the last event.
+    pub(crate) fn expected_child(
+        &mut self,
+        parent: Place,
+        previous: Place,
+        text: &[u8],
+    ) -> Option<(Place, usize)> {
+        let found = self.tree.expected(parent, previous, text)?;
+        self.keys_left = self.keys_left.checked_sub(1)?;
+        Some(found)
+    }
+
     /// A text at a place. Windows pads some values with spaces that rules don't have.
     pub(crate) fn text(&mut self, place: Place, value: &str) {
-        let value = value.trim_end_matches(' ');
-        if let Some(slot) = self.tree.kept(place) {
-            self.kept.push(slot, value);
-        }
-        self.put(place, |consumer, field| consumer.text(field, value));
+        let value = if value.ends_with(' ') { value.trim_end_matches(' ') } else { value };
+        self.put(place, |kept, slot| kept.push(slot, value), |consumer, field| consumer.text(field, value));
     }
 
     pub(crate) fn integer(&mut self, place: Place, value: i64) {
-        if let Some(slot) = self.tree.kept(place) {
-            self.kept.push_shown(slot, value);
-        }
-        self.put(place, |consumer, field| consumer.integer(field, value));
+        self.put(
+            place,
+            |kept, slot| kept.push_shown(slot, value),
+            |consumer, field| consumer.integer(field, value),
+        );
+    }
+
+    /// A whole number that is written as all are.
+    pub(crate) fn written_integer(&mut self, place: Place, value: i64, written: &str) {
+        self.put(
+            place,
+            |kept, slot| kept.push(slot, written),
+            |consumer, field| consumer.written_integer(field, value, written),
+        );
     }
 
     pub(crate) fn float(&mut self, place: Place, value: f64) {
-        if let Some(slot) = self.tree.kept(place) {
-            self.kept.push_shown(slot, value);
-        }
-        self.put(place, |consumer, field| consumer.float(field, value));
+        self.put(
+            place,
+            |kept, slot| kept.push_shown(slot, value),
+            |consumer, field| consumer.float(field, value),
+        );
     }
 
     pub(crate) fn boolean(&mut self, place: Place, value: bool) {
-        self.put(place, |consumer, field| consumer.boolean(field, value));
+        self.put(place, |_, _| {}, |consumer, field| consumer.boolean(field, value));
     }
 
     pub(crate) fn null(&mut self, place: Place) {
-        self.put(place, C::null);
+        self.put(place, |_, _| {}, C::null);
     }
 
-    fn put(&mut self, place: Place, put: impl Fn(&mut C, C::Field)) {
+    fn put(
+        &mut self,
+        place: Place,
+        keep: impl Fn(&mut Kept<C::Field>, KeptSlot),
+        put: impl Fn(&mut C, C::Field),
+    ) {
+        let (slot, fields) = self.tree.asked(place);
+        if let Some(slot) = slot {
+            keep(&mut self.kept, slot);
+        }
         let Some(left) = self.values_left.checked_sub(1) else { return };
         self.values_left = left;
-        for field in self.tree.fields(place) {
+        for field in fields {
             put(&mut self.consumer, *field);
         }
     }

@@ -29,13 +29,17 @@ pub(crate) fn read<C: LogConsumer>(
     let count = length.saturating_sub(first_chunk).div_ceil(CHUNK_BYTES);
     let oldest = oldest_chunk(input, first_chunk, count)?;
     let settings = Arc::new(ParserSettings::new().indent(false));
+    let mut room_ahead = Vec::new();
     for number in (oldest..count).chain(0..oldest) {
         let offset = first_chunk + number * CHUNK_BYTES;
         input.seek(SeekFrom::Start(offset))?;
-        let mut bytes = Vec::with_capacity(CHUNK_BYTES as usize);
+        let mut bytes = std::mem::take(&mut room_ahead);
+        bytes.clear();
+        bytes.reserve_exact(CHUNK_BYTES as usize);
         input.by_ref().take(CHUNK_BYTES).read_to_end(&mut bytes)?;
         // Windows makes room ahead of what it writes.
         if !bytes.starts_with(CHUNK_MAGIC) && is_all_zeros(&bytes) {
+            room_ahead = bytes;
             continue;
         }
         let available = bytes.len() as u64;
@@ -67,7 +71,7 @@ fn read_header<C: LogConsumer>(
     decoder: &mut LogDecoder<C>,
 ) -> io::Result<u64> {
     input.seek(SeekFrom::Start(0))?;
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(HEADER_BYTES as usize);
     input.by_ref().take(HEADER_BYTES).read_to_end(&mut bytes)?;
     if bytes.starts_with(CHUNK_MAGIC) {
         let reason = "no file header: the file begins with a chunk".to_owned();
@@ -102,6 +106,9 @@ fn read_header<C: LogConsumer>(
 /// A full log writes over its oldest chunk: reading starts at the chunk with the lowest
 /// record id. The file header names it too, but that of a log in use is stale.
 fn oldest_chunk(input: &mut (impl Read + Seek), first_chunk: u64, count: u64) -> io::Result<u64> {
+    if count < 2 {
+        return Ok(0);
+    }
     let mut oldest = (u64::MAX, 0);
     for number in 0..count {
         input.seek(SeekFrom::Start(first_chunk + number * CHUNK_BYTES))?;

@@ -4,6 +4,8 @@ use crate::problem::{Problem, ProblemKind};
 
 /// How much of a file is looked at, in bytes.
 pub(crate) const SNIFF_BYTES: u64 = 64 * 1024;
+/// How much of a file is enough to know EVTX by, in bytes: its header and the mark of the first chunk.
+pub(crate) const BINARY_SNIFF_BYTES: u64 = 4104;
 
 /// The formats that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,7 +27,7 @@ pub(crate) fn sniff(start: &[u8]) -> Result<LogFormat, Problem> {
     if start.is_empty() {
         return Err(problem(ProblemKind::Empty, "the file is empty".to_owned(), "there is nothing to read"));
     }
-    if start.starts_with(b"ElfFile\0") || start.starts_with(b"ElfChnk\0") {
+    if is_evtx(start) {
         return Ok(LogFormat::Evtx);
     }
     let unknown = |reason: &str, hint| problem(ProblemKind::UnknownFormat, reason.to_owned(), hint);
@@ -79,6 +81,11 @@ pub(crate) fn sniff(start: &[u8]) -> Result<LogFormat, Problem> {
         format!("no known log: it begins with `{beginning}`"),
         "EVTX, event XML, NDJSON, JSON and auditd logs are read",
     ))
+}
+
+/// By its first bytes alone.
+pub(crate) fn is_evtx(start: &[u8]) -> bool {
+    start.starts_with(b"ElfFile\0") || start.starts_with(b"ElfChnk\0")
 }
 
 pub(crate) fn is_audit_line(line: &[u8]) -> bool {

@@ -1,7 +1,7 @@
 //! The few values of an event that the reader itself looks at: its head, and what
 //! derived fields are made from.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
 use event_model::{EventType, Timestamp};
@@ -84,7 +84,8 @@ pub(crate) struct Kept<F> {
     /// Start and end of each slot's values: an index into `values` of the last one.
     last: Vec<u32>,
     values: Vec<KeptValue>,
-    derivations: HashMap<u32, Vec<Derivation<F>>>,
+    /// By event id, sorted: there are few.
+    derivations: Vec<(u32, Vec<Derivation<F>>)>,
     ecs: Vec<EcsCategory>,
     scratch: String,
 }
@@ -105,7 +106,7 @@ const VALUES_LIMIT: usize = 1_024;
 impl<F: Copy> Kept<F> {
     pub(crate) fn new<C: LogConsumer<Field = F>>(layout: &FieldLayout, consumer: &mut C) -> Self {
         let names = KeptNames::new(layout);
-        let mut derivations: HashMap<u32, Vec<Derivation<F>>> = HashMap::new();
+        let mut derivations: BTreeMap<u32, Vec<Derivation<F>>> = BTreeMap::new();
         for rule in &layout.derived {
             let from = rule.from.iter().filter_map(|name| names.slot(name)).collect();
             derivations.entry(rule.event_id).or_default().push(Derivation {
@@ -118,6 +119,7 @@ impl<F: Copy> Kept<F> {
             });
         }
         let last = vec![NONE; names.slots.len()];
+        let derivations = derivations.into_iter().collect();
         let (text, values, scratch) = (String::new(), Vec::new(), String::new());
         Self { names, text, last, values, derivations, ecs: layout.ecs.clone(), scratch }
     }
@@ -187,12 +189,11 @@ impl<F: Copy> Kept<F> {
     /// Adds the derived fields to the event.
     pub(crate) fn derive<C: LogConsumer<Field = F>>(&mut self, consumer: &mut C) {
         let Some(event_id) = self.first(1).and_then(|text| text.parse::<u32>().ok()) else { return };
-        if !self.derivations.contains_key(&event_id) {
-            return;
-        }
+        let place = self.derivations.binary_search_by_key(&event_id, |(id, _)| *id);
+        let Some((_, derivations)) = place.ok().and_then(|place| self.derivations.get(place)) else { return };
         let mut scratch = std::mem::take(&mut self.scratch);
         let channel = self.first(0).unwrap_or_default();
-        for derivation in self.derivations.get(&event_id).into_iter().flatten() {
+        for derivation in derivations {
             let Some(field) = derivation.field else { continue };
             let has_it = derivation.own.is_some_and(|own| self.first(own.0.into()).is_some());
             if !has_it

@@ -30,6 +30,8 @@ impl Place {
 struct Node<F> {
     parent: Place,
     key: Box<str>,
+    /// Whether the key is written in JSON as it is.
+    is_plain: bool,
     fields: Box<[F]>,
     kept: Option<KeptSlot>,
     children: HashMap<Box<str>, Place, RandomState>,
@@ -55,13 +57,23 @@ impl<F: Copy> PathTree<F> {
         }
     }
 
-    /// The fields that the value at a place goes into.
-    pub(crate) fn fields(&self, place: Place) -> &[F] {
-        self.nodes.get(place.0 as usize).map_or(&[], |node| &node.fields)
+    /// Where the reader itself keeps the value at a place, and the fields that it goes into.
+    pub(crate) fn asked(&self, place: Place) -> (Option<KeptSlot>, &[F]) {
+        self.nodes.get(place.0 as usize).map_or((None, &[]), |node| (node.kept, &node.fields))
     }
 
-    pub(crate) fn kept(&self, place: Place) -> Option<KeptSlot> {
-        self.nodes.get(place.0 as usize).and_then(|node| node.kept)
+    /// The place that came behind `previous` (none: was the first below `parent`) in the last event, if the text
+    /// begins with its key and the quote that ends it; and the length of both.
+    pub(crate) fn expected(&self, parent: Place, previous: Place, text: &[u8]) -> Option<(Place, usize)> {
+        let before = if previous == Place::NONE { parent } else { previous };
+        let guess = self.nodes.get(before.0 as usize)?.follower;
+        let node = self.nodes.get(guess.0 as usize)?;
+        let key = node.key.as_bytes();
+        let is_it = node.parent == parent
+            && node.is_plain
+            && text.get(key.len()) == Some(&b'"')
+            && text.starts_with(key);
+        is_it.then_some((guess, key.len() + 1))
     }
 
     /// The place of a key that was visited before. `previous` is the sibling visited last.
@@ -143,6 +155,7 @@ impl<F: Copy> PathTree<F> {
 impl<F> Node<F> {
     fn new(parent: Place, key: &str, fields: Box<[F]>, kept: Option<KeptSlot>) -> Self {
         let children = HashMap::default();
-        Self { parent, key: key.into(), fields, kept, children, follower: Place::NONE }
+        let is_plain = !key.bytes().any(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
+        Self { parent, key: key.into(), is_plain, fields, kept, children, follower: Place::NONE }
     }
 }

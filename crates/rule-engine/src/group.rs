@@ -12,7 +12,7 @@ use crate::expression::FieldRef;
 use crate::log_source::{LogSources, SourceEntry, SourceId};
 use crate::matcher::RuleIndex;
 use crate::rule::{ParsedRule, Role, is_hash_field};
-use crate::rule_set::Phase;
+use crate::rule_set::{LoadedRule, Phase};
 use crate::telemetry::Telemetry;
 
 /// The active rules for one kind of events.
@@ -84,14 +84,24 @@ impl Group {
     }
 }
 
-/// The groups of a rule set.
+/// The groups of a rule set, each compiled when it is first asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
-    live: Vec<(EventType, Group)>,
-    /// For each event type the place of its group in `live`.
+    /// By event type; `None` where no rule judges such events.
+    live: Vec<(EventType, OnceLock<Option<Group>>)>,
+    /// For each event type its place in `live`.
     live_places: Vec<Option<u8>>,
-    /// By number of the log source; compiled when the first event of it comes.
+    live_product: Option<String>,
+    /// By number of the log source.
     of_sources: Vec<OnceLock<Group>>,
+}
+
+/// What groups are compiled from.
+#[derive(Clone, Copy)]
+pub(crate) struct GroupParts<'s> {
+    pub(crate) rules: &'s [LoadedRule],
+    pub(crate) sources: &'s LogSources,
+    pub(crate) names: &'s FieldNames,
 }
 
 impl Groups {
@@ -114,96 +124,39 @@ impl Groups {
         }
     }
 
-    /// The groups of live events, and place for those of log sources.
-    pub(crate) fn new(
-        rules: &[ParsedRule],
-        sources: &LogSources,
-        live_product: Option<String>,
-        names: &FieldNames,
-    ) -> Self {
-        let mut live = Vec::new();
+    /// Place for the groups. `live_product` is the system that live events come from.
+    pub(crate) fn new(sources: &LogSources, live_product: Option<String>) -> Self {
+        let live: Vec<_> = EventType::ALL.iter().map(|event_type| (*event_type, OnceLock::new())).collect();
         let mut live_places = Vec::new();
-        for event_type in EventType::ALL {
-            let entry =
-                sources.entries().iter().find(|entry| entry.live.is_some_and(|(own, _)| own == *event_type));
-            let is_asked = |rule: &ParsedRule| match rule.log_source() {
-                None => Telemetry::of_event(*event_type) == Some(rule.telemetry),
-                Some(asked) => entry.is_some_and(|entry| entry.is_asked_for(asked, live_product.as_deref())),
-            };
-            // Looking for a name that isn't there looks for the nearest one too.
-            let known: RefCell<HashMap<Box<str>, Option<FieldId>>> = RefCell::default();
-            let id_of = |_: &ParsedRule, field: &FieldRef| match field {
-                FieldRef::Typed(field) => Some(FieldId::of(*field)),
-                FieldRef::Named(name) if &**name == SYSMON_HASHES => names.get(name),
-                FieldRef::Named(name) => {
-                    if let Some(id) = known.borrow().get(name) {
-                        return *id;
-                    }
-                    let scope = entry.and_then(|entry| entry.live).map(|(_, scope)| scope);
-                    let field = scope.and_then(|scope| resolve_field(scope, name).ok());
-                    let id = field.map(FieldId::of).or_else(|| names.get(name));
-                    known.borrow_mut().insert(name.clone(), id);
-                    id
-                }
-            };
-            let judges = |rule: &ParsedRule| matches!(rule.role, Role::Events | Role::Behaviour(_));
-            let mut group =
-                build(rules.iter(), |rule| judges(rule) && is_asked(rule), id_of, |rule| rule.needs_hash);
-            let asks = |index: &RuleIndex| {
-                let mut asks: Vec<(FieldId, Asked)> = Vec::new();
-                let mut searched = index.rules().filter_map(|place| rules.get(place));
-                if searched.any(ParsedRule::searches_all_values) {
-                    let fields = Field::ALL.iter().filter(|field| is_searched(**field));
-                    asks.extend(fields.map(|field| (FieldId::of(*field), Asked::Field(*field))));
-                }
-                for id in index.fields_used() {
-                    let field = Field::ALL.iter().find(|field| FieldId::of(**field) == id);
-                    let asked = match field {
-                        Some(field) => Asked::Field(*field),
-                        None if names.name(id) == Some(SYSMON_HASHES) => Asked::Hashes,
-                        None => continue,
-                    };
-                    if !asks.contains(&(id, asked)) {
-                        asks.push((id, asked));
-                    }
-                }
-                asks
-            };
-            group.scope = entry.and_then(|entry| entry.live).map(|(_, scope)| scope);
-            group.asks_without_hash = asks(&group.without_hash);
-            group.asks_with_hash = asks(&group.with_hash);
-            if !(group.without_hash.is_empty() && group.with_hash.is_empty()) {
-                let kind = *event_type as usize;
-                live_places.resize((kind + 1).max(live_places.len()), None);
-                live_places[kind] = u8::try_from(live.len()).ok();
-                live.push((*event_type, group));
-            }
+        for (place, (event_type, _)) in live.iter().enumerate() {
+            let kind = *event_type as usize;
+            live_places.resize((kind + 1).max(live_places.len()), None);
+            live_places[kind] = u8::try_from(place).ok();
         }
         let of_sources = sources.entries().iter().map(|_| OnceLock::new()).collect();
-        Self { live, live_places, of_sources }
+        Self { live, live_places, live_product, of_sources }
     }
 
     /// The group of live events of this type, if it has any rule.
-    pub(crate) fn live(&self, event_type: EventType) -> Option<&Group> {
+    pub(crate) fn live(&self, event_type: EventType, parts: GroupParts<'_>) -> Option<&Group> {
         let place = self.live_places.get(event_type as usize).copied().flatten()?;
-        self.live.get(usize::from(place)).map(|(_, group)| group)
+        let (_, group) = self.live.get(usize::from(place))?;
+        group.get_or_init(|| build_live(event_type, self.live_product.as_deref(), parts)).as_ref()
     }
 
     /// Every group of live events that has a rule.
-    pub(crate) fn all_live(&self) -> impl Iterator<Item = (EventType, &Group)> {
-        self.live.iter().map(|(event_type, group)| (*event_type, group))
+    pub(crate) fn all_live<'s>(
+        &'s self,
+        parts: GroupParts<'s>,
+    ) -> impl Iterator<Item = (EventType, &'s Group)> {
+        let types = self.live.iter().map(|(event_type, _)| *event_type);
+        types.filter_map(move |event_type| Some((event_type, self.live(event_type, parts)?)))
     }
 
     /// The group of a log source.
-    pub(crate) fn of_source<'r, R: Iterator<Item = &'r ParsedRule>>(
-        &self,
-        source: SourceId,
-        rules: impl Fn() -> R,
-        sources: &LogSources,
-        names: &FieldNames,
-    ) -> Option<&Group> {
+    pub(crate) fn of_source(&self, source: SourceId, parts: GroupParts<'_>) -> Option<&Group> {
         let place = source.0 as usize;
-        let entry = sources.entries().get(place)?;
+        let entry = parts.sources.entries().get(place)?;
         let compile = || {
             let is_asked = |rule: &ParsedRule| match rule.log_source() {
                 None => is_in_logs(rule.telemetry, entry),
@@ -212,10 +165,10 @@ impl Groups {
             let id_of = |rule: &ParsedRule, field: &FieldRef| {
                 let by_category = rule.log_source().is_none_or(|asked| asked.category.is_some());
                 match field {
-                    FieldRef::Named(name) => names.get(entry.name_of(name, by_category)),
+                    FieldRef::Named(name) => parts.names.get(entry.name_of(name, by_category)),
                     FieldRef::Typed(field) => {
                         let name = field.spec().sigma.first();
-                        name.and_then(|name| names.get(entry.name_of(name, by_category)))
+                        name.and_then(|name| parts.names.get(entry.name_of(name, by_category)))
                             .or(Some(FieldId::of(*field)))
                     }
                 }
@@ -223,7 +176,7 @@ impl Groups {
             // A log has its hashes or has none: nothing comes later.
             // Records of logs have no process that their trees could be known by.
             let judges = |rule: &ParsedRule| matches!(rule.role, Role::Events);
-            build(rules(), |rule| judges(rule) && is_asked(rule), id_of, |_| false)
+            build(parts.rules, |rule| judges(rule) && is_asked(rule), id_of, |_| false)
         };
         Some(self.of_sources.get(place)?.get_or_init(compile))
     }
@@ -231,7 +184,8 @@ impl Groups {
     /// Adds to each rule's number how many events its groups judged.
     pub(crate) fn add_evaluations(&self, evaluations: &mut [u64]) {
         let of_sources = self.of_sources.iter().filter_map(OnceLock::get);
-        for group in self.live.iter().map(|(_, group)| group).chain(of_sources) {
+        let live = self.live.iter().filter_map(|(_, group)| group.get()?.as_ref());
+        for group in live.chain(of_sources) {
             let counted = [
                 (&group.without_hash, &group.evaluations_without_hash),
                 (&group.with_hash, &group.evaluations_with_hash),
@@ -271,14 +225,68 @@ fn is_in_logs(telemetry: Telemetry, entry: &SourceEntry) -> bool {
     entry.categories.iter().any(|own| categories.contains(&own.as_str()))
 }
 
-fn build<'r>(
-    rules: impl Iterator<Item = &'r ParsedRule>,
+fn build_live(event_type: EventType, live_product: Option<&str>, parts: GroupParts<'_>) -> Option<Group> {
+    let GroupParts { rules, sources, names } = parts;
+    let entry = sources.entries().iter().find(|entry| entry.live.is_some_and(|(own, _)| own == event_type));
+    let is_asked = |rule: &ParsedRule| match rule.log_source() {
+        None => Telemetry::of_event(event_type) == Some(rule.telemetry),
+        Some(asked) => entry.is_some_and(|entry| entry.is_asked_for(asked, live_product)),
+    };
+    // Looking for a name that isn't there looks for the nearest one too.
+    let known: RefCell<HashMap<Box<str>, Option<FieldId>>> = RefCell::default();
+    let id_of = |_: &ParsedRule, field: &FieldRef| match field {
+        FieldRef::Typed(field) => Some(FieldId::of(*field)),
+        FieldRef::Named(name) if &**name == SYSMON_HASHES => names.get(name),
+        FieldRef::Named(name) => {
+            if let Some(id) = known.borrow().get(name) {
+                return *id;
+            }
+            let scope = entry.and_then(|entry| entry.live).map(|(_, scope)| scope);
+            let field = scope.and_then(|scope| resolve_field(scope, name).ok());
+            let id = field.map(FieldId::of).or_else(|| names.get(name));
+            known.borrow_mut().insert(name.clone(), id);
+            id
+        }
+    };
+    let judges = |rule: &ParsedRule| matches!(rule.role, Role::Events | Role::Behaviour(_));
+    let mut group = build(rules, |rule| judges(rule) && is_asked(rule), id_of, |rule| rule.needs_hash);
+    if group.without_hash.is_empty() && group.with_hash.is_empty() {
+        return None;
+    }
+    let asks = |index: &RuleIndex| {
+        let mut asks: Vec<(FieldId, Asked)> = Vec::new();
+        let mut searched = index.rules().filter_map(|place| rules.get(place));
+        if searched.any(|loaded| loaded.rule.searches_all_values()) {
+            let fields = Field::ALL.iter().filter(|field| is_searched(**field));
+            asks.extend(fields.map(|field| (FieldId::of(*field), Asked::Field(*field))));
+        }
+        for id in index.fields_used() {
+            let field = Field::ALL.iter().find(|field| FieldId::of(**field) == id);
+            let asked = match field {
+                Some(field) => Asked::Field(*field),
+                None if names.name(id) == Some(SYSMON_HASHES) => Asked::Hashes,
+                None => continue,
+            };
+            if !asks.contains(&(id, asked)) {
+                asks.push((id, asked));
+            }
+        }
+        asks
+    };
+    group.scope = entry.and_then(|entry| entry.live).map(|(_, scope)| scope);
+    group.asks_without_hash = asks(&group.without_hash);
+    group.asks_with_hash = asks(&group.with_hash);
+    Some(group)
+}
+
+fn build(
+    rules: &[LoadedRule],
     is_asked: impl Fn(&ParsedRule) -> bool,
     id_of: impl Fn(&ParsedRule, &FieldRef) -> Option<FieldId>,
     waits_for_hash: impl Fn(&ParsedRule) -> bool,
 ) -> Group {
     let (mut without_hash, mut with_hash) = (Vec::new(), Vec::new());
-    for (place, rule) in rules.enumerate() {
+    for (place, LoadedRule { rule, .. }) in rules.iter().enumerate() {
         if !rule.head.is_active() || !is_asked(rule) {
             continue;
         }

@@ -209,8 +209,11 @@ impl ParsedRule {
         })
     }
 
-    /// The conditions that hold, as written.
+    /// The conditions that hold, as written, where the rule does.
     pub(crate) fn matched_conditions(&self, view: View<'_>) -> Vec<&str> {
+        if let [only] = self.head.conditions.as_slice() {
+            return vec![only];
+        }
         let all = self.conditions.iter().zip(&self.head.conditions);
         all.filter(|(condition, _)| condition.holds(view)).map(|(_, text)| text.as_str()).collect()
     }

@@ -12,7 +12,7 @@ use crate::correlation::{CorrelationCounters, Correlations};
 use crate::diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
 use crate::event::{EventBuffer, FieldId, FieldNames};
 use crate::expression::{Expression, FieldRef, Slot, View};
-use crate::group::{Group, Groups, SYSMON_HASHES};
+use crate::group::{Group, GroupParts, Groups, SYSMON_HASHES};
 use crate::log_source::{LogSource, LogSources, Router, SourceId};
 use crate::matcher::{Desk, RuleIndex};
 use crate::rule::{FilterTargets, HostNames, ParsedRule, Role, RuleHead};
@@ -44,7 +44,8 @@ pub struct CompileOptions {
     /// Which events are which log source.
     pub log_sources: LogSources,
     /// The system that live events come from, in Sigma's words (`linux`, `windows`, `macos`): Sigma
-    /// rules for others don't judge them. Without it, rules for every system do.
+    /// rules for others don't judge them. Without it, rules for every system do, and rules for
+    /// live events are compiled only when one comes.
     pub live_product: Option<String>,
     /// The host whose events are judged; without it, exceptions for some hosts only don't count.
     pub host: Option<HostNames>,
@@ -166,7 +167,8 @@ impl RuleSet {
         let mut names = FieldNames::default();
         let router = Router::new(&log_sources, &mut names);
         Groups::intern_names(&rules, &log_sources, &mut names);
-        let groups = Groups::new(&rules, &log_sources, live_product, &names);
+        let has_live_events = live_product.is_some();
+        let groups = Groups::new(&log_sources, live_product);
         let loaded = |rule| LoadedRule { rule, work: Arc::default(), evaluations_before: 0 };
         let set = Self {
             searches_all_values: rules.iter().any(ParsedRule::searches_all_values),
@@ -182,6 +184,10 @@ impl RuleSet {
             correlations: Mutex::new(correlations),
             spare: Mutex::default(),
         };
+        if has_live_events {
+            // No event is to wait for it.
+            set.groups.all_live(set.group_parts()).for_each(drop);
+        }
         CompileOutcome { rules: set, diagnostics }
     }
 
@@ -194,7 +200,7 @@ impl RuleSet {
     /// The rules of the phase that match a live event, and the behaviours that it shows.
     pub fn verdicts<'a>(&'a self, event: &dyn FieldSource, phase: Phase) -> Verdicts<'a> {
         let mut verdicts = Verdicts::default();
-        let Some(group) = self.groups.live(event.event_type()) else { return verdicts };
+        let Some(group) = self.live_group(event.event_type()) else { return verdicts };
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let (mut buffer, mut desk) = spare.unwrap_or_default();
         group.fill(event, phase, &mut buffer);
@@ -256,12 +262,15 @@ impl RuleSet {
     }
 
     pub(crate) fn group_of(&self, source: SourceId) -> Option<&Group> {
-        let rules = || self.rules.iter().map(|loaded| &loaded.rule);
-        self.groups.of_source(source, rules, &self.log_sources, &self.names)
+        self.groups.of_source(source, self.group_parts())
     }
 
     pub(crate) fn live_group(&self, event_type: EventType) -> Option<&Group> {
-        self.groups.live(event_type)
+        self.groups.live(event_type, self.group_parts())
+    }
+
+    fn group_parts(&self) -> GroupParts<'_> {
+        GroupParts { rules: &self.rules, sources: &self.log_sources, names: &self.names }
     }
 
     fn judge_group<'a>(
@@ -391,7 +400,7 @@ impl RuleSet {
 
     /// Whether an active rule or a behaviour needs the image's hash on events of this type.
     pub fn needs_hash(&self, event_type: EventType) -> bool {
-        self.groups.live(event_type).is_some_and(|group| !group.with_hash.is_empty())
+        self.live_group(event_type).is_some_and(|group| !group.with_hash.is_empty())
     }
 
     /// Whether an active rule may end a process at once on events of this type,
@@ -399,7 +408,7 @@ impl RuleSet {
     pub fn may_terminate_on(&self, event_type: EventType) -> bool {
         let ends_process =
             |action: &ActionKind| matches!(action, ActionKind::TerminateProcess | ActionKind::KillTree);
-        self.groups.live(event_type).is_some_and(|group| {
+        self.live_group(event_type).is_some_and(|group| {
             group.without_hash.rules().chain(group.with_hash.rules()).any(|place| {
                 let head = self.rules[place].rule.head();
                 head.mode == ResponseMode::Auto && head.actions.iter().any(ends_process)
@@ -418,7 +427,7 @@ impl RuleSet {
     /// reason. Correlations are left out: what they count are matches of other rules.
     pub fn without_source(&self, collected: &[EventType]) -> Vec<(&ParsedRule, String)> {
         let mut types_of: Vec<Vec<EventType>> = vec![Vec::new(); self.rules.len()];
-        for (event_type, group) in self.groups.all_live() {
+        for (event_type, group) in self.groups.all_live(self.group_parts()) {
             for place in group.without_hash.rules().chain(group.with_hash.rules()) {
                 if let Some(types) = types_of.get_mut(place) {
                     types.push(event_type);
@@ -449,7 +458,8 @@ impl RuleSet {
     /// each the name that is nearest to it. What judges no such event is left out.
     pub fn without_field(&self, collected: &[EventType]) -> Vec<(&ParsedRule, &str, Option<&'static str>)> {
         let mut scopes_of: Vec<Vec<RuleScope>> = vec![Vec::new(); self.alerting];
-        for (_, group) in self.groups.all_live().filter(|(event_type, _)| collected.contains(event_type)) {
+        let live = self.groups.all_live(self.group_parts());
+        for (_, group) in live.filter(|(event_type, _)| collected.contains(event_type)) {
             for place in group.without_hash.rules().chain(group.with_hash.rules()) {
                 if let Some(scopes) = scopes_of.get_mut(place) {
                     scopes.extend(group.scope);

@@ -1,9 +1,11 @@
 //! Takes a log's events and writes what the rules find.
 
+use std::collections::HashMap;
+use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use event_model::{RuleReference, Severity};
+use event_model::RuleReference;
 use log_reader::{AuditKind, EventHead, LogConsumer, Origin, Problem, ProblemKind};
 use rule_engine::{
     BehaviourEngine, Desk, EventBuffer, FieldId, LogSource, Phase, RuleHead, RuleSet, SourceId,
@@ -47,33 +49,33 @@ impl Counts {
     }
 }
 
-/// One line of output.
+/// What a line of output says of the rule.
 #[derive(Serialize)]
-struct Detection<'a> {
-    file: &'a str,
-    record: u64,
-    rule_id: &'a str,
-    title: &'a str,
-    level: &'a str,
-    attack: &'a [String],
-    time: Option<String>,
-}
-
-/// What a line says of the rule.
 struct Told<'r> {
-    id: &'r str,
-    name: &'r str,
-    severity: Severity,
+    rule_id: &'r str,
+    title: &'r str,
+    level: &'r str,
     attack: &'r [String],
 }
 
 impl<'r> Told<'r> {
     fn of_rule(rule: &'r RuleHead) -> Self {
-        Self { id: rule.id.as_str(), name: &rule.name, severity: rule.severity, attack: &rule.attack }
+        let (rule_id, level) = (rule.id.as_str(), rule.severity.as_str());
+        Self { rule_id, title: &rule.name, level, attack: &rule.attack }
     }
 
     fn of_finding(rule: &'r RuleReference) -> Self {
-        Self { id: rule.id.as_str(), name: &rule.name, severity: rule.severity, attack: &rule.attack }
+        let (rule_id, level) = (rule.id.as_str(), rule.severity.as_str());
+        Self { rule_id, title: &rule.name, level, attack: &rule.attack }
+    }
+
+    /// Its members, without the braces around them.
+    fn members(&self) -> Vec<u8> {
+        // It has nothing that JSON lacks.
+        let mut json = serde_json::to_vec(self).unwrap_or_default();
+        json.pop();
+        json.drain(..1.min(json.len()));
+        json
     }
 }
 
@@ -82,6 +84,8 @@ impl<'r> Told<'r> {
 struct OpenFile {
     index: usize,
     name: String,
+    /// The name in JSON.
+    shown: String,
     bytes: u64,
     is_expected: bool,
     is_log: bool,
@@ -101,6 +105,8 @@ pub(super) struct Judge<'r> {
     auditd: Option<SourceId>,
     file: OpenFile,
     counts: Counts,
+    /// What lines say of rules that matched before, by the rule's address.
+    told: HashMap<usize, Vec<u8>>,
 }
 
 impl<'r> Judge<'r> {
@@ -117,6 +123,7 @@ impl<'r> Judge<'r> {
             desk: rules.desk(),
             file: OpenFile::default(),
             counts: Counts::default(),
+            told: HashMap::new(),
             rules,
             output,
             progress,
@@ -127,8 +134,10 @@ impl<'r> Judge<'r> {
     pub(super) fn begin_file(&mut self, index: usize, input: &Input) {
         self.trees = BehaviourEngine::new(Arc::clone(self.rules.behaviours()));
         let name = input.path.to_string_lossy().into_owned();
+        // A text is always JSON.
+        let shown = serde_json::to_string(&name).unwrap_or_default();
         let (bytes, is_expected) = (input.bytes, input.is_expected);
-        self.file = OpenFile { index, name, bytes, is_expected, is_log: true, ..OpenFile::default() };
+        self.file = OpenFile { index, name, shown, bytes, is_expected, is_log: true, ..OpenFile::default() };
     }
 
     pub(super) fn end_file(&mut self) {
@@ -198,10 +207,10 @@ impl<'r> Judge<'r> {
                 let found = rules.verdicts(&event, Phase::All);
                 let told = self.trees.observe(&event, Phase::All, &found);
                 for found in found.matches {
-                    self.write(Told::of_rule(found.rule), head);
+                    self.write_rule(found.rule, head);
                 }
                 for finding in &told {
-                    self.write(Told::of_finding(&finding.rule), head);
+                    self.write(&Told::of_finding(&finding.rule).members(), head);
                 }
             }
             Origin::Auditd(kind) => {
@@ -235,7 +244,7 @@ impl<'r> Judge<'r> {
     /// Judges the event as one of each of the sources; a rule that fits several counts once.
     fn judge_as(&mut self, sources: &[SourceId], head: &EventHead<'_>) {
         let rules = self.rules;
-        let mut found: Vec<&RuleHead> = Vec::new();
+        let mut found: Vec<&'r RuleHead> = Vec::new();
         for source in sources {
             for matched in rules.judge(&self.buffer, *source, &mut self.desk) {
                 if !found.iter().any(|known| known.id == matched.rule.id) {
@@ -244,24 +253,29 @@ impl<'r> Judge<'r> {
             }
         }
         for rule in found {
-            self.write(Told::of_rule(rule), head);
+            self.write_rule(rule, head);
         }
     }
 
-    fn write(&mut self, told: Told<'_>, head: &EventHead<'_>) {
+    fn write_rule(&mut self, rule: &'r RuleHead, head: &EventHead<'_>) {
+        let address = std::ptr::from_ref(rule).addr();
+        let members = self.told.remove(&address).unwrap_or_else(|| Told::of_rule(rule).members());
+        self.write(&members, head);
+        self.told.insert(address, members);
+    }
+
+    /// Writes a line of output; the members tell of the rule.
+    fn write(&mut self, members: &[u8], head: &EventHead<'_>) {
         self.counts.detections += 1;
-        let detection = Detection {
-            file: &self.file.name,
-            record: head.record,
-            rule_id: told.id,
-            title: told.name,
-            level: told.severity.as_str(),
-            attack: told.attack,
-            time: head.time.map(|time| time.to_string()),
-        };
+        let out = &mut self.file.text.out;
         // Writing to memory can't fail.
-        let _ = serde_json::to_writer(&mut self.file.text.out, &detection);
-        self.file.text.out.push(b'\n');
+        let _ = write!(out, "{{\"file\":{},\"record\":{},", self.file.shown, head.record);
+        out.extend_from_slice(members);
+        let _ = match head.time {
+            Some(time) => write!(out, ",\"time\":\"{time}\"}}"),
+            None => write!(out, ",\"time\":null}}"),
+        };
+        out.push(b'\n');
         self.flush_if_large();
     }
 }
@@ -301,6 +315,10 @@ impl LogConsumer for Judge<'_> {
 
     fn integer(&mut self, field: FieldId, value: i64) {
         self.buffer.push_integer(field, value);
+    }
+
+    fn written_integer(&mut self, field: FieldId, value: i64, written: &str) {
+        self.buffer.push_written_integer(field, value, written);
     }
 
     fn float(&mut self, field: FieldId, value: f64) {

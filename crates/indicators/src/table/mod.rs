@@ -7,10 +7,11 @@
 
 mod build;
 mod format;
+mod probes;
 
 use std::fs::File;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use event_model::Severity;
@@ -19,6 +20,7 @@ use os_files::FileExt as _;
 use xorf::{BinaryFuse8, Filter};
 
 pub use build::{BuiltTable, TableBuilder};
+pub use probes::Probes;
 
 use crate::value::{Canonical, IndicatorValue, MAX_VALUE_BYTES, Observable, masked};
 use format::{Attributes, ENTRY_BYTES, FilterShape, GROUPS, Header, Kind, digest, key};
@@ -163,22 +165,49 @@ impl IndicatorTable {
     }
 
     fn lookup_ip(&self, address: IpAddr, now: Timestamp) -> Result<Option<IndicatorMatch>, TableError> {
-        let (kind, mut lengths) = match address {
-            IpAddr::V4(_) => (Kind::V4, u128::from(self.header.v4_prefixes)),
-            IpAddr::V6(_) => (Kind::V6, self.header.v6_prefixes),
-        };
-        // Only lengths that the table has, the longest first.
-        while let Some(bit) = lengths.checked_ilog2() {
-            lengths &= !(1 << bit);
-            let prefix = u8::try_from(bit + 1).unwrap_or(128);
-            let address = masked(address, prefix);
-            let (bytes, length) = format::network_bytes(address, prefix);
-            let value = || IndicatorValue::Network { address, prefix };
-            if let Some(found) = self.find(kind, &bytes[..length], now, value)? {
-                return Ok(Some(found));
+        match address {
+            IpAddr::V4(address) => {
+                for (prefix, masked) in self.v4_networks(address.to_bits()) {
+                    let value =
+                        || IndicatorValue::Network { address: Ipv4Addr::from_bits(masked).into(), prefix };
+                    if let Some(found) = self.find(Kind::V4, &v4_bytes(prefix, masked), now, value)? {
+                        return Ok(Some(found));
+                    }
+                }
+            }
+            IpAddr::V6(_) => {
+                for prefix in self.v6_prefixes() {
+                    let address = masked(address, prefix);
+                    let (bytes, length) = format::network_bytes(address, prefix);
+                    let value = || IndicatorValue::Network { address, prefix };
+                    if let Some(found) = self.find(Kind::V6, &bytes[..length], now, value)? {
+                        return Ok(Some(found));
+                    }
+                }
             }
         }
         Ok(None)
+    }
+
+    /// Prefixes and first addresses of the networks that the table may have of an address: only lengths that it
+    /// has, the longest first.
+    fn v4_networks(&self, address: u32) -> impl Iterator<Item = (u8, u32)> + use<> {
+        let mut lengths = self.header.v4_prefixes;
+        std::iter::from_fn(move || {
+            let bit = lengths.checked_ilog2()?;
+            lengths &= !(1 << bit);
+            Some((u8::try_from(bit + 1).unwrap_or(32), address & (u32::MAX << (31 - bit))))
+        })
+    }
+
+    /// The lengths of prefixes that it has, the longest first.
+    fn v6_prefixes(&self) -> impl Iterator<Item = u8> + use<> {
+        let mut lengths = self.header.v6_prefixes;
+        std::iter::from_fn(move || {
+            let bit = lengths.checked_ilog2()?;
+            lengths &= !(1 << bit);
+            Some(u8::try_from(bit + 1).unwrap_or(128))
+        })
     }
 
     fn lookup_url<const ROOM: usize>(
@@ -205,13 +234,10 @@ impl IndicatorTable {
 
     fn lookup_domain(&self, name: &str, now: Timestamp) -> Result<Option<IndicatorMatch>, TableError> {
         let mut buffer = Canonical::<256>::new();
-        let Some(mut name) = buffer.domain(name) else { return Ok(None) };
-        // The name itself and what stands above it; no indicator has one part alone.
-        while let Some(dot) = name.iter().position(|byte| *byte == b'.') {
+        for name in buffer.domain(name).into_iter().flat_map(with_parents) {
             if let Some(found) = self.find(Kind::Domain, name, now, || IndicatorValue::Domain(text(name)))? {
                 return Ok(Some(found));
             }
-            name = &name[dot + 1..];
         }
         Ok(None)
     }
@@ -295,6 +321,23 @@ impl IndicatorTable {
         let damaged = TableError::Damaged { path: self.path.clone(), what: "an indicator's attributes" };
         Attributes::parse(&record[..read]).ok_or(damaged)
     }
+}
+
+/// A name and what stands above it; no indicator has one part alone.
+fn with_parents(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(name);
+    std::iter::from_fn(move || {
+        let name = rest?;
+        let dot = name.iter().position(|byte| *byte == b'.')?;
+        rest = name.get(dot + 1..);
+        Some(name)
+    })
+}
+
+/// As `format::network_bytes` has them, and nothing larger than a word: there are many of these.
+fn v4_bytes(prefix: u8, masked: u32) -> [u8; 5] {
+    let [a, b, c, d] = masked.to_be_bytes();
+    [prefix, a, b, c, d]
 }
 
 fn text(bytes: &[u8]) -> String {

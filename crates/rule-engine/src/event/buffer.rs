@@ -86,6 +86,14 @@ impl EventBuffer {
         self.push(field, start, StoredKind::Integer(number));
     }
 
+    /// As [`Self::push_integer`], where the digits are at hand; they must be those of `number.to_string()`.
+    pub fn push_written_integer(&mut self, field: FieldId, number: i64, written: &str) {
+        debug_assert_eq!(number.to_string(), written);
+        let start = self.text.len();
+        self.text.push_str(written);
+        self.push(field, start, StoredKind::Integer(number));
+    }
+
     /// Adds a number that is not whole.
     pub fn push_float(&mut self, field: FieldId, number: f64) {
         let start = self.text.len();
@@ -197,7 +205,8 @@ fn push_digits(text: &mut String, number: i64) {
     if number < 0 {
         text.push('-');
     }
-    text.extend(digits[at..].iter().map(|digit| char::from(*digit)));
+    // Digits are text.
+    text.push_str(std::str::from_utf8(&digits[at..]).unwrap_or_default());
 }
 
 #[cfg(test)]

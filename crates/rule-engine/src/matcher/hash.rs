@@ -1,7 +1,20 @@
 //! Hashing for tables that only rules fill: whoever makes events can look up, not insert, so
 //! nobody can make the tables slow, and a quick hash is enough.
 
-use std::hash::Hasher;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// Something for each piece.
+pub(super) type PieceMap<V> = HashMap<u32, V, BuildHasherDefault<PieceHasher>>;
+
+/// A piece of four bytes as a number; 0 for a shorter one.
+#[inline]
+pub(super) fn four(window: &[u8]) -> u32 {
+    match window {
+        [a, b, c, d, ..] => u32::from_le_bytes([*a, *b, *c, *d]),
+        _ => 0,
+    }
+}
 
 /// Spreads the bits of a piece over the upper bits.
 #[inline]
@@ -32,7 +45,7 @@ impl Hasher for PieceHasher {
 
 /// For texts: eight bytes at a time, multiplied and rotated.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct TextHasher(u64);
+pub(crate) struct TextHasher(u64);
 
 impl TextHasher {
     fn add(&mut self, word: u64) {

@@ -9,10 +9,12 @@ mod needed;
 mod pieces;
 mod rates;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::BuildHasherDefault;
 
-use hash::TextHasher;
+pub(crate) use hash::TextHasher;
 use keywords::KeywordSearch;
 use needed::{Need, Needed, Watch};
 use pieces::PieceFilter;
@@ -98,25 +100,35 @@ impl Postings {
 
 /// What is to be looked for in one field, while it is being gathered.
 #[derive(Default)]
-struct Gathered {
-    places: HashMap<(Anchor, Box<str>), usize>,
-    literals: Vec<(Anchor, Box<str>, Vec<u32>)>,
+struct Gathered<'r> {
+    /// For each literal the place of its rules.
+    places: HashMap<(Anchor, Cow<'r, str>), usize, BuildHasherDefault<TextHasher>>,
+    rules: Vec<Vec<u32>>,
     present: Vec<u32>,
 }
 
-impl Gathered {
-    fn add(&mut self, watch: Watch, rule: u32) {
+impl<'r> Gathered<'r> {
+    fn add(&mut self, watch: Watch<'r>, rule: u32) {
         match watch {
             Watch::Present => self.present.push(rule),
             Watch::Part(anchor, text) => {
-                let next = self.literals.len();
-                let place = *self.places.entry((anchor, text.clone())).or_insert(next);
-                if place == next {
-                    self.literals.push((anchor, text, Vec::new()));
+                let next = self.rules.len();
+                match self.places.entry((anchor, text)) {
+                    Entry::Occupied(known) => self.rules[*known.get()].push(rule),
+                    Entry::Vacant(new) => {
+                        new.insert(next);
+                        self.rules.push(vec![rule]);
+                    }
                 }
-                self.literals[place].2.push(rule);
             }
         }
+    }
+
+    /// The literals in the order in which they were added, each with its rules.
+    fn literals(self) -> impl Iterator<Item = (Anchor, Box<str>, Vec<u32>)> + use<'r> {
+        let mut literals: Vec<_> = self.places.into_iter().collect();
+        literals.sort_unstable_by_key(|(_, place)| *place);
+        literals.into_iter().zip(self.rules).map(|(((anchor, text), _), rules)| (anchor, text.into(), rules))
     }
 }
 
@@ -124,7 +136,7 @@ impl RuleIndex {
     /// An index of rules, each with its number in the set and the fields of its slots.
     pub(crate) fn new<'r>(rules: impl IntoIterator<Item = (usize, &'r ParsedRule, Box<[FieldId]>)>) -> Self {
         let mut index = Self::default();
-        let mut gathered: Vec<(FieldId, Gathered)> = Vec::new();
+        let mut gathered: Vec<(FieldId, Gathered<'_>)> = Vec::new();
         let mut place_of: HashMap<FieldId, usize> = HashMap::new();
         let mut keywords = Gathered::default();
         for (rule, parsed, fields) in rules {
@@ -150,10 +162,10 @@ impl RuleIndex {
         }
         index.fields =
             gathered.into_iter().map(|(field, gathered)| FieldIndex::new(field, gathered)).collect();
-        if !keywords.literals.is_empty() {
-            let texts: Vec<Box<str>> = keywords.literals.iter().map(|(_, text, _)| text.clone()).collect();
-            let rules = Postings::new(keywords.literals.into_iter().map(|(_, _, rules)| rules));
-            index.keywords = Some((KeywordSearch::new(&texts), rules));
+        if !keywords.rules.is_empty() {
+            let (texts, rules): (Vec<_>, Vec<_>) =
+                keywords.literals().map(|(_, text, rules)| (text, rules)).unzip();
+            index.keywords = Some((KeywordSearch::new(&texts), Postings::new(rules)));
         }
         index
     }
@@ -231,11 +243,12 @@ impl RuleIndex {
 }
 
 impl FieldIndex {
-    fn new(field: FieldId, gathered: Gathered) -> Self {
+    fn new(field: FieldId, mut gathered: Gathered<'_>) -> Self {
+        let present = std::mem::take(&mut gathered.present);
         let mut whole_rules = Vec::new();
         let mut wholes = HashMap::default();
         let mut parts = Vec::new();
-        for (anchor, text, mut rules) in gathered.literals {
+        for (anchor, text, mut rules) in gathered.literals() {
             if anchor == Anchor::Whole {
                 rules.dedup();
                 let from = number(whole_rules.len());
@@ -247,7 +260,7 @@ impl FieldIndex {
         }
         let filter = PieceFilter::new(parts.iter().map(|(anchor, text, _)| (&**text, *anchor)));
         let part_rules = Postings::new(parts.into_iter().map(|(_, _, rules)| rules));
-        Self { field, wholes, whole_rules, parts: filter, part_rules, present: gathered.present }
+        Self { field, wholes, whole_rules, parts: filter, part_rules, present }
     }
 
     fn find(&self, prepared: &Prepared, add: &mut impl FnMut(&[u32])) {
@@ -306,7 +319,7 @@ impl LookedFor {
                 likely_share: 1.0,
             };
         };
-        let in_words = |need: &Need| {
+        let in_words = |need: &Need<'_>| {
             let field = name_of(need.slot, &rule.fields);
             match &need.watch {
                 Watch::Present => format!("{field} is there"),
@@ -333,7 +346,7 @@ impl LookedFor {
 }
 
 /// What must be in an event if the rule is to match.
-fn needed_of(rule: &ParsedRule) -> Option<Needed> {
+fn needed_of(rule: &ParsedRule) -> Option<Needed<'_>> {
     let conditions = match rule.head.match_mode {
         crate::MatchMode::Any => needed::needed_by_any(&rule.conditions, &rule.fields),
         crate::MatchMode::All => needed::needed_by_all(rule.conditions.iter(), &rule.fields),

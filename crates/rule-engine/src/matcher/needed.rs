@@ -1,5 +1,7 @@
 //! What must be in an event if a rule is to match: of all such sets of literals, the rarest.
 
+use std::borrow::Cow;
+
 use regex_syntax::hir::{Hir, HirKind};
 
 use super::rates::rate;
@@ -10,29 +12,38 @@ use crate::fold::fold;
 
 /// Something to look for in a field.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Watch {
+pub(super) enum Watch<'r> {
     /// This text, folded, at that place of a value.
-    Part(Anchor, Box<str>),
+    Part(Anchor, Cow<'r, str>),
     /// Any value.
     Present,
 }
 
+impl Watch<'_> {
+    fn into_owned(self) -> Watch<'static> {
+        match self {
+            Self::Part(anchor, text) => Watch::Part(anchor, Cow::Owned(text.into_owned())),
+            Self::Present => Watch::Present,
+        }
+    }
+}
+
 /// Where to look for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Need {
+pub(super) struct Need<'r> {
     pub(super) slot: Slot,
-    pub(super) watch: Watch,
+    pub(super) watch: Watch<'r>,
 }
 
 /// One of `needs` is in every event that the rule matches.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Needed {
-    pub(super) needs: Vec<Need>,
+pub(super) struct Needed<'r> {
+    pub(super) needs: Vec<Need<'r>>,
     /// The share of events in which one of them is likely to be found.
     rate: f32,
 }
 
-impl Needed {
+impl Needed<'_> {
     pub(super) fn rate(&self) -> f32 {
         self.rate
     }
@@ -43,20 +54,20 @@ const NEEDS_LIMIT: usize = 20_000;
 
 /// The rarest set for a rule of which one of several conditions is enough; `None` where an event that
 /// has nothing can fulfil one.
-pub(super) fn needed_by_any(conditions: &[Expression], fields: &[FieldRef]) -> Option<Needed> {
+pub(super) fn needed_by_any<'r>(conditions: &'r [Expression], fields: &[FieldRef]) -> Option<Needed<'r>> {
     Search { fields }.together(conditions.iter(), false)
 }
 
 /// As [`needed_by_any`], for a rule of which every condition must hold.
-pub(super) fn needed_by_all<'e>(
-    conditions: impl Iterator<Item = &'e Expression>,
+pub(super) fn needed_by_all<'r>(
+    conditions: impl Iterator<Item = &'r Expression>,
     fields: &[FieldRef],
-) -> Option<Needed> {
+) -> Option<Needed<'r>> {
     Search { fields }.rarest(conditions, false)
 }
 
 /// The rarer of two.
-pub(super) fn rarer(left: Option<Needed>, right: Option<Needed>) -> Option<Needed> {
+pub(super) fn rarer<'r>(left: Option<Needed<'r>>, right: Option<Needed<'r>>) -> Option<Needed<'r>> {
     match (left, right) {
         (Some(left), Some(right)) => Some(if right.rate < left.rate { right } else { left }),
         (left, right) => left.or(right),
@@ -68,7 +79,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn of(&self, expression: &Expression, negated: bool) -> Option<Needed> {
+    fn of<'r>(&self, expression: &'r Expression, negated: bool) -> Option<Needed<'r>> {
         match expression {
             Expression::All(parts) if negated => self.together(parts.iter(), true),
             Expression::All(parts) => self.rarest(parts.iter(), false),
@@ -79,11 +90,11 @@ impl Search<'_> {
         }
     }
 
-    fn rarest<'e>(&self, parts: impl Iterator<Item = &'e Expression>, negated: bool) -> Option<Needed> {
+    fn rarest<'r>(&self, parts: impl Iterator<Item = &'r Expression>, negated: bool) -> Option<Needed<'r>> {
         parts.map(|part| self.of(part, negated)).fold(None, rarer)
     }
 
-    fn together<'e>(&self, parts: impl Iterator<Item = &'e Expression>, negated: bool) -> Option<Needed> {
+    fn together<'r>(&self, parts: impl Iterator<Item = &'r Expression>, negated: bool) -> Option<Needed<'r>> {
         let mut all = Needed::default();
         for part in parts {
             let needed = self.of(part, negated)?;
@@ -96,7 +107,7 @@ impl Search<'_> {
         Some(all)
     }
 
-    fn of_test(&self, test: &Test, negated: bool) -> Option<Needed> {
+    fn of_test<'r>(&self, test: &'r Test, negated: bool) -> Option<Needed<'r>> {
         let watches = match (&test.check, negated, test.negated) {
             (Check::Null, true, _) => vec![Watch::Present],
             (Check::Null, false, _) | (_, true, _) => return None,
@@ -118,22 +129,18 @@ impl Search<'_> {
     }
 }
 
-fn watches_of(check: &Check) -> Vec<Watch> {
-    let whole = |text: &str| Watch::Part(Anchor::Whole, text.into());
+fn watches_of(check: &Check) -> Vec<Watch<'_>> {
+    let whole = |text: String| Watch::Part(Anchor::Whole, text.into());
     match check {
         Check::Text(text) => watches_of_text(text),
-        Check::Number(Order::Equal, number) => vec![whole(&number.to_string())],
-        Check::NumberIn(numbers) => numbers.iter().map(|number| whole(&number.to_string())).collect(),
-        Check::Truth(truth) => vec![whole(if *truth { "true" } else { "false" })],
+        Check::Number(Order::Equal, number) => vec![whole(number.to_string())],
+        Check::NumberIn(numbers) => numbers.iter().map(|number| whole(number.to_string())).collect(),
+        Check::Truth(truth) => vec![whole(truth.to_string())],
         _ => vec![Watch::Present],
     }
 }
 
-fn watches_of_text(test: &TextTest) -> Vec<Watch> {
-    let part = |anchor, text: &str| match (anchor, fold(text)) {
-        (Anchor::Start | Anchor::End | Anchor::Anywhere, text) if text.is_empty() => Watch::Present,
-        (anchor, text) => Watch::Part(anchor, text.into()),
-    };
+fn watches_of_text(test: &TextTest) -> Vec<Watch<'_>> {
     match &test.part {
         TextPart::Equals(text) => vec![part(Anchor::Whole, text)],
         TextPart::In(texts) => texts.iter().map(|text| part(Anchor::Whole, text)).collect(),
@@ -150,10 +157,20 @@ fn watches_of_text(test: &TextTest) -> Vec<Watch> {
         TextPart::Matches(pattern) => {
             let hir = regex_syntax::Parser::new().parse(pattern.regex.as_str()).ok();
             match hir.and_then(|hir| regex_texts(&hir)) {
-                Some(texts) => texts.iter().map(|text| part(Anchor::Anywhere, text)).collect(),
+                Some(texts) => {
+                    let parts = texts.iter().map(|text| part(Anchor::Anywhere, text));
+                    parts.map(Watch::into_owned).collect()
+                }
                 None => vec![Watch::Present],
             }
         }
+    }
+}
+
+fn part(anchor: Anchor, text: &str) -> Watch<'_> {
+    match (anchor, fold(text)) {
+        (Anchor::Start | Anchor::End | Anchor::Anywhere, text) if text.is_empty() => Watch::Present,
+        (anchor, text) => Watch::Part(anchor, text),
     }
 }
 

@@ -6,10 +6,7 @@
 //! Literals of two or three bytes are filed under a pair, those of one under themselves; where there are
 //! such, the text is walked for them too.
 
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
-
-use super::hash::{PieceHasher, mixed};
+use super::hash::{PieceMap, four, mixed};
 use super::rates;
 use crate::expression::Anchor;
 
@@ -37,7 +34,7 @@ struct Filed {
     bits: Vec<u64>,
     shift: u32,
     /// For each piece a range of `entries`.
-    ranges: HashMap<u32, (u32, u32), BuildHasherDefault<PieceHasher>>,
+    ranges: PieceMap<(u32, u32)>,
     entries: Vec<Entry>,
 }
 
@@ -52,7 +49,7 @@ impl PieceFilter {
     /// From literals, none of them empty.
     pub(super) fn new<'a>(wanted: impl IntoIterator<Item = (&'a str, Anchor)>) -> Self {
         let mut filter = Self::default();
-        let mut loads: HashMap<u32, f32> = HashMap::new();
+        let mut loads: PieceMap<f32> = PieceMap::default();
         let (mut fours, mut pairs, mut singles) = (Vec::new(), Vec::new(), Vec::new());
         for (text, anchor) in wanted {
             let bytes = text.as_bytes();
@@ -65,12 +62,13 @@ impl PieceFilter {
             filter.bytes.extend_from_slice(bytes);
             if bytes.len() >= 4 {
                 // The rarest piece; one that has literals already counts as more common.
-                let score = |piece: u32| {
-                    rates::piece_rate(piece) * (1.0 + loads.get(&piece).copied().unwrap_or_default())
-                };
-                let pieces = bytes.windows(4).enumerate().map(|(offset, window)| (offset, four(window)));
-                let best = pieces.min_by(|left, right| score(left.1).total_cmp(&score(right.1)));
-                if let Some((offset, piece)) = best {
+                let scored = bytes.windows(4).enumerate().map(|(offset, window)| {
+                    let piece = four(window);
+                    let load = loads.get(&piece).copied().unwrap_or_default();
+                    (rates::piece_rate(piece) * (1.0 + load), offset, piece)
+                });
+                let best = scored.min_by(|left, right| left.0.total_cmp(&right.0));
+                if let Some((_, offset, piece)) = best {
                     *loads.entry(piece).or_default() += 1.0;
                     fours.push((piece, Entry { literal, offset: number(offset) }));
                 }
@@ -166,14 +164,6 @@ impl Filed {
     fn may_have(&self, piece: u32) -> bool {
         let hash = mixed(piece) >> self.shift;
         self.bits.get((hash >> 6) as usize).is_some_and(|word| (word >> (hash & 63)) & 1 == 1)
-    }
-}
-
-#[inline]
-fn four(window: &[u8]) -> u32 {
-    match window {
-        [a, b, c, d, ..] => u32::from_le_bytes([*a, *b, *c, *d]),
-        _ => 0,
     }
 }
 

@@ -3,9 +3,9 @@
 //! A wrong guess costs time, never a verdict. The guesses come from a handful of values as
 //! ordinary machines have them; whatever is in none of them is taken to be rare, the rarer the longer.
 
-use std::collections::HashMap;
 use std::sync::OnceLock;
 
+use super::hash::{PieceMap, four};
 use super::needed::Watch;
 use crate::expression::Anchor;
 
@@ -139,7 +139,7 @@ const KIND_FIELDS: &[&str] = &[
 ];
 
 /// The share of events of a group in which this is likely to be found, at least a little.
-pub(super) fn rate(field: &str, watch: &Watch) -> f32 {
+pub(super) fn rate(field: &str, watch: &Watch<'_>) -> f32 {
     let is_kind = KIND_FIELDS.contains(&field);
     let (text, anchor) = match watch {
         Watch::Present => return if is_kind { 1.0 } else { 0.7 },
@@ -147,11 +147,14 @@ pub(super) fn rate(field: &str, watch: &Watch) -> f32 {
         Watch::Part(anchor, text) => (&**text, *anchor),
     };
     let seen = if is_ordinary(text) {
-        ORDINARY
-            .iter()
-            .filter(|(ordinary, _)| stands_in(text, anchor, ordinary))
-            .map(|(_, share)| share)
-            .sum()
+        let finder = memchr::memmem::Finder::new(text);
+        let stands_in = |ordinary: &str| match anchor {
+            Anchor::Whole => ordinary == text,
+            Anchor::Start => ordinary.starts_with(text),
+            Anchor::End => ordinary.ends_with(text),
+            Anchor::Anywhere => finder.find(ordinary.as_bytes()).is_some(),
+        };
+        ORDINARY.iter().filter(|(ordinary, _)| stands_in(ordinary)).map(|(_, share)| share).sum()
     } else {
         0.0
     };
@@ -170,35 +173,31 @@ pub(super) fn rate(field: &str, watch: &Watch) -> f32 {
     (seen + by_length + walk).min(1.0)
 }
 
-/// Whether it stands anywhere in the ordinary values; few literals do.
+/// Whether it stands anywhere in the ordinary values; few literals do, and most have a piece that says so.
 fn is_ordinary(text: &str) -> bool {
+    if !text.as_bytes().windows(4).all(|window| piece_rates().contains_key(&four(window))) {
+        return false;
+    }
     static ALL: OnceLock<String> = OnceLock::new();
     let all = ALL.get_or_init(|| ORDINARY.iter().map(|(text, _)| *text).collect::<Vec<_>>().join("\n"));
     memchr::memmem::find(all.as_bytes(), text.as_bytes()).is_some()
 }
 
-fn stands_in(text: &str, anchor: Anchor, ordinary: &str) -> bool {
-    match anchor {
-        Anchor::Whole => ordinary == text,
-        Anchor::Start => ordinary.starts_with(text),
-        Anchor::End => ordinary.ends_with(text),
-        Anchor::Anywhere => memchr::memmem::find(ordinary.as_bytes(), text.as_bytes()).is_some(),
-    }
-}
-
 /// How common a four-byte piece is.
 pub(super) fn piece_rate(piece: u32) -> f32 {
-    static RATES: OnceLock<HashMap<u32, f32>> = OnceLock::new();
-    let rates = RATES.get_or_init(|| {
-        let mut rates = HashMap::new();
+    0.01 + piece_rates().get(&piece).copied().unwrap_or_default()
+}
+
+/// How often the pieces of the ordinary values are seen.
+fn piece_rates() -> &'static PieceMap<f32> {
+    static RATES: OnceLock<PieceMap<f32>> = OnceLock::new();
+    RATES.get_or_init(|| {
+        let mut rates = PieceMap::default();
         for (text, share) in ORDINARY {
             for window in text.as_bytes().windows(4) {
-                if let [a, b, c, d] = window {
-                    *rates.entry(u32::from_le_bytes([*a, *b, *c, *d])).or_insert(0.0) += share;
-                }
+                *rates.entry(four(window)).or_insert(0.0) += share;
             }
         }
         rates
-    });
-    0.01 + rates.get(&piece).copied().unwrap_or_default()
+    })
 }
