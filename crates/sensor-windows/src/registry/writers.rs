@@ -385,7 +385,7 @@ mod tests {
 
     fn kept(length: usize) -> Kept {
         let shown = Shown { text: String::new(), note: None };
-        Kept { kind: 1, length, digest: [0; 32], shown }
+        Kept { kind: 1, length, digest: [0; 32], shown: Some(shown) }
     }
 
     fn value_set(name: &str, length: usize) -> Difference {
