@@ -141,6 +141,11 @@ impl Engine {
     /// # Errors
     /// The service refuses; all is as it was.
     pub fn replace(&self, names: &[&str], wanted: &[Filter]) -> io::Result<()> {
+        // Nothing is begun with a service that does not answer, nor where there is nothing to do.
+        let is_there = self.named()?.iter().any(|(_, name)| names.contains(&name.as_str()));
+        if wanted.is_empty() && !is_there {
+            return Ok(());
+        }
         self.at_once(|| {
             for (id, name) in self.named()? {
                 if names.contains(&name.as_str()) {

@@ -80,6 +80,8 @@ impl Barriers {
         };
         raised(why_not, filters, || {
             firewall::is_ready()?;
+            // Filters that can't be renewed are of no use any more; that some are left is seen when it is proved.
+            let _ = self.with_filters((), |engine| engine.replace(&names_of(barrier), &[]));
             barrier.names.iter().try_for_each(|name| firewall::delete(name))?;
             firewall::add(&barrier.rules)
         })
@@ -88,7 +90,7 @@ impl Barriers {
     fn add_filters(&self, engine: &Engine, barrier: &Barrier) -> Result<(), Failure> {
         let failure = |doing: &str, error: io::Error| Failure::system(format!("{doing} (WFP)"), error);
         std::fs::write(&self.used, b"").map_err(|error| failure("noting that there are filters", error))?;
-        let names: Vec<&str> = barrier.names.iter().map(String::as_str).collect();
+        let names = names_of(barrier);
         let wanted: Vec<filtering::Filter> = barrier.filters.iter().map(to_add).collect();
         engine.replace(&names, &wanted).map_err(|error| failure("adding the filters", error))?;
         let proved = differences(engine, barrier).and_then(|differences| match differences {
@@ -137,8 +139,7 @@ impl Barriers {
     /// Takes it away, whatever holds it; nothing there is fine.
     pub(super) fn lower(&self, barrier: &Barrier) -> Result<(), Failure> {
         let by_rules = barrier.names.iter().try_for_each(|name| firewall::delete(name));
-        let names: Vec<&str> = barrier.names.iter().map(String::as_str).collect();
-        let removed = self.with_filters((), |engine| engine.replace(&names, &[]));
+        let removed = self.with_filters((), |engine| engine.replace(&names_of(barrier), &[]));
         by_rules.and(removed)?;
         self.is_gone(barrier)
     }
@@ -172,6 +173,10 @@ impl Barriers {
         }
         Engine::open().map_err(|error| format!("opening the filtering platform: {error}"))
     }
+}
+
+fn names_of(barrier: &Barrier) -> Vec<&str> {
+    barrier.names.iter().map(String::as_str).collect()
 }
 
 /// How many filters are missing, and how many are others by the same names.
