@@ -320,7 +320,12 @@ static __noinline int tell_query(struct __sk_buff *skb, struct packet *packet)
 	struct message_space *space;
 	struct asker asker = {};
 
-	if (!packet || !find_message(skb, packet) || !is_wanted(COUNT_DNS_QUERY))
+	if (!packet || !find_message(skb, packet))
+		return 0;
+	/* TCP sends again what is not acknowledged, in anybody's time. */
+	if (packet->protocol == IPPROTO_TCP && bpf_map_lookup_elem(&queries, &packet->flow))
+		return 0;
+	if (!is_wanted(COUNT_DNS_QUERY))
 		return 0;
 	space = take_space();
 	if (!space) {
