@@ -274,7 +274,7 @@ fn documents_that_share_an_id_load_each_with_its_own() {
         rule_text("  s: {A: b}\n  condition: s"),
         rule_text("  s: {A: b}\n  condition: s")
     );
-    assert_eq!(logs::fault(&twice).0, "duplicate-id", "who writes an id twice is told");
+    assert_eq!(fault(&twice).0, "duplicate-id", "who writes an id twice is told");
 }
 
 #[test]
@@ -283,7 +283,7 @@ fn a_condition_that_is_true_for_everything_is_told() {
         ["Image: '*'", "Image|contains: ''", "Image|exists: true", "Image|re: '.*'", "'|contains': ''"]
     {
         let text = rule_text(&format!("  s:\n    {selection}\n  condition: s"));
-        assert_eq!((logs::fault(&text).0, rules(&text).len()), ("always-true", 1), "{selection}");
+        assert_eq!((fault(&text).0, rules(&text).len()), ("always-true", 1), "{selection}");
     }
     for selection in ["Image: '?*'", "Image: ''", "Image: null", "Image|re: '^$'", "Image|re: 'a|b'"] {
         let text = rule_text(&format!("  s:\n    {selection}\n  condition: s"));
