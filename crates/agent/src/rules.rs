@@ -296,7 +296,8 @@ impl RuleBook {
         let mut outcome = RuleSet::compile_with(rules, options);
         report(&outcome.diagnostics, "", &mut errors);
         // What matches only for a correlation does nothing by itself.
-        of_gate.retain(|rule| !outcome.rules.is_silent(&rule.head().id));
+        let silent = outcome.rules.silent_rules();
+        of_gate.retain(|rule| !silent.contains(&rule.head().id));
         let gate = if sources.gate {
             // What is wrong with them is told of the whole set.
             RuleSet::compile_with(of_gate, gate_options).rules

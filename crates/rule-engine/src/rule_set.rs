@@ -1,6 +1,6 @@
 //! Rules, compiled: what an agent judges each event with.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -371,11 +371,11 @@ impl RuleSet {
         }
     }
 
-    /// Whether a rule matches only for correlations, so that its own match is told of nowhere and does nothing.
-    pub fn is_silent(&self, id: &RuleId) -> bool {
-        let place = self.rules.iter().position(|loaded| loaded.rule.head.id == *id);
+    /// The rules that match only for correlations, so that their own match is told of nowhere and does nothing.
+    pub fn silent_rules(&self) -> HashSet<RuleId> {
         let correlations = self.correlations.lock().unwrap_or_else(PoisonError::into_inner);
-        place.is_some_and(|place| correlations.is_silent(place))
+        let silent = correlations.silent_rules().filter_map(|place| self.rules.get(place));
+        silent.map(|loaded| loaded.rule.head.id.clone()).collect()
     }
 
     /// How many Sigma filters were added to rules; they are not among [`Self::rules`].

@@ -371,6 +371,11 @@ impl Correlations {
         self.silent.contains(&rule)
     }
 
+    /// The rules that match only for correlations.
+    pub(crate) fn silent_rules(&self) -> impl Iterator<Item = usize> {
+        self.silent.iter().copied()
+    }
+
     /// Takes over what the same correlations counted in another set: those with the same id that ask for the
     /// same, as `ids` and `ids_before` tell the ids by number of the rule. From then on they count together.
     pub(crate) fn take_over(
