@@ -186,7 +186,7 @@ impl ActiveIndicators {
             looking.value(event, *field, *holds);
         }
         let maybe = looking.probes.take().map_or(0, |(probes, _)| probes.maybe());
-        for (_, (field, holds)) in fields().filter(|(place, _)| maybe >> place & 1 == 1) {
+        for (_, (field, holds)) in fields().filter(|(place, _)| (maybe >> place) & 1 == 1) {
             looking.value(event, *field, *holds);
         }
         hits
