@@ -55,13 +55,14 @@ impl HangingProcess {
         let over = Arc::new(AtomicBool::new(false));
         let (asked, page_is_asked_for) = channel();
         let is_over = Arc::clone(&over);
+        let device_here = device.as_raw_fd();
         let mut threads = vec![std::thread::spawn(move || serve(device, &asked, &is_over))];
         let (mut said, say) = pipe();
         let (hear, mut go) = pipe();
         let file = CString::new(dir.path().join("file").as_os_str().as_bytes()).unwrap();
         // SAFETY: the child calls only what may be called between fork and exec.
         let pid = match unsafe { libc::fork() } {
-            0 => child(&file, say.as_raw_fd(), hear.as_raw_fd()),
+            0 => child(device_here, &file, say.as_raw_fd(), hear.as_raw_fd()),
             pid => u32::try_from(pid).unwrap(),
         };
         drop((say, hear));
@@ -104,13 +105,16 @@ impl Drop for HangingProcess {
     }
 }
 
-/// Maps the file, says where, waits for a word, and changes its memory.
-fn child(file: &CString, say: RawFd, hear: RawFd) -> ! {
+/// Maps the file, says where, waits for a word, and changes its memory. It keeps nothing open that the end of the file
+/// system needs closed, nor the file, which it could not close without an answer.
+fn child(device: RawFd, file: &CString, say: RawFd, hear: RawFd) -> ! {
     // SAFETY: system calls only; what they point to lives as long as this function, which does not return.
     unsafe {
+        libc::close(device);
         let fd = libc::open(file.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
         let none = std::ptr::null_mut();
         let mapped = libc::mmap(none, PAGE, libc::PROT_READ, libc::MAP_SHARED, fd, 0);
+        libc::close(fd);
         let address = (mapped as u64).to_ne_bytes();
         libc::write(say, address.as_ptr().cast(), address.len());
         let mut word = [0_u8; 1];
