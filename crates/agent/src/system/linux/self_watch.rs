@@ -224,7 +224,6 @@ impl Source for SelfWatch {
         while !stopped(stop, &inotify) {
             self.begin_minute(sender);
             self.check_pins(sender);
-            self.check_units(sender);
             self.check_supervisor(sender);
             let mut reader = Reader::new(&inotify, &mut buffer);
             while let Ok(event) = reader.next() {
@@ -249,6 +248,8 @@ impl Source for SelfWatch {
                     }
                 }
             }
+            // After what was read, which told of most changes already.
+            self.check_units(sender);
             self.read_to_ns = boot_ns();
         }
         self.tell_untold(sender);
