@@ -324,7 +324,7 @@ impl Work {
 
     fn tell_activity(&mut self, at_ns: u64, observed: ObservedActivity) {
         // What is merged is compared as it was observed.
-        let merges = self.economy.merges_acts().then(|| observed.clone());
+        let merges = self.economy.merges_acts(&observed).then(|| observed.clone());
         let actor = observed.actor.and_then(|actor| self.key_of(actor, at_ns));
         let target = observed.target.and_then(|target| self.key_of(target, at_ns));
         let mut activity = Activity {

@@ -103,9 +103,10 @@ impl Economy {
         self.governor.rung().saves_work()
     }
 
-    /// Whether like acts become one record.
-    pub(super) fn merges_acts(&self) -> bool {
-        self.is_behind || self.saves_work()
+    /// Whether acts like this one become one record. Those that are never left out are merged for want of CPU only:
+    /// whoever makes noise must not choose that rules see the first of them alone.
+    pub(super) fn merges_acts(&self, activity: &ObservedActivity) -> bool {
+        self.saves_work() || (self.is_behind && activity.class() != EventClass::Protected)
     }
 
     /// Something was observed.
@@ -143,7 +144,7 @@ impl Economy {
 
     /// Merges the act into a like one that is held.
     pub(super) fn merges(&mut self, at_ns: u64, activity: &ObservedActivity) -> bool {
-        let merged = self.merges_acts() && self.merger.absorb(at_ns, activity);
+        let merged = self.merges_acts(activity) && self.merger.absorb(at_ns, activity);
         if merged {
             self.owe();
         }
