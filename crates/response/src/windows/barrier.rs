@@ -181,6 +181,11 @@ impl Barriers {
         }
     }
 
+    /// Whether there may be filters that can't be asked for now.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.used.exists() && Engine::open().and_then(|engine| engine.filters()).is_err()
+    }
+
     /// For filters that the task can lift.
     fn engine(&self) -> Result<Engine, String> {
         if self.lifter.is_none() {
