@@ -39,7 +39,7 @@ const PROVIDER_NAME: &str = "Rampart";
 /// The service that the provider is of: filters of one without, or whose service does not start by itself, are
 /// disabled when BFE starts (Microsoft's page on `FWPM_FILTER0`).
 pub const SERVICE_NAME: &str = "RampartAgent";
-/// Above most others: what a sublayer blocks is blocked, whatever the others say.
+/// Above most others: what a sublayer blocks is blocked, but for a hard permit in a heavier one.
 const SUBLAYER_WEIGHT: u16 = 0xfff0;
 
 /// So long another's transaction is waited for, in milliseconds.
