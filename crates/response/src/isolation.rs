@@ -40,6 +40,9 @@ pub(crate) struct InForce {
     pub(crate) boot: Option<BootId>,
     /// The rules as the system listed them right after they were set.
     pub(crate) listing: String,
+    /// The host is being let go: from then on this is only tried again until it is done.
+    #[serde(default)]
+    pub(crate) releasing: bool,
 }
 
 /// How long a host is still held from a moment on, by the clock that nobody sets: time since boot, sleep included.
@@ -140,6 +143,15 @@ impl Isolated {
         (self.write)(&self.file(), &serde_json::to_vec(in_force)?)
     }
 
+    /// Notes that the host is being let go. Where that can't be noted on disk, this agent still knows.
+    pub(crate) fn begin_release(&mut self) {
+        let Some(in_force) = self.in_force.clone().filter(|in_force| !in_force.releasing) else { return };
+        let releasing = InForce { releasing: true, ..in_force };
+        if self.keep(releasing.clone()).is_err() {
+            self.in_force = Some(releasing);
+        }
+    }
+
     /// Must be told if it fails: what stays noted is put in force again.
     pub(crate) fn forget(&mut self) -> Result<(), Failure> {
         self.in_force = None;
@@ -157,16 +169,24 @@ impl Isolated {
         let Some(in_force) = self.in_force.clone() else { return Due::Nothing };
         if let Some(code) = code {
             let hash = in_force.release_hash.as_deref();
-            return match hash.is_some_and(|hash| release::is_code(&code, hash)) {
+            match hash.is_some_and(|hash| release::is_code(&code, hash)) {
                 true => {
                     let text = "the host was released on the host itself, by its code";
-                    Due::Release(Notice::of(Interference::Released, in_force.order, text))
+                    self.begin_release();
+                    return Due::Release(Notice::of(Interference::Released, in_force.order, text));
                 }
+                // A wrong one holds nothing up.
+                false if in_force.releasing => {}
                 false => {
                     let text = "somebody on the host gave a wrong code to release it";
-                    Due::WrongCode(Notice::of(Interference::WrongCode, in_force.order, text))
+                    return Due::WrongCode(Notice::of(Interference::WrongCode, in_force.order, text));
                 }
-            };
+            }
+        }
+        if in_force.releasing {
+            return Due::Release(Notice::plain(
+                "the release of the host was tried again, the host is released",
+            ));
         }
         let left = in_force.left(now);
         if left.seconds == 0 {
@@ -253,6 +273,7 @@ mod tests {
             order: None,
             boot: None,
             listing: String::new(),
+            releasing: false,
         }
     }
 
@@ -274,6 +295,27 @@ mod tests {
         assert_eq!(held(&mut isolated, 1, 300, 9 * YEAR), 400, "and forward it lets nobody go");
         assert_eq!(held(&mut Isolated::load(dir.path()), 1, 699, YEAR), 1, "for the next agent, too");
         assert_eq!(held(&mut isolated, 1, 700, YEAR), 0);
+    }
+
+    #[test]
+    fn a_release_that_was_begun_is_due_until_it_is_done_and_the_code_works_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut isolated = isolated(dir.path());
+        let hash = Some(release::release_hash("ABCDE"));
+        let noted = isolated.in_force.clone().unwrap();
+        isolated.keep(InForce { release_hash: hash, ..noted }).unwrap();
+        assert_eq!(held(&mut isolated, 1, 100, 2 * YEAR), 600);
+        isolated.begin_release();
+        for mut look in [isolated, Isolated::load(dir.path())] {
+            let now = Now { boot: boot(1), uptime: 100, wall: 2 * YEAR };
+            assert!(matches!(look.due_at(&now), Due::Release(_)));
+            release::leave_release_code(dir.path(), "wrong").unwrap();
+            assert!(matches!(look.due_at(&now), Due::Release(_)), "a wrong code holds nothing up");
+            release::leave_release_code(dir.path(), "abcde").unwrap();
+            let Due::Release(notice) = look.due_at(&now) else { panic!("its code") };
+            assert!(notice.text.contains("by its code"), "{}", notice.text);
+            assert!(release::is_isolation_noted(dir.path()), "nobody forgot it");
+        }
     }
 
     #[test]

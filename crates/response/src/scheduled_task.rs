@@ -3,8 +3,15 @@
 
 use event_model::Timestamp;
 
+use crate::firewall_rules::ISOLATION;
+use crate::wfp_filters::Barrier;
+
 /// Where the agent's own tasks are.
 const FOLDER: &str = r"\Rampart";
+
+/// Without a duration it has no end.
+const EACH_MINUTE: &str =
+    "<Repetition><Interval>PT1M</Interval><StopAtDurationEnd>false</StopAtDurationEnd></Repetition>";
 
 /// A task that lifts something at its time, whatever became of the agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +40,23 @@ impl LiftingTask {
         Self { lifter, ..self }
     }
 
-    /// Its definition: it runs as the system, and after the next start where the host was off at its time. The
-    /// task removes itself last, so that a rule that could not be deleted leaves it to be seen.
+    /// The task, of any time, that lifts what has this name, and all names that it lifts; `None` for a name that no
+    /// task of ours lifts.
+    pub(crate) fn that_lifts(name: &str) -> Option<(Self, Vec<String>)> {
+        if name == ISOLATION {
+            let names = vec![name.to_owned()];
+            return Some((Self::new("isolation", 0, names.clone()), names));
+        }
+        let block = name.strip_prefix("Rampart block ")?;
+        let network = block.strip_suffix(" in").or_else(|| block.strip_suffix(" out"))?.parse().ok()?;
+        let names = Barrier::of_block(network).names;
+        Some((Self::new(&format!("block {network}"), 0, names.clone()), names))
+    }
+
+    /// Its definition: it runs as the system, and after the next start where the host was off at its time.
+    ///
+    /// With a lifter it runs again each minute, without an end, until the lifter has seen that all is gone and removes
+    /// it: filters that stay would lock the host out for ever. Without, it removes itself last: `netsh` looks at nothing.
     pub(crate) fn definition(&self, system_folder: &str) -> String {
         let run = |path: &str, arguments: &str| {
             format!(
@@ -51,17 +73,24 @@ impl LiftingTask {
                 exec("netsh.exe", &crate::firewall_rules::typed(&crate::firewall_rules::to_delete(name)))
             })
             .collect();
-        if let Some(lifter) = &self.lifter {
-            actions.extend(self.rules.iter().map(|name| run(lifter, &format!("\"-service=lift {name}\""))));
-        }
-        actions.push_str(&exec("schtasks.exe", &format!("/delete /f /tn \"{}\"", self.name)));
+        let repetition = match &self.lifter {
+            Some(lifter) => {
+                actions
+                    .extend(self.rules.iter().map(|name| run(lifter, &format!("\"-service=lift {name}\""))));
+                EACH_MINUTE
+            }
+            None => {
+                actions.push_str(&exec("schtasks.exe", &format!("/delete /f /tn \"{}\"", self.name)));
+                ""
+            }
+        };
         format!(
             "<?xml version=\"1.0\" encoding=\"UTF-16\"?>\r\n\
              <Task version=\"1.2\" xmlns=\"http://schemas.microsoft.com/windows/2004/02/mit/task\">\
              <RegistrationInfo><Author>Rampart</Author>\
              <Description>Lifts a block or an isolation when its time is over, also with the agent dead.</Description>\
              </RegistrationInfo>\
-             <Triggers><TimeTrigger><StartBoundary>{at}</StartBoundary><Enabled>true</Enabled></TimeTrigger></Triggers>\
+             <Triggers><TimeTrigger>{repetition}<StartBoundary>{at}</StartBoundary><Enabled>true</Enabled></TimeTrigger></Triggers>\
              <Principals><Principal id=\"System\"><UserId>S-1-5-18</UserId>\
              <RunLevel>HighestAvailable</RunLevel></Principal></Principals>\
              <Settings><MultipleInstancesPolicy>IgnoreNew</MultipleInstancesPolicy>\
@@ -101,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_task_that_lifts_names_its_time_and_rules_and_removes_itself_last() {
+    fn the_task_that_lifts_names_its_time_and_rules_and_stays_until_its_filters_are_gone() {
         let rules = vec!["Rampart block 192.0.2.0/24 in".to_owned(), "a & \"b\"".to_owned()];
         let task = LiftingTask::new("block 192.0.2.0/24", 1_767_322_800, rules);
         assert_eq!(task.name, r"\Rampart\lift block-192.0.2.0-24");
@@ -112,7 +141,9 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("a &amp; "), "{text}");
-        assert!(!text.contains("-service=lift"), "{text}");
+        assert!(!text.contains("-service=lift") && !text.contains("<Repetition>"), "{text}");
+        let last = text.rsplit("<Exec>").next().unwrap();
+        assert!(last.contains(r"schtasks.exe</Command>") && last.contains("/delete /f /tn"), "{last}");
         let program = r"C:\Program Files\Rampart\edr-agent.exe";
         let text = task.with_lifter(Some(program.to_owned())).definition(r"C:\Windows\System32");
         let lifts = format!(
@@ -120,8 +151,27 @@ mod tests {
              </Arguments></Exec>"
         );
         assert!(text.contains(&lifts), "{text}");
-        let last = text.rsplit("<Exec>").next().unwrap();
-        assert!(last.contains(r"schtasks.exe</Command>") && last.contains("/delete /f /tn"), "{last}");
+        let again = "<TimeTrigger><Repetition><Interval>PT1M</Interval>";
+        assert!(text.contains(again) && !text.contains("<Duration>"), "each minute, without an end: {text}");
+        assert!(!text.contains("schtasks.exe"), "it does not remove itself: {text}");
+    }
+
+    #[test]
+    fn the_lifter_knows_the_task_that_runs_it_and_all_that_this_lifts() {
+        for network in ["192.0.2.0/24", "192.0.2.7", "2001:db8::1"] {
+            let network = network.parse().unwrap();
+            let names = Barrier::of_block(network).names;
+            for name in &names {
+                let (task, lifted) = LiftingTask::that_lifts(name).unwrap();
+                assert_eq!(task.name, LiftingTask::new(&format!("block {network}"), 7, Vec::new()).name);
+                assert_eq!(lifted, names);
+            }
+        }
+        let (task, lifted) = LiftingTask::that_lifts(ISOLATION).unwrap();
+        assert_eq!((task.name.as_str(), lifted), (r"\Rampart\lift isolation", vec![ISOLATION.to_owned()]));
+        for other in ["Rampart isolation 2", "Rampart block x in", "Rampart block 192.0.2.7", "Vendor"] {
+            assert_eq!(LiftingTask::that_lifts(other), None, "{other}");
+        }
     }
 
     #[test]

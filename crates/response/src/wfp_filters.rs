@@ -3,7 +3,7 @@
 //!
 //! The one with the largest weight of those that fit decides. So an isolation is filters that permit what is kept,
 //! above four that block everything. What they permit other programs' filters, the Windows firewall's among them, may
-//! still block; what they block nobody else can permit.
+//! still block; what they block only a hard permit in a heavier sublayer permits.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

@@ -9,22 +9,22 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ptr::{null, null_mut};
 
 use windows_sys::Win32::Foundation::{
-    FWP_E_ALREADY_EXISTS, FWP_E_PROVIDER_NOT_FOUND, FWP_E_SUBLAYER_NOT_FOUND, HANDLE,
+    FWP_E_ALREADY_EXISTS, FWP_E_IN_USE, FWP_E_PROVIDER_NOT_FOUND, FWP_E_SUBLAYER_NOT_FOUND, HANDLE,
 };
 use windows_sys::Win32::NetworkManagement::WindowsFilteringPlatform::{
     FWP_ACTION_BLOCK, FWP_ACTION_PERMIT, FWP_BYTE_ARRAY16_TYPE, FWP_CONDITION_FLAG_IS_LOOPBACK,
-    FWP_CONDITION_VALUE0, FWP_CONDITION_VALUE0_0, FWP_FILTER_ENUM_OVERLAPPING, FWP_MATCH_EQUAL,
-    FWP_MATCH_FLAGS_ALL_SET, FWP_UINT8, FWP_UINT16, FWP_UINT32, FWP_V4_ADDR_AND_MASK, FWP_V4_ADDR_MASK,
-    FWP_V6_ADDR_AND_MASK, FWP_V6_ADDR_MASK, FWPM_CONDITION_FLAGS, FWPM_CONDITION_IP_LOCAL_PORT,
-    FWPM_CONDITION_IP_PROTOCOL, FWPM_CONDITION_IP_REMOTE_ADDRESS, FWPM_CONDITION_IP_REMOTE_PORT,
-    FWPM_FILTER_CONDITION0, FWPM_FILTER_ENUM_TEMPLATE0, FWPM_FILTER_FLAG_BOOTTIME, FWPM_FILTER_FLAG_DISABLED,
-    FWPM_FILTER_FLAG_PERSISTENT, FWPM_FILTER0, FWPM_LAYER_ALE_AUTH_CONNECT_V4,
-    FWPM_LAYER_ALE_AUTH_CONNECT_V6, FWPM_LAYER_ALE_AUTH_RECV_ACCEPT_V4, FWPM_LAYER_ALE_AUTH_RECV_ACCEPT_V6,
-    FWPM_PROVIDER_FLAG_PERSISTENT, FWPM_PROVIDER0, FWPM_SESSION0, FWPM_SUBLAYER_FLAG_PERSISTENT,
-    FWPM_SUBLAYER0, FwpmEngineClose0, FwpmEngineOpen0, FwpmFilterAdd0, FwpmFilterCreateEnumHandle0,
-    FwpmFilterDeleteById0, FwpmFilterDestroyEnumHandle0, FwpmFilterEnum0, FwpmFreeMemory0, FwpmProviderAdd0,
-    FwpmProviderDeleteByKey0, FwpmSubLayerAdd0, FwpmSubLayerDeleteByKey0, FwpmTransactionAbort0,
-    FwpmTransactionBegin0, FwpmTransactionCommit0,
+    FWP_CONDITION_VALUE0, FWP_CONDITION_VALUE0_0, FWP_FILTER_ENUM_FLAG_INCLUDE_DISABLED,
+    FWP_FILTER_ENUM_OVERLAPPING, FWP_MATCH_EQUAL, FWP_MATCH_FLAGS_ALL_SET, FWP_UINT8, FWP_UINT16, FWP_UINT32,
+    FWP_V4_ADDR_AND_MASK, FWP_V4_ADDR_MASK, FWP_V6_ADDR_AND_MASK, FWP_V6_ADDR_MASK, FWPM_CONDITION_FLAGS,
+    FWPM_CONDITION_IP_LOCAL_PORT, FWPM_CONDITION_IP_PROTOCOL, FWPM_CONDITION_IP_REMOTE_ADDRESS,
+    FWPM_CONDITION_IP_REMOTE_PORT, FWPM_FILTER_CONDITION0, FWPM_FILTER_ENUM_TEMPLATE0,
+    FWPM_FILTER_FLAG_BOOTTIME, FWPM_FILTER_FLAG_DISABLED, FWPM_FILTER_FLAG_PERSISTENT, FWPM_FILTER0,
+    FWPM_LAYER_ALE_AUTH_CONNECT_V4, FWPM_LAYER_ALE_AUTH_CONNECT_V6, FWPM_LAYER_ALE_AUTH_RECV_ACCEPT_V4,
+    FWPM_LAYER_ALE_AUTH_RECV_ACCEPT_V6, FWPM_PROVIDER_FLAG_PERSISTENT, FWPM_PROVIDER0, FWPM_SESSION0,
+    FWPM_SUBLAYER_FLAG_PERSISTENT, FWPM_SUBLAYER0, FwpmEngineClose0, FwpmEngineOpen0, FwpmFilterAdd0,
+    FwpmFilterCreateEnumHandle0, FwpmFilterDeleteById0, FwpmFilterDestroyEnumHandle0, FwpmFilterEnum0,
+    FwpmFreeMemory0, FwpmProviderAdd0, FwpmProviderDeleteByKey0, FwpmSubLayerAdd0, FwpmSubLayerDeleteByKey0,
+    FwpmTransactionAbort0, FwpmTransactionBegin0, FwpmTransactionCommit0,
 };
 use windows_sys::Win32::System::Rpc::RPC_C_AUTHN_WINNT;
 use windows_sys::core::GUID;
@@ -36,7 +36,10 @@ use crate::text::{shown, wide};
 const PROVIDER: GUID = GUID::from_u128(0x9d1f_6c5e_3a7b_4e0c_8f42_6b1d_a3c7_5e91);
 const SUBLAYER: GUID = GUID::from_u128(0x4c08_e2b7_91d6_47f3_a5be_02c9_7f68_d41a);
 const PROVIDER_NAME: &str = "Rampart";
-/// Above most others: what a sublayer blocks is blocked, whatever the others say.
+/// The service that the provider is of: filters of one without, or whose service does not start by itself, are
+/// disabled when BFE starts (Microsoft's page on `FWPM_FILTER0`).
+pub const SERVICE_NAME: &str = "RampartAgent";
+/// Above most others: what a sublayer blocks is blocked, but for a hard permit in a heavier one.
 const SUBLAYER_WEIGHT: u16 = 0xfff0;
 
 /// So long another's transaction is waited for, in milliseconds.
@@ -168,22 +171,43 @@ impl Engine {
         Ok(self.named()?.iter().filter(|(_, one)| one == name).count())
     }
 
-    /// Removes all that is ours, also what they have in common.
+    /// Removes all filters of ours, and then what they have in common unless another uses it.
     ///
     /// # Errors
-    /// The service refuses; all is as it was.
+    /// The names of filters that are left and why, or the service does not answer or refuses the rest.
     pub fn remove_all(&self) -> io::Result<()> {
-        self.at_once(|| {
+        let delete = |id| {
+            // SAFETY: the handle is owned.
+            check_code(unsafe { FwpmFilterDeleteById0(self.0, id) })
+        };
+        let all = || self.named()?.into_iter().try_for_each(|(id, _)| delete(id));
+        if let Err(error) = self.at_once(all) {
+            // One that can't be removed must not keep the others.
             for (id, _) in self.named()? {
-                // SAFETY: the handle is owned.
-                check_code(unsafe { FwpmFilterDeleteById0(self.0, id) })?;
+                let _ = delete(id);
             }
+            let mut left: Vec<String> = self.named()?.into_iter().map(|(_, name)| name).collect();
+            left.sort_unstable();
+            left.dedup();
+            if !left.is_empty() {
+                return Err(io::Error::new(
+                    error.kind(),
+                    format!("{error}; left are `{}`", left.join("`, `")),
+                ));
+            }
+        }
+        self.at_once(|| {
             let (sublayer, provider) = (SUBLAYER, PROVIDER);
             // SAFETY: the handle is owned, the key is live.
             let sublayer = unsafe { FwpmSubLayerDeleteByKey0(self.0, &raw const sublayer) };
-            check_but(sublayer, FWP_E_SUBLAYER_NOT_FOUND)?;
+            if sublayer != FWP_E_IN_USE.cast_unsigned() {
+                check_but(sublayer, FWP_E_SUBLAYER_NOT_FOUND)?;
+            }
             // SAFETY: as above.
             let provider = unsafe { FwpmProviderDeleteByKey0(self.0, &raw const provider) };
+            if provider == FWP_E_IN_USE.cast_unsigned() {
+                return Ok(());
+            }
             check_but(provider, FWP_E_PROVIDER_NOT_FOUND)
         })
     }
@@ -202,13 +226,14 @@ impl Engine {
 
     /// The provider and the sublayer that all of ours have.
     fn make_home(&self) -> io::Result<()> {
-        let mut name = wide(PROVIDER_NAME);
+        let (mut name, mut service) = (wide(PROVIDER_NAME), wide(SERVICE_NAME));
         // SAFETY: a structure of numbers and pointers, for which zero is good.
         let mut provider: FWPM_PROVIDER0 = unsafe { std::mem::zeroed() };
         provider.providerKey = PROVIDER;
         provider.displayData.name = name.as_mut_ptr();
         provider.flags = FWPM_PROVIDER_FLAG_PERSISTENT;
-        // SAFETY: the handle is owned, the structure and the name in it are live; null is the usual rights.
+        provider.serviceName = service.as_mut_ptr();
+        // SAFETY: the handle is owned, the structure and the names in it are live; null is the usual rights.
         let added = unsafe { FwpmProviderAdd0(self.0, &raw const provider, null_mut()) };
         check_but(added, FWP_E_ALREADY_EXISTS)?;
         let mut key = PROVIDER;
@@ -270,6 +295,8 @@ impl Engine {
             template.providerKey = &raw mut provider;
             template.layerKey = layer;
             template.enumType = FWP_FILTER_ENUM_OVERLAPPING;
+            // One that is disabled now may be in force after the next start. What is in force is asked of each.
+            template.flags = FWP_FILTER_ENUM_FLAG_INCLUDE_DISABLED;
             template.actionMask = u32::MAX;
             let mut listing = null_mut();
             // SAFETY: the handle is owned, the template, the key in it and `listing` are live.

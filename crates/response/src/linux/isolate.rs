@@ -70,6 +70,7 @@ impl Linux {
             order: Some(permit.order().id),
             boot: Some(self.boot),
             listing: String::new(),
+            releasing: false,
         };
         progress.step("noted the isolation", || self.isolation.keep(planned.clone()))?;
         let committed = progress.step("committed the rules", || nft::commit(&script)).and_then(|()| {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use win32::filtering::{self, Engine};
 
-use super::firewall;
+use super::{firewall, lifting};
 use crate::platform::Failure;
 use crate::scheduled_task::LiftingTask;
 use crate::wfp_filters::{Barrier, Condition, Filter, Layer, Means, differing, raised};
@@ -26,10 +26,11 @@ pub(super) struct Barriers {
     lifter: Option<PathBuf>,
 }
 
-/// Removes all filters of ours with this name; for the task that runs when the agent can't any more.
+/// Removes all filters of ours with this name; for the task that runs when the agent can't any more. That task is
+/// removed once nothing is left that it lifts: until then the scheduler runs it again.
 ///
 /// # Errors
-/// It is no name of ours, or the system refuses.
+/// It is no name of ours, the system refuses, or filters are still there. The task stays then.
 pub fn lift_filters(name: &str) -> io::Result<()> {
     if !name.starts_with(OURS) {
         return Err(io::Error::new(
@@ -37,7 +38,21 @@ pub fn lift_filters(name: &str) -> io::Result<()> {
             format!("`{name}` is no name of the agent's filters"),
         ));
     }
-    Engine::open()?.replace(&[name], &[])
+    let engine = Engine::open()?;
+    engine.replace(&[name], &[])?;
+    match engine.count_of(name)? {
+        0 => {}
+        left => return Err(io::Error::other(format!("{left} are still there"))),
+    }
+    let Some((task, names)) = LiftingTask::that_lifts(name) else { return Ok(()) };
+    let failure = |failure: Failure| io::Error::other(failure.to_string());
+    for name in &names {
+        // Rules are deleted by the task's other actions: with any of them there is something left to do.
+        if engine.count_of(name)? > 0 || firewall::count_of(name).map_err(failure)? > 0 {
+            return Ok(());
+        }
+    }
+    lifting::remove(&task).map_err(failure)
 }
 
 impl Barriers {
@@ -164,6 +179,11 @@ impl Barriers {
             Err(_) if !self.used.exists() => Ok(none),
             Err(error) => Err(Failure::system("asking the filtering platform for what is left there", error)),
         }
+    }
+
+    /// Whether there may be filters that can't be asked for now.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.used.exists() && Engine::open().and_then(|engine| engine.filters()).is_err()
     }
 
     /// For filters that the task can lift.

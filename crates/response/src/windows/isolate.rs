@@ -20,6 +20,9 @@ use crate::wfp_filters::{Barrier, Means};
 /// The task comes so much later than the agent, which tells of it.
 const TASK_AFTER_SECONDS: u64 = 60;
 
+/// Looks, of 15 s each, in which the filtering platform may give no answer before that is told.
+const MOST_UNANSWERED: u8 = 8;
+
 impl Windows {
     fn task(&self, until: u64) -> LiftingTask {
         self.barriers.task("isolation", until + TASK_AFTER_SECONDS, &Barrier::of_isolation(&[]))
@@ -73,6 +76,7 @@ impl Windows {
             order: Some(permit.order().id),
             boot: Some(self.boot),
             listing: String::new(),
+            releasing: false,
         };
         progress.step("noted the isolation", || self.isolation.keep(planned.clone()))?;
         let done = progress
@@ -108,10 +112,16 @@ impl Windows {
         }))
     }
 
-    /// Forgotten first: what is noted would be put back by the watch. The task stays until the rules are gone.
+    /// Noted first, so that the watch puts nothing back and tries again what fails; forgotten when all is gone. The
+    /// task stays until then.
     fn let_go(&mut self) -> Result<(), Failure> {
-        self.isolation.forget()?;
+        self.isolation.begin_release();
         self.barriers.lower(&Barrier::of_isolation(&[]))?;
+        let noted = self.isolation.in_force.clone();
+        if let Err(failure) = self.isolation.forget() {
+            self.isolation.in_force = noted;
+            return Err(failure);
+        }
         lifting::remove(&self.task(0))
     }
 
@@ -142,6 +152,9 @@ impl Windows {
         let Some(in_force) = &self.isolation.in_force else {
             return Err(not_proved("it is not noted".to_owned()));
         };
+        if in_force.releasing {
+            return Err(not_proved("the host is being released".to_owned()));
+        }
         let by = self.barriers.stands(&Barrier::of_isolation(&in_force.keep)).map_err(
             |failure| match failure {
                 Failure::NotProved(what) => not_proved(what),
@@ -171,7 +184,15 @@ impl Windows {
             return Vec::new();
         }
         let order = in_force.order;
-        let Err(doubt) = self.is_isolated() else { return Vec::new() };
+        let Err(doubt) = self.is_isolated() else {
+            self.unanswered = 0;
+            return Vec::new();
+        };
+        // Early in a boot the filters may be in force where nobody can be asked for them yet. For good it is told.
+        if self.barriers.is_unknown() && self.unanswered < MOST_UNANSWERED {
+            self.unanswered += 1;
+            return Vec::new();
+        }
         let again = lifting::set(&self.task(in_force.until), &self.dir)
             .and_then(|()| self.barriers.raise(&Barrier::of_isolation(&in_force.keep)));
         let text = match again {

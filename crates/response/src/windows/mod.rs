@@ -83,6 +83,8 @@ pub struct Windows {
     blocks: block::Blocks,
     isolation: Isolated,
     barriers: Barriers,
+    /// Looks at the isolation, one after the other, that the filtering platform gave no answer to.
+    unanswered: u8,
     signer: Option<Signer>,
     lineage: Arc<Lineage>,
 }
@@ -97,7 +99,8 @@ impl Windows {
         let barriers = Barriers::of(&dir);
         let (vault, blocks, isolation) =
             (Vault::open(vault)?, block::Blocks::load(&dir, barriers.clone()), Isolated::load(&dir));
-        Ok(Self { boot, dir, vault, blocks, isolation, barriers, signer: None, lineage: Arc::default() })
+        let (signer, lineage) = (None, Arc::default());
+        Ok(Self { boot, dir, vault, blocks, isolation, barriers, unanswered: 0, signer, lineage })
     }
 
     /// Evidence is signed by this.
@@ -232,6 +235,7 @@ impl Platform for Windows {
             }
             Action::CollectEvidence(_) => Archives::of(&self.dir).recover(order.id),
             Action::DeleteQuarantinedFile(item) => self.vault.recover_delete(item.item),
+            Action::RestoreFile(item) => self.recover_restore(*item),
             Action::IsolateHost(_) => self.recover_isolation(),
             Action::ReleaseHost {} => self.recover_release(),
             Action::ListProcesses {} | Action::ListConnections {} => {

@@ -2,8 +2,8 @@
 //! or removing it, and removed by that same handle, so that no other file can be taken in its place.
 
 use std::fs::File;
-use std::io::{Seek as _, SeekFrom};
-use std::path::Path;
+use std::io::{ErrorKind, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -228,7 +228,7 @@ impl Windows {
         let folder = check_place(&metadata)?;
         let place = Path::new(&metadata.path);
         let name = place.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let beside = place.with_file_name(format!(".rampart-{}", item.item));
+        let beside = beside(&metadata, item);
         let file = progress.step("made a file beside its place", || create_beside(&beside))?;
         let placed = progress
             .step("opened the seal into it", || self.unsealed(&file, &metadata, item))
@@ -249,6 +249,20 @@ impl Windows {
         drop(file);
         self.close_item(&metadata, item, progress)?;
         Ok(json!({ "path": metadata.path, "sha256": metadata.sha256 }))
+    }
+
+    /// After a crash in a restore: what lies unsealed beside its place is taken away.
+    pub(super) fn recover_restore(&self, item: Item) -> Result<String, Failure> {
+        if let Ok(metadata) = self.vault.metadata(item.item)
+            && task::name_at(&metadata.path).is_none()
+        {
+            is_on_this_host(&metadata.path)?;
+            let beside = beside(&metadata, item);
+            if facts_at(&beside).is_ok() {
+                remove_left(&beside)?;
+            }
+        }
+        self.is_restored(item)
     }
 
     /// What was put back is no longer in the vault.
@@ -338,7 +352,12 @@ fn check_place(metadata: &Metadata) -> Result<File, Failure> {
 /// made elsewhere is taken away again before anything is in it.
 fn create_beside(beside: &Path) -> Result<File, Failure> {
     let failure = |error| Failure::system("making a file beside its place", error);
-    let file = create_held(beside).map_err(failure)?;
+    let made = create_held(beside).or_else(|error| match error.kind() {
+        // Of a restore that a crash ended.
+        ErrorKind::AlreadyExists if remove_left(beside).is_ok() => create_held(beside),
+        _ => Err(error),
+    });
+    let file = made.map_err(failure)?;
     match is_at(&file, &beside.to_string_lossy()) {
         Ok(()) => Ok(file),
         Err(elsewhere) => {
@@ -346,6 +365,19 @@ fn create_beside(beside: &Path) -> Result<File, Failure> {
             Err(elsewhere)
         }
     }
+}
+
+/// Where a file is unsealed, before it gets its name.
+fn beside(metadata: &Metadata, item: Item) -> PathBuf {
+    Path::new(&metadata.path).with_file_name(format!(".rampart-{}", item.item))
+}
+
+/// Removes what a restore left at this very path.
+fn remove_left(beside: &Path) -> Result<(), Failure> {
+    let failure = |error| Failure::system("removing what an earlier restore left beside its place", error);
+    let left = open_to_remove(beside).map_err(failure)?;
+    is_at(&left, &beside.to_string_lossy())?;
+    remove(&left).map_err(failure)
 }
 
 fn is_at(file: &File, path: &str) -> Result<(), Failure> {

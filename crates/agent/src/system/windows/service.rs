@@ -18,7 +18,7 @@ use super::signals;
 use crate::options::{Options, ServiceAct};
 
 /// The service's name.
-const NAME: &str = "RampartAgent";
+const NAME: &str = win32::filtering::SERVICE_NAME;
 const DISPLAY_NAME: &str = "Rampart agent";
 const DESCRIPTION: &str =
     "Watches this host, judges what it sees by rules, acts, and tells the Rampart server.";
@@ -45,12 +45,17 @@ pub fn act(act: &ServiceAct, options: &Options) -> anyhow::Result<String> {
     match act {
         ServiceAct::Install(config) => install(config, options),
         ServiceAct::Uninstall => {
-            service::stop(NAME, STOPS_WITHIN).with_context(subject)?;
-            service::delete(NAME).with_context(subject)?;
+            let removed = service::stop(NAME, STOPS_WITHIN).and_then(|()| service::delete(NAME));
+            // Also without a service: what one left behind that is gone, nobody else removes.
+            let lifted = remove_filters();
+            if let (Err(_), Err(left)) = (&removed, &lifted) {
+                eprintln!("note: {left:#}");
+            }
+            removed.with_context(subject)?;
             if let Err(error) = win32::event_log::forget_source(NAME) {
                 eprintln!("note: the event log's source {NAME} could not be removed: {error}");
             }
-            remove_filters();
+            lifted.with_context(|| format!("the service {NAME} is removed, but not all of its filters"))?;
             Ok(format!(
                 "the service {NAME} is removed; {PROGRAM_FOLDER} and {DATA_FOLDER} stay, remove them by hand when \
                  nothing of them is needed"
@@ -73,15 +78,14 @@ pub fn act(act: &ServiceAct, options: &Options) -> anyhow::Result<String> {
 }
 
 /// Nobody lifts what an agent leaves behind that is removed. Where the system has no filtering service there is nothing.
-fn remove_filters() {
-    if service::runs("BFE").is_err() {
-        return;
+fn remove_filters() -> anyhow::Result<()> {
+    if matches!(service::is_there("BFE"), Ok(false)) {
+        return Ok(());
     }
-    if let Err(error) = win32::filtering::Engine::open().and_then(|engine| engine.remove_all()) {
-        eprintln!(
-            "note: network filters of the agent may be left: {error}; hint: `edr-agent -service=lift NAME` removes them by name"
-        );
-    }
+    win32::filtering::Engine::open().and_then(|engine| engine.remove_all()).context(
+        "network filters of the agent may be left; hint: as administrator, with the service BFE running, \
+         `edr-agent -service=uninstall` again, or `edr-agent \"-service=lift NAME\"`",
+    )
 }
 
 const INSTALLED_ALREADY: &str = "the service RampartAgent is installed already; hint: `edr-agent -service=uninstall` first, its state stays";
@@ -90,6 +94,12 @@ fn install(config: &Value, options: &Options) -> anyhow::Result<String> {
     // Where the service manager does not answer, making the service below says so.
     if service::is_there(NAME).unwrap_or(false) {
         anyhow::bail!(INSTALLED_ALREADY);
+    }
+    // Without a state nobody knows of filters that are left of an earlier one.
+    if !options.state_dir.join("responses").exists()
+        && let Err(left) = remove_filters()
+    {
+        eprintln!("note: {left:#}");
     }
     let program = install_program()?;
     let settings = install_settings(config, options)?;
