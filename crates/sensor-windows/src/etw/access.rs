@@ -100,6 +100,13 @@ impl Accesses {
         });
     }
 
+    /// Tells all that was counted: nothing comes any more. Who has which PID when something does is not known.
+    pub(super) fn flush(&mut self, tell: &mut dyn FnMut(u64, ObservedActivity)) {
+        for (access, folded) in self.folded.drain().filter(|(_, folded)| folded.count > 0) {
+            tell(folded.from_ns, told(&access, Some(&folded)));
+        }
+    }
+
     /// Tells what was counted long enough.
     pub(super) fn idle(&mut self, now: Instant, tell: &mut dyn FnMut(u64, ObservedActivity)) {
         self.folded.retain(|access, folded| {
@@ -240,6 +247,19 @@ mod tests {
         assert_eq!(accesses.folded.len(), 1, "those of which there was one are forgotten");
         accesses.idle(now + FOLDED_FOR * 2, &mut |_, _| panic!("nothing came"));
         assert!(accesses.folded.is_empty());
+    }
+
+    #[test]
+    fn what_was_counted_is_told_when_nothing_comes_any_more() {
+        let now = Instant::now();
+        let mut accesses = Accesses::of_others_than(1);
+        let one = |whom| opened(70, whom, 0x10, 0);
+        assert_eq!(heard(&mut accesses, &[one(80), one(80), one(80), one(90)], now).len(), 2);
+        let mut told = Vec::new();
+        accesses.flush(&mut |at_ns, one| told.push((at_ns, one.target, one.acts())));
+        assert_eq!(told, [(2, Some(Actor::Pid(80)), 2)]);
+        accesses.flush(&mut |_, _| panic!("it was told"));
+        assert_eq!(heard(&mut accesses, &[one(80)], now).len(), 1, "it may be another process");
     }
 
     #[test]

@@ -59,6 +59,12 @@ impl Events {
         self.tell_due(now, tell);
     }
 
+    /// No event comes any more, or none for some time: tells all that waits for others.
+    pub fn flush(&mut self, tell: &mut dyn FnMut(u64, ObservedActivity)) {
+        self.accesses.flush(tell);
+        self.threads.flush(tell);
+    }
+
     fn tell_due(&mut self, now: Instant, tell: &mut dyn FnMut(u64, ObservedActivity)) {
         while let Some((at_ns, activity)) = self.threads.next(now) {
             tell(at_ns, activity);
@@ -105,6 +111,14 @@ mod tests {
         told.clear();
         events.idle(now + Duration::from_secs(1), &mut |_, one| told.push(one));
         assert_eq!(words(&told), [(EventType::ProcessTamper, target)], "the second thread");
+        told.clear();
+        for event in all.iter().skip(2).take(2) {
+            assert!(events.hear(event, 9, now, str::to_owned, &mut |_, _| panic!("both wait")));
+        }
+        events.flush(&mut |_, one| told.push(one));
+        let expected = [(EventType::ProcessAccess, target), (EventType::ProcessTamper, target)];
+        assert_eq!(words(&told), expected, "the end does not wait");
+        events.flush(&mut |_, _| panic!("it was told"));
         let empty = made(KERNEL_PROCESS, PROCESS_START, 70, &[]);
         assert!(!events.hear(&empty, 9, now, str::to_owned, &mut |_, _| ()));
     }

@@ -5,6 +5,7 @@ mod again;
 mod events;
 mod launch;
 mod layouts;
+mod losses;
 #[cfg(test)]
 pub(crate) mod made;
 mod meaning;
@@ -22,6 +23,7 @@ pub use again::Again;
 pub use events::Events;
 pub use launch::{Launch, SYSTEM_PROCESS, launch};
 pub use layouts::{Kind, Layouts};
+pub use losses::Losses;
 pub use meaning::{
     DNS_CLIENT, DNS_QUERIES_COMPLETED, Event, KERNEL_PROCESS, ProcessNotice, meaning, process_notice,
 };

@@ -12,6 +12,7 @@ use win32::etw::{AskLayout, Provider, Record, Session, is_registered};
 
 use super::again::Again;
 use super::layouts::Layouts;
+use super::losses::Losses;
 use super::meaning::Event;
 use super::payload::{Property, Values};
 
@@ -53,6 +54,9 @@ pub(crate) trait Listener: Send {
     /// Called several times a second.
     fn idle(&mut self, _: &mut Tell<'_>) {}
 
+    /// The last event came: what waits for others is told now.
+    fn flush(&mut self, _: &mut Tell<'_>) {}
+
     /// The session lost events.
     fn lost(&mut self) {}
 
@@ -71,12 +75,15 @@ pub(crate) struct Traced<L> {
     /// Why a feed is not to be had, by its place.
     refused: Vec<Option<String>>,
     listener: L,
+    /// When the session began, in nanoseconds since boot.
+    begun_ns: u64,
 }
 
 impl<L: Listener> Traced<L> {
     /// Begins the session, where one is wanted.
     pub(crate) fn begin(spec: &'static Spec, listener: L, is_wanted: bool) -> Self {
-        let mut new = Self { spec, session: Err(NOT_WANTED.to_owned()), refused: Vec::new(), listener };
+        let session = Err(NOT_WANTED.to_owned());
+        let mut new = Self { spec, session, refused: Vec::new(), listener, begun_ns: 0 };
         if is_wanted {
             new.session = new.open();
         }
@@ -105,6 +112,7 @@ impl<L: Listener> Traced<L> {
 
     /// Begins the session and listens to each of its providers that is to be had.
     fn open(&mut self) -> Result<Session, String> {
+        self.begun_ns = boot_ns();
         let session = Session::begin(self.spec.session).map_err(|error| reason(&error))?;
         // What comes while the providers are enabled is told already.
         self.listener.begins();
@@ -134,7 +142,8 @@ impl<L: Listener> Traced<L> {
     pub(crate) fn run(&mut self, sender: &ObservationSender, stop: &StopSignal) {
         let mut again = Again::new(Instant::now());
         while let Ok(session) = &mut self.session {
-            follow(session, self.spec, &mut self.listener, sender, stop);
+            let losses = Losses::since(self.begun_ns);
+            follow(session, self.spec, &mut self.listener, losses, sender, stop);
             self.listener.ends();
             if stop.asked_within(Duration::ZERO) {
                 return;
@@ -187,17 +196,17 @@ fn follow<L: Listener>(
     session: &mut Session,
     spec: &Spec,
     listener: &mut L,
+    mut losses: Losses,
     sender: &ObservationSender,
     stop: &StopSignal,
 ) {
     let stopper = session.stopper();
-    let (mut lost_before, mut asked_ns) = (stopper.lost().unwrap_or(0), boot_ns());
     let unread: Vec<AtomicU64> = spec.feeds.iter().map(|_| AtomicU64::new(0)).collect();
     let listener = Mutex::new(listener);
     let tell = |at_ns: u64, activity: ObservedActivity| {
         sender.send(at_ns, activity);
     };
-    std::thread::scope(|scope| {
+    let lost_at_end = std::thread::scope(|scope| {
         let pumping = scope.spawn(|| {
             let mut decoder = Decoder::default();
             session.pump(&mut |record: Record, ask: &AskLayout<'_>| {
@@ -223,22 +232,26 @@ fn follow<L: Listener>(
                 continue;
             }
             asked = Instant::now();
-            let lost = stopper.lost().unwrap_or(lost_before);
-            if lost > lost_before {
+            let untold = losses.untold(stopper.lost().ok(), boot_ns());
+            if untold.0 > 0 {
                 locked(&listener).lost();
             }
-            tell_losses(spec, &unread, lost.saturating_sub(lost_before), asked_ns, sender);
-            (lost_before, asked_ns) = (lost, boot_ns());
+            tell_losses(spec, &unread, untold, sender);
         }
-        // One that has ended by itself is not stopped: it may be another agent's by now.
+        // One that has ended by itself is not asked or stopped: it may be another agent's by now.
+        let mut lost_at_end = None;
         if !pumping.is_finished() {
+            // One that is stopped has nobody to ask.
+            lost_at_end = stopper.lost().ok();
             stopper.stop();
         }
         if let Ok(Err(error)) = pumping.join() {
             tracing::warn!(%error, session = spec.session, "event tracing broke off");
         }
+        lost_at_end
     });
-    tell_losses(spec, &unread, 0, asked_ns, sender);
+    locked(&listener).flush(&mut |at_ns, activity| tell(at_ns, activity));
+    tell_losses(spec, &unread, losses.untold(lost_at_end, boot_ns()), sender);
 }
 
 /// What listens is only used by one at a time, and is whole after a panic of another.
@@ -246,8 +259,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Tells how many events the session lost since `from_ns`, and how many came that could not be read.
-fn tell_losses(spec: &Spec, unread: &[AtomicU64], lost: u64, from_ns: u64, sender: &ObservationSender) {
+/// Tells how many events the session lost, since when, and how many came that could not be read.
+fn tell_losses(spec: &Spec, unread: &[AtomicU64], (lost, from_ns): (u64, u64), sender: &ObservationSender) {
     let tell = |reason, what, count| {
         sender.lost(ObservedLoss { reason, what, count: Some(count), from_ns, until_ns: boot_ns() });
     };

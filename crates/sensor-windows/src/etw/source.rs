@@ -85,6 +85,10 @@ impl Listener for Heard {
     fn idle(&mut self, tell: &mut Tell<'_>) {
         self.events.idle(Instant::now(), tell);
     }
+
+    fn flush(&mut self, tell: &mut Tell<'_>) {
+        self.events.flush(tell);
+    }
 }
 
 /// Drives and their names in the kernel. They change: one is plugged in, another is mounted.

@@ -65,6 +65,11 @@ impl RemoteThreads {
         true
     }
 
+    /// Tells all that waits: the start of a process that it waits for does not come any more.
+    pub(super) fn flush(&mut self, tell: &mut dyn FnMut(u64, ObservedActivity)) {
+        self.waiting.drain(..).for_each(|one| tell(one.at_ns, one.told));
+    }
+
     /// What need not wait any more, with its time.
     pub(super) fn next(&mut self, now: Instant) -> Option<(u64, ObservedActivity)> {
         let first = self.waiting.front()?;

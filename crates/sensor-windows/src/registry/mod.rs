@@ -2,7 +2,9 @@
 //! how a value is shown.
 
 mod change;
+mod open_keys;
 mod places;
+mod reach;
 #[cfg(windows)]
 mod trace;
 mod value;

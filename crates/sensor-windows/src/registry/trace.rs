@@ -20,10 +20,15 @@ static SPEC: Spec = Spec {
 };
 
 /// The writers that the session hears of.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Shared(Arc<Mutex<Writers>>);
 
 impl Shared {
+    /// Shares these.
+    pub(super) fn new(writers: Writers) -> Self {
+        Self(Arc::new(Mutex::new(writers)))
+    }
+
     /// For one at a time. They are whole after a panic of another.
     pub(super) fn writers(&self) -> MutexGuard<'_, Writers> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

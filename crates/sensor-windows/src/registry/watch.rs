@@ -76,7 +76,7 @@ impl RegistryWatch {
         let refused: Vec<String> = fixed().filter_map(|key| refused(key)).collect();
         let is_blind = refused.len() == fixed().count();
         unusable.extend(refused);
-        let shared = Shared::default();
+        let shared = Shared::new(Writers::of(&places));
         Self { places, unusable, is_blind, traced: begin(with_tracing, shared.clone()), shared }
     }
 }

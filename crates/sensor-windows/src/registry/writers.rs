@@ -4,11 +4,15 @@
 //! stands for is told when it is opened, so that keys that were open before are not known, and their changes nobody's.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
 
 use sensor_api::{Actor, ObservedActivity};
 
 use super::change::Difference;
+use super::open_keys::{OpenKeys, normal, normal_alias};
+use super::places::Place;
+use super::reach::{Reach, Standing};
 use crate::etw::Event;
 
 /// `Microsoft-Windows-Kernel-Registry`.
@@ -27,10 +31,6 @@ const DELETE_VALUE: u16 = 6;
 /// `REG_CREATED_NEW_KEY`.
 const CREATED: u32 = 1;
 
-/// Names of open keys in each of two halves: when one is full, the other is forgotten.
-const MOST_NAMES: usize = 32_768;
-/// A longer name is not kept. Windows has 255 characters for a key, and 512 levels.
-const MOST_NAME: usize = 4_096;
 /// So long a write is remembered: a place that is large is looked at late.
 const REMEMBERED: Duration = Duration::from_secs(10);
 /// Writes that are remembered, and how often room is looked for where there is none.
@@ -41,20 +41,32 @@ const MOST_USED: usize = 16_384;
 /// A change waits so long for its write: the kernel's buffers are handed over each 50 ms.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// What was done to a key or a value.
+/// What was done to a key or a value, which is named by an `N`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Act {
+enum Act<N> {
     KeyCreated,
     KeyDeleted,
     /// Its name, its type and the length of its data.
-    ValueSet(String, u32, u64),
-    ValueDeleted(String),
+    ValueSet(N, u32, u64),
+    ValueDeleted(N),
+}
+
+impl Act<String> {
+    /// The same without the text.
+    fn hashed(&self, hashing: &RandomState) -> Act<u64> {
+        match self {
+            Self::KeyCreated => Act::KeyCreated,
+            Self::KeyDeleted => Act::KeyDeleted,
+            Self::ValueSet(name, kind, size) => Act::ValueSet(hashing.hash_one(name), *kind, *size),
+            Self::ValueDeleted(name) => Act::ValueDeleted(hashing.hash_one(name)),
+        }
+    }
 }
 
 /// One write, as the kernel tells it.
 #[derive(Debug, Clone)]
 struct Write {
-    act: Act,
+    act: Act<u64>,
     pid: u32,
     /// In nanoseconds since boot.
     at_ns: u64,
@@ -67,23 +79,31 @@ struct Write {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Wanted {
     key: String,
-    act: Act,
+    act: Act<String>,
 }
 
 /// The writes of the last seconds, and the names of open keys.
 #[derive(Debug, Default)]
 pub struct Writers {
     is_traced: bool,
-    /// By the address of the object, as the kernel gives it.
-    names: HashMap<u64, String>,
-    older_names: HashMap<u64, String>,
-    writes: HashMap<String, Vec<Write>>,
+    reach: Reach,
+    open: OpenKeys,
+    /// By the hash of the key. Names are hashed, as whoever writes chooses how long they are; with a secret of the
+    /// agent's, so that nobody can make two alike.
+    writes: HashMap<u64, Vec<Write>>,
+    hashing: RandomState,
     count: usize,
     pruned: Option<Instant>,
+    /// Never counted anew: who found a write remembers its number past the end of a session.
     numbered: u64,
 }
 
 impl Writers {
+    /// Of changes in these places. Nobody has written yet.
+    pub fn of(places: &[Place]) -> Self {
+        Self { reach: Reach::of(places), ..Self::default() }
+    }
+
     /// The kernel tells of writes from now on.
     pub fn tracing_begins(&mut self) {
         self.is_traced = true;
@@ -91,13 +111,14 @@ impl Writers {
 
     /// It does not any more. An object may be another key's when it does again.
     pub fn tracing_ends(&mut self) {
-        *self = Self::default();
+        self.is_traced = false;
+        self.open = OpenKeys::default();
+        (self.writes, self.count, self.pruned) = (HashMap::new(), 0, None);
     }
 
     /// The kernel told what did not come: an object may be another key's by now.
     pub fn events_were_lost(&mut self) {
-        self.names.clear();
-        self.older_names.clear();
+        self.open = OpenKeys::default();
     }
 
     /// An event that was written at `at_ns` since boot. False where it lacks what is needed.
@@ -129,9 +150,12 @@ impl Writers {
             },
             _ => return true,
         };
-        if let Some(key) = key.filter(|_| event.pid != 0) {
+        let is_seen = |key: &String| event.pid != 0 && self.reach.standing(key) == Standing::Watched;
+        if let Some(key) = key.filter(is_seen) {
             self.numbered += 1;
-            self.remember(key, Write { act, pid: event.pid, at_ns, came: now, number: self.numbered }, now);
+            let (act, number) = (act.hashed(&self.hashing), self.numbered);
+            let key = self.hashing.hash_one(key);
+            self.remember(key, Write { act, pid: event.pid, at_ns, came: now, number }, now);
         }
         true
     }
@@ -139,8 +163,7 @@ impl Writers {
     /// The name of a key that was just opened.
     fn opened(&mut self, object: u64, event: &Event) -> Option<String> {
         // Whatever had this object before is closed.
-        self.names.remove(&object);
-        self.older_names.remove(&object);
+        self.open.remove(object);
         let text = |name| event.values.text(name).unwrap_or_default();
         let relative = text("RelativeName");
         let name = match normal(relative) {
@@ -154,22 +177,20 @@ impl Writers {
                 }
             }
         };
-        if object == 0 || name.len() > MOST_NAME {
+        // Below what is watched, or beside it, nothing is joined.
+        if object == 0 || self.reach.standing(&name) == Standing::Outside {
             return None;
         }
-        if self.names.len() >= MOST_NAMES {
-            self.older_names = std::mem::take(&mut self.names);
-        }
-        self.names.insert(object, name.clone());
+        self.open.insert(object, &name);
         Some(name)
     }
 
     /// The name of a key: as the event has it, else by what was told as it was opened.
     fn named(&self, object: u64, told: &str) -> Option<String> {
-        normal(told).or_else(|| self.names.get(&object).or_else(|| self.older_names.get(&object)).cloned())
+        normal(told).or_else(|| self.open.name(object).cloned())
     }
 
-    fn remember(&mut self, key: String, write: Write, now: Instant) {
+    fn remember(&mut self, key: u64, write: Write, now: Instant) {
         let is_full = self.count >= MOST_WRITES;
         let pause = if is_full { MAKE_ROOM_EVERY } else { REMEMBERED };
         if self.pruned.is_none_or(|at| now.saturating_duration_since(at) >= pause) {
@@ -189,8 +210,10 @@ impl Writers {
 
     /// The last write that may have made this change, of those with a higher number than `after`.
     fn find(&self, change: &Change, after: u64) -> Option<&Write> {
+        let Wanted { key, act } = &change.wanted;
+        let wanted = act.hashed(&self.hashing);
         let fits = |write: &&Write| {
-            let is_it = match (&change.wanted.act, &write.act) {
+            let is_it = match (&wanted, &write.act) {
                 // With a key go its values.
                 (Act::ValueDeleted(_), Act::KeyDeleted) => true,
                 (wanted, act) => wanted == act,
@@ -199,43 +222,8 @@ impl Writers {
             let is_new = change.since.is_none_or(|since| write.came >= since) && write.number > after;
             is_it && is_new && change.seen.saturating_duration_since(write.came) < REMEMBERED
         };
-        self.writes.get(&change.wanted.key)?.iter().rev().find(fits)
+        self.writes.get(&self.hashing.hash_one(key))?.iter().rev().find(fits)
     }
-}
-
-/// A key as the watch names it, in lower case, of the kernel's `\REGISTRY\…`; `None` for what does not begin so.
-fn normal(name: &str) -> Option<String> {
-    let name = name.to_lowercase();
-    let rest = name.strip_prefix(r"\registry\")?;
-    let (root, below) = rest.split_once('\\').unwrap_or((rest, ""));
-    let hive = match root {
-        "machine" => "hklm",
-        "user" => "hku",
-        _ => return None,
-    };
-    let below = below.trim_end_matches('\\');
-    Some(if below.is_empty() { hive.to_owned() } else { normal_alias(format!(r"{hive}\{below}")) })
-}
-
-/// What has two names has the one of the watch: the control set that is in use, and the hive of a user's classes.
-fn normal_alias(key: String) -> String {
-    const SETS: &str = r"hklm\system\controlset";
-    const CURRENT: &str = r"hklm\system\currentcontrolset";
-    const OF_CLASSES: &str = "_classes";
-    if let Some(rest) = key.strip_prefix(SETS) {
-        let (number, below) = rest.split_once('\\').unwrap_or((rest, ""));
-        if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) {
-            return if below.is_empty() { CURRENT.to_owned() } else { format!(r"{CURRENT}\{below}") };
-        }
-    }
-    if let Some(rest) = key.strip_prefix(r"hku\") {
-        let (hive, below) = rest.split_once('\\').unwrap_or((rest, ""));
-        if let Some(user) = hive.strip_suffix(OF_CLASSES) {
-            let below = if below.is_empty() { String::new() } else { format!(r"\{below}") };
-            return format!(r"hku\{user}\software\classes{below}");
-        }
-    }
-    key
 }
 
 /// What a difference in the key `root` would have been written as.
@@ -263,12 +251,12 @@ struct Change {
 
 impl Change {
     /// What was changed, and by which watched key it was seen: two may see the same.
-    fn place(&self) -> String {
+    fn place(&self, hashing: &RandomState) -> u64 {
         let value = match &self.wanted.act {
             Act::ValueSet(name, ..) | Act::ValueDeleted(name) => name,
             Act::KeyCreated | Act::KeyDeleted => "",
         };
-        format!("{}\0{}\0{value}", self.root, self.wanted.key)
+        hashing.hash_one((&self.root, &self.wanted.key, value))
     }
 }
 
@@ -276,8 +264,9 @@ impl Change {
 #[derive(Default)]
 pub struct Changes {
     waiting: VecDeque<Change>,
-    /// The numbers of the writes that were found, by what they changed.
-    used: HashMap<String, u64>,
+    /// The numbers of the writes that were found, by the hash of what they changed.
+    used: HashMap<u64, u64>,
+    hashing: RandomState,
 }
 
 impl Changes {
@@ -299,7 +288,7 @@ impl Changes {
     /// it is known, as the writer may be gone when the change is seen.
     pub fn next(&mut self, writers: &Writers, now: Instant) -> Option<(u64, ObservedActivity)> {
         let first = self.waiting.front()?;
-        let place = first.place();
+        let place = first.place(&self.hashing);
         let write = writers.find(first, self.used.get(&place).copied().unwrap_or(0));
         let has_time = now.saturating_duration_since(first.seen) < PATIENCE;
         if write.is_none() && writers.is_traced && has_time {
@@ -326,6 +315,7 @@ mod tests {
     use event_model::EventType;
 
     use super::super::change::Kept;
+    use super::super::places::Depth;
     use super::super::value::Shown;
     use super::*;
     use crate::etw::made::{Made, cut, made};
@@ -403,8 +393,13 @@ mod tests {
         (told.actor.map(Actor::pid), at_ns)
     }
 
+    /// Nobody has written yet.
+    fn writers() -> Writers {
+        Writers::of(&[Place { key: WATCHED.to_owned(), depth: Depth::Two, what: "" }])
+    }
+
     fn heard(events: &[Event], now: Instant) -> Writers {
-        let mut writers = Writers::default();
+        let mut writers = writers();
         writers.tracing_begins();
         events.iter().zip(500..).for_each(|(event, at_ns)| assert!(writers.hear(event, at_ns, now)));
         writers
@@ -464,30 +459,6 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_of_the_watch() {
-        for (kernel, watch) in [
-            (
-                r"\REGISTRY\MACHINE\SYSTEM\ControlSet001\Services\X",
-                r"hklm\system\currentcontrolset\services\x",
-            ),
-            (
-                r"\Registry\Machine\System\CurrentControlSet\Services\X\",
-                r"hklm\system\currentcontrolset\services\x",
-            ),
-            (r"\REGISTRY\MACHINE\SYSTEM\ControlSetX\Y", r"hklm\system\controlsetx\y"),
-            (r"\REGISTRY\USER\S-1-5-21-1_Classes\CLSID", r"hku\s-1-5-21-1\software\classes\clsid"),
-            (r"\REGISTRY\USER\S-1-5-21-1_Classes", r"hku\s-1-5-21-1\software\classes"),
-            (r"\REGISTRY\USER\S-1-5-21-1\Environment", r"hku\s-1-5-21-1\environment"),
-            (r"\REGISTRY\MACHINE", "hklm"),
-        ] {
-            assert_eq!(normal(kernel).as_deref(), Some(watch));
-        }
-        for other in ["", "Software", r"\REGISTRY\A\{1}", r"\Device\X"] {
-            assert_eq!(normal(other), None, "{other}");
-        }
-    }
-
-    #[test]
     fn an_object_that_is_used_again_is_another_key_and_one_that_nobody_saw_opened_is_none() {
         let now = Instant::now();
         let events = [
@@ -534,7 +505,7 @@ mod tests {
             changes.put(WATCHED, &value_set("x", 4), told, 1_000, (None, now));
         };
         put(&mut changes);
-        let mut writers = Writers::default();
+        let mut writers = writers();
         assert!(changes.next(&writers, now).is_some(), "nobody tells");
         put(&mut changes);
         writers.tracing_begins();
@@ -565,13 +536,49 @@ mod tests {
     }
 
     #[test]
-    fn names_and_writes_are_bounded() {
+    fn a_place_whose_writer_was_found_has_another_after_tracing_began_again() {
         let now = Instant::now();
-        let mut writers = heard(&[], now);
-        for object in 1..3 * MOST_NAMES as u64 {
-            writers.hear(&opening(OPEN_KEY, 70, 0, object, RUN, 2), 1, now);
+        let (mut writers, mut changes) = (writers(), Changes::default());
+        for pid in [70, 71] {
+            writers.tracing_begins();
+            assert!(writers.hear(&set(pid, 1, RUN, "x", 4), 1, now));
+            let (event_type, fields) = (EventType::RegistryChange, Vec::new());
+            let told = ObservedActivity { event_type, actor: None, target: None, fields };
+            changes.put(WATCHED, &value_set("x", 4), told, 1_000, (None, now));
+            assert_eq!(changes.next(&writers, now).map(|(_, told)| told.actor), Some(Some(Actor::Pid(pid))));
+            writers.tracing_ends();
         }
-        assert!(writers.names.len() <= MOST_NAMES && writers.older_names.len() <= MOST_NAMES);
+    }
+
+    #[test]
+    fn of_what_is_not_watched_nothing_is_kept() {
+        let now = Instant::now();
+        let deep = format!(r"{RUN}");
+        let events = [
+            set(70, 1, r"\REGISTRY\USER\S-1-5-21-1\Software\X", "x", 4),
+            set(70, 1, &deep, "x", 4),
+            set(70, 1, r"\REGISTRY\MACHINE\SOFTWARE", "x", 4),
+            opening(CREATE_KEY, 70, 0, 0xa0, r"\REGISTRY\USER\S-1-5-21-1\Software\X", 1),
+            opening(CREATE_KEY, 70, 0, 0xb0, &deep, 1),
+            // The object was of a key that matters.
+            opening(OPEN_KEY, 70, 0, 0xc0, RUN, 2),
+            opening(OPEN_KEY, 70, 0, 0xc0, &deep, 2),
+            set(70, 0xc0, "", "x", 4),
+        ];
+        let writers = heard(&events, now);
+        assert_eq!((writers.count, writers.writes.len()), (0, 0));
+        for object in [0xa0, 0xb0, 0xc0] {
+            assert_eq!(writers.open.name(object), None, "{object:#x}");
+        }
+    }
+
+    #[test]
+    fn writes_are_bounded_and_have_their_writers_however_long_a_name_is() {
+        let now = Instant::now();
+        let long = "X".repeat(16_383);
+        let mut writers = heard(&[set(70, 1, RUN, &long, 4)], now);
+        assert_eq!(writer(&writers, WATCHED, &value_set(&long, 4), now).0, Some(70));
+        assert_eq!(writer(&writers, WATCHED, &value_set(&long[1..], 4), now).0, None);
         let (event, later) = (set(70, 1, RUN, "x", 4), now + REMEMBERED);
         (0..2 * MOST_WRITES).for_each(|_| assert!(writers.hear(&event, 1, now)));
         assert_eq!(writers.count, MOST_WRITES);
