@@ -418,10 +418,39 @@ static __noinline int tell_end(struct flow *flow, struct traffic *sent)
 	return 0;
 }
 
-/* A datagram is sent. */
-static __noinline int sends(struct packet *packet)
+#define GOES_ON 0
+#define WAS_SILENT 1
+#define IS_NEW 2
+
+/* Adds a datagram that is sent to its flow, and tells the end of one that was silent. Apart
+ * from where a flow begins: the acts of both are more than the kernel lets stand on the stack
+ * at once (src/families/stack.rs). */
+static __noinline int adds_to_flow(struct packet *packet)
 {
-	struct traffic *sent, *received, begun = {};
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	u64 now = bpf_ktime_get_boot_ns();
+	struct traffic *sent;
+
+	if (!packet)
+		return GOES_ON;
+	/* 0 stands for what comes in. */
+	packet->flow.owner_ns = task->flags & PF_KTHREAD ? 1 : task->group_leader->start_boottime;
+	sent = bpf_map_lookup_elem(&flows, &packet->flow);
+	if (!sent)
+		return IS_NEW;
+	if (is_silent(sent, now)) {
+		tell_end(&packet->flow, sent);
+		return WAS_SILENT;
+	}
+	sent->last_ns = now;
+	__sync_fetch_and_add(&sent->bytes, packet->length);
+	return GOES_ON;
+}
+
+/* Returns whether a process has the flow: its end comes with that of its socket. */
+static __noinline int begin_flow(struct packet *packet)
+{
+	struct traffic *received, begun = {};
 	struct act_record act = {};
 	struct flow *flow;
 	u64 owner_ns;
@@ -430,32 +459,20 @@ static __noinline int sends(struct packet *packet)
 	if (!packet)
 		return 0;
 	flow = &packet->flow;
+	owner_ns = flow->owner_ns;
 	begin_own(&act, ACT_CONNECT);
-	owner_ns = act.head.start_ns;
 	begun.opened_ns = begun.last_ns = act.head.at_ns;
-	/* 0 stands for what comes in. */
-	flow->owner_ns = owner_ns ? owner_ns : 1;
-	sent = bpf_map_lookup_elem(&flows, flow);
-	if (sent && !is_silent(sent, begun.last_ns)) {
-		sent->last_ns = begun.last_ns;
-		__sync_fetch_and_add(&sent->bytes, packet->length);
-		return 0;
-	}
-	if (sent)
-		tell_end(flow, sent);
 	flow->owner_ns = 0;
 	received = bpf_map_lookup_elem(&flows, flow);
 	if (!received || is_silent(received, begun.last_ns))
 		bpf_map_update_elem(&flows, flow, &begun, BPF_ANY);
 	else
 		begun.from_outside = received->from_outside;
-	flow->owner_ns = owner_ns ? owner_ns : 1;
+	flow->owner_ns = owner_ns;
 	begun.pid = act.head.pid;
 	begun.family = packet->family;
 	begun.bytes = packet->length;
 	bpf_map_update_elem(&flows, flow, &begun, BPF_ANY);
-	if (!sent && owner_ns && !packet->is_raw)
-		keep_for_end(flow);
 	if (begun.from_outside) {
 		act.head.type = ACT_ACCEPT;
 		count_as = COUNT_NETWORK_ACCEPT;
@@ -464,7 +481,16 @@ static __noinline int sends(struct packet *packet)
 	act.numbers[6] = begun.opened_ns;
 	if (is_wanted(count_as))
 		send(&act, sizeof(act), count_as, false);
-	return 0;
+	return act.head.start_ns && !packet->is_raw;
+}
+
+/* A datagram is sent. */
+static __always_inline void sends(struct packet *packet)
+{
+	int flow = adds_to_flow(packet);
+
+	if (flow != GOES_ON && begin_flow(packet) && flow == IS_NEW)
+		keep_for_end(&packet->flow);
 }
 
 static __always_inline void receives(struct packet *packet)
