@@ -130,12 +130,6 @@ struct __sk_buff {
 	u32 protocol; /* network order */
 };
 
-/* And of those on its sockets. */
-struct bpf_sock {
-	u32 not_read[3];
-	u32 protocol;
-};
-
 struct packet {
 	struct flow flow;
 	u16 family;
@@ -556,16 +550,16 @@ static long end_flow(void *map, struct flow *flow, struct traffic *sent, u64 *so
 	return 0;
 }
 
+/* Sockets of every kind come here: one that is made for IPPROTO_RAW can send datagrams as
+ * well, so what decides is whether it did. */
 SEC("cgroup/sock_release")
-int on_socket_end(struct bpf_sock *ctx)
+int on_socket_end(void *ctx)
 {
 	struct talker *talker;
 	struct traffic *sent;
 	struct flow flow;
 	u64 socket, count;
 
-	if (ctx->protocol != IPPROTO_UDP)
-		return 1;
 	socket = bpf_get_socket_cookie(ctx);
 	talker = bpf_map_lookup_elem(&talkers, &socket);
 	if (!talker)
