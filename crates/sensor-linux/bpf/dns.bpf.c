@@ -539,14 +539,22 @@ int on_packet_in(struct __sk_buff *skb)
 	return 1;
 }
 
-static long end_flow(void *map, struct flow *flow, struct traffic *sent, u64 *socket)
+struct ended_socket {
+	u64 socket;
+	u64 told; /* ends of its flows */
+};
+
+static long end_flow(void *map, struct flow *flow, struct traffic *sent, struct ended_socket *ended)
 {
 	struct flow own = *flow;
 
-	if (own.socket != *socket || !own.owner_ns)
+	if (own.socket != ended->socket || !own.owner_ns)
 		return 0;
 	tell_end(&own, sent);
 	bpf_map_delete_elem(map, &own);
+	/* Those of the kernel's threads were not entered for this. */
+	if (own.owner_ns != 1)
+		ended->told++;
 	return 0;
 }
 
@@ -555,29 +563,31 @@ static long end_flow(void *map, struct flow *flow, struct traffic *sent, u64 *so
 SEC("cgroup/sock_release")
 int on_socket_end(void *ctx)
 {
+	struct ended_socket ended = { .socket = bpf_get_socket_cookie(ctx) };
 	struct talker *talker;
 	struct traffic *sent;
 	struct flow flow;
-	u64 socket, count;
+	u64 count;
 
-	socket = bpf_get_socket_cookie(ctx);
-	talker = bpf_map_lookup_elem(&talkers, &socket);
+	talker = bpf_map_lookup_elem(&talkers, &ended.socket);
 	if (!talker)
 		return 1;
 	flow = talker->first;
 	count = talker->flows;
-	bpf_map_delete_elem(&talkers, &socket);
+	bpf_map_delete_elem(&talkers, &ended.socket);
 	if (count > 1 && bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_for_each_map_elem)) {
-		bpf_for_each_map_elem(&flows, end_flow, &socket, 0);
-		return 1;
+		bpf_for_each_map_elem(&flows, end_flow, &ended, 0);
+	} else {
+		sent = bpf_map_lookup_elem(&flows, &flow);
+		if (sent) {
+			tell_end(&flow, sent);
+			bpf_map_delete_elem(&flows, &flow);
+			ended.told = 1;
+		}
 	}
-	sent = bpf_map_lookup_elem(&flows, &flow);
-	if (!sent) {
-		count_lost(COUNT_NETWORK_CLOSE, 1);
-		return 1;
-	}
-	tell_end(&flow, sent);
-	bpf_map_delete_elem(&flows, &flow);
+	/* What made room for others is told by nobody. */
+	if (ended.told < count)
+		count_lost(COUNT_NETWORK_CLOSE, count - ended.told);
 	return 1;
 }
 
