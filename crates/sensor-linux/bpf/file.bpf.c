@@ -23,6 +23,8 @@
 
 #define CLOSE_RANGE_UNSHARE 2
 
+#define EEXIST 17
+
 #define KCORE_MODE (S_IFREG | 0400)
 #define MEM_MAJOR 1
 #define MEM_MINORS ((1 << 1) | (1 << 2) | (1 << 4)) /* mem, kmem, port */
@@ -158,20 +160,26 @@ static long sweep_session(void *map, u64 *key, struct session *session, u64 *now
 	return 0;
 }
 
-static __noinline int keep_session(u64 key, struct session *session)
+/* Returns -EEXIST for BPF_NOEXIST where another CPU was faster. */
+static __noinline int keep_session(u64 key, struct session *session, u64 how)
 {
 	u64 now, *swept;
 	u32 zero = 0;
+	long error;
 
-	if (!session || !bpf_map_update_elem(&sessions, &key, session, BPF_ANY))
+	if (!session)
 		return 0;
+	error = bpf_map_update_elem(&sessions, &key, session, how);
+	if (!error || error == -EEXIST)
+		return error;
 	now = bpf_ktime_get_boot_ns();
 	swept = bpf_map_lookup_elem(&sessions_swept, &zero);
 	if (swept && now - *swept > SECOND) {
 		*swept = now;
 		bpf_for_each_map_elem(&sessions, sweep_session, &now, 0);
-		if (!bpf_map_update_elem(&sessions, &key, session, BPF_ANY))
-			return 0;
+		error = bpf_map_update_elem(&sessions, &key, session, how);
+		if (!error || error == -EEXIST)
+			return error;
 	}
 	/* What is written to it may not be seen. */
 	count_lost(COUNT_FILE_MODIFY, 1);
@@ -244,7 +252,7 @@ static __always_inline int opened(s64 fd, u64 flags)
 	if (known)
 		*known = session;
 	else
-		keep_session(key, &session);
+		keep_session(key, &session, BPF_ANY);
 	return 0;
 }
 
@@ -265,8 +273,11 @@ __noinline int is_left_by_all(u64 key, s64 held)
 		made.inode = LOOK(inode, i_ino);
 		made.opened = MADE;
 		made.leaving = span << 16 | 1;
-		keep_session(key, &made);
-		return 0;
+		if (keep_session(key, &made, session ? BPF_ANY : BPF_NOEXIST) != -EEXIST)
+			return 0;
+		session = bpf_map_lookup_elem(&sessions, &key);
+		if (!session)
+			return 0;
 	}
 	before = session->leaving;
 	left = span - (before >> 16) > LEAVING_SPANS ? 1 : (before & 0xffff) + 1;
@@ -333,7 +344,7 @@ __noinline int written(u64 key, u32 for_sure)
 	}
 	if (!for_sure) {
 		set_state(&told, file, inode);
-		keep_session(key, &told);
+		keep_session(key, &told, BPF_ANY);
 	}
 	return 0;
 }
