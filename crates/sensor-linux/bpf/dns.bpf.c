@@ -130,12 +130,6 @@ struct __sk_buff {
 	u32 protocol; /* network order */
 };
 
-/* And of those on its sockets. */
-struct bpf_sock {
-	u32 not_read[3];
-	u32 protocol;
-};
-
 struct packet {
 	struct flow flow;
 	u16 family;
@@ -418,10 +412,39 @@ static __noinline int tell_end(struct flow *flow, struct traffic *sent)
 	return 0;
 }
 
-/* A datagram is sent. */
-static __noinline int sends(struct packet *packet)
+#define GOES_ON 0
+#define WAS_SILENT 1
+#define IS_NEW 2
+
+/* Adds a datagram that is sent to its flow, and tells the end of one that was silent. Apart
+ * from where a flow begins: the acts of both are more than the kernel lets stand on the stack
+ * at once (src/families/stack.rs). */
+static __noinline int adds_to_flow(struct packet *packet)
 {
-	struct traffic *sent, *received, begun = {};
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	u64 now = bpf_ktime_get_boot_ns();
+	struct traffic *sent;
+
+	if (!packet)
+		return GOES_ON;
+	/* 0 stands for what comes in. */
+	packet->flow.owner_ns = task->flags & PF_KTHREAD ? 1 : task->group_leader->start_boottime;
+	sent = bpf_map_lookup_elem(&flows, &packet->flow);
+	if (!sent)
+		return IS_NEW;
+	if (is_silent(sent, now)) {
+		tell_end(&packet->flow, sent);
+		return WAS_SILENT;
+	}
+	sent->last_ns = now;
+	__sync_fetch_and_add(&sent->bytes, packet->length);
+	return GOES_ON;
+}
+
+/* Returns whether a process has the flow: its end comes with that of its socket. */
+static __noinline int begin_flow(struct packet *packet)
+{
+	struct traffic *received, begun = {};
 	struct act_record act = {};
 	struct flow *flow;
 	u64 owner_ns;
@@ -430,32 +453,20 @@ static __noinline int sends(struct packet *packet)
 	if (!packet)
 		return 0;
 	flow = &packet->flow;
+	owner_ns = flow->owner_ns;
 	begin_own(&act, ACT_CONNECT);
-	owner_ns = act.head.start_ns;
 	begun.opened_ns = begun.last_ns = act.head.at_ns;
-	/* 0 stands for what comes in. */
-	flow->owner_ns = owner_ns ? owner_ns : 1;
-	sent = bpf_map_lookup_elem(&flows, flow);
-	if (sent && !is_silent(sent, begun.last_ns)) {
-		sent->last_ns = begun.last_ns;
-		__sync_fetch_and_add(&sent->bytes, packet->length);
-		return 0;
-	}
-	if (sent)
-		tell_end(flow, sent);
 	flow->owner_ns = 0;
 	received = bpf_map_lookup_elem(&flows, flow);
 	if (!received || is_silent(received, begun.last_ns))
 		bpf_map_update_elem(&flows, flow, &begun, BPF_ANY);
 	else
 		begun.from_outside = received->from_outside;
-	flow->owner_ns = owner_ns ? owner_ns : 1;
+	flow->owner_ns = owner_ns;
 	begun.pid = act.head.pid;
 	begun.family = packet->family;
 	begun.bytes = packet->length;
 	bpf_map_update_elem(&flows, flow, &begun, BPF_ANY);
-	if (!sent && owner_ns && !packet->is_raw)
-		keep_for_end(flow);
 	if (begun.from_outside) {
 		act.head.type = ACT_ACCEPT;
 		count_as = COUNT_NETWORK_ACCEPT;
@@ -464,7 +475,16 @@ static __noinline int sends(struct packet *packet)
 	act.numbers[6] = begun.opened_ns;
 	if (is_wanted(count_as))
 		send(&act, sizeof(act), count_as, false);
-	return 0;
+	return act.head.start_ns && !packet->is_raw;
+}
+
+/* A datagram is sent. */
+static __always_inline void sends(struct packet *packet)
+{
+	int flow = adds_to_flow(packet);
+
+	if (flow != GOES_ON && begin_flow(packet) && flow == IS_NEW)
+		keep_for_end(&packet->flow);
 }
 
 static __always_inline void receives(struct packet *packet)
@@ -519,45 +539,55 @@ int on_packet_in(struct __sk_buff *skb)
 	return 1;
 }
 
-static long end_flow(void *map, struct flow *flow, struct traffic *sent, u64 *socket)
+struct ended_socket {
+	u64 socket;
+	u64 told; /* ends of its flows */
+};
+
+static long end_flow(void *map, struct flow *flow, struct traffic *sent, struct ended_socket *ended)
 {
 	struct flow own = *flow;
 
-	if (own.socket != *socket || !own.owner_ns)
+	if (own.socket != ended->socket || !own.owner_ns)
 		return 0;
 	tell_end(&own, sent);
 	bpf_map_delete_elem(map, &own);
+	/* Those of the kernel's threads were not entered for this. */
+	if (own.owner_ns != 1)
+		ended->told++;
 	return 0;
 }
 
+/* Sockets of every kind come here: one that is made for IPPROTO_RAW can send datagrams as
+ * well, so what decides is whether it did. */
 SEC("cgroup/sock_release")
-int on_socket_end(struct bpf_sock *ctx)
+int on_socket_end(void *ctx)
 {
+	struct ended_socket ended = { .socket = bpf_get_socket_cookie(ctx) };
 	struct talker *talker;
 	struct traffic *sent;
 	struct flow flow;
-	u64 socket, count;
+	u64 count;
 
-	if (ctx->protocol != IPPROTO_UDP)
-		return 1;
-	socket = bpf_get_socket_cookie(ctx);
-	talker = bpf_map_lookup_elem(&talkers, &socket);
+	talker = bpf_map_lookup_elem(&talkers, &ended.socket);
 	if (!talker)
 		return 1;
 	flow = talker->first;
 	count = talker->flows;
-	bpf_map_delete_elem(&talkers, &socket);
+	bpf_map_delete_elem(&talkers, &ended.socket);
 	if (count > 1 && bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_for_each_map_elem)) {
-		bpf_for_each_map_elem(&flows, end_flow, &socket, 0);
-		return 1;
+		bpf_for_each_map_elem(&flows, end_flow, &ended, 0);
+	} else {
+		sent = bpf_map_lookup_elem(&flows, &flow);
+		if (sent) {
+			tell_end(&flow, sent);
+			bpf_map_delete_elem(&flows, &flow);
+			ended.told = 1;
+		}
 	}
-	sent = bpf_map_lookup_elem(&flows, &flow);
-	if (!sent) {
-		count_lost(COUNT_NETWORK_CLOSE, 1);
-		return 1;
-	}
-	tell_end(&flow, sent);
-	bpf_map_delete_elem(&flows, &flow);
+	/* What made room for others is told by nobody. */
+	if (ended.told < count)
+		count_lost(COUNT_NETWORK_CLOSE, count - ended.told);
 	return 1;
 }
 

@@ -23,6 +23,8 @@
 
 #define CLOSE_RANGE_UNSHARE 2
 
+#define EEXIST 17
+
 #define KCORE_MODE (S_IFREG | 0400)
 #define MEM_MAJOR 1
 #define MEM_MINORS ((1 << 1) | (1 << 2) | (1 << 4)) /* mem, kmem, port */
@@ -61,12 +63,22 @@ struct {
 	__type(value, struct session);
 } sessions SEC(".maps");
 
-/* When room was last made there. */
+/* Room is made there in somebody's call, so not all entries are looked at in one go: whoever
+ * holds as many files open would make each look a long one and none of use. */
+#define SLICE 16384
+
+struct sweep {
+	u64 at_ns; /* the last one */
+	u64 from;  /* entries that it left behind it */
+	u64 skip;
+	u64 looks;
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, u32);
-	__type(value, u64);
+	__type(value, struct sweep);
 } sessions_swept SEC(".maps");
 
 #define WORDS_MAX 64u
@@ -146,32 +158,59 @@ static __always_inline s64 holders(struct file *file)
 	return LOOK(counted, f_count.counter);
 }
 
-/* Gives up what is kept of a file that is open no more. */
-static long sweep_session(void *map, u64 *key, struct session *session, u64 *now)
+/* Gives up what is kept of a file that is open no more. The callbacks of loops are given a
+ * place on the stack. */
+static long sweep_session(void *map, u64 *key, struct session *session, struct sweep **place_of_sweep)
 {
+	struct sweep *sweep = *place_of_sweep;
 	struct file *file = (void *)*key;
 	u64 own = *key;
 
-	(void)now;
+	if (sweep->skip) {
+		sweep->skip--;
+		return 0;
+	}
+	if (!sweep->looks)
+		return 1;
+	sweep->looks--;
 	if (holders(file) <= 0 || LOOK(LOOK(file, f_inode), i_ino) != session->inode)
 		bpf_map_delete_elem(map, &own);
+	else
+		sweep->from++;
 	return 0;
 }
 
-static __noinline int keep_session(u64 key, struct session *session)
+static __always_inline void sweep_sessions(struct sweep *sweep, u64 now)
 {
-	u64 now, *swept;
-	u32 zero = 0;
+	sweep->at_ns = now;
+	sweep->skip = sweep->from;
+	sweep->looks = SLICE;
+	bpf_for_each_map_elem(&sessions, sweep_session, &sweep, 0);
+	/* It came to the end. */
+	if (sweep->looks)
+		sweep->from = 0;
+}
 
-	if (!session || !bpf_map_update_elem(&sessions, &key, session, BPF_ANY))
+/* Returns -EEXIST for BPF_NOEXIST where another CPU was faster. */
+static __noinline int keep_session(u64 key, struct session *session, u64 how)
+{
+	struct sweep *sweep;
+	u32 zero = 0;
+	long error;
+	u64 now;
+
+	if (!session)
 		return 0;
+	error = bpf_map_update_elem(&sessions, &key, session, how);
+	if (!error || error == -EEXIST)
+		return error;
 	now = bpf_ktime_get_boot_ns();
-	swept = bpf_map_lookup_elem(&sessions_swept, &zero);
-	if (swept && now - *swept > SECOND) {
-		*swept = now;
-		bpf_for_each_map_elem(&sessions, sweep_session, &now, 0);
-		if (!bpf_map_update_elem(&sessions, &key, session, BPF_ANY))
-			return 0;
+	sweep = bpf_map_lookup_elem(&sessions_swept, &zero);
+	if (sweep && now - sweep->at_ns > SECOND) {
+		sweep_sessions(sweep, now);
+		error = bpf_map_update_elem(&sessions, &key, session, how);
+		if (!error || error == -EEXIST)
+			return error;
 	}
 	/* What is written to it may not be seen. */
 	count_lost(COUNT_FILE_MODIFY, 1);
@@ -244,7 +283,7 @@ static __always_inline int opened(s64 fd, u64 flags)
 	if (known)
 		*known = session;
 	else
-		keep_session(key, &session);
+		keep_session(key, &session, BPF_ANY);
 	return 0;
 }
 
@@ -265,8 +304,11 @@ __noinline int is_left_by_all(u64 key, s64 held)
 		made.inode = LOOK(inode, i_ino);
 		made.opened = MADE;
 		made.leaving = span << 16 | 1;
-		keep_session(key, &made);
-		return 0;
+		if (keep_session(key, &made, session ? BPF_ANY : BPF_NOEXIST) != -EEXIST)
+			return 0;
+		session = bpf_map_lookup_elem(&sessions, &key);
+		if (!session)
+			return 0;
 	}
 	before = session->leaving;
 	left = span - (before >> 16) > LEAVING_SPANS ? 1 : (before & 0xffff) + 1;
@@ -333,7 +375,7 @@ __noinline int written(u64 key, u32 for_sure)
 	}
 	if (!for_sure) {
 		set_state(&told, file, inode);
-		keep_session(key, &told);
+		keep_session(key, &told, BPF_ANY);
 	}
 	return 0;
 }
@@ -357,7 +399,6 @@ static __always_inline int closing(u64 fd, bool for_sure)
 	return 0;
 }
 
-/* The callbacks of loops are given a place on the stack. */
 static int look_at_word(u32 word, struct ending **place_of_ending)
 {
 	struct ending *ending = *place_of_ending;

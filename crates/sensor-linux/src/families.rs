@@ -3,6 +3,9 @@
 //! A family is one object file (`bpf/NAME.bpf.c`). Without the first, process, there
 //! is no eBPF sensor; every other one adds event types where the kernel takes it.
 
+#[cfg(test)]
+mod stack;
+
 use std::path::Path;
 
 use event_model::EventType;

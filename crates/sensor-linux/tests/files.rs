@@ -138,7 +138,7 @@ fn calls_that_close_nothing_hide_no_write() {
 #[test]
 fn a_file_that_two_let_go_at_once_is_told() {
     let Some((scene, seen)) = told("at_once") else { return };
-    for round in 0..deeds::ROUNDS {
+    for round in 0..2 * deeds::ROUNDS {
         let path = scene.path(&round.to_string());
         let told = seen
             .iter()

@@ -134,6 +134,7 @@ fn role() {
                 socket.connect((HERE, 0)).unwrap();
             }
         }
+        ("own header", _) => send_with_own_header(),
         ("fast open", _) => {
             let listener = TcpListener::bind((HERE, 0)).unwrap();
             let mut client = fast_open(listener.local_addr().unwrap(), b"early").unwrap();
@@ -150,6 +151,24 @@ fn role() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// Sends a datagram from a socket that is made for whole packets.
+fn send_with_own_header() {
+    // The kernel fills in length, number, sender and checksum.
+    let mut packet = [0; 32];
+    (packet[0], packet[8], packet[9]) = (0x45, 64, libc::IPPROTO_UDP as u8);
+    packet[16..20].copy_from_slice(&HERE.octets());
+    packet[20..22].copy_from_slice(&4_001_u16.to_be_bytes());
+    packet[22..24].copy_from_slice(&4_002_u16.to_be_bytes());
+    packet[24..26].copy_from_slice(&12_u16.to_be_bytes());
+    // SAFETY: the socket is new and nobody else's.
+    let socket = unsafe {
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::IPPROTO_RAW);
+        assert!(socket >= 0);
+        UdpSocket::from_raw_fd(socket)
+    };
+    assert_eq!(socket.send_to(&packet, (HERE, 0)).unwrap(), packet.len());
 }
 
 /// Connects with the first data, as sendto(2) does it; `None` where the host does not let.
@@ -442,6 +461,21 @@ fn a_flow_of_datagrams_ends_with_its_socket_and_what_it_carried() {
     opened.sort_unstable();
     closed.sort_unstable();
     assert_eq!(opened, closed, "a close names what was opened");
+}
+
+#[test]
+fn a_flow_from_a_socket_for_whole_packets_ends_with_it() {
+    let Some(mut sensor) = ebpf(LinuxSensorOptions::default()) else { return };
+    let pid = act("own header");
+    let seen = read_to_end(&mut sensor, pid);
+    let closes = of(pid, EventType::NetworkClose, &seen);
+    assert_eq!(closes.len(), 1, "{closes:#?}");
+    is_complete(&closes[0]);
+    assert_eq!(
+        (number(&closes[0], Field::SourcePort), number(&closes[0], Field::DestinationPort)),
+        (4_001, 4_002)
+    );
+    assert_eq!(number(&closes[0], Field::SourceBytes), 4);
 }
 
 #[test]

@@ -376,7 +376,7 @@ fn limit_of_descriptors() -> libc::rlimit {
     limit
 }
 
-/// Files in the deed below.
+/// Files in the deed below that were there before, and as many that it makes.
 pub(crate) const ROUNDS: u32 = 40;
 
 /// Two processes that let go the same file at the same moment.
@@ -395,8 +395,12 @@ fn at_once() {
             std::hint::spin_loop();
         }
     };
-    for round in 0..ROUNDS {
-        let file = for_both(&round.to_string());
+    for round in 0..2 * ROUNDS {
+        let file = if round < ROUNDS {
+            for_both(&round.to_string())
+        } else {
+            File::create_new(round.to_string()).unwrap()
+        };
         file.write_all_at(b"FOUR", 0).unwrap();
         let fd = std::os::fd::IntoRawFd::into_raw_fd(file);
         let both = 2 * (round + 1);
