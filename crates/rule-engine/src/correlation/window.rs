@@ -70,8 +70,9 @@ impl Windows {
         let (time, timespan) = (entry.time, self.timespan);
         let empty = || Memory::new(kind, timespan, names.len());
         let group = self.groups.entry(key.clone()).or_insert_with(|| {
-            self.bytes += bytes_of_key(&key);
-            Group { memory: empty(), begin: time, newest: time }
+            let memory = empty();
+            self.bytes += bytes_of_key(&key) + memory.bytes();
+            Group { memory, begin: time, newest: time }
         });
         let before = group.memory.bytes();
         let fires;
@@ -126,5 +127,55 @@ impl Windows {
             }
             stays
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Bound, Measure};
+    use super::*;
+    use crate::expression::Order;
+
+    fn kinds() -> Vec<CorrelationKind> {
+        let fields = || vec!["f".to_owned()];
+        let measured =
+            |measure, order, number| CorrelationKind::Measured(measure, vec![Bound::Is(order, number)]);
+        vec![
+            measured(Measure::Events, Order::GreaterOrEqual, 2.0),
+            measured(Measure::Events, Order::LessOrEqual, 20.0),
+            measured(Measure::Rules, Order::GreaterOrEqual, 2.0),
+            measured(Measure::Distinct(fields()), Order::GreaterOrEqual, 2.0),
+            measured(Measure::Sum(fields()), Order::GreaterOrEqual, 2.0),
+            measured(Measure::Average(fields()), Order::GreaterOrEqual, 1.5),
+            measured(Measure::Percentile(fields(), 50.0), Order::GreaterOrEqual, 2.0),
+            CorrelationKind::Together(None),
+            CorrelationKind::Ordered,
+        ]
+    }
+
+    #[test]
+    fn bytes_are_those_of_the_groups_that_are_left() {
+        let names = ["a".to_owned(), "b".to_owned()];
+        for kind in kinds() {
+            let mut windows = Windows::new(10);
+            let take = |group: &str, time: i64, nth: usize, windows: &mut Windows| {
+                let entry = Entry { time, nth, value: (nth + 1).to_string() };
+                let fires = windows.take(&kind, &names, vec![group.to_owned()], entry).is_some();
+                let left = windows.groups.iter().map(|(key, own)| bytes_of_key(key) + own.memory.bytes());
+                assert_eq!(windows.bytes, left.sum::<usize>(), "{kind:?}");
+                fires
+            };
+            take("stays", 0, 0, &mut windows);
+            assert!(windows.bytes > 0, "{kind:?}");
+            let mut has_fired = false;
+            for time in 0..30 {
+                has_fired |= take("fires", time, usize::from(time % 2 == 1), &mut windows);
+            }
+            assert!(has_fired, "{kind:?}");
+            while !windows.groups.is_empty() {
+                windows.forget_quietest();
+            }
+            assert_eq!(windows.bytes, 0, "{kind:?}");
+        }
     }
 }
