@@ -370,6 +370,22 @@ fn correlations_that_multiply_come_to_an_end() {
 }
 
 #[test]
+fn one_event_gives_a_correlation_once_however_often_it_completes_it() {
+    let keys = |of: &str| format!("type: event_count, rules: [{of}], timespan: 1m, condition: {{gte: 1}}");
+    let (left, right) = (correlation("left", &keys("a")), correlation("right", &keys("a")));
+    // Both complete `last`, which counts each of them.
+    let last = correlation("last", &keys("left, right"));
+    let outer = correlation("outer", &keys("last").replace("gte: 1", "gte: 4"));
+    let diamond = set(&format!("{}{left}{right}{last}", base("a", 1)));
+    assert_eq!(run(&diamond, &[at(1, "x", 0), at(1, "x", 1)]), ["last", "last"]);
+    let counted = set(&format!("{}{left}{right}{last}{outer}", base("a", 1)));
+    assert_eq!(run(&counted, &[at(1, "x", 0), at(1, "x", 1)]), ["", "outer"]);
+    // Two rules that match the same event.
+    let two = set(&format!("{}{}{}", base("a", 1), base("b", 1), correlation("c", &keys("a, b"))));
+    assert_eq!(run(&two, &[at(1, "x", 0)]), ["c"]);
+}
+
+#[test]
 fn errors_are_told() {
     for (keys, code) in [
         ("type: event_cont, rules: [a], timespan: 1m, condition: {gte: 1}", "bad-value"),
