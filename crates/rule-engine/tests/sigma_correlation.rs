@@ -386,6 +386,25 @@ fn one_event_gives_a_correlation_once_however_often_it_completes_it() {
 }
 
 #[test]
+fn a_condition_over_rules_names_some_of_them() {
+    let bases = format!("{}{}", base("a", 1), base("b", 2));
+    let keys = |condition: &str| {
+        format!("type: temporal, rules: [a, id-b], group-by: [User], timespan: 10s, condition: {condition}")
+    };
+    // By id or by name, whichever `rules` has.
+    for condition in ["a and b", "id-a and id-b", "all of them", "all of id-*", "a and 1 of b*"] {
+        let set = set(&format!("{bases}{}", correlation("c", &keys(condition))));
+        assert_eq!(run(&set, &[at(1, "x", 0), at(2, "x", 1)]), ["", "c"], "{condition}");
+    }
+    for condition in ["a and bb", "a or d", "1 of sel*", "a and all of d*"] {
+        let text = format!("{bases}{}{}", base("d", 3), correlation("c", &keys(condition)));
+        let compiled = RuleSet::compile(rules(text.trim_end_matches("---\n")));
+        let told: Vec<_> = compiled.diagnostics.iter().map(|it| (it.code.as_str(), it.is_error())).collect();
+        assert_eq!((told, compiled.rules.len()), (vec![("bad-reference", true)], 3), "{condition}");
+    }
+}
+
+#[test]
 fn errors_are_told() {
     for (keys, code) in [
         ("type: event_cont, rules: [a], timespan: 1m, condition: {gte: 1}", "bad-value"),

@@ -5,6 +5,7 @@
 //! burst is one match. All of it is bounded: see [`window`] and [`memory`].
 
 mod memory;
+mod together;
 mod window;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) use memory::ENTRIES_LIMIT;
 use memory::Entry;
+use together::Together;
 use window::Windows;
 
 use event_model::RuleId;
@@ -137,7 +139,7 @@ pub struct CorrelationCounters {
 struct Active {
     /// Number of the correlation's own rule in the set.
     rule: usize,
-    spec: Arc<Correlation>,
+    asked: Asked,
     /// For each rule it refers to, where the values of the group are.
     keys: Vec<Source>,
     /// Likewise for the values that are measured.
@@ -145,6 +147,22 @@ struct Active {
     /// Shared with the set before or after this one, where that has the same correlation: matches that are
     /// judged while one set replaces the other count in both.
     windows: Arc<Mutex<Windows>>,
+}
+
+/// What a correlation asks of each group.
+#[derive(Debug)]
+struct Asked {
+    spec: Arc<Correlation>,
+    /// How many rules it refers to.
+    rules: usize,
+    /// Which of them must be seen together, where it asks for that.
+    together: Together,
+}
+
+/// What a correlation refers to: places of rules, and what it asks of them.
+struct Resolved {
+    members: Vec<usize>,
+    together: Together,
 }
 
 impl Active {
@@ -199,7 +217,7 @@ impl Correlations {
             diagnostics.push(diagnostic);
         };
         let by_name = places_by_name(rules);
-        let mut resolved: HashMap<usize, Vec<usize>> = HashMap::new();
+        let mut resolved: HashMap<usize, Resolved> = HashMap::new();
         for (place, rule) in rules.iter().enumerate() {
             let Role::Correlation(spec) = &rule.role else { continue };
             let found: Vec<Option<usize>> =
@@ -213,7 +231,22 @@ impl Correlations {
                     refuse(place, refusal(rule, reason, "load the rule it refers to together with it"));
                 }
                 None => {
-                    resolved.insert(place, found.into_iter().flatten().collect());
+                    let members: Vec<usize> = found.into_iter().flatten().collect();
+                    match condition_over(spec, &members, rules) {
+                        Ok(together) => {
+                            resolved.insert(place, Resolved { members, together });
+                        }
+                        Err(named) => {
+                            let reason = format!(
+                                "the condition of `{}` names {named}, which is none of its rules",
+                                rule.head.id
+                            );
+                            refuse(
+                                place,
+                                refusal(rule, reason, "write the id or the name of one of its `rules`"),
+                            );
+                        }
+                    }
                 }
             }
         }
@@ -225,7 +258,7 @@ impl Correlations {
         let mut active_of: HashMap<usize, usize> = HashMap::new();
         let mut parts: HashMap<usize, Vec<(usize, usize)>> = HashMap::new();
         for depth in 0.. {
-            let is_ready = |place: &&usize| resolved[*place].iter().all(|member| stands[*member]);
+            let is_ready = |place: &&usize| resolved[*place].members.iter().all(|member| stands[*member]);
             let (ready, left): (Vec<usize>, Vec<usize>) = waiting.iter().partition(is_ready);
             if ready.is_empty() || depth == DEPTH_LIMIT {
                 let is_too_deep = !ready.is_empty();
@@ -247,8 +280,8 @@ impl Correlations {
                 stands[place] = true;
                 // What is switched off is there for others to name, and does nothing.
                 if rules[place].head.is_active() {
-                    let members = &resolved[&place];
-                    own.add(rules, place, members, &active_of, &by_name);
+                    let Some(Resolved { members, together }) = resolved.remove(&place) else { continue };
+                    own.add(rules, place, (&members, together), &active_of, &by_name);
                     let number = own.active.len() - 1;
                     active_of.insert(place, number);
                     for (nth, member) in members.iter().enumerate() {
@@ -268,7 +301,7 @@ impl Correlations {
         &mut self,
         rules: &mut [ParsedRule],
         place: usize,
-        members: &[usize],
+        (members, together): (&[usize], Together),
         active_of: &HashMap<usize, usize>,
         by_name: &HashMap<String, usize>,
     ) {
@@ -293,7 +326,7 @@ impl Correlations {
                 let of_rule = alias.and_then(|fields| fields.iter().find(|(rule, _)| is_member(rule)));
                 of_rule.map_or_else(|| name.clone(), |(_, field)| field.clone())
             };
-            let inner = active_of.get(member).map(|number| Arc::clone(&self.active[*number].spec));
+            let inner = active_of.get(member).map(|number| Arc::clone(&self.active[*number].asked.spec));
             let mut source = |names: &[String]| match (&inner, &rules[*member].role) {
                 (Some(inner), _) => Source::Group(
                     names
@@ -313,7 +346,8 @@ impl Correlations {
             values.push(source(measured));
         }
         let windows = Arc::new(Mutex::new(Windows::new(spec.timespan_ns)));
-        self.active.push(Active { rule: place, spec, keys, values, windows });
+        let asked = Asked { spec, rules: members.len(), together };
+        self.active.push(Active { rule: place, asked, keys, values, windows });
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -388,7 +422,7 @@ impl Correlations {
             before.active.iter().filter_map(|active| Some((ids_before(active.rule)?, active))).collect();
         for active in &mut self.active {
             let Some(id) = ids(active.rule) else { continue };
-            if others.get(&id).is_some_and(|other| other.spec == active.spec)
+            if others.get(&id).is_some_and(|other| other.asked.spec == active.asked.spec)
                 && let Some(other) = others.remove(&id)
             {
                 active.windows = Arc::clone(&other.windows);
@@ -431,7 +465,7 @@ impl Correlations {
                 let entry = Entry { time, nth, value: values.join("\u{1f}") };
                 let mut windows = active.windows();
                 let before = windows.bytes();
-                let fulfilled = windows.take(&active.spec.kind, &active.spec.rules, key, entry);
+                let fulfilled = windows.take(&active.asked, key, entry);
                 self.bytes = (self.bytes + windows.bytes()).saturating_sub(before);
                 drop(windows);
                 if let Some(group) = fulfilled {
@@ -455,13 +489,26 @@ fn places_by_name(rules: &[ParsedRule]) -> HashMap<String, usize> {
     by_name
 }
 
+/// What the correlation asks of its rules, which are these; the error is what it names that is none of them.
+fn condition_over(spec: &Correlation, members: &[usize], rules: &[ParsedRule]) -> Result<Together, String> {
+    let CorrelationKind::Together(Some(tree)) = &spec.kind else {
+        return Ok(Together::all_of(members.len()));
+    };
+    let called: Vec<Vec<&str>> = members
+        .iter()
+        .filter_map(|member| rules.get(*member))
+        .map(|rule| std::iter::once(rule.head.id.as_str()).chain(rule.name.as_deref()).collect())
+        .collect();
+    Together::bind(tree, &called)
+}
+
 /// A warning for each alias of a rule that the correlation doesn't refer to.
 fn unknown_aliases(
     active: &Active,
     rules: &[ParsedRule],
     by_name: &HashMap<String, usize>,
 ) -> Vec<Diagnostic> {
-    let spec = &active.spec;
+    let spec = &active.asked.spec;
     let members: HashSet<Option<&usize>> = spec.rules.iter().map(|name| by_name.get(name)).collect();
     let of_rules = spec.aliases.iter().flat_map(|(alias, fields)| fields.iter().map(move |own| (alias, own)));
     let is_unknown = |rule: &String| by_name.get(rule).is_none_or(|place| !members.contains(&Some(place)));
@@ -484,7 +531,7 @@ fn members_without_own_match(
     parts: &HashMap<usize, Vec<(usize, usize)>>,
 ) -> HashSet<usize> {
     let is_silent =
-        |parts: &Vec<(usize, usize)>| parts.iter().all(|(number, _)| !active[*number].spec.generate);
+        |parts: &Vec<(usize, usize)>| parts.iter().all(|(number, _)| !active[*number].asked.spec.generate);
     parts.iter().filter(|(_, parts)| is_silent(parts)).map(|(rule, _)| *rule).collect()
 }
 

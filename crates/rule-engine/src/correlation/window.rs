@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::CorrelationKind;
+use super::Asked;
 use super::memory::{Entry, Memory};
 
 /// Groups of one correlation. The one that was quiet longest gives way to a new one.
@@ -55,8 +55,7 @@ impl Windows {
     /// time has run out and that fulfilled it then.
     pub(super) fn take(
         &mut self,
-        kind: &CorrelationKind,
-        names: &[String],
+        asked: &Asked,
         mut key: Vec<String>,
         mut entry: Entry,
     ) -> Option<Vec<String>> {
@@ -68,7 +67,8 @@ impl Windows {
             self.forget_quietest();
         }
         let (time, timespan) = (entry.time, self.timespan);
-        let empty = || Memory::new(kind, timespan, names.len());
+        let kind = &asked.spec.kind;
+        let empty = || Memory::new(asked, timespan);
         let group = self.groups.entry(key.clone()).or_insert_with(|| {
             let memory = empty();
             self.bytes += bytes_of_key(&key) + memory.bytes();
@@ -79,7 +79,7 @@ impl Windows {
         if kind.is_judged_at_end() {
             // A bound from above can only be judged when the time is over: what began with the first match.
             let is_over = time > group.begin.saturating_add(timespan);
-            fires = is_over && group.memory.fulfils(kind, names, group.begin);
+            fires = is_over && group.memory.fulfils(asked, group.begin);
             if is_over {
                 *group = Group { memory: empty(), begin: time, newest: time };
             }
@@ -96,7 +96,7 @@ impl Windows {
                 self.evicted += group.memory.insert(kind, entry);
             }
             group.memory.forget_before(limit);
-            fires = group.memory.fulfils(kind, names, limit);
+            fires = group.memory.fulfils(asked, limit);
             if fires || group.memory.len() == 0 {
                 self.bytes = self.bytes.saturating_sub(before + bytes_of_key(&key));
                 self.groups.remove(&key);
@@ -132,7 +132,10 @@ impl Windows {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Bound, Measure};
+    use std::sync::Arc;
+
+    use super::super::together::Together;
+    use super::super::{Bound, Correlation, CorrelationKind, Measure};
     use super::*;
     use crate::expression::Order;
 
@@ -155,12 +158,21 @@ mod tests {
 
     #[test]
     fn bytes_are_those_of_the_groups_that_are_left() {
-        let names = ["a".to_owned(), "b".to_owned()];
         for kind in kinds() {
+            let spec = Correlation {
+                kind,
+                rules: vec!["a".to_owned(), "b".to_owned()],
+                group_by: vec!["g".to_owned()],
+                timespan_ns: 10,
+                aliases: Vec::new(),
+                generate: false,
+            };
+            let asked = Asked { spec: Arc::new(spec), rules: 2, together: Together::all_of(2) };
+            let kind = &asked.spec.kind;
             let mut windows = Windows::new(10);
             let take = |group: &str, time: i64, nth: usize, windows: &mut Windows| {
                 let entry = Entry { time, nth, value: (nth + 1).to_string() };
-                let fires = windows.take(&kind, &names, vec![group.to_owned()], entry).is_some();
+                let fires = windows.take(&asked, vec![group.to_owned()], entry).is_some();
                 let left = windows.groups.iter().map(|(key, own)| bytes_of_key(key) + own.memory.bytes());
                 assert_eq!(windows.bytes, left.sum::<usize>(), "{kind:?}");
                 fires
