@@ -386,6 +386,40 @@ fn one_event_gives_a_correlation_once_however_often_it_completes_it() {
 }
 
 #[test]
+fn a_rule_that_is_listed_twice_counts_once() {
+    let told = |keys: &str| {
+        let text = format!("{}{}{}", base("a", 1), base("b", 2), correlation("c", keys));
+        let compiled = RuleSet::compile(rules(text.trim_end_matches("---\n")));
+        let told: Vec<_> = compiled.diagnostics.iter().map(|it| (it.code.as_str(), it.is_error())).collect();
+        (compiled.rules, told)
+    };
+    let keys = "rules: [a, id-a, b], group-by: [User], timespan: 10s";
+    let (counted, warned) = told(&format!("type: event_count, {keys}, condition: {{gte: 2}}"));
+    assert_eq!(warned, [("bad-reference", false)]);
+    assert_eq!(run(&counted, &[at(1, "x", 0), at(2, "x", 1)]), ["", "c"]);
+    let (together, warned) = told(&format!("type: temporal, {keys}"));
+    assert_eq!(warned, [("bad-reference", false)]);
+    assert_eq!(run(&together, &[at(1, "x", 0), at(2, "x", 1)]), ["", "c"]);
+
+    // In an order it is asked for twice, and one event is one of the two.
+    let (ordered, warned) = told("type: temporal_ordered, rules: [a, a], group-by: [User], timespan: 10s");
+    assert!(warned.is_empty(), "{warned:?}");
+    let events: Vec<_> = (0..4).map(|second| at(1, "x", second)).collect();
+    assert_eq!(run(&ordered, &events), ["", "c", "", "c"]);
+}
+
+#[test]
+fn a_warning_is_told_once_also_where_another_correlation_is_refused() {
+    let repeats = correlation("c", "type: temporal, rules: [a, a, b], timespan: 10s");
+    let lost = correlation("lost", "type: temporal, rules: [nothing], timespan: 1m");
+    let text = format!("{}{}{repeats}{lost}", base("a", 1), base("b", 2));
+    let compiled = RuleSet::compile(rules(text.trim_end_matches("---\n")));
+    let mut told: Vec<_> = compiled.diagnostics.iter().map(rule_engine::Diagnostic::is_error).collect();
+    told.sort_unstable();
+    assert_eq!(told, [false, true]);
+}
+
+#[test]
 fn a_condition_over_rules_names_some_of_them() {
     let bases = format!("{}{}", base("a", 1), base("b", 2));
     let keys = |condition: &str| {

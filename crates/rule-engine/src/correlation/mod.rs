@@ -194,10 +194,12 @@ impl Correlations {
         let mut diagnostics = Vec::new();
         loop {
             let (own, mut told, refused) = Self::resolve(rules);
-            diagnostics.append(&mut told);
             if refused.is_empty() {
+                diagnostics.append(&mut told);
                 return (own, diagnostics);
             }
+            // Warnings of those that stay come again.
+            diagnostics.extend(told.into_iter().filter(Diagnostic::is_error));
             // Numbers of rules have changed then, and others may have referred to these.
             let mut place = 0;
             rules.retain(|_| {
@@ -211,6 +213,7 @@ impl Correlations {
     fn resolve(rules: &mut [ParsedRule]) -> (Self, Vec<Diagnostic>, HashSet<usize>) {
         let mut own = Self::default();
         let mut diagnostics = Vec::new();
+        let mut warnings = Vec::new();
         let mut refused = HashSet::new();
         let mut refuse = |place: usize, diagnostic: Diagnostic| {
             refused.insert(place);
@@ -231,7 +234,21 @@ impl Correlations {
                     refuse(place, refusal(rule, reason, "load the rule it refers to together with it"));
                 }
                 None => {
-                    let members: Vec<usize> = found.into_iter().flatten().collect();
+                    let mut members: Vec<usize> = found.into_iter().flatten().collect();
+                    // In an order, a rule may be asked for again.
+                    if spec.kind != CorrelationKind::Ordered {
+                        let mut known = HashSet::new();
+                        let is_repeat = members.iter().map(|member| !known.insert(*member));
+                        let repeats: Vec<&String> = spec
+                            .rules
+                            .iter()
+                            .zip(is_repeat)
+                            .filter_map(|(name, it)| it.then_some(name))
+                            .collect();
+                        warnings.extend(repeats.into_iter().map(|name| repeat_warning(rule, name)));
+                        let mut known = HashSet::new();
+                        members.retain(|member| known.insert(*member));
+                    }
                     match condition_over(spec, &members, rules) {
                         Ok(together) => {
                             resolved.insert(place, Resolved { members, together });
@@ -284,13 +301,15 @@ impl Correlations {
                     own.add(rules, place, (&members, together), &active_of, &by_name);
                     let number = own.active.len() - 1;
                     active_of.insert(place, number);
-                    for (nth, member) in members.iter().enumerate() {
+                    // From the last to the first: one event is one step of an order.
+                    for (nth, member) in members.iter().enumerate().rev() {
                         parts.entry(*member).or_default().push((number, nth));
                     }
                 }
             }
             waiting = left;
         }
+        diagnostics.append(&mut warnings);
         diagnostics.extend(own.active.iter().flat_map(|active| unknown_aliases(active, rules, &by_name)));
         own.silent = members_without_own_match(&own.active, &parts);
         own.parts = parts.into_iter().map(|(rule, parts)| (rule, parts.into())).collect();
@@ -452,7 +471,12 @@ impl Correlations {
         while let Some((rule, group)) = waiting.pop_front() {
             let matched = group.as_deref().map_or(Matched::Event(view), Matched::Group);
             let Some(parts) = self.parts.get(&rule) else { continue };
+            let mut completed = None;
             for (number, nth) in parts.iter().copied() {
+                // What completes a chain doesn't begin the next one, too.
+                if completed == Some(number) {
+                    continue;
+                }
                 taken += 1;
                 if taken > SPREAD_LIMIT {
                     self.evicted_before += 1;
@@ -469,6 +493,7 @@ impl Correlations {
                 self.bytes = (self.bytes + windows.bytes()).saturating_sub(before);
                 drop(windows);
                 if let Some(group) = fulfilled {
+                    completed = Some(number);
                     fired.push(active.rule);
                     waiting.push_back((active.rule, Some(group)));
                 }
@@ -487,6 +512,13 @@ fn places_by_name(rules: &[ParsedRule]) -> HashMap<String, usize> {
         }
     }
     by_name
+}
+
+fn repeat_warning(rule: &ParsedRule, name: &str) -> Diagnostic {
+    let reason = format!("correlation `{}` refers to the rule `{name}` more than once", rule.head.id);
+    let hint = Some("it counts once; leave it out".to_owned());
+    let (severity, code) = (DiagnosticSeverity::Warning, DiagnosticCode::BadReference);
+    Diagnostic::new(severity, code, &rule.place, reason, hint)
 }
 
 /// What the correlation asks of its rules, which are these; the error is what it names that is none of them.
