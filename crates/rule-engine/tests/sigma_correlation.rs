@@ -119,6 +119,8 @@ fn numbers_are_summed_averaged_and_ranked() {
         ("type: value_avg, condition: {field: V, gt: 30}", ["", "", "c", ""]),
         ("type: value_percentile, condition: {field: V, percentile: 50, gte: 20}", ["", "", "c", ""]),
         ("type: value_median, condition: {field: V, gte: 50}", ["", "", "", ""]),
+        // Of an even number of values, the mean of the two in the middle.
+        ("type: value_median, condition: {field: V, gte: 15}", ["", "c", "c", ""]),
     ] {
         let set = set(&format!(
             "{}{}",
@@ -329,7 +331,10 @@ fn temporal_counts_rules_where_its_condition_is_a_map() {
     assert_eq!(run(&one, &[at(1, "x", 0), at(1, "x", 5), at(1, "x", 11)]), ["", "", "c"]);
     let all = set(&format!("{bases}{}", correlation("c", &keys("temporal_ordered", "gte: 3"))));
     assert_eq!(run(&all, &[at(1, "x", 0), at(2, "x", 1), at(3, "x", 2)]), ["", "", "c"]);
-    for (kind, condition) in [("temporal", "gte: 4"), ("temporal_ordered", "gte: 2")] {
+    let some = set(&format!("{bases}{}", correlation("c", &keys("temporal", "gte: 2, lte: 5"))));
+    let records = [at(1, "x", 0), at(2, "x", 5), at(1, "x", 11), at(1, "x", 22)];
+    assert_eq!(run(&some, &records), ["", "", "c", ""], "told when the time is over");
+    for (kind, condition) in [("temporal", "gte: 4"), ("temporal", "eq: 4"), ("temporal_ordered", "gte: 2")] {
         let text = correlation("c", &keys(kind, condition));
         let outcome = rule_engine::parse_rules("c.yml", text.trim_end_matches("---\n"));
         let codes: Vec<_> = outcome.diagnostics.iter().map(|it| it.code.as_str()).collect();
@@ -401,6 +406,9 @@ fn a_rule_that_is_listed_twice_counts_once() {
     assert_eq!(warned, [("bad-reference", false)]);
     assert_eq!(run(&together, &[at(1, "x", 0), at(2, "x", 1)]), ["", "c"]);
 
+    let (left, refused) = told("type: temporal, rules: [a, a], timespan: 10s, condition: {gte: 2}");
+    assert_eq!((left.len(), refused.contains(&("bad-reference", true))), (2, true));
+
     // In an order it is asked for twice, and one event is one of the two.
     let (ordered, warned) = told("type: temporal_ordered, rules: [a, a], group-by: [User], timespan: 10s");
     assert!(warned.is_empty(), "{warned:?}");
@@ -446,6 +454,8 @@ fn errors_are_told() {
         ("type: event_count, rules: [a], condition: {gte: 1}", "missing-key"),
         ("type: event_count, rules: [a], timespan: 1m", "missing-key"),
         ("type: value_count, rules: [a], timespan: 1m, condition: {gte: 1}", "missing-key"),
+        ("type: value_sum, rules: [a], timespan: 1m, condition: {gte: 1, field: [x, y]}", "bad-value"),
+        ("type: value_median, rules: [a], timespan: 1m, condition: {gte: 1, field: [x, y]}", "bad-value"),
         ("type: event_count, rules: [], timespan: 1m, condition: {gte: 1}", "bad-value"),
         ("type: temporal, rules: [a], timespan: 1m, condition: not a", "bad-condition"),
         ("type: temporal, rules: [a], timespan: 1m, groupby: [x]", "unknown-key"),

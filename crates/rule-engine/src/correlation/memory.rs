@@ -43,7 +43,7 @@ impl Memory {
                     Self::Totals(Totals::new(timespan, !kind.is_judged_at_end()))
                 }
                 Measure::Distinct(_) => Self::Distinct(Distinct::default()),
-                Measure::Percentile(..) => Self::Ranked(Ranked::default()),
+                Measure::Percentile(..) | Measure::Median(_) => Self::Ranked(Ranked::default()),
                 Measure::Rules => Self::Seen(BTreeMap::new()),
             },
             CorrelationKind::Together(_) => Self::Seen(BTreeMap::new()),
@@ -113,6 +113,7 @@ impl Memory {
             }
             (Measure::Distinct(_), Self::Distinct(distinct)) => Some(distinct.last.len() as f64),
             (Measure::Percentile(_, percentile), Self::Ranked(ranked)) => ranked.percentile(*percentile),
+            (Measure::Median(_), Self::Ranked(ranked)) => ranked.median(),
             (Measure::Rules, Self::Seen(seen)) => Some(seen.len() as f64),
             _ => None,
         }
@@ -340,6 +341,17 @@ impl Ranked {
         )]
         let rank = (percentile / 100.0 * self.by_size.len() as f64).ceil() as usize;
         self.by_size.get(rank.saturating_sub(1)).copied()
+    }
+
+    fn median(&self) -> Option<f64> {
+        let middle = self.by_size.len() / 2;
+        let upper = self.by_size.get(middle).copied()?;
+        if self.by_size.len().is_multiple_of(2) {
+            let lower = self.by_size.get(middle.checked_sub(1)?).copied()?;
+            Some(f64::midpoint(lower, upper))
+        } else {
+            Some(upper)
+        }
     }
 }
 

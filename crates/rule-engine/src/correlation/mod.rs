@@ -66,6 +66,8 @@ pub(crate) enum Measure {
     Average(Vec<String>),
     /// By the nearest rank.
     Percentile(Vec<String>, f64),
+    /// Of an even number of values, the mean of the two in the middle.
+    Median(Vec<String>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -89,6 +91,14 @@ impl Bound {
         match self {
             Self::Is(Order::Greater, bound) => bound >= count,
             Self::Is(_, bound) | Self::Not(bound) => bound > count,
+        }
+    }
+
+    /// Whether it asks for more than there can be.
+    pub(crate) fn is_out_of_reach(self, most: usize) -> bool {
+        match self {
+            Self::Is(Order::Greater | Order::GreaterOrEqual | Order::Equal, _) => self.is_beyond(most),
+            Self::Is(Order::Less | Order::LessOrEqual, _) | Self::Not(_) => false,
         }
     }
 
@@ -238,30 +248,20 @@ impl Correlations {
                     // In an order, a rule may be asked for again.
                     if spec.kind != CorrelationKind::Ordered {
                         let mut known = HashSet::new();
-                        let is_repeat = members.iter().map(|member| !known.insert(*member));
-                        let repeats: Vec<&String> = spec
-                            .rules
-                            .iter()
-                            .zip(is_repeat)
-                            .filter_map(|(name, it)| it.then_some(name))
-                            .collect();
-                        warnings.extend(repeats.into_iter().map(|name| repeat_warning(rule, name)));
-                        let mut known = HashSet::new();
-                        members.retain(|member| known.insert(*member));
+                        let (own, repeats): (Vec<_>, Vec<_>) = members
+                            .into_iter()
+                            .zip(&spec.rules)
+                            .partition(|(member, _)| known.insert(*member));
+                        warnings.extend(repeats.into_iter().map(|(_, name)| repeat_warning(rule, name)));
+                        members = own.into_iter().map(|(member, _)| member).collect();
                     }
                     match condition_over(spec, &members, rules) {
                         Ok(together) => {
                             resolved.insert(place, Resolved { members, together });
                         }
-                        Err(named) => {
-                            let reason = format!(
-                                "the condition of `{}` names {named}, which is none of its rules",
-                                rule.head.id
-                            );
-                            refuse(
-                                place,
-                                refusal(rule, reason, "write the id or the name of one of its `rules`"),
-                            );
+                        Err(fault) => {
+                            let reason = format!("the condition of `{}` {fault}", rule.head.id);
+                            refuse(place, refusal(rule, reason, "write the ids or names of its `rules`"));
                         }
                     }
                 }
@@ -331,7 +331,8 @@ impl Correlations {
                 Measure::Distinct(fields)
                 | Measure::Sum(fields)
                 | Measure::Average(fields)
-                | Measure::Percentile(fields, _),
+                | Measure::Percentile(fields, _)
+                | Measure::Median(fields),
                 _,
             ) => fields,
             _ => &[],
@@ -521,17 +522,24 @@ fn repeat_warning(rule: &ParsedRule, name: &str) -> Diagnostic {
     Diagnostic::new(severity, code, &rule.place, reason, hint)
 }
 
-/// What the correlation asks of its rules, which are these; the error is what it names that is none of them.
+/// What the correlation asks of its rules, which are these; the error is what is wrong with its condition.
 fn condition_over(spec: &Correlation, members: &[usize], rules: &[ParsedRule]) -> Result<Together, String> {
-    let CorrelationKind::Together(Some(tree)) = &spec.kind else {
-        return Ok(Together::all_of(members.len()));
+    let tree = match &spec.kind {
+        // One that is listed twice has been left out.
+        CorrelationKind::Measured(Measure::Rules, bounds)
+            if bounds.iter().any(|bound| bound.is_out_of_reach(members.len())) =>
+        {
+            return Err(format!("counts rules, and there are {}", members.len()));
+        }
+        CorrelationKind::Together(Some(tree)) => tree,
+        _ => return Ok(Together::all_of(members.len())),
     };
     let called: Vec<Vec<&str>> = members
         .iter()
         .filter_map(|member| rules.get(*member))
         .map(|rule| std::iter::once(rule.head.id.as_str()).chain(rule.name.as_deref()).collect())
         .collect();
-    Together::bind(tree, &called)
+    Together::bind(tree, &called).map_err(|named| format!("names {named}, which is none of its rules"))
 }
 
 /// A warning for each alias of a rule that the correlation doesn't refer to.

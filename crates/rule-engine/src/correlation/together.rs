@@ -20,7 +20,9 @@ impl Together {
     /// The condition as it was read, over rules that are called so: each by its id, its name, or both. The error says
     /// what it names that is none of them.
     pub(super) fn bind(tree: &ConditionTree, called: &[Vec<&str>]) -> Result<Self, String> {
-        let each = |parts: &[ConditionTree]| parts.iter().map(|part| Self::bind(part, called)).collect();
+        let each = |parts: &[ConditionTree]| {
+            parts.iter().map(|part| Self::bind(part, called)).collect::<Result<Vec<_>, _>>()
+        };
         match tree {
             ConditionTree::Any(parts) => each(parts).map(Self::Any),
             ConditionTree::All(parts) => each(parts).map(Self::All),
