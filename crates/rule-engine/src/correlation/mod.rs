@@ -395,7 +395,7 @@ impl Correlations {
     }
 
     /// Whoever remembers most forgets something until all is within the limit.
-    fn stay_within_limit(&mut self) {
+    fn stay_within_limit(&mut self, now: i64) {
         let limit = if self.limit == 0 { DEFAULT_BYTES } else { self.limit };
         match self.until_counted.checked_sub(1) {
             Some(left) if self.bytes <= limit => self.until_counted = left,
@@ -406,7 +406,7 @@ impl Correlations {
             let Some(largest) = largest else { return };
             let mut windows = largest.windows();
             let before = windows.bytes();
-            windows.forget_quietest();
+            windows.forget_quietest(&largest.asked, now);
             let freed = before.saturating_sub(windows.bytes());
             if freed == 0 {
                 return;
@@ -459,7 +459,7 @@ impl Correlations {
         // Without a time nobody knows what it is near to.
         if let Some(time) = view.event.time() {
             self.spread(rule, view, time.as_nanos(), &mut fired);
-            self.stay_within_limit();
+            self.stay_within_limit(time.as_nanos());
         }
         fired
     }
@@ -473,14 +473,16 @@ impl Correlations {
             let matched = group.as_deref().map_or(Matched::Event(view), Matched::Group);
             let Some(parts) = self.parts.get(&rule) else { continue };
             let mut completed = None;
-            for (number, nth) in parts.iter().copied() {
+            for (place, (number, nth)) in parts.iter().copied().enumerate() {
                 // What completes a chain doesn't begin the next one, too.
                 if completed == Some(number) {
                     continue;
                 }
                 taken += 1;
                 if taken > SPREAD_LIMIT {
-                    self.evicted_before += 1;
+                    let of = |rule: &usize| self.parts.get(rule).map_or(0, |parts| parts.len());
+                    let left = parts.len() - place + waiting.iter().map(|(rule, _)| of(rule)).sum::<usize>();
+                    self.evicted_before += left as u64;
                     return;
                 }
                 let Some(active) = self.active.get(number) else { continue };

@@ -64,7 +64,7 @@ impl Windows {
             value.truncate(end);
         }
         if self.groups.len() >= GROUPS_LIMIT && !self.groups.contains_key(&key) {
-            self.forget_quietest();
+            self.forget_quietest(asked, entry.time);
         }
         let (time, timespan) = (entry.time, self.timespan);
         let kind = &asked.spec.kind;
@@ -107,14 +107,26 @@ impl Windows {
         fires.then_some(key)
     }
 
-    /// Lets the quietest groups go: a tenth at once, so that this is rare.
-    pub(super) fn forget_quietest(&mut self) {
-        let mut last: Vec<i64> = self.groups.values().map(|group| group.newest).collect();
-        if last.is_empty() {
-            return;
+    /// Makes room: the groups go whose time is over at this time, and the quietest, at least a tenth at once, so that
+    /// this is rare. What is over is not counted as forgotten: nothing could come of it.
+    pub(super) fn forget_quietest(&mut self, asked: &Asked, now: i64) {
+        let mut left = self.groups.len().div_ceil(10);
+        if !asked.spec.kind.is_judged_at_end() {
+            let limit = now.saturating_sub(self.timespan);
+            let Self { groups, bytes, .. } = self;
+            groups.retain(|key, group| {
+                let stays = group.newest >= limit;
+                if !stays {
+                    left = left.saturating_sub(1);
+                    *bytes = bytes.saturating_sub(group.memory.bytes() + bytes_of_key(key));
+                }
+                stays
+            });
         }
-        let mut left = last.len().div_ceil(10);
-        let (_, limit, _) = last.select_nth_unstable(left - 1);
+        let mut last: Vec<i64> = self.groups.values().map(|group| group.newest).collect();
+        left = left.min(last.len());
+        let Some(nth) = left.checked_sub(1) else { return };
+        let (_, limit, _) = last.select_nth_unstable(nth);
         let limit = *limit;
         let Self { groups, bytes, evicted, .. } = self;
         groups.retain(|key, group| {
@@ -185,9 +197,31 @@ mod tests {
             }
             assert!(has_fired, "{kind:?}");
             while !windows.groups.is_empty() {
-                windows.forget_quietest();
+                windows.forget_quietest(&asked, 0);
             }
             assert_eq!(windows.bytes, 0, "{kind:?}");
         }
+    }
+
+    #[test]
+    fn room_is_made_by_what_is_over_and_that_is_not_counted() {
+        let spec = Correlation {
+            kind: CorrelationKind::Ordered,
+            rules: vec!["a".to_owned(), "b".to_owned()],
+            group_by: vec!["g".to_owned()],
+            timespan_ns: 10,
+            aliases: Vec::new(),
+            generate: false,
+        };
+        let asked = Asked { spec: Arc::new(spec), rules: 2, together: Together::all_of(2) };
+        let mut windows = Windows::new(10);
+        for time in 0..20 {
+            let entry = Entry { time, nth: 0, value: String::new() };
+            windows.take(&asked, vec![time.to_string()], entry);
+        }
+        windows.forget_quietest(&asked, 19);
+        assert_eq!((windows.groups.len(), windows.evicted), (11, 0));
+        windows.forget_quietest(&asked, 19);
+        assert_eq!((windows.groups.len(), windows.evicted), (9, 2));
     }
 }
