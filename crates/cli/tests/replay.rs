@@ -233,6 +233,36 @@ type=SYSCALL msg=audit(1700000003.000:8): arch=c000003e syscall=319 success=yes 
 }
 
 #[test]
+fn a_record_that_is_auditd_and_a_process_counts_once_for_a_correlation() {
+    let folder = Folder::new();
+    let rules = "
+title: both
+name: both
+id: 00000000-0000-4000-8000-000000000007
+logsource: {product: linux}
+detection:
+  keywords: [/bin/sh]
+  condition: keywords
+---
+title: two
+id: 00000000-0000-4000-8000-000000000002
+level: high
+correlation: {type: event_count, rules: [both], timespan: 1m, condition: {gte: 2}}
+";
+    let run = |second: u32| {
+        format!(
+            "type=SYSCALL msg=audit(170000000{second}.100:{second}): arch=c000003e syscall=59 success=yes pid=11 exe=\"/usr/bin/nc\"\n\
+             type=EXECVE msg=audit(170000000{second}.100:{second}): argc=3 a0=\"nc\" a1=\"-e\" a2=\"/bin/sh\"\n\
+             type=PROCTITLE msg=audit(170000000{second}.100:{second}): proctitle=6E63\n"
+        )
+    };
+    folder.file("rules/a.yml", rules).file("one.log", &run(1)).file("two.log", &(run(1) + &run(2)));
+    let found = |log: &str| ids(&folder.edr(&["replay", "--rules", "rules", log]));
+    assert_eq!(found("one.log"), Vec::<String>::new());
+    assert_eq!(found("two.log"), ["00000000-0000-4000-8000-000000000002"]);
+}
+
+#[test]
 fn our_own_output_is_judged_as_it_was_live() {
     let folder = Folder::new();
     let native = r#"{"id": "n1", "name": "dash", "type": "process", "severity": "medium", "conditions": ["name = 'dash' and args contains 'id'"], "actions": ["alert"]}"#;

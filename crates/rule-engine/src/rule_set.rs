@@ -107,6 +107,10 @@ pub struct Verdicts<'a> {
     pub matches: Vec<RuleMatch<'a>>,
     /// The behaviours that it shows by conditions of their own: places in the set.
     pub(crate) behaviours: Vec<u32>,
+    /// The correlations among the matches, as places in the set: one event may complete one several times.
+    completed: HashSet<usize>,
+    /// The rules that matched, as places in the set, also those that match only for correlations.
+    held: Vec<usize>,
 }
 
 impl Verdicts<'_> {
@@ -254,8 +258,19 @@ impl RuleSet {
     /// The rules that match a record of that log source, in the order they were given. Allocates
     /// nothing where none does. The first record of a source has its rules compiled.
     pub fn judge<'a>(&'a self, event: &EventBuffer, source: SourceId, desk: &mut Desk) -> Vec<RuleMatch<'a>> {
+        self.judge_as_each(event, std::slice::from_ref(&source), desk)
+    }
+
+    /// Likewise for a record of several log sources. A rule that judges records of more than one of them matches, and
+    /// counts for correlations, once.
+    pub fn judge_as_each<'a>(
+        &'a self,
+        event: &EventBuffer,
+        sources: &[SourceId],
+        desk: &mut Desk,
+    ) -> Vec<RuleMatch<'a>> {
         let mut verdicts = Verdicts::default();
-        if let Some(group) = self.group_of(source) {
+        for group in sources.iter().filter_map(|source| self.group_of(*source)) {
             self.judge_group(group, Phase::All, event, desk, &mut verdicts);
         }
         verdicts.matches
@@ -293,9 +308,14 @@ impl RuleSet {
         }
         desk.take(event);
         let is_timed = evaluation.is_multiple_of(COST_SAMPLE);
+        let held_before = verdicts.held.len();
         for index in indices {
             index.candidates(event, desk, |place, view| {
                 let Some(loaded) = self.rules.get(place) else { return };
+                // As a record of another log source.
+                if verdicts.held.iter().take(held_before).any(|held| *held == place) {
+                    return;
+                }
                 let start = is_timed.then(std::time::Instant::now);
                 let holds = loaded.rule.holds(view) && !loaded.rule.is_excepted(view, event.time());
                 loaded.work.candidates.fetch_add(1, Ordering::Relaxed);
@@ -307,16 +327,17 @@ impl RuleSet {
                     return;
                 }
                 loaded.work.matches.fetch_add(1, Ordering::Relaxed);
+                verdicts.held.push(place);
                 match loaded.rule.role {
                     Role::Behaviour(behaviour) => verdicts.behaviours.push(behaviour),
-                    _ => self.matched(place, view, &mut verdicts.matches),
+                    _ => self.matched(place, view, verdicts),
                 }
             });
         }
     }
 
-    /// Puts in what a rule's match is: itself, and correlations that it completes.
-    fn matched<'a>(&'a self, place: usize, view: View<'_>, matches: &mut Vec<RuleMatch<'a>>) {
+    /// Puts in what a rule's match is: itself, and correlations that it completes and that are not yet in.
+    fn matched<'a>(&'a self, place: usize, view: View<'_>, verdicts: &mut Verdicts<'a>) {
         let own = |place: usize| self.rules.get(place).map(|loaded| &loaded.rule);
         let mut fired = Vec::new();
         let mut is_silent = false;
@@ -325,15 +346,15 @@ impl RuleSet {
             if correlations.has_part(place) {
                 is_silent = correlations.is_silent(place);
                 fired = correlations.take(place, view);
-                fired.retain(|place| !correlations.is_silent(*place));
+                fired.retain(|place| !correlations.is_silent(*place) && verdicts.completed.insert(*place));
             }
         }
         if !is_silent && let Some(rule) = own(place) {
-            matches.push(RuleMatch { rule: &rule.head, matched: rule.matched_conditions(view) });
+            verdicts.matches.push(RuleMatch { rule: &rule.head, matched: rule.matched_conditions(view) });
         }
         for rule in fired.into_iter().filter_map(own).filter(|rule| rule.head.is_active()) {
             let matched = rule.head.conditions.iter().map(String::as_str).collect();
-            matches.push(RuleMatch { rule: &rule.head, matched });
+            verdicts.matches.push(RuleMatch { rule: &rule.head, matched });
         }
     }
 

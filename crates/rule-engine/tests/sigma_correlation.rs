@@ -119,6 +119,8 @@ fn numbers_are_summed_averaged_and_ranked() {
         ("type: value_avg, condition: {field: V, gt: 30}", ["", "", "c", ""]),
         ("type: value_percentile, condition: {field: V, percentile: 50, gte: 20}", ["", "", "c", ""]),
         ("type: value_median, condition: {field: V, gte: 50}", ["", "", "", ""]),
+        // Of an even number of values, the mean of the two in the middle.
+        ("type: value_median, condition: {field: V, gte: 15}", ["", "c", "c", ""]),
     ] {
         let set = set(&format!(
             "{}{}",
@@ -329,7 +331,10 @@ fn temporal_counts_rules_where_its_condition_is_a_map() {
     assert_eq!(run(&one, &[at(1, "x", 0), at(1, "x", 5), at(1, "x", 11)]), ["", "", "c"]);
     let all = set(&format!("{bases}{}", correlation("c", &keys("temporal_ordered", "gte: 3"))));
     assert_eq!(run(&all, &[at(1, "x", 0), at(2, "x", 1), at(3, "x", 2)]), ["", "", "c"]);
-    for (kind, condition) in [("temporal", "gte: 4"), ("temporal_ordered", "gte: 2")] {
+    let some = set(&format!("{bases}{}", correlation("c", &keys("temporal", "gte: 2, lte: 5"))));
+    let records = [at(1, "x", 0), at(2, "x", 5), at(1, "x", 11), at(1, "x", 22)];
+    assert_eq!(run(&some, &records), ["", "", "c", ""], "told when the time is over");
+    for (kind, condition) in [("temporal", "gte: 4"), ("temporal", "eq: 4"), ("temporal_ordered", "gte: 2")] {
         let text = correlation("c", &keys(kind, condition));
         let outcome = rule_engine::parse_rules("c.yml", text.trim_end_matches("---\n"));
         let codes: Vec<_> = outcome.diagnostics.iter().map(|it| it.code.as_str()).collect();
@@ -370,6 +375,78 @@ fn correlations_that_multiply_come_to_an_end() {
 }
 
 #[test]
+fn one_event_gives_a_correlation_once_however_often_it_completes_it() {
+    let keys = |of: &str| format!("type: event_count, rules: [{of}], timespan: 1m, condition: {{gte: 1}}");
+    let (left, right) = (correlation("left", &keys("a")), correlation("right", &keys("a")));
+    // Both complete `last`, which counts each of them.
+    let last = correlation("last", &keys("left, right"));
+    let outer = correlation("outer", &keys("last").replace("gte: 1", "gte: 4"));
+    let diamond = set(&format!("{}{left}{right}{last}", base("a", 1)));
+    assert_eq!(run(&diamond, &[at(1, "x", 0), at(1, "x", 1)]), ["last", "last"]);
+    let counted = set(&format!("{}{left}{right}{last}{outer}", base("a", 1)));
+    assert_eq!(run(&counted, &[at(1, "x", 0), at(1, "x", 1)]), ["", "outer"]);
+    // Two rules that match the same event.
+    let two = set(&format!("{}{}{}", base("a", 1), base("b", 1), correlation("c", &keys("a, b"))));
+    assert_eq!(run(&two, &[at(1, "x", 0)]), ["c"]);
+}
+
+#[test]
+fn a_rule_that_is_listed_twice_counts_once() {
+    let told = |keys: &str| {
+        let text = format!("{}{}{}", base("a", 1), base("b", 2), correlation("c", keys));
+        let compiled = RuleSet::compile(rules(text.trim_end_matches("---\n")));
+        let told: Vec<_> = compiled.diagnostics.iter().map(|it| (it.code.as_str(), it.is_error())).collect();
+        (compiled.rules, told)
+    };
+    let keys = "rules: [a, id-a, b], group-by: [User], timespan: 10s";
+    let (counted, warned) = told(&format!("type: event_count, {keys}, condition: {{gte: 2}}"));
+    assert_eq!(warned, [("bad-reference", false)]);
+    assert_eq!(run(&counted, &[at(1, "x", 0), at(2, "x", 1)]), ["", "c"]);
+    let (together, warned) = told(&format!("type: temporal, {keys}"));
+    assert_eq!(warned, [("bad-reference", false)]);
+    assert_eq!(run(&together, &[at(1, "x", 0), at(2, "x", 1)]), ["", "c"]);
+
+    let (left, refused) = told("type: temporal, rules: [a, a], timespan: 10s, condition: {gte: 2}");
+    assert_eq!((left.len(), refused.contains(&("bad-reference", true))), (2, true));
+
+    // In an order it is asked for twice, and one event is one of the two.
+    let (ordered, warned) = told("type: temporal_ordered, rules: [a, a], group-by: [User], timespan: 10s");
+    assert!(warned.is_empty(), "{warned:?}");
+    let events: Vec<_> = (0..4).map(|second| at(1, "x", second)).collect();
+    assert_eq!(run(&ordered, &events), ["", "c", "", "c"]);
+}
+
+#[test]
+fn a_warning_is_told_once_also_where_another_correlation_is_refused() {
+    let repeats = correlation("c", "type: temporal, rules: [a, a, b], timespan: 10s");
+    let lost = correlation("lost", "type: temporal, rules: [nothing], timespan: 1m");
+    let text = format!("{}{}{repeats}{lost}", base("a", 1), base("b", 2));
+    let compiled = RuleSet::compile(rules(text.trim_end_matches("---\n")));
+    let mut told: Vec<_> = compiled.diagnostics.iter().map(rule_engine::Diagnostic::is_error).collect();
+    told.sort_unstable();
+    assert_eq!(told, [false, true]);
+}
+
+#[test]
+fn a_condition_over_rules_names_some_of_them() {
+    let bases = format!("{}{}", base("a", 1), base("b", 2));
+    let keys = |condition: &str| {
+        format!("type: temporal, rules: [a, id-b], group-by: [User], timespan: 10s, condition: {condition}")
+    };
+    // By id or by name, whichever `rules` has.
+    for condition in ["a and b", "id-a and id-b", "all of them", "all of id-*", "a and 1 of b*"] {
+        let set = set(&format!("{bases}{}", correlation("c", &keys(condition))));
+        assert_eq!(run(&set, &[at(1, "x", 0), at(2, "x", 1)]), ["", "c"], "{condition}");
+    }
+    for condition in ["a and bb", "a or d", "1 of sel*", "a and all of d*"] {
+        let text = format!("{bases}{}{}", base("d", 3), correlation("c", &keys(condition)));
+        let compiled = RuleSet::compile(rules(text.trim_end_matches("---\n")));
+        let told: Vec<_> = compiled.diagnostics.iter().map(|it| (it.code.as_str(), it.is_error())).collect();
+        assert_eq!((told, compiled.rules.len()), (vec![("bad-reference", true)], 3), "{condition}");
+    }
+}
+
+#[test]
 fn errors_are_told() {
     for (keys, code) in [
         ("type: event_cont, rules: [a], timespan: 1m, condition: {gte: 1}", "bad-value"),
@@ -377,6 +454,8 @@ fn errors_are_told() {
         ("type: event_count, rules: [a], condition: {gte: 1}", "missing-key"),
         ("type: event_count, rules: [a], timespan: 1m", "missing-key"),
         ("type: value_count, rules: [a], timespan: 1m, condition: {gte: 1}", "missing-key"),
+        ("type: value_sum, rules: [a], timespan: 1m, condition: {gte: 1, field: [x, y]}", "bad-value"),
+        ("type: value_median, rules: [a], timespan: 1m, condition: {gte: 1, field: [x, y]}", "bad-value"),
         ("type: event_count, rules: [], timespan: 1m, condition: {gte: 1}", "bad-value"),
         ("type: temporal, rules: [a], timespan: 1m, condition: not a", "bad-condition"),
         ("type: temporal, rules: [a], timespan: 1m, groupby: [x]", "unknown-key"),

@@ -6,6 +6,7 @@ mod slow_sigma;
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use rule_engine::{EventBuffer, FieldId, LogSource, RuleSet, SigmaOptions, parse_sigma};
 use serde_json::{Map, Value, json};
 use slow_sigma::{
@@ -317,8 +318,24 @@ fn buffer_of(event: &Event, rules: &RuleSet) -> EventBuffer {
     buffer
 }
 
+/// The same cases each time, so that a change fails by what it does itself. With `RAMPART_LONG_TESTS` others each time;
+/// `PROPTEST_RNG_SEED` has those of a seed again.
+fn config() -> ProptestConfig {
+    use std::hash::{BuildHasher as _, RandomState};
+    let default = ProptestConfig { cases: 1_500, failure_persistence: None, ..ProptestConfig::default() };
+    let rng_seed = match default.rng_seed {
+        RngSeed::Fixed(seed) => seed,
+        RngSeed::Random if std::env::var_os("RAMPART_LONG_TESTS").is_some() => {
+            RandomState::new().hash_one("sigma_differential")
+        }
+        RngSeed::Random => 20_261_126,
+    };
+    println!("generated with PROPTEST_RNG_SEED={rng_seed}");
+    ProptestConfig { rng_seed: RngSeed::Fixed(rng_seed), ..default }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn verdicts_are_those_of_the_slow_evaluator(

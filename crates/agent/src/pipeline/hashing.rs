@@ -8,7 +8,7 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use event_model::{EventBody, EventHeader, ImageFile, ProcessStart, ProcessSummary};
+use event_model::{DetectionId, EventBody, EventHeader, ImageFile, ProcessStart, ProcessSummary};
 use rule_engine::Phase;
 use sensor_api::ProcessKey;
 
@@ -129,7 +129,9 @@ impl Work {
             if let Some(verdict) = by_hash.iter().find(|verdict| verdict.condemns()) {
                 self.table.condemn(key, verdict.id());
             }
-            verdicts.extend(by_hash);
+            // A correlation may have been completed in both phases; it is one detection of the event.
+            let known: Vec<DetectionId> = verdicts.iter().map(Verdict::id).collect();
+            verdicts.extend(by_hash.into_iter().filter(|verdict| !known.contains(&verdict.id())));
         }
         verdicts.extend(self.judge.notice(&event));
         if ancestry.is_empty() && !verdicts.is_empty() {

@@ -244,16 +244,8 @@ impl<'r> Judge<'r> {
     /// Judges the event as one of each of the sources; a rule that fits several counts once.
     fn judge_as(&mut self, sources: &[SourceId], head: &EventHead<'_>) {
         let rules = self.rules;
-        let mut found: Vec<&'r RuleHead> = Vec::new();
-        for source in sources {
-            for matched in rules.judge(&self.buffer, *source, &mut self.desk) {
-                if !found.iter().any(|known| known.id == matched.rule.id) {
-                    found.push(matched.rule);
-                }
-            }
-        }
-        for rule in found {
-            self.write_rule(rule, head);
+        for matched in rules.judge_as_each(&self.buffer, sources, &mut self.desk) {
+            self.write_rule(matched.rule, head);
         }
     }
 

@@ -6,8 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::{CorrelationKind, Measure};
-use crate::sigma::{ConditionTree, is_like};
+use super::{Asked, CorrelationKind, Measure};
 
 /// Matches that are remembered one by one for one group.
 pub(crate) const ENTRIES_LIMIT: usize = 20_000;
@@ -36,18 +35,19 @@ pub(super) enum Memory {
 impl Memory {
     /// An empty one. Of what is judged when its time is over nothing runs out before, so that it needs no
     /// times.
-    pub(super) fn new(kind: &CorrelationKind, timespan: i64, rules: usize) -> Self {
+    pub(super) fn new(asked: &Asked, timespan: i64) -> Self {
+        let kind = &asked.spec.kind;
         match kind {
             CorrelationKind::Measured(measure, _) => match measure {
                 Measure::Events | Measure::Sum(_) | Measure::Average(_) => {
                     Self::Totals(Totals::new(timespan, !kind.is_judged_at_end()))
                 }
                 Measure::Distinct(_) => Self::Distinct(Distinct::default()),
-                Measure::Percentile(..) => Self::Ranked(Ranked::default()),
+                Measure::Percentile(..) | Measure::Median(_) => Self::Ranked(Ranked::default()),
                 Measure::Rules => Self::Seen(BTreeMap::new()),
             },
             CorrelationKind::Together(_) => Self::Seen(BTreeMap::new()),
-            CorrelationKind::Ordered => Self::Chain(Chain::new(rules)),
+            CorrelationKind::Ordered => Self::Chain(Chain::new(asked.rules)),
         }
     }
 
@@ -89,15 +89,15 @@ impl Memory {
         }
     }
 
-    /// Whether what is remembered fulfils the condition. `names` are those of the rules, `limit` is the time
-    /// from which on matches count.
-    pub(super) fn fulfils(&self, kind: &CorrelationKind, names: &[String], limit: i64) -> bool {
-        match (kind, self) {
+    /// Whether what is remembered fulfils the condition. `limit` is the time from which on matches count.
+    pub(super) fn fulfils(&self, asked: &Asked, limit: i64) -> bool {
+        match (&asked.spec.kind, self) {
             (CorrelationKind::Measured(measure, bounds), _) => {
                 self.measured(measure).is_some_and(|number| bounds.iter().all(|bound| bound.holds(number)))
             }
-            (CorrelationKind::Together(None), Self::Seen(seen)) => seen.len() == names.len(),
-            (CorrelationKind::Together(Some(tree)), Self::Seen(seen)) => holds(tree, names, seen),
+            (CorrelationKind::Together(_), Self::Seen(seen)) => {
+                asked.together.holds(&|nth| seen.contains_key(&nth))
+            }
             (CorrelationKind::Ordered, Self::Chain(chain)) => chain.is_whole_since(limit),
             _ => false,
         }
@@ -113,6 +113,7 @@ impl Memory {
             }
             (Measure::Distinct(_), Self::Distinct(distinct)) => Some(distinct.last.len() as f64),
             (Measure::Percentile(_, percentile), Self::Ranked(ranked)) => ranked.percentile(*percentile),
+            (Measure::Median(_), Self::Ranked(ranked)) => ranked.median(),
             (Measure::Rules, Self::Seen(seen)) => Some(seen.len() as f64),
             _ => None,
         }
@@ -147,27 +148,6 @@ impl Memory {
 /// The number that a value is. What is infinite would stay in a sum for ever.
 fn number(value: &str) -> Option<f64> {
     value.trim().parse().ok().filter(|number: &f64| number.is_finite())
-}
-
-/// A condition over the rules that were seen.
-fn holds(tree: &ConditionTree, names: &[String], seen: &BTreeMap<usize, i64>) -> bool {
-    match tree {
-        ConditionTree::Any(parts) => parts.iter().any(|part| holds(part, names, seen)),
-        ConditionTree::All(parts) => parts.iter().all(|part| holds(part, names, seen)),
-        ConditionTree::Not(inner) => !holds(inner, names, seen),
-        ConditionTree::Name(name, _) => {
-            names.iter().position(|own| own == name).is_some_and(|nth| seen.contains_key(&nth))
-        }
-        ConditionTree::Of { all, pattern, .. } => {
-            let is_asked = |name: &String| pattern.as_ref().is_none_or(|pattern| is_like(pattern, name));
-            let mut asked = names.iter().enumerate().filter(|(_, name)| is_asked(name));
-            if *all {
-                asked.all(|(nth, _)| seen.contains_key(&nth))
-            } else {
-                asked.any(|(nth, _)| seen.contains_key(&nth))
-            }
-        }
-    }
 }
 
 /// How many there were, and what they come to.
@@ -361,6 +341,17 @@ impl Ranked {
         )]
         let rank = (percentile / 100.0 * self.by_size.len() as f64).ceil() as usize;
         self.by_size.get(rank.saturating_sub(1)).copied()
+    }
+
+    fn median(&self) -> Option<f64> {
+        let middle = self.by_size.len() / 2;
+        let upper = self.by_size.get(middle).copied()?;
+        if self.by_size.len().is_multiple_of(2) {
+            let lower = self.by_size.get(middle.checked_sub(1)?).copied()?;
+            Some(f64::midpoint(lower, upper))
+        } else {
+            Some(upper)
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! burst is one match. All of it is bounded: see [`window`] and [`memory`].
 
 mod memory;
+mod together;
 mod window;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) use memory::ENTRIES_LIMIT;
 use memory::Entry;
+use together::Together;
 use window::Windows;
 
 use event_model::RuleId;
@@ -64,6 +66,8 @@ pub(crate) enum Measure {
     Average(Vec<String>),
     /// By the nearest rank.
     Percentile(Vec<String>, f64),
+    /// Of an even number of values, the mean of the two in the middle.
+    Median(Vec<String>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -87,6 +91,14 @@ impl Bound {
         match self {
             Self::Is(Order::Greater, bound) => bound >= count,
             Self::Is(_, bound) | Self::Not(bound) => bound > count,
+        }
+    }
+
+    /// Whether it asks for more than there can be.
+    pub(crate) fn is_out_of_reach(self, most: usize) -> bool {
+        match self {
+            Self::Is(Order::Greater | Order::GreaterOrEqual | Order::Equal, _) => self.is_beyond(most),
+            Self::Is(Order::Less | Order::LessOrEqual, _) | Self::Not(_) => false,
         }
     }
 
@@ -137,7 +149,7 @@ pub struct CorrelationCounters {
 struct Active {
     /// Number of the correlation's own rule in the set.
     rule: usize,
-    spec: Arc<Correlation>,
+    asked: Asked,
     /// For each rule it refers to, where the values of the group are.
     keys: Vec<Source>,
     /// Likewise for the values that are measured.
@@ -145,6 +157,22 @@ struct Active {
     /// Shared with the set before or after this one, where that has the same correlation: matches that are
     /// judged while one set replaces the other count in both.
     windows: Arc<Mutex<Windows>>,
+}
+
+/// What a correlation asks of each group.
+#[derive(Debug)]
+struct Asked {
+    spec: Arc<Correlation>,
+    /// How many rules it refers to.
+    rules: usize,
+    /// Which of them must be seen together, where it asks for that.
+    together: Together,
+}
+
+/// What a correlation refers to: places of rules, and what it asks of them.
+struct Resolved {
+    members: Vec<usize>,
+    together: Together,
 }
 
 impl Active {
@@ -176,10 +204,12 @@ impl Correlations {
         let mut diagnostics = Vec::new();
         loop {
             let (own, mut told, refused) = Self::resolve(rules);
-            diagnostics.append(&mut told);
             if refused.is_empty() {
+                diagnostics.append(&mut told);
                 return (own, diagnostics);
             }
+            // Warnings of those that stay come again.
+            diagnostics.extend(told.into_iter().filter(Diagnostic::is_error));
             // Numbers of rules have changed then, and others may have referred to these.
             let mut place = 0;
             rules.retain(|_| {
@@ -193,13 +223,14 @@ impl Correlations {
     fn resolve(rules: &mut [ParsedRule]) -> (Self, Vec<Diagnostic>, HashSet<usize>) {
         let mut own = Self::default();
         let mut diagnostics = Vec::new();
+        let mut warnings = Vec::new();
         let mut refused = HashSet::new();
         let mut refuse = |place: usize, diagnostic: Diagnostic| {
             refused.insert(place);
             diagnostics.push(diagnostic);
         };
         let by_name = places_by_name(rules);
-        let mut resolved: HashMap<usize, Vec<usize>> = HashMap::new();
+        let mut resolved: HashMap<usize, Resolved> = HashMap::new();
         for (place, rule) in rules.iter().enumerate() {
             let Role::Correlation(spec) = &rule.role else { continue };
             let found: Vec<Option<usize>> =
@@ -213,7 +244,26 @@ impl Correlations {
                     refuse(place, refusal(rule, reason, "load the rule it refers to together with it"));
                 }
                 None => {
-                    resolved.insert(place, found.into_iter().flatten().collect());
+                    let mut members: Vec<usize> = found.into_iter().flatten().collect();
+                    // In an order, a rule may be asked for again.
+                    if spec.kind != CorrelationKind::Ordered {
+                        let mut known = HashSet::new();
+                        let (own, repeats): (Vec<_>, Vec<_>) = members
+                            .into_iter()
+                            .zip(&spec.rules)
+                            .partition(|(member, _)| known.insert(*member));
+                        warnings.extend(repeats.into_iter().map(|(_, name)| repeat_warning(rule, name)));
+                        members = own.into_iter().map(|(member, _)| member).collect();
+                    }
+                    match condition_over(spec, &members, rules) {
+                        Ok(together) => {
+                            resolved.insert(place, Resolved { members, together });
+                        }
+                        Err(fault) => {
+                            let reason = format!("the condition of `{}` {fault}", rule.head.id);
+                            refuse(place, refusal(rule, reason, "write the ids or names of its `rules`"));
+                        }
+                    }
                 }
             }
         }
@@ -225,7 +275,7 @@ impl Correlations {
         let mut active_of: HashMap<usize, usize> = HashMap::new();
         let mut parts: HashMap<usize, Vec<(usize, usize)>> = HashMap::new();
         for depth in 0.. {
-            let is_ready = |place: &&usize| resolved[*place].iter().all(|member| stands[*member]);
+            let is_ready = |place: &&usize| resolved[*place].members.iter().all(|member| stands[*member]);
             let (ready, left): (Vec<usize>, Vec<usize>) = waiting.iter().partition(is_ready);
             if ready.is_empty() || depth == DEPTH_LIMIT {
                 let is_too_deep = !ready.is_empty();
@@ -247,17 +297,19 @@ impl Correlations {
                 stands[place] = true;
                 // What is switched off is there for others to name, and does nothing.
                 if rules[place].head.is_active() {
-                    let members = &resolved[&place];
-                    own.add(rules, place, members, &active_of, &by_name);
+                    let Some(Resolved { members, together }) = resolved.remove(&place) else { continue };
+                    own.add(rules, place, (&members, together), &active_of, &by_name);
                     let number = own.active.len() - 1;
                     active_of.insert(place, number);
-                    for (nth, member) in members.iter().enumerate() {
+                    // From the last to the first: one event is one step of an order.
+                    for (nth, member) in members.iter().enumerate().rev() {
                         parts.entry(*member).or_default().push((number, nth));
                     }
                 }
             }
             waiting = left;
         }
+        diagnostics.append(&mut warnings);
         diagnostics.extend(own.active.iter().flat_map(|active| unknown_aliases(active, rules, &by_name)));
         own.silent = members_without_own_match(&own.active, &parts);
         own.parts = parts.into_iter().map(|(rule, parts)| (rule, parts.into())).collect();
@@ -268,7 +320,7 @@ impl Correlations {
         &mut self,
         rules: &mut [ParsedRule],
         place: usize,
-        members: &[usize],
+        (members, together): (&[usize], Together),
         active_of: &HashMap<usize, usize>,
         by_name: &HashMap<String, usize>,
     ) {
@@ -279,7 +331,8 @@ impl Correlations {
                 Measure::Distinct(fields)
                 | Measure::Sum(fields)
                 | Measure::Average(fields)
-                | Measure::Percentile(fields, _),
+                | Measure::Percentile(fields, _)
+                | Measure::Median(fields),
                 _,
             ) => fields,
             _ => &[],
@@ -293,7 +346,7 @@ impl Correlations {
                 let of_rule = alias.and_then(|fields| fields.iter().find(|(rule, _)| is_member(rule)));
                 of_rule.map_or_else(|| name.clone(), |(_, field)| field.clone())
             };
-            let inner = active_of.get(member).map(|number| Arc::clone(&self.active[*number].spec));
+            let inner = active_of.get(member).map(|number| Arc::clone(&self.active[*number].asked.spec));
             let mut source = |names: &[String]| match (&inner, &rules[*member].role) {
                 (Some(inner), _) => Source::Group(
                     names
@@ -313,7 +366,8 @@ impl Correlations {
             values.push(source(measured));
         }
         let windows = Arc::new(Mutex::new(Windows::new(spec.timespan_ns)));
-        self.active.push(Active { rule: place, spec, keys, values, windows });
+        let asked = Asked { spec, rules: members.len(), together };
+        self.active.push(Active { rule: place, asked, keys, values, windows });
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -341,7 +395,7 @@ impl Correlations {
     }
 
     /// Whoever remembers most forgets something until all is within the limit.
-    fn stay_within_limit(&mut self) {
+    fn stay_within_limit(&mut self, now: i64) {
         let limit = if self.limit == 0 { DEFAULT_BYTES } else { self.limit };
         match self.until_counted.checked_sub(1) {
             Some(left) if self.bytes <= limit => self.until_counted = left,
@@ -352,7 +406,7 @@ impl Correlations {
             let Some(largest) = largest else { return };
             let mut windows = largest.windows();
             let before = windows.bytes();
-            windows.forget_quietest();
+            windows.forget_quietest(&largest.asked, now);
             let freed = before.saturating_sub(windows.bytes());
             if freed == 0 {
                 return;
@@ -388,7 +442,7 @@ impl Correlations {
             before.active.iter().filter_map(|active| Some((ids_before(active.rule)?, active))).collect();
         for active in &mut self.active {
             let Some(id) = ids(active.rule) else { continue };
-            if others.get(&id).is_some_and(|other| other.spec == active.spec)
+            if others.get(&id).is_some_and(|other| other.asked.spec == active.asked.spec)
                 && let Some(other) = others.remove(&id)
             {
                 active.windows = Arc::clone(&other.windows);
@@ -405,7 +459,7 @@ impl Correlations {
         // Without a time nobody knows what it is near to.
         if let Some(time) = view.event.time() {
             self.spread(rule, view, time.as_nanos(), &mut fired);
-            self.stay_within_limit();
+            self.stay_within_limit(time.as_nanos());
         }
         fired
     }
@@ -418,10 +472,17 @@ impl Correlations {
         while let Some((rule, group)) = waiting.pop_front() {
             let matched = group.as_deref().map_or(Matched::Event(view), Matched::Group);
             let Some(parts) = self.parts.get(&rule) else { continue };
-            for (number, nth) in parts.iter().copied() {
+            let mut completed = None;
+            for (place, (number, nth)) in parts.iter().copied().enumerate() {
+                // What completes a chain doesn't begin the next one, too.
+                if completed == Some(number) {
+                    continue;
+                }
                 taken += 1;
                 if taken > SPREAD_LIMIT {
-                    self.evicted_before += 1;
+                    let of = |rule: &usize| self.parts.get(rule).map_or(0, |parts| parts.len());
+                    let left = parts.len() - place + waiting.iter().map(|(rule, _)| of(rule)).sum::<usize>();
+                    self.evicted_before += left as u64;
                     return;
                 }
                 let Some(active) = self.active.get(number) else { continue };
@@ -431,10 +492,11 @@ impl Correlations {
                 let entry = Entry { time, nth, value: values.join("\u{1f}") };
                 let mut windows = active.windows();
                 let before = windows.bytes();
-                let fulfilled = windows.take(&active.spec.kind, &active.spec.rules, key, entry);
+                let fulfilled = windows.take(&active.asked, key, entry);
                 self.bytes = (self.bytes + windows.bytes()).saturating_sub(before);
                 drop(windows);
                 if let Some(group) = fulfilled {
+                    completed = Some(number);
                     fired.push(active.rule);
                     waiting.push_back((active.rule, Some(group)));
                 }
@@ -455,13 +517,40 @@ fn places_by_name(rules: &[ParsedRule]) -> HashMap<String, usize> {
     by_name
 }
 
+fn repeat_warning(rule: &ParsedRule, name: &str) -> Diagnostic {
+    let reason = format!("correlation `{}` refers to the rule `{name}` more than once", rule.head.id);
+    let hint = Some("it counts once; leave it out".to_owned());
+    let (severity, code) = (DiagnosticSeverity::Warning, DiagnosticCode::BadReference);
+    Diagnostic::new(severity, code, &rule.place, reason, hint)
+}
+
+/// What the correlation asks of its rules, which are these; the error is what is wrong with its condition.
+fn condition_over(spec: &Correlation, members: &[usize], rules: &[ParsedRule]) -> Result<Together, String> {
+    let tree = match &spec.kind {
+        // One that is listed twice has been left out.
+        CorrelationKind::Measured(Measure::Rules, bounds)
+            if bounds.iter().any(|bound| bound.is_out_of_reach(members.len())) =>
+        {
+            return Err(format!("counts rules, and there are {}", members.len()));
+        }
+        CorrelationKind::Together(Some(tree)) => tree,
+        _ => return Ok(Together::all_of(members.len())),
+    };
+    let called: Vec<Vec<&str>> = members
+        .iter()
+        .filter_map(|member| rules.get(*member))
+        .map(|rule| std::iter::once(rule.head.id.as_str()).chain(rule.name.as_deref()).collect())
+        .collect();
+    Together::bind(tree, &called).map_err(|named| format!("names {named}, which is none of its rules"))
+}
+
 /// A warning for each alias of a rule that the correlation doesn't refer to.
 fn unknown_aliases(
     active: &Active,
     rules: &[ParsedRule],
     by_name: &HashMap<String, usize>,
 ) -> Vec<Diagnostic> {
-    let spec = &active.spec;
+    let spec = &active.asked.spec;
     let members: HashSet<Option<&usize>> = spec.rules.iter().map(|name| by_name.get(name)).collect();
     let of_rules = spec.aliases.iter().flat_map(|(alias, fields)| fields.iter().map(move |own| (alias, own)));
     let is_unknown = |rule: &String| by_name.get(rule).is_none_or(|place| !members.contains(&Some(place)));
@@ -484,7 +573,7 @@ fn members_without_own_match(
     parts: &HashMap<usize, Vec<(usize, usize)>>,
 ) -> HashSet<usize> {
     let is_silent =
-        |parts: &Vec<(usize, usize)>| parts.iter().all(|(number, _)| !active[*number].spec.generate);
+        |parts: &Vec<(usize, usize)>| parts.iter().all(|(number, _)| !active[*number].asked.spec.generate);
     parts.iter().filter(|(_, parts)| is_silent(parts)).map(|(rule, _)| *rule).collect()
 }
 

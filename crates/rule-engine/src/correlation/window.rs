@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::CorrelationKind;
+use super::Asked;
 use super::memory::{Entry, Memory};
 
 /// Groups of one correlation. The one that was quiet longest gives way to a new one.
@@ -55,8 +55,7 @@ impl Windows {
     /// time has run out and that fulfilled it then.
     pub(super) fn take(
         &mut self,
-        kind: &CorrelationKind,
-        names: &[String],
+        asked: &Asked,
         mut key: Vec<String>,
         mut entry: Entry,
     ) -> Option<Vec<String>> {
@@ -65,20 +64,22 @@ impl Windows {
             value.truncate(end);
         }
         if self.groups.len() >= GROUPS_LIMIT && !self.groups.contains_key(&key) {
-            self.forget_quietest();
+            self.forget_quietest(asked, entry.time);
         }
         let (time, timespan) = (entry.time, self.timespan);
-        let empty = || Memory::new(kind, timespan, names.len());
+        let kind = &asked.spec.kind;
+        let empty = || Memory::new(asked, timespan);
         let group = self.groups.entry(key.clone()).or_insert_with(|| {
-            self.bytes += bytes_of_key(&key);
-            Group { memory: empty(), begin: time, newest: time }
+            let memory = empty();
+            self.bytes += bytes_of_key(&key) + memory.bytes();
+            Group { memory, begin: time, newest: time }
         });
         let before = group.memory.bytes();
         let fires;
         if kind.is_judged_at_end() {
             // A bound from above can only be judged when the time is over: what began with the first match.
             let is_over = time > group.begin.saturating_add(timespan);
-            fires = is_over && group.memory.fulfils(kind, names, group.begin);
+            fires = is_over && group.memory.fulfils(asked, group.begin);
             if is_over {
                 *group = Group { memory: empty(), begin: time, newest: time };
             }
@@ -95,7 +96,7 @@ impl Windows {
                 self.evicted += group.memory.insert(kind, entry);
             }
             group.memory.forget_before(limit);
-            fires = group.memory.fulfils(kind, names, limit);
+            fires = group.memory.fulfils(asked, limit);
             if fires || group.memory.len() == 0 {
                 self.bytes = self.bytes.saturating_sub(before + bytes_of_key(&key));
                 self.groups.remove(&key);
@@ -106,14 +107,26 @@ impl Windows {
         fires.then_some(key)
     }
 
-    /// Lets the quietest groups go: a tenth at once, so that this is rare.
-    pub(super) fn forget_quietest(&mut self) {
-        let mut last: Vec<i64> = self.groups.values().map(|group| group.newest).collect();
-        if last.is_empty() {
-            return;
+    /// Makes room: the groups go whose time is over at this time, and the quietest, at least a tenth at once, so that
+    /// this is rare. What is over is not counted as forgotten: nothing could come of it.
+    pub(super) fn forget_quietest(&mut self, asked: &Asked, now: i64) {
+        let mut left = self.groups.len().div_ceil(10);
+        if !asked.spec.kind.is_judged_at_end() {
+            let limit = now.saturating_sub(self.timespan);
+            let Self { groups, bytes, .. } = self;
+            groups.retain(|key, group| {
+                let stays = group.newest >= limit;
+                if !stays {
+                    left = left.saturating_sub(1);
+                    *bytes = bytes.saturating_sub(group.memory.bytes() + bytes_of_key(key));
+                }
+                stays
+            });
         }
-        let mut left = last.len().div_ceil(10);
-        let (_, limit, _) = last.select_nth_unstable(left - 1);
+        let mut last: Vec<i64> = self.groups.values().map(|group| group.newest).collect();
+        left = left.min(last.len());
+        let Some(nth) = left.checked_sub(1) else { return };
+        let (_, limit, _) = last.select_nth_unstable(nth);
         let limit = *limit;
         let Self { groups, bytes, evicted, .. } = self;
         groups.retain(|key, group| {
@@ -126,5 +139,89 @@ impl Windows {
             }
             stays
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::together::Together;
+    use super::super::{Bound, Correlation, CorrelationKind, Measure};
+    use super::*;
+    use crate::expression::Order;
+
+    fn kinds() -> Vec<CorrelationKind> {
+        let fields = || vec!["f".to_owned()];
+        let measured =
+            |measure, order, number| CorrelationKind::Measured(measure, vec![Bound::Is(order, number)]);
+        vec![
+            measured(Measure::Events, Order::GreaterOrEqual, 2.0),
+            measured(Measure::Events, Order::LessOrEqual, 20.0),
+            measured(Measure::Rules, Order::GreaterOrEqual, 2.0),
+            measured(Measure::Distinct(fields()), Order::GreaterOrEqual, 2.0),
+            measured(Measure::Sum(fields()), Order::GreaterOrEqual, 2.0),
+            measured(Measure::Average(fields()), Order::GreaterOrEqual, 1.5),
+            measured(Measure::Percentile(fields(), 50.0), Order::GreaterOrEqual, 2.0),
+            CorrelationKind::Together(None),
+            CorrelationKind::Ordered,
+        ]
+    }
+
+    #[test]
+    fn bytes_are_those_of_the_groups_that_are_left() {
+        for kind in kinds() {
+            let spec = Correlation {
+                kind,
+                rules: vec!["a".to_owned(), "b".to_owned()],
+                group_by: vec!["g".to_owned()],
+                timespan_ns: 10,
+                aliases: Vec::new(),
+                generate: false,
+            };
+            let asked = Asked { spec: Arc::new(spec), rules: 2, together: Together::all_of(2) };
+            let kind = &asked.spec.kind;
+            let mut windows = Windows::new(10);
+            let take = |group: &str, time: i64, nth: usize, windows: &mut Windows| {
+                let entry = Entry { time, nth, value: (nth + 1).to_string() };
+                let fires = windows.take(&asked, vec![group.to_owned()], entry).is_some();
+                let left = windows.groups.iter().map(|(key, own)| bytes_of_key(key) + own.memory.bytes());
+                assert_eq!(windows.bytes, left.sum::<usize>(), "{kind:?}");
+                fires
+            };
+            take("stays", 0, 0, &mut windows);
+            assert!(windows.bytes > 0, "{kind:?}");
+            let mut has_fired = false;
+            for time in 0..30 {
+                has_fired |= take("fires", time, usize::from(time % 2 == 1), &mut windows);
+            }
+            assert!(has_fired, "{kind:?}");
+            while !windows.groups.is_empty() {
+                windows.forget_quietest(&asked, 0);
+            }
+            assert_eq!(windows.bytes, 0, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn room_is_made_by_what_is_over_and_that_is_not_counted() {
+        let spec = Correlation {
+            kind: CorrelationKind::Ordered,
+            rules: vec!["a".to_owned(), "b".to_owned()],
+            group_by: vec!["g".to_owned()],
+            timespan_ns: 10,
+            aliases: Vec::new(),
+            generate: false,
+        };
+        let asked = Asked { spec: Arc::new(spec), rules: 2, together: Together::all_of(2) };
+        let mut windows = Windows::new(10);
+        for time in 0..20 {
+            let entry = Entry { time, nth: 0, value: String::new() };
+            windows.take(&asked, vec![time.to_string()], entry);
+        }
+        windows.forget_quietest(&asked, 19);
+        assert_eq!((windows.groups.len(), windows.evicted), (11, 0));
+        windows.forget_quietest(&asked, 19);
+        assert_eq!((windows.groups.len(), windows.evicted), (9, 2));
     }
 }

@@ -196,9 +196,16 @@ impl DocumentReader<'_> {
                 }
                 Measure::Distinct(fields)
             }
+            (_, Some(fields)) if fields.len() > 1 => {
+                let reason = format!("`{word}` wants one `field`: several together are no number");
+                let hint =
+                    Some("write a correlation for each; `value_count` counts values of several together");
+                self.error(condition.at(), DiagnosticCode::BadValue, reason, hint);
+                return None;
+            }
             ("value_sum", Some(fields)) => Measure::Sum(fields),
             ("value_avg", Some(fields)) => Measure::Average(fields),
-            ("value_median", Some(fields)) => Measure::Percentile(fields, 50.0),
+            ("value_median", Some(fields)) => Measure::Median(fields),
             (_, Some(fields)) => Measure::Percentile(fields, percentile),
         };
         Some((CorrelationKind::Measured(measure, bounds), format!("{word} {text}")))
@@ -266,7 +273,7 @@ impl DocumentReader<'_> {
             self.error(condition.at(), DiagnosticCode::BadCondition, reason, hint);
             return None;
         }
-        if bounds.iter().any(|bound| bound.is_beyond(rules)) {
+        if bounds.iter().any(|bound| bound.is_out_of_reach(rules)) {
             let reason = format!("the condition counts rules, and there are {rules}");
             self.error(condition.at(), DiagnosticCode::BadCondition, reason, None);
             return None;

@@ -149,7 +149,9 @@ impl GateJudge for RuleGate {
             facts: facts.clone(),
             hash_skipped: None,
         }));
-        let matches = rules.gate.evaluate(&Numbered { header: &header, body: &body }, Phase::All);
+        // Where the file could not be read, a filter or an exception by its hash might be for it: such rules don't judge.
+        let phase = if facts.is_some() { Phase::All } else { Phase::WithoutHash };
+        let matches = rules.gate.evaluate(&Numbered { header: &header, body: &body }, phase);
         let by_rules = matches.into_iter().map(|one| {
             let matched = one.matched.into_iter().map(str::to_owned).collect();
             (one.rule.reference(), matched)
