@@ -336,7 +336,7 @@ fn a_storm_under_a_limit_sheds_nothing_that_is_protected() {
     let (begun, before) = (Instant::now(), cpu_seconds(pid));
     let (mut since, mut cpu) = (begun, before);
     loop {
-        std::thread::sleep(Duration::from_millis(100));
+        test_support::pause(Duration::from_millis(100));
         let ended = storm.try_wait().unwrap();
         if ended.is_some() || since.elapsed() >= Duration::from_secs(60) {
             let now = cpu_seconds(pid);
