@@ -256,7 +256,7 @@ correlation: {type: event_count, rules: [both], timespan: 1m, condition: {gte: 2
              type=PROCTITLE msg=audit(170000000{second}.100:{second}): proctitle=6E63\n"
         )
     };
-    folder.file("rules/a.yml", rules).file("one.log", &run(1)).file("two.log", &(run(1) + &run(2)));
+    folder.file("rules/a.yml", rules).file("one.log", run(1)).file("two.log", run(1) + &run(2));
     let found = |log: &str| ids(&folder.edr(&["replay", "--rules", "rules", log]));
     assert_eq!(found("one.log"), Vec::<String>::new());
     assert_eq!(found("two.log"), ["00000000-0000-4000-8000-000000000002"]);

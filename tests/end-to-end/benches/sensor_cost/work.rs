@@ -201,7 +201,7 @@ fn flood() {
                     }
                     let due = Duration::from_millis(10) * (step + 1);
                     if let Some(early) = due.checked_sub(begun.elapsed()) {
-                        std::thread::sleep(early);
+                        test_support::pause(early);
                     }
                 }
             });
