@@ -140,7 +140,7 @@ fn measure(each: u64, file: &std::path::Path) -> Result<(), TableError> {
             report($name, seconds, found);
         }};
     }
-    kind!("sha256", sha256, |hash| Observable::Sha256(hash));
+    kind!("sha256", sha256, Observable::Sha256);
     kind!("ip", ip, |address: &IpAddr| Observable::Ip(*address));
     kind!("domain", domain, |name| Observable::Domain(name));
     kind!("url", url, |url| Observable::Url(url));
