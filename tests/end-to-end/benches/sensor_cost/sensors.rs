@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use end_to_end::Installation;
+use event_model::Timestamp;
 use test_support::{ServerOptions, pause, wait_for};
 
 use crate::work::Work;
@@ -99,6 +100,8 @@ impl Watching for RampartWatching {
 
     fn stop(mut self: Box<Self>, work: Work, mark: Option<u32>) -> Option<(u64, u64)> {
         let mark = mark?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let begun = Timestamp::from_nanos(now.as_nanos().try_into().unwrap());
         self.installation.start_server(self.server.clone());
         let api = &self.installation.api;
         // The server's ledger is as old as the last batch it has: it is whole once it stands still.
@@ -112,7 +115,10 @@ impl Watching for RampartWatching {
                 latest = (stored, Instant::now());
             }
             let still = latest.1.elapsed() > Duration::from_secs(3);
-            (host["online"] == true && still && produced <= stored + figure("dropped")?).then_some(())
+            // A server that has just begun takes hosts for online of which it has not heard since.
+            let is_back = host["last_seen_at"].as_str()?.parse::<Timestamp>().ok()? > begun;
+            (host["online"] == true && is_back && still && produced <= stored + figure("dropped")?)
+                .then_some(())
         });
         let program = work.program(mark);
         let told = work.event_types().iter().map(|event_type| {
