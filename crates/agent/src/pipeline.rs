@@ -255,8 +255,11 @@ impl Work {
         match what {
             Observation::Lost(loss) => self.tell_loss(&loss),
             Observation::Activity(activity) => {
-                if !self.economy.leaves_out(at_ns, &activity) && !self.economy.merges(at_ns, &activity) {
-                    self.tell_activity(at_ns, *activity);
+                if !self.economy.leaves_out(at_ns, &activity) {
+                    let merges = self.economy.merges_acts(&activity);
+                    if !(merges && self.economy.absorbs(at_ns, &activity)) {
+                        self.tell_activity(at_ns, *activity, merges);
+                    }
                 }
             }
             what => {
@@ -322,9 +325,9 @@ impl Work {
         }
     }
 
-    fn tell_activity(&mut self, at_ns: u64, observed: ObservedActivity) {
+    fn tell_activity(&mut self, at_ns: u64, observed: ObservedActivity, merges: bool) {
         // What is merged is compared as it was observed.
-        let merges = self.economy.merges_acts(&observed).then(|| observed.clone());
+        let to_compare = merges.then(|| observed.clone());
         let actor = observed.actor.and_then(|actor| self.key_of(actor, at_ns));
         let target = observed.target.and_then(|target| self.key_of(target, at_ns));
         let mut activity = Activity {
@@ -354,7 +357,9 @@ impl Work {
         };
         let (header, body) = match body {
             EventBody::Activity(activity) if verdicts.is_empty() => {
-                let Some((header, activity)) = self.economy.hold(header, activity, merges) else { return };
+                let Some((header, activity)) = self.economy.hold(header, activity, to_compare) else {
+                    return;
+                };
                 (header, EventBody::Activity(activity))
             }
             body => (header, body),

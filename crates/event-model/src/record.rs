@@ -61,11 +61,10 @@ pub struct EventRecord {
 impl EventRecord {
     /// From a typed event.
     pub fn from_body(header: EventHeader, body: &EventBody) -> Self {
-        let mut count = 0;
-        body.each_field(&mut |_, _| count += 1);
-        // Thousands of records may wait to be written: no room that is not used.
-        let mut fields = Vec::with_capacity(count);
+        let mut fields = Vec::new();
         body.each_field(&mut |field, value| fields.push((field, value.to_owned())));
+        // Thousands of records may wait to be written: no room that is not used.
+        fields.shrink_to_fit();
         fields.sort_unstable_by_key(|(field, _)| *field);
         Self { header, event_type: body.event_type(), fields }
     }

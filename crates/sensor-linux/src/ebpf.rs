@@ -31,6 +31,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 const BLOCKING_LASTS: Duration = Duration::from_secs(10);
 const BLOCKING_RENEWED: Duration = Duration::from_secs(1);
 /// Observations handed out in one go. What they are made into is held until they have all been taken: some 2 KB each.
+/// The agent takes as many for a sign that more waits.
 const BATCH: usize = 1_024;
 /// How often the kernel's counters of losses are read.
 const CHECK_LOSSES_EVERY: Duration = Duration::from_millis(100);

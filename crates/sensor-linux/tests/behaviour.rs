@@ -7,14 +7,14 @@
 #![allow(clippy::unwrap_used, reason = "in tests a failed expectation is the report")]
 #![allow(unsafe_code, reason = "the acts are system calls that have no safe form")]
 
+mod acting;
 mod acts;
 mod rights;
 mod told;
 
-use std::io::Read;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use event_model::{EventType, Field, Value};
@@ -22,6 +22,7 @@ use sensor_api::contract::{self, read_until};
 use sensor_api::{Actor, Observation, Observed, ObservedActivity, Sensor, SourceThreads, observation_queue};
 use sensor_linux::{EbpfSensor, LinuxSensorOptions};
 
+use acting::Acting;
 use rights::ebpf;
 use told::{FAILURE, SUCCESS, activities, assert_target, list, outcome, text, text_of, value};
 
@@ -33,54 +34,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 fn act() {
     if let Some(name) = std::env::var_os("RAMPART_TEST_ACT") {
         acts::perform(name.to_str().unwrap());
-    }
-}
-
-/// A child that performs an act.
-struct Acting {
-    child: Child,
-}
-
-impl Acting {
-    fn start(name: &str, argument: &str) -> Self {
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "act", "--quiet", "--nocapture"])
-            .env("RAMPART_TEST_ACT", name)
-            .env("RAMPART_TEST_ARGUMENT", argument)
-            .stdout(Stdio::piped())
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self { child }
-    }
-
-    fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Waits for its end, which must be a good one; the numbers that it wrote as `name=number`.
-    fn finish(mut self) -> Numbers {
-        let mut output = String::new();
-        self.child.stdout.take().unwrap().read_to_string(&mut output).unwrap();
-        let status = self.child.wait().unwrap();
-        assert!(status.success(), "{status}: {output}");
-        Numbers(output)
-    }
-}
-
-impl Drop for Acting {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-struct Numbers(String);
-
-impl Numbers {
-    fn get(&self, name: &str) -> u32 {
-        let found = self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-        found.unwrap_or_else(|| panic!("no {name} in {}", self.0)).parse().unwrap()
     }
 }
 

@@ -95,6 +95,15 @@ impl ServerProcess {
         self.edr(&["token", "create"])
     }
 
+    /// What an agent is started with to enrol here: address, authority and a new token.
+    pub fn enrolling(&self) -> Vec<String> {
+        vec![
+            format!("-server={}", self.url()),
+            format!("-cert={}", self.ca_file().display()),
+            format!("-token={}", self.enrollment_token()),
+        ]
+    }
+
     /// Runs the operator's tool on the server's database; gives the last line that it prints.
     pub fn edr(&self, arguments: &[&str]) -> String {
         let output = Command::new(binary("edr"))

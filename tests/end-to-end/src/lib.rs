@@ -43,14 +43,11 @@ impl Installation {
         let api = server.api("administrator");
         let options = AgentOptions {
             state: folder.path().join("agent"),
-            arguments: vec![
-                format!("-server={}", server.url()),
-                format!("-cert={}", server.ca_file().display()),
-                format!("-token={}", server.enrollment_token()),
-            ]
-            .into_iter()
-            .chain(arguments.iter().map(|argument| (*argument).to_owned()))
-            .collect(),
+            arguments: server
+                .enrolling()
+                .into_iter()
+                .chain(arguments.iter().map(|argument| (*argument).to_owned()))
+                .collect(),
         };
         let mut agent = AgentProcess::launch(options);
         let line = agent.wait_until_running();

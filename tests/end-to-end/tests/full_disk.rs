@@ -15,14 +15,8 @@ fn an_agent_that_was_killed_on_a_full_disk_starts_and_sees_again() {
     let folder = tempfile::tempdir().unwrap();
     let server = ServerProcess::start(folder.path());
     let api = server.api("administrator");
-    let agent = AgentProcess::start(AgentOptions {
-        state: disk.path().join("agent"),
-        arguments: vec![
-            format!("-server={}", server.url()),
-            format!("-cert={}", server.ca_file().display()),
-            format!("-token={}", server.enrollment_token()),
-        ],
-    });
+    let agent =
+        AgentProcess::start(AgentOptions { state: disk.path().join("agent"), arguments: server.enrolling() });
     disk.fill("filler");
     let options = agent.kill();
     let agent = AgentProcess::start(options);

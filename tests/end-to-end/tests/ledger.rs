@@ -108,14 +108,8 @@ fn what_is_done_while_the_disk_is_full_is_stored_or_counted_by_kind() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let server = ServerProcess::start(folder.path());
     let api = server.api("administrator");
-    let agent = AgentProcess::start(AgentOptions {
-        state: disk.path().join("agent"),
-        arguments: vec![
-            format!("-server={}", server.url()),
-            format!("-cert={}", server.ca_file().display()),
-            format!("-token={}", server.enrollment_token()),
-        ],
-    });
+    let agent =
+        AgentProcess::start(AgentOptions { state: disk.path().join("agent"), arguments: server.enrolling() });
     let mut made = Made::default();
     made.work(folder.path(), 100);
     disk.fill("filler");

@@ -73,6 +73,11 @@ impl Rung {
         }
     }
 
+    /// Whether nothing of any class is left out.
+    pub fn keeps_all(&self) -> bool {
+        EventClass::ALL.iter().all(|class| self.keep(*class) == Keep::All)
+    }
+
     /// The classes of which nothing is kept.
     pub fn shed(&self) -> Vec<EventClass> {
         let shed = |class: &EventClass| self.keep(*class) == Keep::None;

@@ -44,6 +44,6 @@ impl Work {
         }
         let event_type = EventType::ContainerStart;
         let activity = ObservedActivity { event_type, actor: Some(Actor::Life(key)), target: None, fields };
-        self.tell_activity(at_ns, activity);
+        self.tell_activity(at_ns, activity, false);
     }
 }

@@ -24,7 +24,8 @@ const MOST_UNTOLD: u64 = 16_384;
 const SHORT_REST: Duration = Duration::from_millis(10);
 /// No rest is longer where a rule acts on starts.
 const REST_BEFORE_ACTING: Duration = Duration::from_millis(5);
-/// With as many observations as this in a round, there is no rest, and like acts are merged for a while.
+/// With as many observations as this in a round, there is no rest, and like acts are merged for a while. The eBPF
+/// sensor hands out as many at a time, so that its rounds are busy where more waits in the ring.
 const BUSY_ROUND: u64 = 1_024;
 /// Merging makes rounds short, which must not end it.
 const MERGED_AFTER_BUSY: Duration = Duration::from_secs(1);
@@ -116,6 +117,10 @@ impl Economy {
 
     /// Counts the act as left out, if it is to be.
     pub(super) fn leaves_out(&mut self, at_ns: u64, activity: &ObservedActivity) -> bool {
+        // What an act was done to is looked at only where that matters.
+        if self.governor.rung().keeps_all() {
+            return false;
+        }
         let class = activity.class();
         match self.governor.keep(class) {
             Keep::All => return false,
@@ -142,13 +147,13 @@ impl Economy {
         true
     }
 
-    /// Merges the act into a like one that is held.
-    pub(super) fn merges(&mut self, at_ns: u64, activity: &ObservedActivity) -> bool {
-        let merged = self.merges_acts(activity) && self.merger.absorb(at_ns, activity);
-        if merged {
+    /// Counts the act to a like one that is held; false if none is.
+    pub(super) fn absorbs(&mut self, at_ns: u64, activity: &ObservedActivity) -> bool {
+        let absorbed = self.merger.absorb(at_ns, activity);
+        if absorbed {
             self.owe();
         }
-        merged
+        absorbed
     }
 
     /// Holds an act for like ones that may follow. Gives it back where none are awaited.

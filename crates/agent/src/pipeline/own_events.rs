@@ -41,7 +41,7 @@ impl Work {
             ];
             let (actor, target) = (None, None);
             let tampered = ObservedActivity { event_type: EventType::AgentTamper, actor, target, fields };
-            self.tell_activity(boot_ns(), tampered);
+            self.tell_activity(boot_ns(), tampered, false);
         }
     }
 
