@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures the detection engine and prints one table: figure, goal, and how it stands to two other engines,
-# measured in the same run on the same rules and events. Nothing is judged. Takes about four minutes besides
+# measured in the same run on the same rules and events. Nothing is judged. Takes about five minutes besides
 # building. A peer that can't be built is left out, with the reason.
 #
 # RAMPART_CORPORA: folder with sigma/ (rules) and evtx/ (recorded logs), else ../shared/corpora.
@@ -79,17 +79,32 @@ for ((copy = 0; copy < copies; copy++)); do
     ln -s "$(realpath "$corpora/evtx")" "$work/evtx/$copy"
 done > "$work/many.ndjson"
 # The rules for Windows that the other figures are of; folders of other systems only cost loading.
-replay() { # replay OUT INPUT
-    "$target/release/edr" replay --rules "$corpora/sigma/rules" --rules "$corpora/sigma/rules-emerging-threats" \
-        --rules "$corpora/sigma/rules-threat-hunting" --stats --json-errors --threads 1 "$2" > /dev/null 2> "$work/stderr" || true
-    grep '"stats"' "$work/stderr" > "$1"
+# As the other rates, these are of the best pass: what else the machine does only slows them.
+passes=3
+best_of() { # best_of OUT REGEX COMMAND...: what the pass printed whose figure, the first group of the regex, is largest
+    local out=$1 regex=$2 pass figure best=0
+    shift 2
+    for ((pass = 0; pass < passes; pass++)); do
+        "$@" > "$work/pass"
+        figure=$(number "$work/pass" "$regex")
+        if [ "$pass" = 0 ] || awk -v a="$figure" -v b="$best" 'BEGIN { exit !(a > b) }'; then
+            best=$figure
+            mv "$work/pass" "$out"
+        fi
+    done
 }
-replay "$work/ndjson" "$work/many.ndjson"
-replay "$work/evtx-stats" "$work/evtx"
+replay() { # replay INPUT: its statistics
+    "$target/release/edr" replay --rules "$corpora/sigma/rules" --rules "$corpora/sigma/rules-emerging-threats" \
+        --rules "$corpora/sigma/rules-threat-hunting" --stats --json-errors --threads 1 "$1" 2>&1 > /dev/null | grep '"stats"' || true
+}
+per_second='"events_per_cpu_second":([0-9]+)'
+best_of "$work/ndjson" "$per_second" replay "$work/many.ndjson"
+best_of "$work/evtx-stats" "$per_second" replay "$work/evtx"
 
 "$examples/throughput" 0 "$corpora/sigma" > "$work/linux"
 "$examples/yara_speed" > "$work/yara"
-"$examples/lookup_speed" > "$work/indicators"
+lookups='^all +([0-9.]+) M'
+best_of "$work/indicators" "$lookups" "$examples/lookup_speed"
 
 echo
 row "" "Rampart" "goal" "sigma-rust" "times" "rsigma" "times"
@@ -98,15 +113,15 @@ compared "parsed events/s, one core" ">= 400000" "$(number "$work/parsed" 'one c
 compared "  matches in one pass" "" "$(number "$work/parsed" ', ([0-9]+) matches')" ', ([0-9]+) matches' same
 alone "two threads / one, by CPU time" "2.0" "$(number "$work/parsed" '; ([0-9.]+) times by CPU')"
 alone "two threads / one, by the clock" "2.0" "$(number "$work/parsed" '; ([0-9.]+) times; ')"
-alone "NDJSON events/s, one core" ">= 300000" "$(number "$work/ndjson" '"events_per_cpu_second":([0-9]+)')"
-alone "EVTX events/s, one core" ">= 100000" "$(number "$work/evtx-stats" '"events_per_cpu_second":([0-9]+)')"
+alone "NDJSON events/s, one core" ">= 300000" "$(number "$work/ndjson" "$per_second")"
+alone "EVTX events/s, one core" ">= 100000" "$(number "$work/evtx-stats" "$per_second")"
 compared "load, ms of CPU" "<= 500" "$(number "$work/parsed" 'load ([0-9]+) ms')" 'load ([0-9]+) ms' less
 compared "resident memory with rules, KiB" "<= 61440" "$(number "$work/parsed" 'memory: ([0-9]+) KiB with rules and')" 'memory: ([0-9]+) KiB with rules' less
 alone "one process start, all Linux rules, best us" "<= 3" "$(number "$work/linux" 'best pass ([0-9.]+)')"
 alone "YARA, 5,900 generated rules, MB/s" ">= 30" "$(number "$work/yara" ': ([0-9.]+) MB\/s')"
 alone "YARA, resident MB" "<= 90" "$(number "$work/yara" 'resident ([0-9]+) MB, at most')"
-alone "indicators, 5 x 1,000,000: M look-ups/s" ">= 10" "$(number "$work/indicators" '^all +([0-9.]+) M')"
+alone "indicators, 5 x 1,000,000: M look-ups/s" ">= 10" "$(number "$work/indicators" "$lookups")"
 alone "indicators, MB of memory" "<= 12" "$(number "$work/indicators" '; ([0-9.]+) MB of memory')"
 echo
-echo "times: how much better Rampart is. Rates are by CPU time of the measuring thread, the best pass; two threads by the clock"
+echo "times: how much better Rampart is. Rates are by CPU time of the measuring thread, the best of several passes; two threads by the clock"
 echo "need two cores that nobody else uses. Recorded attacks: other logs match less. load of the machine after: $(cut -d ' ' -f 1-3 /proc/loadavg)"

@@ -334,46 +334,28 @@ impl<const ROOM: usize> Canonical<ROOM> {
 
     /// Host, port and path of a URL; `None` where there is no host.
     pub(crate) fn url(&mut self, url: &str) -> Option<&[u8]> {
-        // This is done for each URL that is seen: one pass over the authority tells all that is asked of it.
+        // This is done for each URL that is seen.
         let url = url.trim_ascii();
         let scheme_end = url.bytes().position(|byte| !byte.is_ascii_alphanumeric()).unwrap_or(url.len());
         let (scheme, rest) = match url[scheme_end..].strip_prefix("://") {
             Some(rest) => (&url[..scheme_end], rest),
             None => ("", url),
         };
-        let (mut user_end, mut dots, mut colons, mut has_blank) = (0, 0_usize, 0_usize, false);
-        let mut end = rest.len();
-        for (at, byte) in rest.bytes().enumerate() {
-            match byte {
-                b'.' => dots += 1,
-                b':' => colons += 1,
-                b'@' => (user_end, dots, colons, has_blank) = (at + 1, 0, 0, false),
-                b'/' | b'?' | b'#' => {
-                    end = at;
-                    break;
-                }
-                _ => has_blank |= byte.is_ascii_whitespace(),
-            }
-        }
+        let end = memchr::memchr3(b'/', b'?', b'#', rest.as_bytes()).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
         let path = path.split_once('#').map_or(path, |(path, _)| path);
-        let mut host = &authority[user_end..];
+        let user_end = memchr::memrchr(b'@', authority.as_bytes()).map_or(0, |at| at + 1);
+        let host = &authority[user_end..];
         let own_port = match scheme {
             _ if scheme.eq_ignore_ascii_case("http") => ":80",
             _ if scheme.eq_ignore_ascii_case("https") => ":443",
             _ => "",
         };
-        if !own_port.is_empty()
-            && let Some(name) = host.strip_suffix(own_port)
-        {
-            host = name;
-            colons -= 1;
-        }
-        if let Some(name) = host.strip_suffix('.') {
-            host = name;
-            dots -= 1;
-        }
-        if has_blank || dots + colons == 0 {
+        let host = host.strip_suffix(own_port).unwrap_or(host);
+        let host = host.strip_suffix('.').unwrap_or(host);
+        // No way out before the end: so it is done for many bytes at once.
+        let has_blank = host.bytes().fold(false, |found, byte| found | byte.is_ascii_whitespace());
+        if has_blank || memchr::memchr2(b'.', b':', host.as_bytes()).is_none() {
             return None;
         }
         self.push_lower(host)?;
