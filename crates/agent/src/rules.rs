@@ -17,7 +17,8 @@ use protocol::bundle::{BundleRefusal, verify_bundle, verify_stored_bundle};
 use protocol::link::{PolicyBundle, SignedBundle};
 use rule_engine::{
     BehaviourFile, BehaviourSet, CompileOptions, Diagnostic, HostNames, ParsedRule, RULE_FILE_LIMIT, RuleSet,
-    Telemetry, is_behaviour_file, is_sigma_file, parse_behaviours, parse_rule_text, parse_rules_bytes,
+    SigmaOptions, Telemetry, is_behaviour_file, is_placeholder_file, is_sigma_file, parse_behaviours,
+    parse_rule_text, parse_rules_bytes_with,
 };
 use tokio::sync::Notify;
 
@@ -340,9 +341,20 @@ fn load_dir(
             return;
         }
     };
-    for path in files {
+    // Values first: the rules of all files may ask for them.
+    let (values, files): (Vec<_>, Vec<_>) =
+        files.into_iter().partition(|path| is_placeholder_file(&path.to_string_lossy()));
+    let mut sigma = SigmaOptions::default();
+    for path in values.into_iter().chain(files) {
         let name = path.display().to_string();
         match read_bounded(&path, RULE_FILE_LIMIT) {
+            Ok(bytes) if is_placeholder_file(&name) => {
+                // What is not UTF-8 stays in a value as a character that matches nothing.
+                let text = String::from_utf8_lossy(&bytes);
+                if let Err(diagnostic) = sigma.add_placeholders(&name, &text) {
+                    report(&[diagnostic], &text, errors);
+                }
+            }
             Ok(bytes) if is_behaviour_file(&name) => {
                 // What is not UTF-8 is no JSON either, and is told as such.
                 let text = String::from_utf8_lossy(&bytes);
@@ -351,7 +363,7 @@ fn load_dir(
                 behaviours.push(file);
             }
             Ok(bytes) => {
-                let outcome = parse_rules_bytes(&name, &bytes);
+                let outcome = parse_rules_bytes_with(&name, &bytes, &sigma);
                 report(&outcome.diagnostics, &String::from_utf8_lossy(&bytes), errors);
                 rules.extend(outcome.rules);
             }
@@ -374,7 +386,7 @@ fn report(diagnostics: &[Diagnostic], source: &str, errors: &mut Vec<String>) {
     }
 }
 
-/// Whether a file of that name holds rules or behaviours.
+/// Whether a file of that name holds rules, behaviours or values of placeholders.
 pub(crate) fn is_rule_file(path: &Path) -> bool {
     let name = path.to_string_lossy().to_ascii_lowercase();
     // In a pack, a rule's test stands beside it.

@@ -13,14 +13,15 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::mem;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use event_model::EventType;
 use rule_engine::{
     CompileOptions, Diagnostic, DiagnosticCode, DiagnosticSeverity, ParseOutcome, ParsedRule,
-    RULE_FILE_LIMIT, RuleSet, SigmaOptions, is_behaviour_file, is_sigma_file, parse_behaviours,
-    parse_rules_bytes_with,
+    RULE_FILE_LIMIT, RuleSet, SigmaOptions, is_behaviour_file, is_placeholder_file, is_sigma_file,
+    parse_behaviours, parse_rules_bytes_with,
 };
 
 use crate::arguments::{Usage, nearest, parser};
@@ -55,7 +56,7 @@ pub(crate) fn check(arguments: Vec<OsString>) -> anyhow::Result<Outcome> {
         return Err(Usage::new("no rule files found", "rule files end in `.json`, `.yml` or `.yaml`").into());
     }
     let mut report = Report { json: options.json_errors, ..Report::default() };
-    for path in &options.placeholders {
+    for path in take_placeholder_files(&mut files).iter().chain(&options.placeholders) {
         let text = fs::read_to_string(path).with_context(|| format!("reading `{}`", path.display()))?;
         if let Err(diagnostic) = report.sigma.add_placeholders(&path.to_string_lossy(), &text) {
             report.show(&diagnostic, &text)?;
@@ -153,6 +154,15 @@ fn collect_folder(folder: &Path, depth_left: usize, files: &mut BTreeSet<PathBuf
 fn is_rule_file(path: &Path) -> bool {
     let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
     is_sigma_file(&name) || (name.ends_with(".json") && !name.ends_with(".test.json"))
+}
+
+/// Takes the files with values of placeholders out of those that were found: the values are for the rules of all of
+/// them, and those of a file that `--placeholders` names count more.
+pub(crate) fn take_placeholder_files(files: &mut BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+    let (values, rules) =
+        mem::take(files).into_iter().partition(|path| is_placeholder_file(&path.to_string_lossy()));
+    *files = rules;
+    values
 }
 
 /// What a file's text became, and the text itself for showing where something is wrong.

@@ -158,6 +158,35 @@ fn placeholders_come_from_a_file() {
     assert!(err(&output).contains("broken.yml:1:1: error[wrong-type]"), "{}", err(&output));
 }
 
+#[test]
+fn placeholders_stand_beside_the_rules() {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| fs::write(folder.path().join("rules").join(name), text).unwrap();
+    fs::create_dir(folder.path().join("rules")).unwrap();
+    put(
+        "a.yml",
+        "title: t\nid: 5f0b9a1c-0f5b-4b1e-8d2c-4d4a5b8d3c11\nlogsource: {product: windows, service: security}\ndetection:\n  sel:\n    User|expand: '%admins%'\n  condition: sel\n",
+    );
+    put("own.placeholders.yml", "admins: [root, 'adm*']\n");
+    let output = edr(folder.path(), &["rules", "check", "rules"]);
+    assert_eq!(out(&output), "1 file: 1 rule loaded, 0 refused; 0 errors, 0 warnings\n");
+    let event = |user: &str| format!("{{\"Channel\":\"Security\",\"EventID\":4624,\"User\":\"{user}\"}}\n");
+    fs::write(folder.path().join("events.ndjson"), event("administrator") + &event("guest")).unwrap();
+    let output = edr(folder.path(), &["replay", "--rules", "rules", "events.ndjson"]);
+    assert_eq!(out(&output).lines().count(), 1, "{}{}", out(&output), err(&output));
+    // What the command line names counts more.
+    fs::write(folder.path().join("other.yml"), "admins: nobody\n").unwrap();
+    let output =
+        edr(folder.path(), &["replay", "--rules", "rules", "--placeholders", "other.yml", "events.ndjson"]);
+    assert_eq!(out(&output), "", "{}", err(&output));
+    put("a.test.json", r#"{"match": [{"User": "administrator"}], "no_match": [{"User": "guest"}]}"#);
+    let output = edr(folder.path(), &["rules", "test", "rules"]);
+    assert_eq!(output.status.code(), Some(0), "{}{}", out(&output), err(&output));
+    put("own.placeholders.yml", "- admins\n");
+    let output = edr(folder.path(), &["rules", "check", "rules"]);
+    assert!(err(&output).contains("own.placeholders.yml:1:1: error[wrong-type]"), "{}", err(&output));
+}
+
 /// The public collection, where it is at hand: every rule loads.
 #[test]
 fn every_rule_of_the_public_collection_loads() {

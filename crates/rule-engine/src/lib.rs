@@ -61,6 +61,6 @@ pub use rule_file::{
     parse_rules_bytes_with,
 };
 pub use rule_set::{CompileOptions, CompileOutcome, Phase, RuleCounters, RuleMatch, RuleSet, Verdicts};
-pub use sigma::{Placeholders, SigmaOptions, parse_sigma};
+pub use sigma::{Placeholders, SigmaOptions, is_placeholder_file, parse_sigma};
 pub use source::{Place, Source, Span};
 pub use telemetry::Telemetry;

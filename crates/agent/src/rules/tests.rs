@@ -36,6 +36,22 @@ fn a_directory_whose_rules_are_a_folder_deeper_is_told_of() {
 }
 
 #[test]
+fn placeholders_stand_beside_the_rules_and_change_as_they_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let sigma = "title: s\nlogsource: {category: process_creation}\ndetection: {s: {Image|expand: '%tools%'}, condition: s}\n";
+    fs::write(dir.path().join("a.yml"), sigma).unwrap();
+    let book = RuleBook::open_with(Some(dir.path().to_owned()), false);
+    let judged = || book.active().set.counters().count();
+    assert_eq!((judged(), book.active().errors.len()), (0, 0));
+    fs::write(dir.path().join("z.placeholders.yaml"), "tools: ['*/nc', '*/ncat']\n").unwrap();
+    assert!(book.reload_if_changed());
+    assert_eq!((judged(), book.active().errors.len()), (1, 0));
+    fs::write(dir.path().join("z.placeholders.yaml"), "- tools\n").unwrap();
+    assert!(book.reload_if_changed());
+    assert!(book.active().errors[0].contains("z.placeholders.yaml:1:1:"), "{:?}", book.active().errors);
+}
+
+#[test]
 fn a_bad_file_costs_itself_only_and_changes_are_seen() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("a.json"), rule(1, "x")).unwrap();

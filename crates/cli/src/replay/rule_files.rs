@@ -10,7 +10,7 @@ use rule_engine::{
 };
 
 use crate::arguments::Usage;
-use crate::rules::{collect_files, read_rules};
+use crate::rules::{collect_files, read_rules, take_placeholder_files};
 
 pub(super) struct LoadedRules {
     pub(super) set: RuleSet,
@@ -24,17 +24,17 @@ pub(super) fn load(
     log_sources: LogSources,
     json_errors: bool,
 ) -> anyhow::Result<LoadedRules> {
+    let mut files = BTreeSet::new();
+    for path in paths {
+        collect_files(path, &mut files)?;
+    }
     let mut sigma = SigmaOptions::default();
-    for path in placeholders {
+    for path in take_placeholder_files(&mut files).iter().chain(placeholders) {
         let name = path.to_string_lossy();
         let text = std::fs::read_to_string(path).with_context(|| format!("reading `{name}`"))?;
         if let Err(diagnostic) = sigma.add_placeholders(&name, &text) {
             show(&diagnostic, &text, json_errors)?;
         }
-    }
-    let mut files = BTreeSet::new();
-    for path in paths {
-        collect_files(path, &mut files)?;
     }
     let (mut rules, mut behaviours) = (Vec::new(), Vec::new());
     let mut refused = 0;

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use rule_engine::{LogSources, ParsedRule, RULE_FILE_LIMIT, RuleSet, Telemetry};
+use rule_engine::{LogSources, ParsedRule, RULE_FILE_LIMIT, RuleSet, Telemetry, is_placeholder_file};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -80,7 +80,7 @@ impl Report {
         let loaded = load(&group.files, &options.sigma)?;
         let (rules, more_refused) = loaded.compile(&options.log_sources)?;
         self.faults += loaded.refused + more_refused;
-        for file in &group.files {
+        for file in group.files.iter().filter(|file| !is_placeholder_file(&file.to_string_lossy())) {
             self.file(file, &loaded, &rules, options)?;
         }
         let Some(manifest) = &group.manifest else { return Ok(()) };

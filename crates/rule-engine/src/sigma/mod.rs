@@ -66,6 +66,12 @@ impl SigmaOptions {
     }
 }
 
+/// Whether a file of this name holds values of placeholders: it ends in `.placeholders.yml` or `.placeholders.yaml`.
+pub fn is_placeholder_file(source_name: &str) -> bool {
+    let name = source_name.to_ascii_lowercase();
+    name.ends_with(".placeholders.yml") || name.ends_with(".placeholders.yaml")
+}
+
 /// Reads the rules of one text; a rule with an error is left out and the others load.
 pub fn parse_sigma(source_name: &str, text: &str, options: &SigmaOptions) -> ParseOutcome {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);

@@ -99,7 +99,8 @@ impl DocumentReader<'_> {
     pub(super) fn tell_unresolved(&mut self, detections: &Detections, consequence: &str) {
         for (at, name) in &detections.unresolved {
             let reason = format!("placeholder `%{name}%` has no values: {consequence}");
-            let hint = Some("`edr` takes a file of placeholders; for agents, write the values into the rule");
+            let hint =
+                Some("put a file `NAME.placeholders.yml` with `name: [value, value]` beside the rules");
             self.warning(*at, DiagnosticCode::NoPlaceholder, reason, hint);
         }
     }
