@@ -81,9 +81,10 @@ impl Sensor for Rampart {
     fn start(&mut self, _work: Work) -> Box<dyn Watching> {
         // The budget would leave out what is to be measured.
         let mut installation = Installation::start_with(&["-cpulimit=0"]).expect("it runs here");
+        let produced = ledger(&installation.api.get("/hosts").expect("it answers"), "produced");
         let server = installation.stop_server();
         let pid = installation.agent.as_mut().expect("it runs").pid();
-        Box::new(RampartWatching { installation, server, pid })
+        Box::new(RampartWatching { installation, server, pid, produced: produced.unwrap_or(0) })
     }
 }
 
@@ -91,6 +92,13 @@ struct RampartWatching {
     installation: Installation,
     server: ServerOptions,
     pid: u32,
+    /// Acts that the server knew of before the work.
+    produced: u64,
+}
+
+/// A figure of the only host's ledger.
+fn ledger(hosts: &serde_json::Value, name: &str) -> Option<u64> {
+    hosts["items"][0]["ledger"][name].as_u64()
 }
 
 impl Watching for RampartWatching {
@@ -109,7 +117,7 @@ impl Watching for RampartWatching {
         wait_for("everything is sent", Duration::from_secs(300), || {
             let hosts = api.get("/hosts").ok()?;
             let host = &hosts["items"][0];
-            let figure = |name: &str| host["ledger"][name].as_u64();
+            let figure = |name: &str| ledger(&hosts, name);
             let (produced, stored) = (figure("produced")?, figure("stored")?);
             if stored != latest.0 {
                 latest = (stored, Instant::now());
@@ -117,8 +125,14 @@ impl Watching for RampartWatching {
             let still = latest.1.elapsed() > Duration::from_secs(3);
             // A server that has just begun takes hosts for online of which it has not heard since.
             let is_back = host["last_seen_at"].as_str()?.parse::<Timestamp>().ok()? > begun;
-            (host["online"] == true && is_back && still && produced <= stored + figure("dropped")?)
-                .then_some(())
+            // Nor is all there while it knows of fewer acts than were done: the agent may take its time to send.
+            let has_work = produced >= self.produced + work.events();
+            (host["online"] == true
+                && is_back
+                && has_work
+                && still
+                && produced <= stored + figure("dropped")?)
+            .then_some(())
         });
         let program = work.program(mark);
         let told = work.event_types().iter().map(|event_type| {
