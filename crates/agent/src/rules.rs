@@ -349,10 +349,8 @@ fn load_dir(
         let name = path.display().to_string();
         match read_bounded(&path, RULE_FILE_LIMIT) {
             Ok(bytes) if is_placeholder_file(&name) => {
-                // What is not UTF-8 stays in a value as a character that matches nothing.
-                let text = String::from_utf8_lossy(&bytes);
-                if let Err(diagnostic) = sigma.add_placeholders(&name, &text) {
-                    report(&[diagnostic], &text, errors);
+                if let Err(diagnostic) = sigma.add_placeholder_bytes(&name, &bytes) {
+                    report(&[diagnostic], &String::from_utf8_lossy(&bytes), errors);
                 }
             }
             Ok(bytes) if is_behaviour_file(&name) => {
@@ -408,14 +406,19 @@ fn rule_files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
 
 /// What is to be said of a directory of which only the folders within hold rules, which are not read.
 pub(crate) fn hint_of_folders(dir: &Path) -> Option<String> {
-    if rule_files(dir).is_ok_and(|files| !files.is_empty()) {
+    // Values of placeholders are no rules by themselves.
+    let has_rules = |dir: &Path| {
+        rule_files(dir)
+            .is_ok_and(|files| files.iter().any(|path| !is_placeholder_file(&path.to_string_lossy())))
+    };
+    if has_rules(dir) {
         return None;
     }
     let mut folders: Vec<String> = fs::read_dir(dir)
         .ok()?
         .flatten()
         .filter(|entry| entry.file_name() != INDICATOR_FOLDER)
-        .filter(|entry| rule_files(&entry.path()).is_ok_and(|files| !files.is_empty()))
+        .filter(|entry| has_rules(&entry.path()))
         .map(|entry| format!("`-rules {}`", entry.path().display()))
         .take(MOST_NAMED)
         .collect();

@@ -2,6 +2,7 @@
 
 mod event;
 pub(crate) mod explain;
+mod files;
 mod load;
 mod options;
 mod pack;
@@ -9,28 +10,24 @@ mod recorded;
 pub(crate) mod stats;
 pub(crate) mod test;
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::mem;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use event_model::EventType;
 use rule_engine::{
-    CompileOptions, Diagnostic, DiagnosticCode, DiagnosticSeverity, ParseOutcome, ParsedRule,
-    RULE_FILE_LIMIT, RuleSet, SigmaOptions, is_behaviour_file, is_placeholder_file, is_sigma_file,
-    parse_behaviours, parse_rules_bytes_with,
+    CompileOptions, Diagnostic, DiagnosticCode, DiagnosticSeverity, ParsedRule, RuleSet, SigmaOptions,
 };
+
+pub(crate) use files::{RuleFiles, read_rules};
 
 use crate::arguments::{Usage, nearest, parser};
 use crate::{Outcome, print};
 
 /// Systems that live events come from, in Sigma's words.
 const PRODUCTS: &[&str] = &["linux", "windows"];
-/// How deep folders may stand in each other; a link that leads up ends here too.
-const FOLDER_DEPTH_LIMIT: usize = 32;
 
 const FLAGS: &[&str] = &["json-errors", "placeholders", "sources", "product", "help"];
 
@@ -48,26 +45,19 @@ struct CheckOptions {
 /// for people, or as NDJSON to stdout; the counts go where they don't.
 pub(crate) fn check(arguments: Vec<OsString>) -> anyhow::Result<Outcome> {
     let options = check_options(arguments)?;
-    let mut files = BTreeSet::new();
-    for path in &options.paths {
-        collect_files(path, &mut files)?;
-    }
-    if files.is_empty() {
+    let files = RuleFiles::at(&options.paths)?;
+    if files.rules.is_empty() {
         return Err(Usage::new("no rule files found", "rule files end in `.json`, `.yml` or `.yaml`").into());
     }
     let mut report = Report { json: options.json_errors, ..Report::default() };
-    for path in take_placeholder_files(&mut files).iter().chain(&options.placeholders) {
-        let text = fs::read_to_string(path).with_context(|| format!("reading `{}`", path.display()))?;
-        if let Err(diagnostic) = report.sigma.add_placeholders(&path.to_string_lossy(), &text) {
-            report.show(&diagnostic, &text)?;
-        }
-    }
+    let sigma =
+        files.sigma_options(&options.placeholders, |diagnostic, text| report.show(diagnostic, text))?;
     let mut rules: Vec<ParsedRule> = Vec::new();
-    for file in &files {
-        rules.extend(report.file(file)?);
+    for file in &files.rules {
+        rules.extend(report.file(file, &sigma)?);
     }
     report.whole_set(rules, &options)?;
-    report.finish(files.len())
+    report.finish(files.rules.len())
 }
 
 fn check_options(arguments: Vec<OsString>) -> anyhow::Result<CheckOptions> {
@@ -120,72 +110,9 @@ fn check_options(arguments: Vec<OsString>) -> anyhow::Result<CheckOptions> {
     Ok(options)
 }
 
-/// A file that was named is taken as it is; in folders, every `*.json` that is no rule test, and Sigma's
-/// `*.yml` and `*.yaml`.
-pub(crate) fn collect_files(path: &Path, files: &mut BTreeSet<PathBuf>) -> anyhow::Result<()> {
-    let metadata = fs::metadata(path).map_err(|error| {
-        Usage::new(format!("`{}` can't be read: {error}", path.display()), "check the path")
-    })?;
-    if metadata.is_dir() {
-        collect_folder(path, FOLDER_DEPTH_LIMIT, files)
-    } else {
-        files.insert(path.to_owned());
-        Ok(())
-    }
-}
-
-fn collect_folder(folder: &Path, depth_left: usize, files: &mut BTreeSet<PathBuf>) -> anyhow::Result<()> {
-    if depth_left == 0 {
-        anyhow::bail!("`{}` is nested deeper than {FOLDER_DEPTH_LIMIT} folders", folder.display());
-    }
-    let unreadable = || format!("reading folder `{}`", folder.display());
-    for entry in fs::read_dir(folder).with_context(unreadable)? {
-        let path = entry.with_context(unreadable)?.path();
-        let Ok(metadata) = fs::metadata(&path) else { continue };
-        if metadata.is_dir() {
-            collect_folder(&path, depth_left - 1, files)?;
-        } else if metadata.is_file() && is_rule_file(&path) {
-            files.insert(path);
-        }
-    }
-    Ok(())
-}
-
-fn is_rule_file(path: &Path) -> bool {
-    let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
-    is_sigma_file(&name) || (name.ends_with(".json") && !name.ends_with(".test.json"))
-}
-
-/// Takes the files with values of placeholders out of those that were found: the values are for the rules of all of
-/// them, and those of a file that `--placeholders` names count more.
-pub(crate) fn take_placeholder_files(files: &mut BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
-    let (values, rules) =
-        mem::take(files).into_iter().partition(|path| is_placeholder_file(&path.to_string_lossy()));
-    *files = rules;
-    values
-}
-
-/// What a file's text became, and the text itself for showing where something is wrong.
-pub(crate) fn read_rules(path: &Path, sigma: &SigmaOptions) -> anyhow::Result<(ParseOutcome, String)> {
-    let mut bytes = Vec::new();
-    // One byte more than the engine takes is enough for it to refuse the rest.
-    let limit = u64::try_from(RULE_FILE_LIMIT).unwrap_or(u64::MAX).saturating_add(1);
-    fs::File::open(path)
-        .and_then(|file| file.take(limit).read_to_end(&mut bytes))
-        .with_context(|| format!("reading `{}`", path.display()))?;
-    let (name, text) = (path.to_string_lossy(), String::from_utf8_lossy(&bytes).into_owned());
-    if is_behaviour_file(&name) {
-        let (_, diagnostics) = parse_behaviours(&name, &text);
-        let refused = diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
-        return Ok((ParseOutcome { rules: Vec::new(), diagnostics, refused }, text));
-    }
-    Ok((parse_rules_bytes_with(&name, &bytes, sigma), text))
-}
-
 #[derive(Default)]
 struct Report {
     json: bool,
-    sigma: SigmaOptions,
     loaded: usize,
     refused: usize,
     errors: usize,
@@ -194,8 +121,8 @@ struct Report {
 
 impl Report {
     /// The rules of a file that load.
-    fn file(&mut self, path: &Path) -> anyhow::Result<Vec<ParsedRule>> {
-        let (outcome, text) = read_rules(path, &self.sigma)?;
+    fn file(&mut self, path: &Path, sigma: &SigmaOptions) -> anyhow::Result<Vec<ParsedRule>> {
+        let (outcome, text) = read_rules(path, sigma)?;
         for diagnostic in &outcome.diagnostics {
             self.show(diagnostic, &text)?;
         }

@@ -182,6 +182,26 @@ fn placeholders_stand_beside_the_rules() {
     put("a.test.json", r#"{"match": [{"User": "administrator"}], "no_match": [{"User": "guest"}]}"#);
     let output = edr(folder.path(), &["rules", "test", "rules"]);
     assert_eq!(output.status.code(), Some(0), "{}{}", out(&output), err(&output));
+    // A pack below has them, too.
+    let folder_of_pack = folder.path().join("rules/pack");
+    fs::create_dir(&folder_of_pack).unwrap();
+    for name in ["a.yml", "a.test.json"] {
+        fs::rename(folder.path().join("rules").join(name), folder_of_pack.join(name)).unwrap();
+    }
+    let manifest = "id = \"p\"\nname = \"p\"\nversion = \"1.0.0\"\nauthors = [\"a\"]\nlicense = \"MIT\"\ndescription = \"d\"\n";
+    fs::write(folder_of_pack.join("pack.toml"), manifest).unwrap();
+    let output = edr(folder.path(), &["rules", "test", "rules"]);
+    assert_eq!(output.status.code(), Some(0), "{}{}", out(&output), err(&output));
+    for (text, fault) in [
+        (&b"admins: []\n"[..], "1:9: error[wrong-type]"),
+        (b"admins: a\nadmins: b\n", "error[duplicate-key]"),
+        (b"admins: [\xff]\n", "1:10: error[not-utf8]"),
+    ] {
+        fs::write(folder.path().join("rules/own.placeholders.yml"), text).unwrap();
+        let output = edr(folder.path(), &["rules", "check", "rules"]);
+        assert!(err(&output).contains(fault), "{}", err(&output));
+        assert!(out(&output).starts_with("1 file: 1 rule loaded"), "{}", out(&output));
+    }
     put("own.placeholders.yml", "- admins\n");
     let output = edr(folder.path(), &["rules", "check", "rules"]);
     assert!(err(&output).contains("own.placeholders.yml:1:1: error[wrong-type]"), "{}", err(&output));

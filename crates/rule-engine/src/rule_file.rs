@@ -4,6 +4,8 @@
 //! JSON itself can't be read the file is refused; any other error costs only the
 //! rule it stands in.
 
+use std::str::Utf8Error;
+
 use crate::diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
 use crate::json::{self, Fault, Json, Node};
 use crate::rule::ParsedRule;
@@ -142,15 +144,21 @@ pub fn parse_rules_bytes_with(source_name: &str, bytes: &[u8], options: &SigmaOp
     match std::str::from_utf8(bytes) {
         Ok(text) => parse_rules_with(source_name, text, options),
         Err(error) => {
-            let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
-            let valid = valid.strip_prefix('\u{feff}').unwrap_or(&valid);
-            let source = Source::new(source_name, valid);
-            let end = Span { start: valid.len(), end: valid.len() };
-            let reason = "the text is not UTF-8".to_owned();
-            let hint = Some("save the file as UTF-8");
-            refused_file(&source, DiagnosticCode::NotUtf8, end, reason, hint)
+            let diagnostics = vec![not_utf8(source_name, bytes, error)];
+            ParseOutcome { diagnostics, refused: 1, ..ParseOutcome::default() }
         }
     }
+}
+
+/// The place where a file stops to be text.
+pub(crate) fn not_utf8(source_name: &str, bytes: &[u8], error: Utf8Error) -> Diagnostic {
+    let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+    let valid = valid.strip_prefix('\u{feff}').unwrap_or(&valid);
+    let source = Source::new(source_name, valid);
+    let place = source.place(Span { start: valid.len(), end: valid.len() });
+    let hint = Some("save the file as UTF-8".to_owned());
+    let reason = "the text is not UTF-8".to_owned();
+    Diagnostic::new(DiagnosticSeverity::Error, DiagnosticCode::NotUtf8, &place, reason, hint)
 }
 
 /// The objects that should be rules.

@@ -1,16 +1,12 @@
 //! The rules that logs are judged with.
 
-use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
-use rule_engine::{
-    CompileOptions, Diagnostic, LogSources, RuleSet, SigmaOptions, is_behaviour_file, parse_behaviours,
-};
+use rule_engine::{CompileOptions, Diagnostic, LogSources, RuleSet, is_behaviour_file, parse_behaviours};
 
 use crate::arguments::Usage;
-use crate::rules::{collect_files, read_rules, take_placeholder_files};
+use crate::rules::{RuleFiles, read_rules};
 
 pub(super) struct LoadedRules {
     pub(super) set: RuleSet,
@@ -24,21 +20,14 @@ pub(super) fn load(
     log_sources: LogSources,
     json_errors: bool,
 ) -> anyhow::Result<LoadedRules> {
-    let mut files = BTreeSet::new();
-    for path in paths {
-        collect_files(path, &mut files)?;
-    }
-    let mut sigma = SigmaOptions::default();
-    for path in take_placeholder_files(&mut files).iter().chain(placeholders) {
-        let name = path.to_string_lossy();
-        let text = std::fs::read_to_string(path).with_context(|| format!("reading `{name}`"))?;
-        if let Err(diagnostic) = sigma.add_placeholders(&name, &text) {
-            show(&diagnostic, &text, json_errors)?;
-        }
-    }
-    let (mut rules, mut behaviours) = (Vec::new(), Vec::new());
+    let files = RuleFiles::at(paths)?;
     let mut refused = 0;
-    for file in &files {
+    let sigma = files.sigma_options(placeholders, |diagnostic, text| {
+        refused += 1;
+        show(diagnostic, text, json_errors)
+    })?;
+    let (mut rules, mut behaviours) = (Vec::new(), Vec::new());
+    for file in &files.rules {
         let (outcome, text) = read_rules(file, &sigma)?;
         for diagnostic in outcome.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()) {
             show(diagnostic, &text, json_errors)?;

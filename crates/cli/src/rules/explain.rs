@@ -1,6 +1,5 @@
 //! `edr rules explain`: which parts of a rule's conditions were true for an event, and why.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,8 +7,8 @@ use std::path::{Path, PathBuf};
 use rule_engine::{ExplainedPart, Explanation, ParsedRule, PrefilterQuality};
 use serde_json::{Value, json};
 
-use super::collect_files;
 use super::event::WrittenEvent;
+use super::files::{RuleFiles, tell_people};
 use super::load::load;
 use super::options::{RuleOptions, Spec};
 use super::recorded::events_of;
@@ -34,11 +33,9 @@ pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<Outcome> {
         return Err(Usage::new(format!("{} files of events given", event_files.len()), hint).into());
     };
     let record = options.number_of("record")?;
-    let mut files = BTreeSet::new();
-    for path in &options.paths {
-        collect_files(path, &mut files)?;
-    }
-    let loaded = load(&files, &options.sigma)?;
+    let files = RuleFiles::at(&options.paths)?;
+    let sigma = files.sigma_options(&options.paths_of("placeholders"), tell_people)?;
+    let loaded = load(&files.rules, &sigma)?;
     let (rules, _) = loaded.compile(&options.log_sources)?;
     let (file, rule) = chosen(&loaded.rules, options.values_of("rule"))?;
     let head = rule.head();

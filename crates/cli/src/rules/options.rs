@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use rule_engine::{LogSources, SigmaOptions};
+use rule_engine::LogSources;
 
 use crate::arguments::{Usage, parser};
 
@@ -22,7 +22,6 @@ pub(super) struct Spec {
 /// What was asked for.
 pub(super) struct RuleOptions {
     pub(super) paths: Vec<PathBuf>,
-    pub(super) sigma: SigmaOptions,
     pub(super) log_sources: LogSources,
     /// The files of `--mapping`, for those who read logs.
     pub(super) mappings: Vec<PathBuf>,
@@ -31,7 +30,7 @@ pub(super) struct RuleOptions {
 }
 
 impl RuleOptions {
-    /// Reads the command line, and the files of placeholders and log sources that it names.
+    /// Reads the command line, and the files of log sources that it names.
     pub(super) fn read(arguments: Vec<OsString>, spec: &Spec) -> anyhow::Result<Self> {
         let known: Vec<&'static str> =
             spec.flags.iter().chain(spec.switches).copied().chain(["help"]).collect();
@@ -40,7 +39,6 @@ impl RuleOptions {
         };
         let mut options = Self {
             paths: Vec::new(),
-            sigma: SigmaOptions::default(),
             log_sources: LogSources::builtin(),
             mappings: Vec::new(),
             values: BTreeMap::new(),
@@ -73,14 +71,6 @@ impl RuleOptions {
     }
 
     fn read_files(&mut self) -> anyhow::Result<()> {
-        for path in self.paths_of("placeholders") {
-            let name = path.display().to_string();
-            let text = fs::read_to_string(&path).with_context(|| format!("reading `{name}`"))?;
-            let added = self.sigma.add_placeholders(&name, &text);
-            added.map_err(|fault| {
-                anyhow::anyhow!("placeholders `{name}` are wrong\n{}", fault.render(&text))
-            })?;
-        }
         self.mappings = self.paths_of("mapping");
         for path in &self.mappings {
             // `.toml` says how fields are called in logs, and is for those who read them.

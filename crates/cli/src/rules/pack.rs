@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use event_model::EventType;
 use serde::Deserialize;
 
-use super::{FOLDER_DEPTH_LIMIT, collect_files};
+use super::files::FOLDER_DEPTH_LIMIT;
 use crate::arguments::nearest;
 
 /// What a pack is called on disk.
@@ -45,16 +45,14 @@ pub(super) struct Group {
     pub(super) files: BTreeSet<PathBuf>,
 }
 
-/// The packs at and below the paths, and the rule files that are in none of them.
-pub(super) fn groups(paths: &[PathBuf]) -> anyhow::Result<Vec<Group>> {
-    let mut files = BTreeSet::new();
+/// The packs at and below the paths, and the rule files found there that are in none of them.
+pub(super) fn groups(paths: &[PathBuf], files: &BTreeSet<PathBuf>) -> anyhow::Result<Vec<Group>> {
     let mut folders = BTreeSet::new();
     for path in paths {
-        collect_files(path, &mut files)?;
         collect_packs(path, FOLDER_DEPTH_LIMIT, &mut folders)?;
     }
     // A file named alone belongs to the pack whose folder it is in.
-    for file in &files {
+    for file in files {
         folders.extend(
             file.ancestors().skip(1).find(|folder| folder.join(MANIFEST).is_file()).map(Path::to_owned),
         );
@@ -71,10 +69,10 @@ pub(super) fn groups(paths: &[PathBuf]) -> anyhow::Result<Vec<Group>> {
             groups.iter_mut().filter(|group| group.folder.as_ref().is_some_and(|it| file.starts_with(it)));
         match own.max_by_key(|group| group.folder.as_ref().map(|it| it.as_os_str().len())) {
             Some(group) => {
-                group.files.insert(file);
+                group.files.insert(file.clone());
             }
             None => {
-                loose.insert(file);
+                loose.insert(file.clone());
             }
         }
     }

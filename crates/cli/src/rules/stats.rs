@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use rule_engine::{ParsedRule, PrefilterQuality, RuleCounters, RuleSet};
 use serde::Serialize;
 
-use super::collect_files;
+use super::files::{RuleFiles, tell_people};
 use super::load::load;
 use super::options::{RuleOptions, Spec};
 use crate::arguments::Usage;
@@ -96,17 +96,23 @@ struct RuleCost {
 pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<Outcome> {
     let options = RuleOptions::read(arguments, &SPEC)?;
     let shown = options.number_of("top")?.unwrap_or(SHOWN);
-    let mut files = BTreeSet::new();
-    for path in &options.paths {
-        collect_files(path, &mut files)?;
-    }
-    let loaded = load(&files, &options.sigma)?;
+    let files = RuleFiles::at(&options.paths)?;
+    let mut wrong = 0;
+    let sigma = files.sigma_options(&options.paths_of("placeholders"), |diagnostic, text| {
+        wrong += 1;
+        tell_people(diagnostic, text)
+    })?;
+    let loaded = load(&files.rules, &sigma)?;
     let filters = loaded.rules.iter().filter(|(_, rule)| rule.is_filter()).count();
     let (rules, more_refused) = loaded.compile(&options.log_sources)?;
     if rules.is_empty() {
         return Err(Usage::new("no rule could be loaded", "`edr rules check` says why").into());
     }
-    let mut stats = Stats { files: files.len(), refused: loaded.refused + more_refused, ..Stats::default() };
+    let mut stats = Stats {
+        files: files.rules.len(),
+        refused: loaded.refused + more_refused + wrong,
+        ..Stats::default()
+    };
     stats.count(&rules, filters, shown);
     let events = options.paths_of("events");
     if !events.is_empty() {

@@ -11,12 +11,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use rule_engine::{LogSources, ParsedRule, RULE_FILE_LIMIT, RuleSet, Telemetry, is_placeholder_file};
+use rule_engine::{LogSources, ParsedRule, RULE_FILE_LIMIT, RuleSet, SigmaOptions, Telemetry};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::counted;
 use super::event::WrittenEvent;
+use super::files::{RuleFiles, tell_people};
 use super::load::{Loaded, load};
 use super::options::{RuleOptions, Spec};
 use super::pack::{Group, groups};
@@ -40,14 +41,19 @@ struct RuleTest {
 /// Runs the tests of packs, folders and files.
 pub(crate) fn run(arguments: Vec<OsString>) -> anyhow::Result<Outcome> {
     let options = RuleOptions::read(arguments, &SPEC)?;
-    let groups = groups(&options.paths)?;
+    let files = RuleFiles::at(&options.paths)?;
+    let groups = groups(&options.paths, &files.rules)?;
     if groups.iter().all(|group| group.files.is_empty() && group.folder.is_none()) {
         let hint = "rule files end in `.json`, `.yml` or `.yaml`";
         return Err(Usage::new("no rule files found", hint).into());
     }
     let mut report = Report { quiet: options.has("quiet"), ..Report::default() };
+    let sigma = files.sigma_options(&options.paths_of("placeholders"), |diagnostic, text| {
+        report.faults += 1;
+        tell_people(diagnostic, text)
+    })?;
     for group in &groups {
-        report.group(group, &options)?;
+        report.group(group, &sigma, &options)?;
     }
     report.finish()
 }
@@ -64,7 +70,7 @@ struct Report {
 }
 
 impl Report {
-    fn group(&mut self, group: &Group, options: &RuleOptions) -> anyhow::Result<()> {
+    fn group(&mut self, group: &Group, sigma: &SigmaOptions, options: &RuleOptions) -> anyhow::Result<()> {
         if let (Some(folder), Some(manifest)) = (&group.folder, &group.manifest) {
             print(&format!(
                 "pack {} {}: {} ({})\n",
@@ -77,10 +83,10 @@ impl Report {
         for fault in &group.faults {
             self.fault(fault)?;
         }
-        let loaded = load(&group.files, &options.sigma)?;
+        let loaded = load(&group.files, sigma)?;
         let (rules, more_refused) = loaded.compile(&options.log_sources)?;
         self.faults += loaded.refused + more_refused;
-        for file in group.files.iter().filter(|file| !is_placeholder_file(&file.to_string_lossy())) {
+        for file in &group.files {
             self.file(file, &loaded, &rules, options)?;
         }
         let Some(manifest) = &group.manifest else { return Ok(()) };

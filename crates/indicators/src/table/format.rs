@@ -12,7 +12,7 @@
 
 use std::net::IpAddr;
 
-use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::digest::{SHA256, digest as sha256};
 use event_model::Severity;
 use jiff::Timestamp;
 use xorf::Descriptor;
@@ -74,10 +74,7 @@ pub(super) fn key(kind: Kind, bytes: &[u8], seed: u64) -> u64 {
 
 /// What confirms a value.
 pub(super) fn digest(kind: Kind, bytes: &[u8]) -> [u8; 16] {
-    let mut sha256 = Context::new(&SHA256);
-    sha256.update(&[kind as u8]);
-    sha256.update(bytes);
-    let whole = sha256.finish();
+    let whole = sha256(&SHA256, &[&[kind as u8], bytes].concat());
     let mut half = [0; 16];
     half.copy_from_slice(&whole.as_ref()[..16]);
     half

@@ -20,7 +20,7 @@ pub(crate) use condition::{Tree as ConditionTree, is_like};
 pub use detection::Placeholders;
 
 use crate::diagnostic::{Diagnostic, DiagnosticCode, DiagnosticSeverity};
-use crate::rule_file::{ParseOutcome, RULE_FILE_LIMIT};
+use crate::rule_file::{ParseOutcome, RULE_FILE_LIMIT, not_utf8};
 use crate::yaml::{self, At};
 
 /// What Sigma rules are read with.
@@ -31,8 +31,19 @@ pub struct SigmaOptions {
 }
 
 impl SigmaOptions {
+    /// As [`Self::add_placeholders`], from the bytes of a file.
+    ///
+    /// # Errors
+    /// As there, and where the text is not UTF-8.
+    pub fn add_placeholder_bytes(&mut self, source_name: &str, bytes: &[u8]) -> Result<(), Diagnostic> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => self.add_placeholders(source_name, text),
+            Err(error) => Err(not_utf8(source_name, bytes, error)),
+        }
+    }
+
     /// Adds the values of a file of placeholders: YAML, a map from each name (without `%`) to a value or a list
-    /// of values. Values may have wildcards.
+    /// of values. Values may have wildcards. Those of a name that has some already take their place.
     ///
     /// # Errors
     /// What is wrong with the file; nothing of it is added then.
@@ -42,6 +53,11 @@ impl SigmaOptions {
             let hint = Some("write `name: [value, value]`".to_owned());
             Diagnostic::new(DiagnosticSeverity::Error, code, &at.place(&file), reason, hint)
         };
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        if text.len() > RULE_FILE_LIMIT {
+            let reason = format!("a file of {} bytes; the limit is {RULE_FILE_LIMIT}", text.len());
+            return Err(refuse(At { line: 1, column: 1, end_column: 2 }, DiagnosticCode::TooLarge, reason));
+        }
         let (documents, error) = yaml::read(text);
         if let Some(error) = error {
             return Err(refuse(error.at, DiagnosticCode::BadYaml, error.reason));
@@ -58,7 +74,15 @@ impl SigmaOptions {
                     let reason = "a placeholder has texts and numbers as values".to_owned();
                     return Err(refuse(list.at(), DiagnosticCode::WrongType, reason));
                 };
-                values.insert(name, own);
+                // With none, `not` of what asks for it would hold for every event.
+                if own.is_empty() {
+                    let reason = format!("placeholder `{name}` has no value");
+                    return Err(refuse(list.at(), DiagnosticCode::WrongType, reason));
+                }
+                if values.insert(name.clone(), own).is_some() {
+                    let reason = format!("placeholder `{name}` stands twice in the file");
+                    return Err(refuse(list.at(), DiagnosticCode::DuplicateKey, reason));
+                }
             }
         }
         self.placeholders.extend(values);

@@ -99,8 +99,9 @@ impl DocumentReader<'_> {
     pub(super) fn tell_unresolved(&mut self, detections: &Detections, consequence: &str) {
         for (at, name) in &detections.unresolved {
             let reason = format!("placeholder `%{name}%` has no values: {consequence}");
-            let hint =
-                Some("put a file `NAME.placeholders.yml` with `name: [value, value]` beside the rules");
+            let hint = Some(
+                "a file `NAME.placeholders.yml` in the rules' folder gives it some; in a rule that the server keeps, write them",
+            );
             self.warning(*at, DiagnosticCode::NoPlaceholder, reason, hint);
         }
     }

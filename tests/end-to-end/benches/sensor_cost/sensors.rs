@@ -92,7 +92,7 @@ struct RampartWatching {
     installation: Installation,
     server: ServerOptions,
     pid: u32,
-    /// Acts that the server knew of before the work.
+    /// What the server knew to be produced before the work.
     produced: u64,
 }
 
@@ -125,11 +125,11 @@ impl Watching for RampartWatching {
             let still = latest.1.elapsed() > Duration::from_secs(3);
             // A server that has just begun takes hosts for online of which it has not heard since.
             let is_back = host["last_seen_at"].as_str()?.parse::<Timestamp>().ok()? > begun;
-            // Nor is all there while it knows of fewer acts than were done: the agent may take its time to send.
-            let has_work = produced >= self.produced + work.events();
+            // Nor is all there before anything came: the agent may take its time to send.
+            let has_begun = produced > self.produced;
             (host["online"] == true
                 && is_back
-                && has_work
+                && has_begun
                 && still
                 && produced <= stored + figure("dropped")?)
             .then_some(())

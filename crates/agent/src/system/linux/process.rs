@@ -35,15 +35,24 @@ pub(crate) fn end_of(wait_status: u32) -> (Option<u32>, Option<u8>) {
 /// Between an exec and the signal that answers it stands the scheduler first of all. On a host that is busy with
 /// something else this thread goes first; it sleeps whenever there is nothing to judge.
 ///
-/// Not a real-time class: were the agent flooded, it would keep all others from a core.
+/// Not a real-time class: were the agent flooded, it would keep all others from a core. A class that an administrator
+/// chose stays.
 #[allow(unsafe_code, reason = "no safe wrapper gives sched_setattr(2)")]
 pub(crate) fn prefer_this_thread() {
+    // On Linux the priority is the calling thread's own.
+    if let Err(error) = rustix::process::setpriority_process(None, PRIORITY) {
+        tracing::debug!(%error, "the pipeline runs at normal priority");
+    }
+    // SAFETY: nothing is handed over but a number; 0 is this thread.
+    if unsafe { libc::sched_getscheduler(0) } != libc::SCHED_OTHER {
+        return;
+    }
     let attributes = libc::sched_attr {
         // A dozen words.
         size: size_of::<libc::sched_attr>() as u32,
         sched_policy: libc::SCHED_OTHER as u32,
         sched_flags: 0,
-        sched_nice: PRIORITY,
+        sched_nice: rustix::process::getpriority_process(None).unwrap_or(0),
         sched_priority: 0,
         sched_runtime: SLICE_NS,
         sched_deadline: 0,
@@ -51,6 +60,7 @@ pub(crate) fn prefer_this_thread() {
     };
     // SAFETY: the kernel reads `size` bytes of what the pointer names, which lives until then. 0 is this thread.
     if unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) } != 0 {
-        tracing::debug!(error = %std::io::Error::last_os_error(), "the pipeline runs at normal priority");
+        let error = std::io::Error::last_os_error();
+        tracing::debug!(%error, "the pipeline has turns of the usual length");
     }
 }
