@@ -88,7 +88,7 @@ impl RuleFiles {
     }
 }
 
-fn is_rule_file(path: &Path) -> bool {
+pub(super) fn is_rule_file(path: &Path) -> bool {
     let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
     is_sigma_file(&name) || (name.ends_with(".json") && !name.ends_with(".test.json"))
 }

@@ -300,7 +300,7 @@ fn read_tests(path: &Path) -> anyhow::Result<Result<Vec<RuleTest>, String>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::is_rule_file;
+    use super::super::files::is_rule_file;
     use super::*;
 
     #[test]
