@@ -64,7 +64,7 @@ windows: deps console ## build edr-agent.exe, edr.exe and edr-server.exe for Win
 package-windows: deps console ## agent and tool as a zip file with what installs them
 	@scripts/package-windows.sh
 
-test-windows: deps console ## run the Windows agent under Wine against the server of this machine
+test-windows: deps-test console ## run the Windows agent under Wine against the server of this machine
 	@scripts/test-windows.sh
 
 test-long: ## run all tests, the slow ones for longer

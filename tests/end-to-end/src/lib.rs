@@ -86,19 +86,7 @@ impl Installation {
 
     /// Runs a script of `console/e2e` in Chromium, which signs in as `admin` with a one-time password.
     pub fn in_a_browser(&self, script: &str, environment: &[(&str, String)]) {
-        let server = self.server.as_ref().expect("the server runs");
-        let password = server.edr(&["user", "reset-password", "admin"]);
-        let password = password.rsplit(' ').next().expect("a last word").to_owned();
-        let output = Command::new("node")
-            .arg(format!("e2e/{script}"))
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../console"))
-            .env("RAMPART_URL", server.url())
-            .env("RAMPART_PASSWORD", password)
-            .envs(environment.iter().map(|(name, value)| (*name, value)))
-            .output()
-            .expect("node is installed by `make test`");
-        println!("{}", String::from_utf8_lossy(&output.stdout));
-        assert!(output.status.success(), "in the browser:\n{}", String::from_utf8_lossy(&output.stderr));
+        in_a_browser(self.server.as_ref().expect("the server runs"), script, environment);
     }
 
     /// Ends the server as an administrator would; its options.
@@ -290,4 +278,20 @@ pub fn lost_starts(api: &Api) -> u64 {
     let gaps = api.all("/events?type=gap&limit=500");
     let counts = gaps.iter().map(|gap| &gap["rampart"]["gap"]).filter(|gap| gap["what"] == "process_start");
     counts.map(|gap| gap["count"].as_u64().unwrap_or(0)).sum()
+}
+
+/// Runs a script of `console/e2e` in Chromium against a server, which signs in as `admin` with a one-time password.
+pub fn in_a_browser(server: &ServerProcess, script: &str, environment: &[(&str, String)]) {
+    let password = server.edr(&["user", "reset-password", "admin"]);
+    let password = password.rsplit(' ').next().expect("a last word").to_owned();
+    let output = Command::new("node")
+        .arg(format!("e2e/{script}"))
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../console"))
+        .env("RAMPART_URL", server.url())
+        .env("RAMPART_PASSWORD", password)
+        .envs(environment.iter().map(|(name, value)| (*name, value)))
+        .output()
+        .expect("node is installed by `make test`");
+    println!("{}", String::from_utf8_lossy(&output.stdout));
+    assert!(output.status.success(), "in the browser:\n{}", String::from_utf8_lossy(&output.stderr));
 }

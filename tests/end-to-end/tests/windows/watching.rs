@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 
+use end_to_end::in_a_browser;
 use serde_json::{Value, json};
 use test_support::{tell, wait_for};
 
@@ -27,6 +28,14 @@ fn registry_values_are_told_with_old_and_new() {
     assert_eq!(changed["registry"]["data"]["type"], "REG_SZ", "{changed}");
     let alert = on.alert(900);
     assert!(text(&alert, &["event", "registry", "path"]).ends_with("Rampart"), "{alert}");
+    let server = on.server.as_ref().expect("it runs");
+    let shown = [
+        ("RAMPART_ALERT", text(&alert, &["id"]).to_owned()),
+        ("RAMPART_RULE", "autostart".to_owned()),
+        ("RAMPART_OLD", r"C:\first.exe".to_owned()),
+        ("RAMPART_NEW", r"C:\evil.exe".to_owned()),
+    ];
+    in_a_browser(server, "registry-alert.mjs", &shown);
     on.wine.run("reg", &["delete", RUN, "/v", "Rampart", "/f"]);
     on.event("registry_change", |event| {
         text(event, &["registry", "path"]).ends_with(r"Run\Rampart")
