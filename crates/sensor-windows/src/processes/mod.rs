@@ -299,6 +299,10 @@ impl ProcessSensor {
         }
         let now = boot_ns();
         let start_ns = times.map_or(now, |(created, _)| since_boot_ns(created));
+        if start_ns == u64::MAX {
+            // Listed before it begins: neither its start nor its command line is there yet (seen with Wine).
+            return;
+        }
         if self.gone.get(&one.pid).is_some_and(|(known, _)| *known == start_ns) {
             // Its end was told; the system is not done with it yet.
             return;
