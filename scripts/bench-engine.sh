@@ -78,7 +78,6 @@ for ((copy = 0; copy < copies; copy++)); do
     # Links have names of their own, so that none is taken for another.
     ln -s "$(realpath "$corpora/evtx")" "$work/evtx/$copy"
 done > "$work/many.ndjson"
-# The rules for Windows that the other figures are of; folders of other systems only cost loading.
 # As the other rates, these are of the best pass: what else the machine does only slows them.
 passes=3
 best_of() { # best_of OUT REGEX COMMAND...: what the pass printed whose figure, the first group of the regex, is largest
@@ -93,6 +92,7 @@ best_of() { # best_of OUT REGEX COMMAND...: what the pass printed whose figure, 
         fi
     done
 }
+# The rules for Windows that the other figures are of; folders of other systems only cost loading.
 replay() { # replay INPUT: its statistics
     "$target/release/edr" replay --rules "$corpora/sigma/rules" --rules "$corpora/sigma/rules-emerging-threats" \
         --rules "$corpora/sigma/rules-threat-hunting" --stats --json-errors --threads 1 "$1" 2>&1 > /dev/null | grep '"stats"' || true

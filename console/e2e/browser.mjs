@@ -45,6 +45,16 @@ export async function openBrowser(url) {
   return { browser, page, complaints, byTestId, shown };
 }
 
+/** Signs in as `admin` with a one-time password, and chooses another one. */
+export async function signIn({ page, shown, byTestId }, url, password) {
+  await page.goto(url);
+  await shown("signin-username");
+  await byTestId("signin-username").fill("admin");
+  await byTestId("signin-password").fill(password);
+  await byTestId("signin-submit").click();
+  await chooseOwnPassword({ shown, byTestId }, password);
+}
+
 /** After a sign-in with a one-time password the console asks for another one. */
 export async function chooseOwnPassword({ shown, byTestId }, password) {
   await shown("password-new");

@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 
-import { chooseOwnPassword, openBrowser } from "./browser.mjs";
+import { openBrowser, signIn } from "./browser.mjs";
 
 const {
   RAMPART_URL: url,
@@ -19,12 +19,7 @@ const LIMIT = 60_000;
 
 const { browser, page, complaints, byTestId, shown } = await openBrowser(url);
 
-await page.goto(url);
-await shown("signin-username");
-await byTestId("signin-username").fill("admin");
-await byTestId("signin-password").fill(password);
-await byTestId("signin-submit").click();
-await chooseOwnPassword({ shown, byTestId }, password);
+await signIn({ page, shown, byTestId }, url, password);
 await shown("nav-dashboard");
 
 await page.goto(`${url}/alerts/${alert}`);

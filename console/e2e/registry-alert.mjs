@@ -3,7 +3,7 @@
 // Fails on any page error, console error or CSP violation.
 import assert from "node:assert/strict";
 
-import { chooseOwnPassword, openBrowser } from "./browser.mjs";
+import { openBrowser, signIn } from "./browser.mjs";
 
 const {
   RAMPART_URL: url,
@@ -16,12 +16,7 @@ const {
 
 const { browser, page, complaints, byTestId, shown } = await openBrowser(url);
 
-await page.goto(url);
-await shown("signin-username");
-await byTestId("signin-username").fill("admin");
-await byTestId("signin-password").fill(password);
-await byTestId("signin-submit").click();
-await chooseOwnPassword({ shown, byTestId }, password);
+await signIn({ page, shown, byTestId }, url, password);
 
 await byTestId("nav-alerts").click();
 await shown("alert-row");
