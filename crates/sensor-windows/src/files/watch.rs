@@ -23,6 +23,8 @@ const MOST_HASHED: u64 = 32 << 20;
 /// A file that is written again and again is looked at once it rests for so long, or at the latest after
 /// ten times as long.
 const RESTS: Duration = Duration::from_millis(200);
+/// Looks at a file that others write meanwhile, until it is told without a hash.
+const MOST_LOOKS: usize = 3;
 /// A stop is noticed after this at the latest.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A folder that is not there is looked for this often.
@@ -35,6 +37,8 @@ const MOST_DRAINED: usize = 100_000;
 const MOST_TOLD: usize = 4_096;
 /// `ERROR_FILE_NOT_FOUND`, `ERROR_PATH_NOT_FOUND`.
 const NOTHING_THERE: [i32; 2] = [2, 3];
+/// Why there is no hash of a file that was written while it was read.
+const CHANGED: &str = "changed";
 /// `FILE_FLAG_OPEN_REPARSE_POINT`.
 const OPEN_REPARSE_POINT: u32 = 0x0020_0000;
 
@@ -471,10 +475,20 @@ enum Hashing {
 /// Nobody knows: it may not be looked at.
 fn facts_of(path: &Path, before: Option<&Facts>, hashing: Hashing) -> io::Result<Option<Facts>> {
     let place = verbatim(path);
-    let asked = match win32::file::facts_at(&place) {
+    for _ in 1..MOST_LOOKS {
+        let found = look_at(&place, before, hashing)?;
+        if found.as_ref().is_none_or(|facts| facts.hash_skipped.as_deref() != Some(CHANGED)) {
+            return Ok(found);
+        }
+    }
+    look_at(&place, before, hashing)
+}
+
+fn look_at(place: &Path, before: Option<&Facts>, hashing: Hashing) -> io::Result<Option<Facts>> {
+    let asked = match win32::file::facts_at(place) {
         Ok(asked) => asked,
         Err(error) if is_nothing_there(&error) => return Ok(None),
-        Err(error) => return listed(&place, before).map(Some).ok_or(error),
+        Err(error) => return listed(place, before).map(Some).ok_or(error),
     };
     let mut facts = Facts {
         size: asked.size,
@@ -499,12 +513,22 @@ fn facts_of(path: &Path, before: Option<&Facts>, hashing: Hashing) -> io::Result
     {
         facts.sha256 = Some(hash);
     } else if hashing != Hashing::Never {
-        match hash(&place) {
-            Ok(hash) => facts.sha256 = Some(hash),
+        match hash(place) {
+            Ok(hash) if is_still(place, &facts) => facts.sha256 = Some(hash),
+            // Size and times are of one content, the hash of another.
+            Ok(_) => facts.hash_skipped = Some(CHANGED.to_owned()),
             Err(_) => unreadable(&mut facts, before),
         }
     }
     Ok(Some(facts))
+}
+
+/// Whether nobody has written since these facts were asked for.
+fn is_still(place: &Path, facts: &Facts) -> bool {
+    let now = win32::file::facts_at(place);
+    now.is_ok_and(|now| {
+        (now.size, now.modified_ns, now.index) == (facts.size, facts.modified_ns, facts.index)
+    })
 }
 
 fn is_nothing_there(error: &io::Error) -> bool {
