@@ -57,6 +57,9 @@ pub use self::parts::{Before, End, Parts, Stop};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const POLL: Duration = Duration::from_millis(5);
+/// The same after a round in which nothing was observed, where nothing may be acted on: the first record ends the waiting,
+/// so this is only how long what other sources saw may lie in the queue. Looks are most of what an idle agent costs.
+const QUIET_POLL: Duration = Duration::from_millis(50);
 /// Observations of other sources taken in one round, so that the kernel's stream does not wait long.
 const FROM_QUEUE: usize = 1_024;
 const HEALTH_EVERY: Duration = Duration::from_secs(60);
@@ -127,7 +130,8 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<End, SensorError> {
     let (mut second, mut health) = (Instant::now(), Instant::now());
     while !stop.is_asked() {
         let mut committed = work.recorder.stored_position();
-        let polled = work.poll(sensor.as_mut(), work.may_wait(POLL));
+        let patience = if work.economy.is_quiet() { QUIET_POLL } else { POLL };
+        let polled = work.poll(sensor.as_mut(), work.may_wait(patience));
         if let Some(position) =
             work.recorder.stored_position().filter(|position| Some(*position) != committed)
         {

@@ -5,12 +5,13 @@ mod snapshot;
 mod uninterrupted;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_model::{EventClass, EventType, GapReason};
-use libbpf_rs::Link;
+use libbpf_rs::{Link, MapCore as _, MapFlags};
 use sensor_api::{
     Block, Observation, Observed, ObservedLoss, ProcessClock, Provision, Sensor, SensorError, SensorPosition,
 };
@@ -25,8 +26,10 @@ use crate::ring::{Next, RingReader};
 
 pub(crate) const SENSOR: &str = "ebpf";
 
-/// Records don't wake the reader, so it looks this often.
+/// Records don't wake the reader, so one that expects some looks this often.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// The kernel side wakes the reader where so many bytes came since the last wake-up: `WAKE_BYTES` of `bpf/ring.h`.
+const WAKE_BYTES: u64 = 65_536;
 /// Blocking goes on so long without a word from the agent, which gives one this often.
 const BLOCKING_LASTS: Duration = Duration::from_secs(10);
 const BLOCKING_RENEWED: Duration = Duration::from_secs(1);
@@ -67,6 +70,8 @@ pub struct EbpfSensor {
     /// the pins of another version.
     first: std::vec::IntoIter<Observed>,
     losses_checked: Option<Instant>,
+    /// The kernel side was told to wake the reader with the next record, and none came since.
+    awaits_first: bool,
     /// When the end of blocking was last put off; `None` while nothing is blocked.
     blocking_since: Option<Instant>,
     pin_dir: Option<PathBuf>,
@@ -147,7 +152,30 @@ impl EbpfSensor {
             sink(Observed { at_ns, position: Some(SensorPosition { stream, offset }), what });
             count += 1;
         }
+        if count != 0 {
+            self.awaits_first = false;
+        }
         count
+    }
+
+    /// Waits for records. Whoever has patience for no more than a look's time gets what came by then at once; else the
+    /// first record ends the waiting, so that nothing has to be looked for meanwhile.
+    fn wait(&mut self, patience: Duration) -> io::Result<()> {
+        if patience <= LOOK_EVERY {
+            return self.ring.wait(patience);
+        }
+        if !self.awaits_first {
+            // To the kernel side it looks as if all that wakes the reader had come but for one record.
+            let woken_at = self.ring.produced().wrapping_sub(WAKE_BYTES);
+            let told = self.maps.woken.update(&0_u32.to_ne_bytes(), &woken_at.to_ne_bytes(), MapFlags::ANY);
+            if let Err(error) = told {
+                tracing::debug!(%error, "the kernel side could not be told to wake the agent with the next record");
+                return self.ring.wait(LOOK_EVERY);
+            }
+            self.awaits_first = true;
+        }
+        // What came before the kernel side was told woke nobody.
+        if self.ring.has_more() { Ok(()) } else { self.ring.wait(patience) }
     }
 
     /// Puts off the end of blocking, if it is time to. An agent that no longer comes here
@@ -219,7 +247,7 @@ impl Sensor for EbpfSensor {
             if count != 0 || lost || left.is_zero() {
                 return Ok(());
             }
-            self.ring.wait(left.min(LOOK_EVERY)).map_err(|source| SensorError::System {
+            self.wait(left).map_err(|source| SensorError::System {
                 sensor: SENSOR,
                 doing: "waiting for the ring",
                 source,
@@ -340,7 +368,7 @@ fn malformed(count: Option<u64>) -> (u64, Observation) {
 }
 
 fn failed(doing: &'static str, error: libbpf_rs::Error) -> SensorError {
-    SensorError::System { sensor: SENSOR, doing, source: std::io::Error::other(error) }
+    SensorError::System { sensor: SENSOR, doing, source: io::Error::other(error) }
 }
 
 /// Now, in nanoseconds since boot, suspend included.

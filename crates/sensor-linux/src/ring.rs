@@ -99,6 +99,16 @@ impl RingReader {
         self.read_to
     }
 
+    /// Where the kernel writes next.
+    pub(crate) fn produced(&self) -> u64 {
+        self.producer_position().load(Ordering::Acquire)
+    }
+
+    /// Whether something lies behind the reading position, be it still being written.
+    pub(crate) fn has_more(&self) -> bool {
+        self.produced() > self.read_to
+    }
+
     /// What the kernel may overwrite.
     pub(crate) fn committed(&self) -> u64 {
         self.consumer_position().load(Ordering::Acquire)
@@ -107,7 +117,7 @@ impl RingReader {
     /// Skips to a position that was reached before; one that can't be is ignored.
     pub(crate) fn skip_to(&mut self, position: u64) {
         let position = position & !7;
-        if position >= self.committed() && position <= self.producer_position().load(Ordering::Acquire) {
+        if position >= self.committed() && position <= self.produced() {
             self.read_to = position;
         }
     }
@@ -136,7 +146,7 @@ impl RingReader {
     /// Reads the next record that is whole.
     pub(crate) fn next(&mut self) -> Next<'_> {
         loop {
-            let produced = self.producer_position().load(Ordering::Acquire);
+            let produced = self.produced();
             let there = produced.saturating_sub(self.read_to);
             if there == 0 {
                 return Next::Empty;

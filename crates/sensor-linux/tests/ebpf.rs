@@ -246,6 +246,40 @@ fn a_process_start_wakes_the_reader_if_asked() {
     process.finish();
 }
 
+/// Whoever waits long looks at nothing meanwhile: without the wake-up it would find the record only when the time is over.
+#[test]
+fn after_a_quiet_moment_the_first_record_wakes_a_reader_that_waits() {
+    const PATIENCE: Duration = Duration::from_secs(120);
+    let Some(mut sensor) = ebpf(LinuxSensorOptions::default()) else { return };
+    let reader = format!("/proc/self/task/{}/stat", rustix::thread::gettid().as_raw_nonzero());
+    for round in 0..3 {
+        let name = format!("while all is quiet {round}");
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !fs::read_to_string(&reader).unwrap().contains(") S ") {
+                    assert!(begun.elapsed() < PATIENCE, "the reader does not wait");
+                    std::thread::yield_now();
+                }
+                // What the sensor's own process does is not told.
+                assert!(Command::new("/bin/true").arg(&name).status().unwrap().success());
+            });
+            let (mut is_seen, mut last) = (false, None);
+            while !is_seen && begun.elapsed() < PATIENCE {
+                let mut sink = |observed: Observed| {
+                    last = observed.position.or(last);
+                    is_seen |= format!("{:?}", observed.what).contains(&name);
+                };
+                sensor.poll(PATIENCE, &mut sink).unwrap();
+                if let Some(position) = last {
+                    sensor.commit(position);
+                }
+            }
+        });
+        assert!(begun.elapsed() < PATIENCE, "nobody woke the reader");
+    }
+}
+
 #[test]
 fn what_another_version_pinned_is_replaced_and_its_losses_are_told() {
     let Some(_) = ebpf(LinuxSensorOptions::default()) else { return };

@@ -57,6 +57,8 @@ pub(super) struct Economy {
     untold: u64,
     untold_since: Option<Instant>,
     seen_in_round: u64,
+    /// Nothing was observed in the last round.
+    is_quiet: bool,
     /// The last busy round.
     busy_at: Option<Instant>,
     /// That is not long ago: more may be there than can be told one by one before the kernel's ring is full.
@@ -83,6 +85,7 @@ impl Economy {
             untold: 0,
             untold_since: None,
             seen_in_round: 0,
+            is_quiet: false,
             busy_at: None,
             is_behind: false,
             shed: Vec::new(),
@@ -108,6 +111,11 @@ impl Economy {
     /// whoever makes noise must not choose that rules see the first of them alone.
     pub(super) fn merges_acts(&self, activity: &ObservedActivity) -> bool {
         self.saves_work() || (self.is_behind && activity.class() != EventClass::Protected)
+    }
+
+    /// Whether nothing was observed in the last round, and nothing needs to be seen at once.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.is_quiet && !self.may_not_wait
     }
 
     /// Something was observed.
@@ -233,6 +241,7 @@ impl Work {
     pub(super) fn rest(&mut self) {
         let economy = &mut self.economy;
         let seen = std::mem::take(&mut economy.seen_in_round);
+        economy.is_quiet = seen == 0;
         if seen >= BUSY_ROUND {
             economy.busy_at = Some(Instant::now());
         }

@@ -427,6 +427,7 @@ fn maps_of(object: &Object) -> Result<Maps, SensorError> {
         blocked_texts: map("blocked_texts")?,
         blocked_images: map("blocked_images")?,
         control: map("control")?,
+        woken: map("woken")?,
     })
 }
 
@@ -510,6 +511,7 @@ fn finish(mut parts: Parts) -> Result<EbpfSensor, SensorError> {
         clock,
         first: first.into_iter(),
         losses_checked: None,
+        awaits_first: false,
         blocking_since: None,
         pin_dir: parts.pin_dir,
         links: parts.links,
