@@ -103,8 +103,8 @@ struct {
 	__type(value, u64);
 } clock SEC(".maps");
 
-/* Producer position at the last wake-up. Races between CPUs only make a wake-up
- * come a little earlier or later. */
+/* Producer position at the last wake-up; a reader sets it far back to be woken by the next
+ * record. In a race a wake-up comes earlier or not at all: no reader waits for one alone. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);

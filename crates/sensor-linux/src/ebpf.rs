@@ -28,8 +28,9 @@ pub(crate) const SENSOR: &str = "ebpf";
 
 /// Records don't wake the reader, so one that expects some looks this often.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// The kernel side wakes the reader where so many bytes came since the last wake-up: `WAKE_BYTES` of `bpf/ring.h`.
-const WAKE_BYTES: u64 = 65_536;
+/// So far behind the ring's end the last wake-up is put to have the next record wake the reader: far beyond what
+/// makes a wake-up due (`WAKE_BYTES` of `bpf/ring.h`), whatever is written meanwhile.
+const LONG_AGO: u64 = 1 << 63;
 /// Blocking goes on so long without a word from the agent, which gives one this often.
 const BLOCKING_LASTS: Duration = Duration::from_secs(10);
 const BLOCKING_RENEWED: Duration = Duration::from_secs(1);
@@ -70,7 +71,7 @@ pub struct EbpfSensor {
     /// the pins of another version.
     first: std::vec::IntoIter<Observed>,
     losses_checked: Option<Instant>,
-    /// The kernel side was told to wake the reader with the next record, and none came since.
+    /// Nothing came since the kernel side was first asked to wake the reader with the next record.
     awaits_first: bool,
     /// When the end of blocking was last put off; `None` while nothing is blocked.
     blocking_since: Option<Instant>,
@@ -161,21 +162,25 @@ impl EbpfSensor {
     /// Waits for records. Whoever has patience for no more than a look's time gets what came by then at once; else the
     /// first record ends the waiting, so that nothing has to be looked for meanwhile.
     fn wait(&mut self, patience: Duration) -> io::Result<()> {
-        if patience <= LOOK_EVERY {
-            return self.ring.wait(patience);
+        if patience <= LOOK_EVERY || !self.ask_for_first() {
+            return self.ring.wait(patience.min(LOOK_EVERY));
         }
-        if !self.awaits_first {
-            // To the kernel side it looks as if all that wakes the reader had come but for one record.
-            let woken_at = self.ring.produced().wrapping_sub(WAKE_BYTES);
-            let told = self.maps.woken.update(&0_u32.to_ne_bytes(), &woken_at.to_ne_bytes(), MapFlags::ANY);
-            if let Err(error) = told {
-                tracing::debug!(%error, "the kernel side could not be told to wake the agent with the next record");
-                return self.ring.wait(LOOK_EVERY);
-            }
-            self.awaits_first = true;
+        // A program may have decided before it was asked, and write its record only now, without waking anybody: one more
+        // look. What is there and still being written is waited for as ever.
+        let is_asked_anew = !std::mem::replace(&mut self.awaits_first, true);
+        match (is_asked_anew, self.ring.has_more()) {
+            (true, true) => Ok(()),
+            (true, false) | (false, true) => self.ring.wait(LOOK_EVERY),
+            (false, false) => self.ring.wait(patience),
         }
-        // What came before the kernel side was told woke nobody.
-        if self.ring.has_more() { Ok(()) } else { self.ring.wait(patience) }
+    }
+
+    /// Asks the kernel side to wake the reader with the next record; false if it can't be asked. Each long wait asks: a record
+    /// that found no room in the ring may have used up what was asked before.
+    fn ask_for_first(&self) -> bool {
+        let Some(woken) = &self.maps.woken else { return false };
+        let long_ago = self.ring.produced().wrapping_sub(LONG_AGO);
+        woken.update(&0_u32.to_ne_bytes(), &long_ago.to_ne_bytes(), MapFlags::ANY).is_ok()
     }
 
     /// Puts off the end of blocking, if it is time to. An agent that no longer comes here

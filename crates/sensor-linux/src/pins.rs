@@ -30,7 +30,9 @@ pub(crate) const LINKS: [&str; 3] = ["on_exec", "on_fork", "on_exit"];
 pub(crate) const ITERATOR: &str = "each_task";
 /// The programs that are attached to a cgroup.
 const AT_CGROUP: [&str; 3] = ["on_packet_out", "on_packet_in", "on_socket_end"];
-const MAPS: [&str; 7] = ["ring", "counters", "ledger", "clock", "blocked_texts", "blocked_images", "woken"];
+const MAPS: [&str; 6] = ["ring", "counters", "ledger", "clock", "blocked_texts", "blocked_images"];
+/// Not there in what older agents pinned, which is whole without it.
+const WOKEN: &str = "woken";
 const CONTROL: &str = "control";
 /// Which links there were when all was pinned: a list of names, so that one which is
 /// removed later is not taken for one that never was.
@@ -47,7 +49,8 @@ pub(crate) struct Maps {
     pub(crate) blocked_texts: MapHandle,
     pub(crate) blocked_images: MapHandle,
     pub(crate) control: MapHandle,
-    pub(crate) woken: MapHandle,
+    /// The position at which the reader was woken last; setting it back makes the next record wake the reader.
+    pub(crate) woken: Option<MapHandle>,
 }
 
 /// As `struct control` of `bpf/record.h`.
@@ -220,14 +223,16 @@ fn is_bpffs(path: &Path) -> io::Result<bool> {
 
 /// Pins all; the control map last.
 pub(crate) fn pin(dir: &Path, maps: &mut Maps, links: &mut [(String, Link)]) -> Result<(), libbpf_rs::Error> {
-    let [ring, counters, ledger, clock, texts, images, woken] = MAPS;
+    let [ring, counters, ledger, clock, texts, images] = MAPS;
     maps.blocked_texts.pin(dir.join(texts))?;
     maps.blocked_images.pin(dir.join(images))?;
     maps.ring.pin(dir.join(ring))?;
     maps.counters.pin(dir.join(counters))?;
     maps.ledger.pin(dir.join(ledger))?;
     maps.clock.pin(dir.join(clock))?;
-    maps.woken.pin(dir.join(woken))?;
+    if let Some(woken) = &mut maps.woken {
+        woken.pin(dir.join(WOKEN))?;
+    }
     let mut names = String::new();
     for (name, link) in links {
         link.pin(dir.join(&*name))?;
@@ -318,7 +323,7 @@ pub(crate) fn open(dir: &Path) -> Option<Maps> {
     let map = |name: &str| MapHandle::from_pinned_path(dir.join(name)).ok();
     let control = map(CONTROL)?;
     let links_are_there = LINKS.into_iter().all(|name| dir.join(name).exists());
-    let [ring, counters, ledger, clock, blocked_texts, blocked_images, woken] = MAPS.map(map);
+    let [ring, counters, ledger, clock, blocked_texts, blocked_images] = MAPS.map(map);
     links_are_there.then_some(Maps {
         ring: ring?,
         counters: counters?,
@@ -327,7 +332,7 @@ pub(crate) fn open(dir: &Path) -> Option<Maps> {
         blocked_texts: blocked_texts?,
         blocked_images: blocked_images?,
         control,
-        woken: woken?,
+        woken: map(WOKEN),
     })
 }
 

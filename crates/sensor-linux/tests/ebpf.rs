@@ -312,6 +312,25 @@ fn what_another_version_pinned_is_replaced_and_its_losses_are_told() {
     assert!(!pins.path().exists());
 }
 
+/// Older agents did not pin the map by which the reader asks to be woken.
+#[test]
+fn what_an_older_agent_pinned_goes_on() {
+    let Some(_) = ebpf(LinuxSensorOptions::default()) else { return };
+    let pins = PinDir::new("older");
+    let old = open_ebpf(pins.options()).unwrap();
+    let stream = old.stream();
+    drop(old);
+    fs::remove_file(pins.path().join("woken")).unwrap();
+    let mut new = open_ebpf(pins.options()).unwrap();
+    assert!(new.resumed && new.stream() == stream);
+    assert_eq!(new.check(), [] as [&str; 0]);
+    let mut seen = Vec::new();
+    let mut process = MarkedProcess::start("older", &[]);
+    read_until(&mut new, &mut seen, "exec", |seen| images(seen).any(|image| process.is(image)));
+    process.finish();
+    Box::new(new).shut_down().unwrap();
+}
+
 #[test]
 fn losses_are_told_once_over_restarts() {
     let Some(_) = ebpf(LinuxSensorOptions::default()) else { return };

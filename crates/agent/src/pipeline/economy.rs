@@ -30,7 +30,7 @@ const BUSY_ROUND: u64 = 1_024;
 /// Merging makes rounds short, which must not end it.
 const MERGED_AFTER_BUSY: Duration = Duration::from_secs(1);
 /// From so many observations in a round on, and while no rule acts, the agent looks less often: each look takes the
-/// processor from those who are at work. With the [`POLL`](super::POLL) of a quiet host this makes 20 ms.
+/// processor from those who are at work. With [`POLL`](super::POLL) this makes 20 ms.
 const LIVELY_ROUND: u64 = 8;
 const LIVELY_REST: Duration = Duration::from_millis(15);
 

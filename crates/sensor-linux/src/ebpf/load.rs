@@ -427,7 +427,7 @@ fn maps_of(object: &Object) -> Result<Maps, SensorError> {
         blocked_texts: map("blocked_texts")?,
         blocked_images: map("blocked_images")?,
         control: map("control")?,
-        woken: map("woken")?,
+        woken: Some(map("woken")?),
     })
 }
 
