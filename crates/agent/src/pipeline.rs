@@ -58,7 +58,8 @@ pub use self::parts::{Before, End, Parts, Stop};
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const POLL: Duration = Duration::from_millis(5);
 /// The same after a round in which nothing was observed, where nothing may be acted on: the first record ends the waiting,
-/// so this is only how much later all else comes, such as what other sources put into the queue. Looks are most of what an idle agent costs.
+/// so this is only how much later all else comes, such as what other sources put into the queue. Looks are most of what
+/// an idle agent costs.
 const QUIET_POLL: Duration = Duration::from_millis(50);
 /// Observations of other sources taken in one round, so that the kernel's stream does not wait long.
 const FROM_QUEUE: usize = 1_024;
