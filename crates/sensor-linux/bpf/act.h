@@ -141,6 +141,13 @@ struct exit_args {
 	s64 result;
 };
 
+/* The arguments of the system call that ends now. They stay where they were saved
+ * until it does, so nothing has to be kept from its beginning. */
+static __always_inline struct pt_regs *call_regs(void)
+{
+	return (void *)bpf_task_pt_regs((void *)bpf_get_current_task_btf());
+}
+
 /* What a call was given, from its beginning to its end, by thread. One whose thread
  * ends in between stays until another needs its place. */
 struct call {

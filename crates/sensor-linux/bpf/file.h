@@ -56,13 +56,6 @@
 #define KNOWN_OLD 2
 #define KNOWN_SAME_BASE 4 /* text 2 begins where text 0 does */
 
-/* The arguments of the system call that ends now. They stay where they were saved
- * until it does, so nothing has to be kept from its beginning. */
-static __always_inline struct pt_regs *call_regs(void)
-{
-	return (void *)bpf_task_pt_regs((void *)bpf_get_current_task_btf());
-}
-
 /* File systems that are interfaces of the kernel, not places for files. */
 static __always_inline bool holds_files(struct inode *inode)
 {

@@ -14,6 +14,9 @@
 #define TCP_SYN_SENT 2
 #define TCP_CLOSE 7
 #define TCP_LISTEN 10
+/* asm/unistd_64.h */
+#define NR_connect 42
+
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
 #define EINPROGRESS 115
@@ -36,18 +39,18 @@ struct {
 	__type(value, struct connection);
 } connections SEC(".maps");
 
-/* What connect(2) was given; its memory may be changed while it runs, so what TCP made
- * of it takes its place. */
+/* Whom TCP asks within connect(2), by the thread that called it. What was given to the
+ * call may be changed in its memory while it runs, and a socket that failed has forgotten.
+ * Each entry ends with its call. */
 struct destination {
-	s64 fd;
 	u16 family;
 	u16 port; /* network order */
-	u32 asked; /* 1: TCP has */
+	u32 reserved;
 	u64 address[2];
 };
 
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
 	__type(key, u64);
 	__type(value, struct destination);
@@ -56,33 +59,16 @@ struct {
 /* The numbers of a connection, from its socket. */
 static __always_inline void put_addresses(struct act_record *act, struct sock *sk)
 {
-	u16 family = sk->__sk_common.skc_family;
+	u16 family = LOOK(sk, __sk_common.skc_family);
 
-	act->numbers[0] = family | (u64)sk->sk_protocol << 16;
-	act->numbers[1] = sk->__sk_common.skc_num | (u64)bpf_ntohs(sk->__sk_common.skc_dport) << 32;
+	act->numbers[0] = family | (u64)LOOK(sk, sk_protocol) << 16;
+	act->numbers[1] = LOOK(sk, __sk_common.skc_num) | (u64)bpf_ntohs(LOOK(sk, __sk_common.skc_dport)) << 32;
 	if (family == AF_INET6) {
 		bpf_probe_read_kernel(&act->numbers[2], 16, &sk->__sk_common.skc_v6_rcv_saddr);
 		bpf_probe_read_kernel(&act->numbers[4], 16, &sk->__sk_common.skc_v6_daddr);
 	} else {
-		act->numbers[2] = sk->__sk_common.skc_rcv_saddr;
-		act->numbers[4] = sk->__sk_common.skc_daddr;
-	}
-}
-
-/* The same where the verifier does not follow the socket. */
-static __always_inline void read_addresses(struct act_record *act, struct sock *sk)
-{
-	u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
-
-	act->numbers[0] = family | (u64)BPF_CORE_READ(sk, sk_protocol) << 16;
-	act->numbers[1] = BPF_CORE_READ(sk, __sk_common.skc_num) |
-			  (u64)bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport)) << 32;
-	if (family == AF_INET6) {
-		bpf_probe_read_kernel(&act->numbers[2], 16, &sk->__sk_common.skc_v6_rcv_saddr);
-		bpf_probe_read_kernel(&act->numbers[4], 16, &sk->__sk_common.skc_v6_daddr);
-	} else {
-		act->numbers[2] = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
-		act->numbers[4] = BPF_CORE_READ(sk, __sk_common.skc_daddr);
+		act->numbers[2] = LOOK(sk, __sk_common.skc_rcv_saddr);
+		act->numbers[4] = LOOK(sk, __sk_common.skc_daddr);
 	}
 }
 
@@ -92,15 +78,32 @@ static __always_inline struct sock *socket_of(s64 fd)
 	struct file *file = file_of((u32)fd);
 	struct socket *socket;
 
-	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
+	if (!file || (LOOK(LOOK(file, f_inode), i_mode) & S_IFMT) != S_IFSOCK)
 		return 0;
-	socket = BPF_CORE_READ(file, private_data);
-	return socket ? BPF_CORE_READ(socket, sk) : 0;
+	socket = LOOK(file, private_data);
+	return socket ? LOOK(socket, sk) : 0;
 }
 
 static __always_inline bool is_internet(u16 family)
 {
 	return family == AF_INET || family == AF_INET6;
+}
+
+static __always_inline void tell_close(struct sock *sk, struct connection *connection)
+{
+	struct tcp_sock *tcp = (void *)sk;
+	struct act_record act = {};
+
+	if (!is_wanted(COUNT_NETWORK_CLOSE))
+		return;
+	begin_on_stack(&act, ACT_CLOSE, connection->start_ns, connection->pid);
+	put_addresses(&act, sk);
+	act.result = connection->accepted;
+	act.numbers[6] = connection->opened_ns;
+	act.numbers[7] = LOOK(tcp, bytes_sent) - LOOK(tcp, bytes_retrans);
+	/* The other side's end counts as a byte. */
+	act.numbers[8] = LOOK(tcp, bytes_received) - ((LOOK(sk, __sk_common.skc_flags) >> SOCK_DONE) & 1);
+	send(&act, sizeof(act), COUNT_NETWORK_CLOSE, false);
 }
 
 /* Keeps a connection until its end, which the states of TCP alone tell. Returns its id. */
@@ -110,73 +113,105 @@ static __always_inline u64 remember(struct sock *sk, struct act_record *act, boo
 		.start_ns = act->head.start_ns,
 		.opened_ns = act->head.at_ns,
 		.pid = act->head.pid,
-		.established = accepted || BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_ESTABLISHED,
+		.established = accepted || LOOK(sk, __sk_common.skc_state) == TCP_ESTABLISHED,
 		.accepted = accepted,
 	};
 	u64 key = (u64)sk;
 	struct connection *known;
 
-	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
-		return connection.opened_ns;
 	known = bpf_map_lookup_elem(&connections, &key);
-	if (known && known->pid)
-		connection.opened_ns = known->opened_ns;
-	if (known && known->established)
-		connection.established = 1;
+	if (known) {
+		/* An entry of which only that it is established was known, or of an earlier call. */
+		if (!known->pid) {
+			known->start_ns = connection.start_ns;
+			known->opened_ns = connection.opened_ns;
+			known->accepted = accepted;
+			known->pid = connection.pid;
+		}
+		if (connection.established)
+			known->established = 1;
+		return known->opened_ns;
+	}
 	/* Its end will find nothing to tell. */
 	if (bpf_map_update_elem(&connections, &key, &connection, BPF_ANY))
 		count_lost(COUNT_NETWORK_CLOSE, 1);
 	return connection.opened_ns;
 }
 
-SEC("tracepoint/syscalls/sys_enter_connect")
-int enter_connect(struct enter_args *ctx)
+/* Sends the record of a connection that has begun. One that ended before its call did was
+ * nobody's at its end, so that is told here. */
+static __noinline int tell_begun(struct record_space *s, struct sock *sk, u32 count_as)
 {
-	u64 thread = bpf_get_current_pid_tgid();
-	struct destination given = {};
-	const void *address = (const void *)ctx->args[1];
+	bool accepted = count_as == COUNT_NETWORK_ACCEPT, is_over = false;
+	struct connection ended = {};
 
-	if (bpf_probe_read_user(&given.family, sizeof(given.family), address) || !is_internet(given.family))
+	if (!s)
 		return 0;
-	given.fd = (s32)ctx->args[0];
-	bpf_probe_read_user(&given.port, sizeof(given.port), address + 2);
-	if (given.family == AF_INET6)
-		bpf_probe_read_user(given.address, 16, address + 8);
-	else
-		bpf_probe_read_user(given.address, 4, address + 4);
-	bpf_map_update_elem(&connecting, &thread, &given, BPF_ANY);
+	s->act.numbers[6] = s->act.head.at_ns;
+	if (LOOK(sk, sk_protocol) == IPPROTO_TCP) {
+		is_over = LOOK(sk, __sk_common.skc_state) == TCP_CLOSE;
+		if (!is_over)
+			s->act.numbers[6] = remember(sk, &s->act, accepted);
+	}
+	end_act(s, count_as, false);
+	/* One that is still asked for (EINPROGRESS) has not begun. */
+	if (!is_over || s->act.result)
+		return 0;
+	ended.start_ns = s->act.head.start_ns;
+	ended.opened_ns = s->act.head.at_ns;
+	ended.pid = s->act.head.pid;
+	ended.accepted = accepted;
+	tell_close(sk, &ended);
 	return 0;
+}
+
+/* What connect(2) was given, from its caller's memory: only where TCP asked for nothing. */
+static __always_inline bool read_given(struct destination *given, const void *address)
+{
+	if (bpf_probe_read_user(&given->family, sizeof(given->family), address) || !is_internet(given->family))
+		return false;
+	bpf_probe_read_user(&given->port, sizeof(given->port), address + 2);
+	if (given->family == AF_INET6)
+		bpf_probe_read_user(given->address, 16, address + 8);
+	else
+		bpf_probe_read_user(given->address, 4, address + 4);
+	return true;
 }
 
 SEC("tracepoint/syscalls/sys_exit_connect")
 int exit_connect(struct exit_args *ctx)
 {
 	u64 thread = bpf_get_current_pid_tgid();
-	struct destination *given = bpf_map_lookup_elem(&connecting, &thread);
+	struct destination *asked = bpf_map_lookup_elem(&connecting, &thread), to = {};
+	struct pt_regs *regs = call_regs();
 	struct record_space *s;
 	struct sock *sk;
-	bool is_open = ctx->result == 0 || ctx->result == -EINPROGRESS;
 
-	if (!given)
-		return 0;
-	sk = socket_of(given->fd);
-	/* Datagrams are told with the first that is sent: connecting sends none. */
-	s = sk && BPF_CORE_READ(sk, sk_protocol) != IPPROTO_UDP ? begin_act(ACT_CONNECT, COUNT_NETWORK_CONNECT) : 0;
-	if (!s) {
+	if (asked) {
+		to = *asked;
 		bpf_map_delete_elem(&connecting, &thread);
+	} else if (!read_given(&to, (const void *)regs->si)) {
 		return 0;
 	}
-	read_addresses(&s->act, sk);
-	/* A socket that failed has forgotten whom it asked for. */
-	s->act.numbers[1] = (s->act.numbers[1] & 0xffffffff) | (u64)bpf_ntohs(given->port) << 32;
-	if ((u16)s->act.numbers[0] == given->family) {
-		s->act.numbers[4] = given->address[0];
-		s->act.numbers[5] = given->address[1];
+	sk = socket_of((s32)regs->di);
+	/* Datagrams are told with the first that is sent: connecting sends none. */
+	if (!sk || LOOK(sk, sk_protocol) == IPPROTO_UDP)
+		return 0;
+	s = begin_act(ACT_CONNECT, COUNT_NETWORK_CONNECT);
+	if (!s)
+		return 0;
+	put_addresses(&s->act, sk);
+	/* A socket that failed has forgotten whom it asked for; one with TCP below it, as SMC has, does not know. */
+	if (asked || ctx->result < 0 || !LOOK(sk, __sk_common.skc_dport)) {
+		s->act.numbers[1] = (s->act.numbers[1] & 0xffffffff) | (u64)bpf_ntohs(to.port) << 32;
+		if ((u16)s->act.numbers[0] == to.family) {
+			s->act.numbers[4] = to.address[0];
+			s->act.numbers[5] = to.address[1];
+		}
 	}
 	s->act.result = (s32)ctx->result;
-	if (is_open)
-		s->act.numbers[6] = remember(sk, &s->act, false);
-	bpf_map_delete_elem(&connecting, &thread);
+	if (ctx->result == 0 || ctx->result == -EINPROGRESS)
+		return tell_begun(s, sk, COUNT_NETWORK_CONNECT);
 	end_act(s, COUNT_NETWORK_CONNECT, false);
 	return 0;
 }
@@ -189,15 +224,13 @@ static __always_inline int accepted(struct exit_args *ctx)
 	if (ctx->result < 0)
 		return 0;
 	sk = socket_of(ctx->result);
-	if (!sk || !is_internet(BPF_CORE_READ(sk, __sk_common.skc_family)))
+	if (!sk || !is_internet(LOOK(sk, __sk_common.skc_family)))
 		return 0;
 	s = begin_act(ACT_ACCEPT, COUNT_NETWORK_ACCEPT);
 	if (!s)
 		return 0;
-	read_addresses(&s->act, sk);
-	s->act.numbers[6] = remember(sk, &s->act, true);
-	end_act(s, COUNT_NETWORK_ACCEPT, false);
-	return 0;
+	put_addresses(&s->act, sk);
+	return tell_begun(s, sk, COUNT_NETWORK_ACCEPT);
 }
 
 SEC("tracepoint/syscalls/sys_exit_accept4")
@@ -241,14 +274,14 @@ int exit_bind(struct exit_args *ctx)
 	if (ctx->result)
 		return 0;
 	sk = socket_of((s32)call.args[0]);
-	if (!sk || !is_internet(BPF_CORE_READ(sk, __sk_common.skc_family)))
+	if (!sk || !is_internet(LOOK(sk, __sk_common.skc_family)))
 		return 0;
-	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_UDP || !BPF_CORE_READ(sk, __sk_common.skc_num))
+	if (LOOK(sk, sk_protocol) != IPPROTO_UDP || !LOOK(sk, __sk_common.skc_num))
 		return 0;
 	s = begin_act(ACT_LISTEN, COUNT_NETWORK_LISTEN);
 	if (!s)
 		return 0;
-	read_addresses(&s->act, sk);
+	put_addresses(&s->act, sk);
 	end_act(s, COUNT_NETWORK_LISTEN, false);
 	return 0;
 }
@@ -266,25 +299,34 @@ static __always_inline void tell_listen(struct sock *sk)
 	send(&act, sizeof(act), COUNT_NETWORK_LISTEN, false);
 }
 
+/* Notes whom TCP asks, for the end of the connect(2) that runs; false where none does, or
+ * where one asks a second time, as MPTCP may. */
+static __always_inline bool is_asked_by_call(struct task_struct *task, struct act_record *act)
+{
+	u64 thread = bpf_get_current_pid_tgid();
+	struct destination to = {
+		.family = act->numbers[0],
+		.port = bpf_htons(act->numbers[1] >> 32),
+		.address = { act->numbers[4], act->numbers[5] },
+	};
+
+	if ((task->flags & PF_KTHREAD) || call_regs()->orig_ax != NR_connect)
+		return false;
+	return !bpf_map_update_elem(&connecting, &thread, &to, BPF_NOEXIST);
+}
+
 /* A connection asks for its other end, still in the call of whoever wants it. */
 static __noinline int asks(struct sock *sk)
 {
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
 	struct task_struct *leader = task->group_leader;
-	u64 thread = bpf_get_current_pid_tgid(), key = (u64)sk;
-	struct destination *given = bpf_map_lookup_elem(&connecting, &thread);
 	struct connection connection = {};
 	struct act_record act = {};
+	u64 key = (u64)sk;
 
-	if (given && !given->asked) {
-		read_addresses(&act, sk);
-		given->asked = 1;
-		given->family = act.numbers[0];
-		given->port = bpf_htons(act.numbers[1] >> 32);
-		given->address[0] = act.numbers[4];
-		given->address[1] = act.numbers[5];
+	put_addresses(&act, sk);
+	if (is_asked_by_call(task, &act))
 		return 0;
-	}
 	if (is_agent(leader) || !is_wanted(COUNT_NETWORK_CONNECT))
 		return 0;
 	/* The kernel's own threads are nobody. */
@@ -292,7 +334,6 @@ static __noinline int asks(struct sock *sk)
 		begin_on_stack(&act, ACT_CONNECT, 0, 0);
 	else
 		begin_on_stack(&act, ACT_CONNECT, leader->start_boottime, leader->tgid);
-	read_addresses(&act, sk);
 	act.result = -EINPROGRESS;
 	connection.start_ns = act.head.start_ns;
 	connection.opened_ns = act.head.at_ns;
@@ -302,23 +343,6 @@ static __noinline int asks(struct sock *sk)
 		count_lost(COUNT_NETWORK_CLOSE, 1);
 	send(&act, sizeof(act), COUNT_NETWORK_CONNECT, false);
 	return 0;
-}
-
-static __always_inline void tell_close(struct sock *sk, struct connection *connection)
-{
-	struct tcp_sock *tcp = (void *)sk;
-	struct act_record act = {};
-
-	if (!is_wanted(COUNT_NETWORK_CLOSE))
-		return;
-	begin_on_stack(&act, ACT_CLOSE, connection->start_ns, connection->pid);
-	put_addresses(&act, sk);
-	act.result = connection->accepted;
-	act.numbers[6] = connection->opened_ns;
-	act.numbers[7] = BPF_CORE_READ(tcp, bytes_sent) - BPF_CORE_READ(tcp, bytes_retrans);
-	/* The other side's end counts as a byte. */
-	act.numbers[8] = BPF_CORE_READ(tcp, bytes_received) - ((sk->__sk_common.skc_flags >> SOCK_DONE) & 1);
-	send(&act, sizeof(act), COUNT_NETWORK_CLOSE, false);
 }
 
 SEC("tp_btf/inet_sock_set_state")
