@@ -22,10 +22,9 @@
 #define TEXT_SPACE 4096u
 #define SHORT_SPACE 256u
 
-static __always_inline u64 call_argument(u32 index)
+/* Of the call that these registers (`call_regs`) were saved at. */
+static __always_inline u64 argument_of(struct pt_regs *regs, u32 index)
 {
-	struct task_struct *task = (void *)bpf_get_current_task_btf();
-	struct pt_regs *regs = (void *)bpf_task_pt_regs((void *)task);
 	struct pt_regs___arm64 *arm = (void *)regs;
 
 	if (bpf_core_field_exists(regs->di)) {
@@ -45,6 +44,11 @@ static __always_inline u64 call_argument(u32 index)
 		}
 	}
 	return index ? arm->regs[index] : arm->orig_x0;
+}
+
+static __always_inline u64 call_argument(u32 index)
+{
+	return argument_of(call_regs(), index);
 }
 
 /* What a descriptor of the current process stands for, where that is not a file. */

@@ -556,6 +556,12 @@ struct {
 	__type(value, u8);
 } files_told SEC(".maps");
 
+/* Whether a thread of the process has ended before: the time that it ran was added up here. */
+static __always_inline bool had_threads(struct signal_struct *signal)
+{
+	return !bpf_core_field_exists(signal->sum_sched_runtime) || signal->sum_sched_runtime;
+}
+
 SEC("tp_btf/sched_process_exit")
 int files_at_exit(u64 *ctx)
 {
@@ -577,7 +583,7 @@ int files_at_exit(u64 *ctx)
 	if (signal->nr_threads > 1 || task != leader) {
 		if (bpf_map_update_elem(&files_told, &key, &mark, BPF_NOEXIST))
 			return 0;
-	} else if (bpf_map_lookup_elem(&files_told, &key)) {
+	} else if (had_threads(signal) && bpf_map_lookup_elem(&files_told, &key)) {
 		return 0;
 	}
 	return closing_many(0, ~0u, false, true);

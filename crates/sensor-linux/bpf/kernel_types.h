@@ -398,6 +398,7 @@ struct signal_struct {
 	unsigned int flags;
 	struct pid *pids[4];
 	struct tty_struct *tty;
+	unsigned long long sum_sched_runtime;
 };
 
 struct kernfs_node {

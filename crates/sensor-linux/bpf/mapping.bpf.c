@@ -94,16 +94,17 @@ static __always_inline int tell_library(struct file *file)
 SEC("tracepoint/syscalls/sys_exit_mmap")
 int exit_mmap(struct exit_args *ctx)
 {
-	u64 protection = call_argument(2);
+	struct pt_regs *regs = call_regs();
+	u64 protection = argument_of(regs, 2);
 	struct file *file;
 	bool anonymous;
 
 	if (!(protection & PROT_EXEC) || is_error(ctx->result))
 		return 0;
-	anonymous = call_argument(3) & MAP_ANONYMOUS;
-	file = anonymous ? 0 : file_of(call_argument(4));
+	anonymous = argument_of(regs, 3) & MAP_ANONYMOUS;
+	file = anonymous ? 0 : file_of(argument_of(regs, 4));
 	if (anonymous || (protection & PROT_WRITE))
-		tell_executable(CALL_MMAP, ctx->result, call_argument(1), protection & 7,
+		tell_executable(CALL_MMAP, ctx->result, argument_of(regs, 1), protection & 7,
 				anonymous ? BACKED_BY_NOTHING : BACKED_BY_FILE, file);
 	if (file)
 		tell_library(file);

@@ -197,6 +197,24 @@ struct search {
 	u32 found;
 };
 
+/* Bits where a byte of the word is zero; above the lowest of them there may be others. */
+static __always_inline u64 zero_bytes(u64 word)
+{
+	return (word - 0x0101010101010101ull) & ~word & 0x8080808080808080ull;
+}
+
+/* Whether a variable that may matter begins behind a zero byte among these sixteen. */
+static __noinline int begins_here(u8 *bytes)
+{
+	if (!bytes)
+		return 0;
+	for (int i = 0; i < 16; i++) {
+		if (!bytes[i] && may_matter(*(u64 *)(bytes + i + 1)))
+			return 1;
+	}
+	return 0;
+}
+
 /* Looks for the beginnings of variables in a step of an environment: most of its words
  * have no zero byte, and calling this costs more than to look at one. */
 static int search_step(u32 index, struct search *search)
@@ -208,16 +226,13 @@ static int search_step(u32 index, struct search *search)
 	if (at > DATA_SPACE - SEARCH_SPACE)
 		return 1;
 	begin = s->data + at;
-	for (u32 step = 0; step < SEARCH_STEP; step += 8) {
-		u64 word = *(u64 *)(begin + step);
+#pragma unroll
+	for (u32 step = 0; step < SEARCH_STEP; step += 16) {
+		u64 *words = (u64 *)(begin + step);
 
-		if (!((word - 0x0101010101010101ull) & ~word & 0x8080808080808080ull))
-			continue;
-		for (int i = 0; i < 8; i++) {
-			if (((word >> (8 * i)) & 0xff) == 0 && may_matter(*(u64 *)(begin + step + i + 1))) {
-				search->found = 1;
-				return 1;
-			}
+		if ((zero_bytes(words[0]) | zero_bytes(words[1])) && begins_here(begin + step)) {
+			search->found = 1;
+			return 1;
 		}
 	}
 	return 0;

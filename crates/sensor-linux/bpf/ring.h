@@ -25,7 +25,7 @@
 #define CWD_END 8192u
 #define CGROUP_END 10240u
 /* What the search for variables looks at in one go, and how far it may look behind it. */
-#define SEARCH_STEP 32u
+#define SEARCH_STEP 64u
 #define SEARCH_SPACE (SEARCH_STEP + 16u)
 /* Behind all that, 4 KiB and a little: an environment finds more where the others are
  * short. The kernel allows 32 KiB for all. */

@@ -12,7 +12,8 @@
 SEC("tracepoint/syscalls/sys_exit_connect")
 int exit_connect_unix(struct exit_args *ctx)
 {
-	u64 address = call_argument(1);
+	struct pt_regs *regs = call_regs();
+	u64 address = argument_of(regs, 1);
 	u16 family = 0;
 	struct socket *socket;
 	struct sock *sock;
@@ -30,7 +31,7 @@ int exit_connect_unix(struct exit_args *ctx)
 	bpf_probe_read_user(&family, sizeof(family), (void *)address);
 	if (family != AF_UNIX)
 		return 0;
-	socket = object_of(call_argument(0));
+	socket = object_of(argument_of(regs, 0));
 	sock = BPF_CORE_READ(socket, sk);
 	if (!ctx->result) {
 		peer = (void *)BPF_CORE_READ((struct unix_sock *)sock, peer);
@@ -44,7 +45,7 @@ int exit_connect_unix(struct exit_args *ctx)
 			length = PATH_SPACE;
 		bpf_probe_read_kernel(words, length, (void *)bound + bpf_core_field_offset(struct unix_address, name) + 2);
 	} else {
-		length = (u32)call_argument(2) - 2;
+		length = (u32)argument_of(regs, 2) - 2;
 		if (length > PATH_SPACE)
 			length = PATH_SPACE;
 		bpf_probe_read_user(words, length, (void *)(address + 2));

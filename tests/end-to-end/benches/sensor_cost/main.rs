@@ -4,8 +4,8 @@
 //!
 //! `RAMPART_BENCH_WORKS` and `RAMPART_BENCH_SENSORS` choose by name, as in `execs,files` and `rampart`.
 //!
-//! For each pair: wall time as a ratio (median, least, most), the sensor's CPU and
-//! largest resident memory, and how many of the acts it told and lost. Figures are
+//! For each round: wall time as a ratio to the mean of a bare run before and one after (median, least,
+//! most), the sensor's CPU and largest resident memory, and how many of the acts it told and lost. Figures are
 //! printed and never judged.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a failed expectation is the report")]
@@ -18,7 +18,7 @@ use std::time::Duration;
 use sensors::{Audit, Bpftrace, Rampart, Sensor};
 use work::Work;
 
-/// Pairs of runs of each workload and sensor; `RAMPART_BENCH_ROUNDS` sets another number.
+/// Rounds of each workload and sensor; `RAMPART_BENCH_ROUNDS` sets another number.
 const ROUNDS: usize = 3;
 
 fn main() {
@@ -34,12 +34,13 @@ fn main() {
     }
     let rounds =
         std::env::var("RAMPART_BENCH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
-    println!("{rounds} pairs each; load average at the start {}", load_average());
+    println!("{rounds} rounds each; load average at the start {}", load_average());
     let mut sensors: Vec<Box<dyn Sensor>> = Vec::new();
     sensors.push(Box::new(Rampart));
     for other in [
         Audit::new().map(|one| Box::new(one) as Box<dyn Sensor>),
-        Bpftrace::new().map(|one| Box::new(one) as _),
+        Bpftrace::of_execs().map(|one| Box::new(one) as _),
+        Bpftrace::of_nothing().map(|one| Box::new(one) as _),
     ] {
         match other {
             Ok(sensor) => sensors.push(sensor),
@@ -56,7 +57,7 @@ fn main() {
         println!(
             "  sensor      wall ratio (least-most)   bare s   sensor CPU s   us/act   peak MB   told      lost"
         );
-        let control: Vec<f64> = (0..rounds).map(|_| work.run(0).wall / work.run(0).wall).collect();
+        let control = (0..rounds).map(|_| Bracket::around(*work, || work.run(0).wall).ratio()).collect();
         println!("  {:<11} {}", "none", spread(control));
         for sensor in &mut sensors {
             if sensor.watches(*work) {
@@ -70,22 +71,24 @@ fn compare(work: Work, sensor: &mut dyn Sensor, rounds: usize) {
     let (mut ratios, mut bare, mut cpu, mut peak, mut told) =
         (Vec::new(), Vec::new(), Vec::new(), 0.0_f64, None);
     for round in 0..rounds {
-        let alone = work.run(0);
         let last = round + 1 == rounds;
-        let running = sensor.start(work);
-        // What a start costs once, such as reading the programs that run already, is no part of an act.
-        // Nor is the first look at the program that does the work.
-        let mark = if last { std::process::id() } else { 0 };
-        work.rehearse(mark);
-        running.settle(Duration::from_secs(60));
-        let before = running.cpu();
-        let watched = work.run(mark);
-        running.settle(Duration::from_secs(60));
-        cpu.push(running.cpu() - before);
-        peak = peak.max(running.peak_megabytes());
-        told = running.stop(work, last.then_some(std::process::id()));
-        ratios.push(watched.wall / alone.wall);
-        bare.push(alone.wall);
+        let bracket = Bracket::around(work, || {
+            let running = sensor.start(work);
+            // What a start costs once, such as reading the programs that run already, is no part of an act.
+            // Nor is the first look at the program that does the work.
+            let mark = if last { std::process::id() } else { 0 };
+            work.rehearse(mark);
+            running.settle(Duration::from_secs(60));
+            let before = running.cpu();
+            let watched = work.run(mark);
+            running.settle(Duration::from_secs(60));
+            cpu.push(running.cpu() - before);
+            peak = peak.max(running.peak_megabytes());
+            told = running.stop(work, last.then_some(std::process::id()));
+            watched.wall
+        });
+        ratios.push(bracket.ratio());
+        bare.push(bracket.bare());
     }
     let cpu = median(cpu);
     let (told, lost) = told.map_or(("-".into(), "-".into()), |(told, lost)| {
@@ -101,6 +104,28 @@ fn compare(work: Work, sensor: &mut dyn Sensor, rounds: usize) {
         median(bare),
         cpu * 1e6 / f64::from(work.acts()),
     );
+}
+
+/// Seconds of a run between two bare ones: what drifts on a machine, such as the state of its file
+/// system, is in the mean of these as it is in the one between.
+struct Bracket {
+    before: f64,
+    between: f64,
+    after: f64,
+}
+
+impl Bracket {
+    fn around(work: Work, between: impl FnOnce() -> f64) -> Self {
+        Self { before: work.run(0).wall, between: between(), after: work.run(0).wall }
+    }
+
+    fn bare(&self) -> f64 {
+        f64::midpoint(self.before, self.after)
+    }
+
+    fn ratio(&self) -> f64 {
+        self.between / self.bare()
+    }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -267,34 +267,51 @@ fn audit_control(arguments: &[&str]) {
     assert!(output.status.success(), "auditctl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// bpftrace printing each exec with its arguments.
-pub(crate) struct Bpftrace;
+/// A program of bpftrace.
+pub(crate) struct Bpftrace {
+    name: &'static str,
+    probes: &'static str,
+    /// Whether what it prints are starts.
+    tells: bool,
+}
 
 impl Bpftrace {
-    pub(crate) fn new() -> Result<Self, String> {
+    /// It prints each exec with its arguments.
+    pub(crate) fn of_execs() -> Result<Self, String> {
+        let probes = "tracepoint:syscalls:sys_enter_execve { printf(\"%d \", pid); join(args->argv); }";
+        Self { name: "bpftrace", probes, tells: true }.checked()
+    }
+
+    /// It waits for calls that nobody makes. What that costs is the kernel's own detour, which all system
+    /// calls take as soon as anybody waits for one: no sensor that sees system calls by tracepoints costs less.
+    pub(crate) fn of_nothing() -> Result<Self, String> {
+        let probes = "tracepoint:syscalls:sys_enter_reboot, tracepoint:syscalls:sys_exit_reboot { exit(); }";
+        Self { name: "detour", probes, tells: false }.checked()
+    }
+
+    fn checked(self) -> Result<Self, String> {
         if Path::new("/usr/bin/bpftrace").exists() {
-            Ok(Self)
+            Ok(self)
         } else {
-            Err("bpftrace is not installed; apt-get install bpftrace".to_owned())
+            Err(format!("{}: bpftrace is not installed; apt-get install bpftrace", self.name))
         }
     }
 }
 
 impl Sensor for Bpftrace {
     fn name(&self) -> &'static str {
-        "bpftrace"
+        self.name
     }
 
     fn watches(&self, work: Work) -> bool {
-        matches!(work, Work::Execs | Work::Compile)
+        !self.tells || matches!(work, Work::Execs | Work::Compile)
     }
 
     fn start(&mut self, _work: Work) -> Box<dyn Watching> {
         let output = tempfile::NamedTempFile::new().unwrap();
-        let program = "BEGIN { printf(\"ready\\n\"); } \
-            tracepoint:syscalls:sys_enter_execve { printf(\"%d \", pid); join(args->argv); }";
+        let program = format!("BEGIN {{ printf(\"ready\\n\"); }} {}", self.probes);
         let child = Command::new("/usr/bin/bpftrace")
-            .args(["-e", program])
+            .args(["-e", &program])
             .stdout(output.reopen().unwrap())
             .stderr(Stdio::null())
             .spawn()
@@ -302,13 +319,14 @@ impl Sensor for Bpftrace {
         wait_for("bpftrace", Duration::from_secs(60), || {
             std::fs::read_to_string(output.path()).ok().filter(|text| text.contains("ready"))
         });
-        Box::new(BpftraceWatching { child, output })
+        Box::new(BpftraceWatching { child, output, tells: self.tells })
     }
 }
 
 struct BpftraceWatching {
     child: Child,
     output: tempfile::NamedTempFile,
+    tells: bool,
 }
 
 impl Watching for BpftraceWatching {
@@ -318,7 +336,7 @@ impl Watching for BpftraceWatching {
 
     fn stop(mut self: Box<Self>, work: Work, mark: Option<u32>) -> Option<(u64, u64)> {
         end(&mut self.child);
-        let program = work.program(mark?);
+        let program = work.program(mark.filter(|_| self.tells)?);
         let text = String::from_utf8_lossy(&std::fs::read(self.output.path()).unwrap()).into_owned();
         let name = program.display().to_string();
         let told =
