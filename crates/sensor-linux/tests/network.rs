@@ -10,7 +10,7 @@ mod rights;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::FromRawFd as _;
+use std::os::fd::{AsRawFd as _, FromRawFd as _};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -41,6 +41,16 @@ fn role() {
         }
         ("refused", port) => {
             assert!(TcpStream::connect((HERE, port.parse().unwrap())).is_err());
+        }
+        ("unreachable", _) => {
+            // TCP goes to one, so it is refused before it asks; nothing is sent.
+            assert!(TcpStream::connect((Ipv4Addr::BROADCAST, 9)).is_err());
+        }
+        ("reset", _) => {
+            let listener = TcpListener::bind((HERE, 0)).unwrap();
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            reset(client);
+            drop(listener.accept().unwrap());
         }
         ("datagrams", _) => {
             let server = UdpSocket::bind((HERE, 0)).unwrap();
@@ -192,6 +202,18 @@ fn fast_open(to: SocketAddr, data: &[u8]) -> Option<TcpStream> {
     }
 }
 
+/// Ends a connection without a word to whom it was with, but that it is over.
+fn reset(connection: TcpStream) {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let length = size_of::<libc::linger>() as libc::socklen_t;
+    let at = (&raw const linger).cast();
+    // SAFETY: the option is as long as said and lives through the call.
+    let set = unsafe {
+        libc::setsockopt(connection.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, at, length)
+    };
+    assert_eq!(set, 0);
+}
+
 /// Starts a role.
 fn start(role: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
@@ -308,6 +330,42 @@ fn a_connection_that_is_refused_says_so_and_to_where() {
     assert_eq!(number(&connects[0], Field::DestinationPort), i64::from(port));
     assert_eq!(text(&connects[0], Field::EventOutcome), "failure");
     assert_eq!(number(&connects[0], Field::EventErrno), i64::from(libc::ECONNREFUSED));
+}
+
+#[test]
+fn a_connection_that_is_refused_before_it_asks_says_to_where() {
+    let Some(mut sensor) = ebpf(LinuxSensorOptions::default()) else { return };
+    let pid = act("unreachable");
+    let mut seen = Vec::new();
+    read_until(&mut sensor, &mut seen, "the try", |seen| {
+        !of(pid, EventType::NetworkConnect, seen).is_empty()
+    });
+    let connects = of(pid, EventType::NetworkConnect, &seen);
+    assert_eq!(connects.len(), 1);
+    is_complete(&connects[0]);
+    assert_eq!(text(&connects[0], Field::DestinationAddress), Ipv4Addr::BROADCAST.to_string());
+    assert_eq!(number(&connects[0], Field::DestinationPort), 9);
+    assert_eq!(text(&connects[0], Field::EventOutcome), "failure");
+    assert_eq!(number(&connects[0], Field::EventErrno), i64::from(libc::ENETUNREACH));
+}
+
+#[test]
+fn a_connection_that_ends_before_it_is_accepted_is_told_with_its_end() {
+    let Some(mut sensor) = ebpf(LinuxSensorOptions::default()) else { return };
+    let pid = act("reset");
+    let mut seen = Vec::new();
+    read_until(&mut sensor, &mut seen, "both ends closed", |seen| {
+        of(pid, EventType::NetworkClose, seen).len() >= 2
+    });
+    let accepts = of(pid, EventType::NetworkAccept, &seen);
+    let closes = of(pid, EventType::NetworkClose, &seen);
+    assert_eq!((accepts.len(), closes.len()), (1, 2), "{closes:#?}");
+    let id = number(&accepts[0], Field::NetworkConnectionId);
+    let ends: Vec<_> =
+        closes.iter().filter(|close| number(close, Field::NetworkConnectionId) == id).collect();
+    assert_eq!(ends.len(), 1);
+    is_complete(ends[0]);
+    assert_eq!(text(ends[0], Field::NetworkDirection), "ingress");
 }
 
 #[test]

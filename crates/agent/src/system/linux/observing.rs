@@ -17,8 +17,8 @@ pub(crate) const SETTINGS_WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("collect", "event tracing and Sysmon are Windows' own"),
 ];
 
-/// The kernel's ring: room for about a second of a fork bomb while the agent is busy or away.
-const RING_BYTES: u32 = 16 << 20;
+/// The kernel's ring, all of which is resident: room for some seconds of a fork bomb while the agent is busy or away.
+const RING_BYTES: u32 = 8 << 20;
 
 /// Opens the process sensor; its kernel side outlives the agent where there is a state directory.
 pub(crate) fn open_sensor(
