@@ -208,9 +208,8 @@ fn reset(connection: TcpStream) {
     let length = size_of::<libc::linger>() as libc::socklen_t;
     let at = (&raw const linger).cast();
     // SAFETY: the option is as long as said and lives through the call.
-    let set = unsafe {
-        libc::setsockopt(connection.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, at, length)
-    };
+    let set =
+        unsafe { libc::setsockopt(connection.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, at, length) };
     assert_eq!(set, 0);
 }
 
