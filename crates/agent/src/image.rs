@@ -6,7 +6,7 @@ use event_model::{Image, User};
 use protocol::wire::{MAX_LIST_ITEMS, MAX_TEXT_BYTES};
 use sensor_api::ObservedImage;
 
-use crate::container::{Containers, named};
+use crate::container::{Containers, Named, named};
 use crate::system::paths::USER_TABLE;
 use crate::users::Users;
 
@@ -16,11 +16,14 @@ pub struct Images {
     users: Users,
     /// The containers that processes run in.
     pub containers: Containers,
+    /// The last cgroup and the container that its path names: most processes start where the one before did.
+    last_cgroup: (String, Option<Named>),
 }
 
 impl Default for Images {
     fn default() -> Self {
-        Self { users: Users::new(USER_TABLE), containers: Containers::new("/") }
+        let (users, containers) = (Users::new(USER_TABLE), Containers::new("/"));
+        Self { users, containers, last_cgroup: (String::new(), None) }
     }
 }
 
@@ -48,7 +51,11 @@ impl Images {
             args.truncate(MAX_LIST_ITEMS);
             args_truncated = true;
         }
-        let named = observed.cgroup_path.as_deref().and_then(named);
+        let cgroup_path = observed.cgroup_path.as_deref().unwrap_or_default();
+        if self.last_cgroup.0 != cgroup_path {
+            self.last_cgroup = (cgroup_path.to_owned(), named(cgroup_path));
+        }
+        let named = self.last_cgroup.1.as_ref();
         Arc::new(Image {
             executable: observed.executable,
             command_line,
@@ -61,8 +68,8 @@ impl Images {
             session_id: observed.session_id,
             file: observed.image,
             image_deleted: observed.image_deleted,
-            container: named.as_ref().map(|named| self.containers.facts(named)),
-            container_id: named.map(|named| named.id),
+            container: named.map(|named| self.containers.facts(named)),
+            container_id: named.map(|named| named.id.clone()),
             cgroup_path: observed.cgroup_path,
             kernel_thread: observed.kernel_thread,
             capabilities: observed.capabilities,

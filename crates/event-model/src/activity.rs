@@ -2,7 +2,7 @@
 //! about the host. Sensors fill in fields of the table; who did it comes from the
 //! agent's table of processes.
 
-use crate::body::{string, text, who};
+use crate::body::{entity, string, text, who};
 use crate::{EventType, Field, ParentProcess, Process, Value, ValueRef};
 
 /// Who did something.
@@ -50,7 +50,7 @@ impl Activity {
     pub(crate) fn of_target(&self, field: Field) -> Option<ValueRef<'_>> {
         let one = self.target.as_ref()?;
         Some(match field {
-            Field::TargetEntityId => string(one.process.entity_id),
+            Field::TargetEntityId => entity(one.process.entity_id),
             Field::TargetPid => ValueRef::Integer(one.process.entity_id.pid().into()),
             Field::TargetName => text(one.process.name()),
             Field::TargetExecutable => text(&one.process.image.executable),

@@ -4,7 +4,6 @@
 //! behind that (wire, store, rules, ECS) never looks at the structs.
 
 use std::borrow::Cow;
-use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use crate::{
@@ -424,13 +423,13 @@ pub(crate) fn who<'a>(
 ) -> Option<ValueRef<'a>> {
     let (image, user) = (&*process.image, &process.image.user);
     Some(match field {
-        Field::ProcessEntityId => string(process.entity_id),
+        Field::ProcessEntityId => entity(process.entity_id),
         Field::ProcessPid => integer(process.entity_id.pid()),
         Field::ProcessName => text(process.name()),
         Field::ProcessExecutable => text(&image.executable),
         Field::ProcessCommandLine => text(&image.command_line),
         Field::ProcessStart => ValueRef::Time(process.start),
-        Field::ParentEntityId => string(parent?.entity_id),
+        Field::ParentEntityId => entity(parent?.entity_id),
         Field::ParentPid => integer(parent?.entity_id.pid()),
         Field::ParentName => text(parent?.name()),
         Field::ParentExecutable => text(&parent?.image.executable),
@@ -464,11 +463,12 @@ pub(crate) fn text(text: &str) -> ValueRef<'_> {
     ValueRef::Text(Cow::Borrowed(text))
 }
 
-pub(crate) fn string(value: impl fmt::Display) -> ValueRef<'static> {
-    // An entity id is put together of several pieces: without the room it would be moved several times.
-    let mut text = String::with_capacity(40);
-    let _ = write!(text, "{value}");
-    ValueRef::Text(Cow::Owned(text))
+pub(crate) fn string(value: impl ToString) -> ValueRef<'static> {
+    ValueRef::Text(Cow::Owned(value.to_string()))
+}
+
+pub(crate) fn entity(id: ProcessEntityId) -> ValueRef<'static> {
+    ValueRef::Text(Cow::Owned(id.to_text()))
 }
 
 /// Numbers beyond 2^63 (no counter gets there) stand at the largest value.

@@ -161,6 +161,14 @@ fn put_field(field: Field, value: &ValueRef<'_>, into: &mut Vec<u8>) {
             begin(1, into);
             put_varint(tag::FIELD_BOOLEAN, u64::from(*truth), into);
         }
+        ValueRef::TextList(items) if are_short(items) => {
+            let size: usize = items.iter().map(|item| 2 + item.len()).sum();
+            begin(encoded_len_varint(size as u64) + size, into);
+            into.reserve(size);
+            put_key(tag::FIELD_LIST, WireType::LengthDelimited, into);
+            encode_varint(size as u64, into);
+            items.iter().for_each(|item| put_bytes(tag::LIST_ITEMS, item.as_bytes(), into));
+        }
         ValueRef::TextList(items) => {
             let (kept, rest) = fitting(items.iter().map(String::len));
             let items = || items.iter().take(kept).chain(&rest).map(|item| cut(item));
@@ -287,6 +295,15 @@ fn cut(text: &str) -> Cow<'_, str> {
 fn cut_list(items: &[String]) -> Vec<String> {
     let (kept, rest) = fitting(items.iter().map(String::len));
     items.iter().take(kept).map(|item| cut(item).into_owned()).chain(rest).collect()
+}
+
+/// An item below this takes one byte for its length, and as many as a list may have are within what it may hold.
+const SHORT: usize = 0x80;
+const _: () = assert!(MAX_LIST_ITEMS * SHORT <= MAX_LIST_BYTES);
+
+/// Whether the list is written as it is: nearly all are, forty capabilities with each start among them.
+fn are_short(items: &[String]) -> bool {
+    items.len() <= MAX_LIST_ITEMS && items.iter().all(|item| item.len() < SHORT)
 }
 
 /// How many items of a list, given their lengths, are written, and the item that stands for the rest.
