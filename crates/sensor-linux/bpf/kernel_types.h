@@ -378,7 +378,6 @@ struct pt_regs {
 	unsigned long r10;
 	unsigned long r8;
 	unsigned long r9;
-	unsigned long orig_ax;
 };
 
 struct pt_regs___arm64 {

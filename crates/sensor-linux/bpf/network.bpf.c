@@ -14,9 +14,6 @@
 #define TCP_SYN_SENT 2
 #define TCP_CLOSE 7
 #define TCP_LISTEN 10
-/* asm/unistd_64.h */
-#define NR_connect 42
-
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
 #define EINPROGRESS 115
@@ -39,18 +36,18 @@ struct {
 	__type(value, struct connection);
 } connections SEC(".maps");
 
-/* Whom TCP asks within connect(2), by the thread that called it. What was given to the
- * call may be changed in its memory while it runs, and a socket that failed has forgotten.
- * Each entry ends with its call. */
+/* What connect(2) was given; its memory may be changed while it runs, so what TCP made
+ * of it takes its place. */
 struct destination {
+	s64 fd;
 	u16 family;
 	u16 port; /* network order */
-	u32 reserved;
+	u32 asked; /* 1: TCP has */
 	u64 address[2];
 };
 
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
 	__type(key, u64);
 	__type(value, struct destination);
@@ -120,18 +117,10 @@ static __always_inline u64 remember(struct sock *sk, struct act_record *act, boo
 	struct connection *known;
 
 	known = bpf_map_lookup_elem(&connections, &key);
-	if (known) {
-		/* An entry of which only that it is established was known, or of an earlier call. */
-		if (!known->pid) {
-			known->start_ns = connection.start_ns;
-			known->opened_ns = connection.opened_ns;
-			known->accepted = accepted;
-			known->pid = connection.pid;
-		}
-		if (connection.established)
-			known->established = 1;
-		return known->opened_ns;
-	}
+	if (known && known->pid)
+		connection.opened_ns = known->opened_ns;
+	if (known && known->established)
+		connection.established = 1;
 	/* Its end will find nothing to tell. */
 	if (bpf_map_update_elem(&connections, &key, &connection, BPF_ANY))
 		count_lost(COUNT_NETWORK_CLOSE, 1);
@@ -165,52 +154,53 @@ static __noinline int tell_begun(struct record_space *s, struct sock *sk, u32 co
 	return 0;
 }
 
-/* What connect(2) was given, from its caller's memory: only where TCP asked for nothing. */
-static __always_inline bool read_given(struct destination *given, const void *address)
+SEC("tracepoint/syscalls/sys_enter_connect")
+int enter_connect(struct enter_args *ctx)
 {
-	if (bpf_probe_read_user(&given->family, sizeof(given->family), address) || !is_internet(given->family))
-		return false;
-	bpf_probe_read_user(&given->port, sizeof(given->port), address + 2);
-	if (given->family == AF_INET6)
-		bpf_probe_read_user(given->address, 16, address + 8);
+	u64 thread = bpf_get_current_pid_tgid();
+	struct destination given = {};
+	const void *address = (const void *)ctx->args[1];
+
+	if (bpf_probe_read_user(&given.family, sizeof(given.family), address) || !is_internet(given.family))
+		return 0;
+	given.fd = (s32)ctx->args[0];
+	bpf_probe_read_user(&given.port, sizeof(given.port), address + 2);
+	if (given.family == AF_INET6)
+		bpf_probe_read_user(given.address, 16, address + 8);
 	else
-		bpf_probe_read_user(given->address, 4, address + 4);
-	return true;
+		bpf_probe_read_user(given.address, 4, address + 4);
+	bpf_map_update_elem(&connecting, &thread, &given, BPF_ANY);
+	return 0;
 }
 
 SEC("tracepoint/syscalls/sys_exit_connect")
 int exit_connect(struct exit_args *ctx)
 {
 	u64 thread = bpf_get_current_pid_tgid();
-	struct destination *asked = bpf_map_lookup_elem(&connecting, &thread), to = {};
-	struct pt_regs *regs = call_regs();
+	struct destination *given = bpf_map_lookup_elem(&connecting, &thread);
 	struct record_space *s;
 	struct sock *sk;
+	bool is_open = ctx->result == 0 || ctx->result == -EINPROGRESS;
 
-	if (asked) {
-		to = *asked;
+	if (!given)
+		return 0;
+	sk = socket_of(given->fd);
+	/* Datagrams are told with the first that is sent: connecting sends none. */
+	s = sk && LOOK(sk, sk_protocol) != IPPROTO_UDP ? begin_act(ACT_CONNECT, COUNT_NETWORK_CONNECT) : 0;
+	if (!s) {
 		bpf_map_delete_elem(&connecting, &thread);
-	} else if (!read_given(&to, (const void *)regs->si)) {
 		return 0;
 	}
-	sk = socket_of((s32)regs->di);
-	/* Datagrams are told with the first that is sent: connecting sends none. */
-	if (!sk || LOOK(sk, sk_protocol) == IPPROTO_UDP)
-		return 0;
-	s = begin_act(ACT_CONNECT, COUNT_NETWORK_CONNECT);
-	if (!s)
-		return 0;
 	put_addresses(&s->act, sk);
-	/* A socket that failed has forgotten whom it asked for; one with TCP below it, as SMC has, does not know. */
-	if (asked || ctx->result < 0 || !LOOK(sk, __sk_common.skc_dport)) {
-		s->act.numbers[1] = (s->act.numbers[1] & 0xffffffff) | (u64)bpf_ntohs(to.port) << 32;
-		if ((u16)s->act.numbers[0] == to.family) {
-			s->act.numbers[4] = to.address[0];
-			s->act.numbers[5] = to.address[1];
-		}
+	/* A socket that failed has forgotten whom it asked for. */
+	s->act.numbers[1] = (s->act.numbers[1] & 0xffffffff) | (u64)bpf_ntohs(given->port) << 32;
+	if ((u16)s->act.numbers[0] == given->family) {
+		s->act.numbers[4] = given->address[0];
+		s->act.numbers[5] = given->address[1];
 	}
 	s->act.result = (s32)ctx->result;
-	if (ctx->result == 0 || ctx->result == -EINPROGRESS)
+	bpf_map_delete_elem(&connecting, &thread);
+	if (is_open)
 		return tell_begun(s, sk, COUNT_NETWORK_CONNECT);
 	end_act(s, COUNT_NETWORK_CONNECT, false);
 	return 0;
@@ -299,34 +289,25 @@ static __always_inline void tell_listen(struct sock *sk)
 	send(&act, sizeof(act), COUNT_NETWORK_LISTEN, false);
 }
 
-/* Notes whom TCP asks, for the end of the connect(2) that runs; false where none does, or
- * where one asks a second time, as MPTCP may. */
-static __always_inline bool is_asked_by_call(struct task_struct *task, struct act_record *act)
-{
-	u64 thread = bpf_get_current_pid_tgid();
-	struct destination to = {
-		.family = act->numbers[0],
-		.port = bpf_htons(act->numbers[1] >> 32),
-		.address = { act->numbers[4], act->numbers[5] },
-	};
-
-	if ((task->flags & PF_KTHREAD) || call_regs()->orig_ax != NR_connect)
-		return false;
-	return !bpf_map_update_elem(&connecting, &thread, &to, BPF_NOEXIST);
-}
-
 /* A connection asks for its other end, still in the call of whoever wants it. */
 static __noinline int asks(struct sock *sk)
 {
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
 	struct task_struct *leader = task->group_leader;
+	u64 thread = bpf_get_current_pid_tgid(), key = (u64)sk;
+	struct destination *given = bpf_map_lookup_elem(&connecting, &thread);
 	struct connection connection = {};
 	struct act_record act = {};
-	u64 key = (u64)sk;
 
-	put_addresses(&act, sk);
-	if (is_asked_by_call(task, &act))
+	if (given && !given->asked) {
+		put_addresses(&act, sk);
+		given->asked = 1;
+		given->family = act.numbers[0];
+		given->port = bpf_htons(act.numbers[1] >> 32);
+		given->address[0] = act.numbers[4];
+		given->address[1] = act.numbers[5];
 		return 0;
+	}
 	if (is_agent(leader) || !is_wanted(COUNT_NETWORK_CONNECT))
 		return 0;
 	/* The kernel's own threads are nobody. */
@@ -334,6 +315,7 @@ static __noinline int asks(struct sock *sk)
 		begin_on_stack(&act, ACT_CONNECT, 0, 0);
 	else
 		begin_on_stack(&act, ACT_CONNECT, leader->start_boottime, leader->tgid);
+	put_addresses(&act, sk);
 	act.result = -EINPROGRESS;
 	connection.start_ns = act.head.start_ns;
 	connection.opened_ns = act.head.at_ns;

@@ -146,7 +146,7 @@ fn all_optional() -> Vec<Family> {
             name: "network",
             object: object!("network"),
             makes: &[
-                (EventType::NetworkConnect, &["exit_connect", "on_tcp_state"]),
+                (EventType::NetworkConnect, &["enter_connect", "exit_connect", "on_tcp_state"]),
                 (EventType::NetworkAccept, &["exit_accept4", "exit_accept"]),
                 (EventType::NetworkClose, &["on_tcp_state"]),
                 (EventType::NetworkListen, &["on_tcp_state", "enter_bind", "exit_bind"]),
