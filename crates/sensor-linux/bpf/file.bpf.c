@@ -556,7 +556,8 @@ struct {
 	__type(value, u8);
 } files_told SEC(".maps");
 
-/* Whether a thread of the process has ended before: the time that it ran was added up here. */
+/* Whether a thread of the process has ended before: the time that it ran was added up here. One that ran for
+ * less than the kernel measures is overlooked; its file is then looked at a second time. */
 static __always_inline bool had_threads(struct signal_struct *signal)
 {
 	return !bpf_core_field_exists(signal->sum_sched_runtime) || signal->sum_sched_runtime;

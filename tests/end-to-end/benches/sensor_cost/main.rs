@@ -116,7 +116,12 @@ struct Bracket {
 
 impl Bracket {
     fn around(work: Work, between: impl FnOnce() -> f64) -> Self {
-        Self { before: work.run(0).wall, between: between(), after: work.run(0).wall }
+        // What was written so far is not to be written during the run.
+        let bare = || {
+            assert!(std::process::Command::new("sync").status().expect("coreutils").success());
+            work.run(0).wall
+        };
+        Self { before: bare(), between: between(), after: bare() }
     }
 
     fn bare(&self) -> f64 {
