@@ -186,7 +186,7 @@ impl ProcessEntityId {
     }
 
     /// Its one text: boot prefix in hexadecimal digits, PID and start, as in `1a2b3c4d-123-4567`. Every event has
-    /// two of them, so they are put together by hand: `format!` takes three times as long.
+    /// two of them, so they are put together by hand, without the machinery of formatting.
     pub fn to_text(&self) -> String {
         const HEX: &[u8; 16] = b"0123456789abcdef";
         let mut text = String::with_capacity(40);
