@@ -252,6 +252,17 @@ impl Judge {
     pub fn judge(&mut self, event: &Numbered<'_>, phase: Phase) -> Vec<Verdict> {
         let rules = Arc::clone(&self.rules);
         let found = rules.set.verdicts(event, phase);
+        let actor = event.body.actor();
+        let event_id = || event.header.event_id();
+        // What a rule does comes before all else that the event means: the process runs on meanwhile.
+        let mut acted = Vec::with_capacity(found.matches.len());
+        for one in &found.matches {
+            let actor = actor.filter(|_| one.rule.mode != ResponseMode::Detect);
+            acted.push(actor.map(|actor| {
+                let id = DetectionId::of_match(event_id(), &one.rule.id);
+                self.respond(id, one.rule, event, &actor.into())
+            }));
+        }
         let tampered = event.body.event_type() == EventType::AgentTamper && phase != Phase::HashOnly;
         let hits = self.indicators.look_up(event, phase);
         let findings = self.behaviour.observe(event, phase, &found);
@@ -259,7 +270,7 @@ impl Judge {
         if matches.is_empty() && findings.is_empty() && hits.is_empty() && !tampered {
             return Vec::new();
         }
-        let event_id = event.header.event_id();
+        let event_id = event_id();
         let expected = matches.len() + findings.len() + hits.len() + usize::from(tampered);
         let mut verdicts = Vec::with_capacity(expected);
         verdicts.extend(tampered.then(|| tamper_verdict(event_id)));
@@ -269,21 +280,18 @@ impl Judge {
             _ => "",
         };
         let at_ns = event.header.monotonic_ns;
-        let actor = event.body.actor();
         for hit in &hits {
             if self.flood.lets_through(&hit.rule_id(), program, at_ns) {
                 verdicts.push(indicator_verdict(event_id, hit));
             }
         }
-        for one in matches {
+        for (one, acted) in matches.into_iter().zip(acted) {
             // What a rule does must have its detection.
-            let acts = actor.is_some() && one.rule.mode != ResponseMode::Detect;
-            if !acts && !self.flood.lets_through(one.rule.id.as_str(), program, at_ns) {
+            if acted.is_none() && !self.flood.lets_through(one.rule.id.as_str(), program, at_ns) {
                 continue;
             }
             let id = DetectionId::of_match(event_id, &one.rule.id);
-            let condemns =
-                actor.filter(|_| acts).is_some_and(|actor| self.respond(id, one.rule, event, &actor.into()));
+            let condemns = acted == Some(true);
             let matched = one.matched.into_iter().map(str::to_owned).collect();
             let actions = one.rule.actions.clone();
             verdicts.push(Verdict { id, rule: one.rule.reference(), matched, actions, condemns });

@@ -1,4 +1,4 @@
-//! The one thread that everything observed goes through, in kernel order:
+//! What everything observed goes through, one thing at a time and in kernel order:
 //! process table, event, number, rules, response, hash, remaining rules, records.
 //!
 //! Hashing an image can take a hundred times as long as everything else together.
@@ -17,10 +17,10 @@ mod hashing;
 mod merger;
 mod own_events;
 mod parts;
+mod rounds;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use event_model::{
@@ -52,8 +52,9 @@ use crate::system::process;
 
 use self::economy::Economy;
 pub(crate) use self::findings::describe_string;
-use self::hashing::{LOOK_EVERY, Unfinished};
+use self::hashing::Unfinished;
 pub use self::parts::{Before, End, Parts, Stop};
+use self::rounds::{Callers, Rounds};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const POLL: Duration = Duration::from_millis(5);
@@ -124,50 +125,11 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<End, SensorError> {
         blocked_hashes: parts.blocked_hashes,
         blocked: HashMap::new(),
         to_block: Vec::new(),
+        callers: Callers::default(),
     };
     work.use_new_rules(sensor.as_mut());
     work.tell_start(parts.config_hash, parts.previous_end, parts.sources, parts.previous_cause);
-    let mut result = Ok(End::Asked);
-    let (mut second, mut health) = (Instant::now(), Instant::now());
-    while !stop.is_asked() {
-        let mut committed = work.recorder.stored_position();
-        let patience = if work.economy.is_quiet() { QUIET_POLL } else { POLL };
-        let polled = work.poll(sensor.as_mut(), work.may_wait(patience));
-        if let Some(position) =
-            work.recorder.stored_position().filter(|position| Some(*position) != committed)
-        {
-            sensor.commit(position);
-            committed = Some(position);
-        }
-        if let Err(error) = polled {
-            result = Err(error);
-            break;
-        }
-        work.hand_over_blocks(sensor.as_mut());
-        work.use_new_rules(sensor.as_mut());
-        if work.govern(sensor.as_mut()) {
-            result = Ok(End::Memory);
-            break;
-        }
-        if second.elapsed() >= Duration::from_secs(1) {
-            second = Instant::now();
-            work.each_second();
-            work.check_sensor(sensor.as_mut());
-            work.tell_news_of_health(&mut health);
-        }
-        if health.elapsed() >= HEALTH_EVERY {
-            health = Instant::now();
-            work.tell_health();
-        }
-        work.flush_if_due();
-        if let Some(position) =
-            work.recorder.stored_position().filter(|position| Some(*position) != committed)
-        {
-            sensor.commit(position);
-        }
-        parts.rounds.fetch_add(1, Ordering::Relaxed);
-        work.rest();
-    }
+    let (mut sensor, mut work, result) = Rounds::new(sensor, work, parts.rounds).make_all(stop);
     work.finish(sensor.as_mut(), stop, &result);
     if matches!(result, Ok(End::Memory)) {
         return result;
@@ -210,6 +172,8 @@ struct Work {
     blocked: HashMap<ProcessKey, blocking::Waiting>,
     /// For the sensor, when it is not being read from.
     to_block: Vec<Block>,
+    /// Who waits for a round because a process started.
+    callers: Callers,
 }
 
 impl Work {
@@ -229,9 +193,6 @@ impl Work {
         self.tell_steps(steps);
         self.take_queue(FROM_QUEUE);
         self.tell_receipts();
-        if result.is_ok() {
-            self.hash_for(LOOK_EVERY);
-        }
         result
     }
 
@@ -560,6 +521,8 @@ impl Work {
         self.judge.keep_habits(true);
         self.tell_withheld();
         self.tell_receipts();
+        // With acts that were held to be merged: the stop is the last that is told.
+        self.flush();
         let (signal, sender) = stop.signal();
         let by = sender.map(|Sender { pid, uid }| SignalSender {
             pid,

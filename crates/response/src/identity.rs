@@ -33,22 +33,35 @@ pub(crate) enum NotActed {
 
 /// The living process that `target` names, held so that its PID no longer matters.
 pub(crate) fn open(processes: &dyn ProcessClock, target: &Target) -> Result<OwnedFd, NotActed> {
-    let pidfd = open_pid(target.entity_id.pid())?;
+    let pid = target.entity_id.pid();
+    let pidfd = hold_pid(pid)?;
+    // An exact clock knows none that has ended, and is asked anyway: each call more is time in which the process runs.
+    if processes.precision_ns() <= 1 && processes.start_ns(pid) == Some(target.entity_id.start_ns()) {
+        return Ok(pidfd);
+    }
+    if has_ended(&pidfd) {
+        return Err(NotActed::Gone(pid));
+    }
     check(processes, target, &pidfd)?;
     Ok(pidfd)
 }
 
 /// The living process that has this PID now, whoever it is.
 pub(crate) fn open_pid(pid: u32) -> Result<OwnedFd, NotActed> {
+    let pidfd = hold_pid(pid)?;
+    // A zombie takes any signal and does nothing with it.
+    if has_ended(&pidfd) { Err(NotActed::Gone(pid)) } else { Ok(pidfd) }
+}
+
+/// The process that has this PID now, be it a zombie.
+fn hold_pid(pid: u32) -> Result<OwnedFd, NotActed> {
     let gone = NotActed::Gone(pid);
     let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Err(gone) };
-    let pidfd = match pidfd_open(raw, PidfdFlags::empty()) {
-        Ok(pidfd) => pidfd,
-        Err(Errno::SRCH) => return Err(gone),
-        Err(errno) => return Err(NotActed::System { call: "pidfd_open", pid, errno }),
-    };
-    // A zombie takes any signal and does nothing with it.
-    if has_ended(&pidfd) { Err(gone) } else { Ok(pidfd) }
+    match pidfd_open(raw, PidfdFlags::empty()) {
+        Ok(pidfd) => Ok(pidfd),
+        Err(Errno::SRCH) => Err(gone),
+        Err(errno) => Err(NotActed::System { call: "pidfd_open", pid, errno }),
+    }
 }
 
 /// Sends a signal to a process that is held.

@@ -14,6 +14,7 @@
 #![deny(missing_docs)]
 
 pub mod contract;
+mod doorbell;
 mod queue;
 mod replay;
 mod source;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use event_model::{BlockedBy, EventClass, EventType, Field, GapReason, ImageFile, Value};
 
+pub use doorbell::{CpuDoorbell, DoorbellPlace, Doorbells, StreamDoorbell};
 pub use queue::{ObservationQueue, ObservationSender, observation_queue};
 pub use replay::ReplaySensor;
 pub use source::{Provision, Source, SourceThreads};
@@ -314,6 +316,16 @@ pub trait Sensor: Send {
     /// Whether process starts must wake the reader at once (a rule may act on
     /// them) or may wait for a batch.
     fn wake_on_process_start(&mut self, at_once: bool);
+
+    /// How process starts that must not wait call for whoever polls, where the sensor has more than `poll` for that.
+    /// They ring only while [`wake_on_process_start`](Self::wake_on_process_start) asks for it.
+    /// A wait at one of them ends when `stop` is asked for.
+    ///
+    /// # Errors
+    /// If the system refuses it; `poll` does without.
+    fn take_doorbells(&mut self, _stop: &StopSignal) -> Result<Option<Doorbells>, SensorError> {
+        Ok(None)
+    }
 
     /// Whether what happens waits as it was until it is polled. A sensor that only hears of it, and looks at it when
     /// polled, does not: what ends soon is gone by then.

@@ -8,7 +8,8 @@
  *
  * A wake-up of the reader costs many times the record itself, so records don't
  * wake it: it looks by itself every few milliseconds. It is woken when 64 KiB
- * have come together, and at once for an exec while rules may act on one.
+ * have come together. While rules may act on an exec, each rings besides at the CPU
+ * that it happens on, where the agent then judges it before the program goes on.
  */
 #include "ring.h"
 
@@ -41,6 +42,21 @@ struct {
 	__type(key, struct blocked_image);
 	__type(value, u32);
 } blocked_images SEC(".maps");
+
+/* What is written into it is of no interest. A page, the least that a ring can have, takes
+ * 256 of them; the agent empties it whenever it rings. */
+struct doorbell {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+};
+
+/* By CPU. One that has none wakes the reader of the stream. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1); /* the loader makes it as many as there can be CPUs */
+	__type(key, u32);
+	__array(values, struct doorbell);
+} doorbells SEC(".maps");
 
 /* Where a key of `blocked_texts` is put together. */
 struct {
@@ -335,7 +351,8 @@ int on_exec(u64 *ctx)
 	struct file *file;
 	struct pid *session;
 	struct tty_struct *tty;
-	u32 zero = 0, before, size;
+	u32 zero = 0, cpu = bpf_get_smp_processor_id(), before, size;
+	void *doorbell = 0;
 	bool at_once = false;
 	long n;
 
@@ -423,7 +440,12 @@ int on_exec(u64 *ctx)
 		return 0;
 	size += sizeof(struct exec_record);
 	record->head.size = size;
-	send(record, size, COUNT_EXEC, at_once);
+	if (at_once)
+		doorbell = bpf_map_lookup_elem(&doorbells, &cpu);
+	send(record, size, COUNT_EXEC, at_once && !doorbell);
+	/* One that is full was not answered for long; the stream is looked at all the same. */
+	if (doorbell)
+		bpf_ringbuf_output(doorbell, &cpu, sizeof(cpu), BPF_RB_FORCE_WAKEUP);
 	return 0;
 }
 

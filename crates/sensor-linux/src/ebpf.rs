@@ -13,11 +13,13 @@ use std::time::{Duration, Instant};
 use event_model::{EventClass, EventType, GapReason};
 use libbpf_rs::{Link, MapCore as _, MapFlags};
 use sensor_api::{
-    Block, Observation, Observed, ObservedLoss, ProcessClock, Provision, Sensor, SensorError, SensorPosition,
+    Block, Doorbells, Observation, Observed, ObservedLoss, ProcessClock, Provision, Sensor, SensorError,
+    SensorPosition, StopSignal,
 };
 
 use crate::LinuxSensorOptions;
 use crate::block;
+use crate::doorbell::{self, StreamDoorbell};
 use crate::families;
 use crate::losses::{KernelCount, Losses, left_out_bits};
 use crate::pins::{Control, Maps, Pinned, remove_pins};
@@ -163,15 +165,15 @@ impl EbpfSensor {
     /// first record ends the waiting, so that nothing has to be looked for meanwhile.
     fn wait(&mut self, patience: Duration) -> io::Result<()> {
         if patience <= LOOK_EVERY || !self.ask_for_first() {
-            return self.ring.wait(patience.min(LOOK_EVERY));
+            return self.ring.wake_up().wait(Some(patience.min(LOOK_EVERY)));
         }
         // A program may have decided before it was asked, and write its record only now, without waking anybody: one more
         // look. What is there and still being written is waited for as ever.
         let is_asked_anew = !std::mem::replace(&mut self.awaits_first, true);
         match (is_asked_anew, self.ring.has_more()) {
             (true, true) => Ok(()),
-            (true, false) | (false, true) => self.ring.wait(LOOK_EVERY),
-            (false, false) => self.ring.wait(patience),
+            (true, false) | (false, true) => self.ring.wake_up().wait(Some(LOOK_EVERY)),
+            (false, false) => self.ring.wake_up().wait(Some(patience)),
         }
     }
 
@@ -279,6 +281,16 @@ impl Sensor for EbpfSensor {
             // It only makes an answer later by LOOK_EVERY.
             tracing::warn!(%error, "could not tell the kernel side to wake the agent on process starts");
         }
+    }
+
+    fn take_doorbells(&mut self, stop: &StopSignal) -> Result<Option<Doorbells>, SensorError> {
+        let Some(doorbells) = &self.maps.doorbells else { return Ok(None) };
+        let of_cpus = doorbell::places(doorbells, stop).map_err(|source| SensorError::System {
+            sensor: SENSOR,
+            doing: "looking for a place for a doorbell at each CPU",
+            source,
+        })?;
+        Ok(Some(Doorbells { of_cpus, of_stream: Box::new(StreamDoorbell(self.ring.wake_up().clone())) }))
     }
 
     fn keeps_observations(&self) -> bool {

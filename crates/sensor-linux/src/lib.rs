@@ -22,6 +22,7 @@ mod boot_clock;
 mod clock;
 mod connector;
 mod content;
+mod doorbell;
 mod ebpf;
 mod escape;
 mod families;

@@ -31,8 +31,9 @@ pub(crate) const ITERATOR: &str = "each_task";
 /// The programs that are attached to a cgroup.
 const AT_CGROUP: [&str; 3] = ["on_packet_out", "on_packet_in", "on_socket_end"];
 const MAPS: [&str; 6] = ["ring", "counters", "ledger", "clock", "blocked_texts", "blocked_images"];
-/// Not there in what older agents pinned, which is whole without it.
+/// Not there in what older agents pinned, which is whole without them.
 const WOKEN: &str = "woken";
+const DOORBELLS: &str = "doorbells";
 const CONTROL: &str = "control";
 /// Which links there were when all was pinned: a list of names, so that one which is
 /// removed later is not taken for one that never was.
@@ -51,6 +52,8 @@ pub(crate) struct Maps {
     pub(crate) control: MapHandle,
     /// The position at which the reader was woken last; setting it back makes the next record wake the reader.
     pub(crate) woken: Option<MapHandle>,
+    /// By CPU, the ring that calls for whoever waits there.
+    pub(crate) doorbells: Option<MapHandle>,
 }
 
 /// As `struct control` of `bpf/record.h`.
@@ -233,6 +236,9 @@ pub(crate) fn pin(dir: &Path, maps: &mut Maps, links: &mut [(String, Link)]) -> 
     if let Some(woken) = &mut maps.woken {
         woken.pin(dir.join(WOKEN))?;
     }
+    if let Some(doorbells) = &mut maps.doorbells {
+        doorbells.pin(dir.join(DOORBELLS))?;
+    }
     let mut names = String::new();
     for (name, link) in links {
         link.pin(dir.join(&*name))?;
@@ -333,6 +339,7 @@ pub(crate) fn open(dir: &Path) -> Option<Maps> {
         blocked_images: blocked_images?,
         control,
         woken: map(WOKEN),
+        doorbells: map(DOORBELLS),
     })
 }
 

@@ -17,6 +17,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -64,7 +65,43 @@ pub(crate) struct RingReader {
     read_to: u64,
     /// The last record that wrapped around.
     joined: Vec<u8>,
-    epoll: OwnedFd,
+    wake_up: WakeUp,
+}
+
+/// The kernel's wake-ups of a ring's reader; any thread may wait for one.
+#[derive(Clone)]
+pub(crate) struct WakeUp {
+    epoll: Arc<OwnedFd>,
+}
+
+impl WakeUp {
+    /// Of the ring behind a map's descriptor.
+    fn of(map: impl AsFd) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        // Edge-triggered: uncommitted records keep the ring "readable" all the time.
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&epoll, &map, epoll::EventData::new_u64(0), flags)?;
+        Ok(Self { epoll: Arc::new(epoll) })
+    }
+
+    /// From now on, what is readable wakes as well, again and again.
+    pub(crate) fn comes_from(&self, other: impl AsFd) -> io::Result<()> {
+        Ok(epoll::add(&*self.epoll, &other, epoll::EventData::new_u64(1), epoll::EventFlags::IN)?)
+    }
+
+    /// Waits for it, at most as long as given. Records may be there without one.
+    pub(crate) fn wait(&self, timeout: Option<Duration>) -> io::Result<()> {
+        let timeout = timeout.map(|timeout| Timespec {
+            tv_sec: timeout.as_secs().cast_signed(),
+            tv_nsec: timeout.subsec_nanos().into(),
+        });
+        let mut events =
+            [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }];
+        match epoll::wait(&*self.epoll, &mut events, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 // SAFETY: the mappings belong to this value alone and are valid in every thread.
@@ -80,16 +117,9 @@ impl RingReader {
         }
         let consumer = map_ring(&map, page, ProtFlags::READ | ProtFlags::WRITE, 0)?;
         let producer = map_ring(&map, page + data, ProtFlags::READ, page as u64)?;
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        // Edge-triggered: uncommitted records keep the ring "readable" all the time.
-        epoll::add(
-            &epoll,
-            &map,
-            epoll::EventData::new_u64(0),
-            epoll::EventFlags::IN | epoll::EventFlags::ET,
-        )?;
+        let wake_up = WakeUp::of(&map)?;
         let mut reader =
-            Self { consumer, producer, page, size: u64::from(size), read_to: 0, joined: Vec::new(), epoll };
+            Self { consumer, producer, page, size: u64::from(size), read_to: 0, joined: Vec::new(), wake_up };
         reader.read_to = reader.committed();
         Ok(reader)
     }
@@ -130,17 +160,9 @@ impl RingReader {
         }
     }
 
-    /// Waits for the kernel's wake-up, at most as long as given. Records may be
-    /// there without one.
-    pub(crate) fn wait(&self, timeout: Duration) -> io::Result<()> {
-        let timeout =
-            Timespec { tv_sec: timeout.as_secs().cast_signed(), tv_nsec: timeout.subsec_nanos().into() };
-        let mut events =
-            [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }];
-        match epoll::wait(&self.epoll, &mut events, Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+    /// The kernel's wake-ups.
+    pub(crate) fn wake_up(&self) -> &WakeUp {
+        &self.wake_up
     }
 
     /// Reads the next record that is whole.

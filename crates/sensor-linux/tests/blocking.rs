@@ -7,7 +7,6 @@ mod rights;
 
 use std::collections::HashMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -17,37 +16,9 @@ use event_model::BlockedBy;
 use sensor_api::contract::read_until;
 use sensor_api::{Block, Observation, Observed, Sensor};
 use sensor_linux::{LinuxSensorOptions, open_ebpf};
+use test_support::{Then, write_first_act_program};
 
 use rights::{PinDir, ebpf};
-
-/// A program without a library whose first act is to make the file that its first
-/// argument names; then it ends.
-fn victim(path: &Path) {
-    let code: &[u8] = &[
-        0x48, 0x8b, 0x7c, 0x24, 0x10, // mov rdi, [rsp + 16]
-        0xbe, 0x41, 0x00, 0x00, 0x00, // mov esi, O_WRONLY | O_CREAT
-        0xba, 0xa4, 0x01, 0x00, 0x00, // mov edx, 0644
-        0xb8, 0x02, 0x00, 0x00, 0x00, // mov eax, open
-        0x0f, 0x05, // syscall
-        0x31, 0xff, // xor edi, edi
-        0xb8, 0x3c, 0x00, 0x00, 0x00, // mov eax, exit
-        0x0f, 0x05, // syscall
-    ];
-    let (base, headers) = (0x40_0000_u64, 64 + 56_u64);
-    let size = headers + code.len() as u64;
-    let mut elf = Vec::new();
-    elf.extend(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
-    elf.extend([2_u16, 62].into_iter().flat_map(u16::to_le_bytes));
-    elf.extend(1_u32.to_le_bytes());
-    elf.extend([base + headers, 64, 0].into_iter().flat_map(u64::to_le_bytes));
-    elf.extend(0_u32.to_le_bytes());
-    elf.extend([64_u16, 56, 1, 64, 0, 0].into_iter().flat_map(u16::to_le_bytes));
-    elf.extend([1_u32, 5].into_iter().flat_map(u32::to_le_bytes));
-    elf.extend([0, base, base, size, size, 0x1000].into_iter().flat_map(u64::to_le_bytes));
-    elf.extend(code);
-    fs::write(path, elf).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-}
 
 /// Runs it once; how it ended, and whether it did what it does first.
 fn run(victim: &Path, trace: &Path) -> (ExitStatus, bool) {
@@ -108,7 +79,7 @@ impl Place {
 
     fn victim(&self, name: &str) -> PathBuf {
         let path = self.path(name);
-        victim(&path);
+        write_first_act_program(&path, Then::Ends).unwrap();
         path
     }
 }
@@ -203,7 +174,7 @@ fn names_and_files_are_blocked_and_nothing_else_is() {
     fs::copy(&other, &moved).unwrap();
     assert!(!is_killed(&moved, &trace), "a copy is another file until its hash is known");
     // Whoever changes it makes another file of it.
-    victim(&other);
+    write_first_act_program(&other, Then::Ends).unwrap();
     assert!(!is_killed(&other, &trace));
 }
 

@@ -59,6 +59,8 @@ pub(super) struct Economy {
     seen_in_round: u64,
     /// Nothing was observed in the last round.
     is_quiet: bool,
+    /// So much was that more waits.
+    is_full: bool,
     /// The last busy round.
     busy_at: Option<Instant>,
     /// That is not long ago: more may be there than can be told one by one before the kernel's ring is full.
@@ -86,6 +88,7 @@ impl Economy {
             untold_since: None,
             seen_in_round: 0,
             is_quiet: false,
+            is_full: false,
             busy_at: None,
             is_behind: false,
             shed: Vec::new(),
@@ -97,6 +100,11 @@ impl Economy {
     /// Says what of the observations must not wait.
     pub(super) fn hurry(&mut self, acts_on_start: bool, may_not_wait: bool) {
         (self.acts_on_start, self.may_not_wait) = (acts_on_start, may_not_wait);
+    }
+
+    /// Whether a rule may act on starts.
+    pub(super) fn acts_on_start(&self) -> bool {
+        self.acts_on_start
     }
 
     pub(super) fn governor(&self) -> &Governor {
@@ -116,6 +124,11 @@ impl Economy {
     /// Whether nothing was observed in the last round, and nothing needs to be seen at once.
     pub(super) fn is_quiet(&self) -> bool {
         self.is_quiet && !self.may_not_wait
+    }
+
+    /// Whether so much was observed in the last round that more waits.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full
     }
 
     /// Something was observed.
@@ -236,26 +249,25 @@ impl Work {
         false
     }
 
-    /// Rests after a round where the governor wants it or much is observed, and nothing piles up.
-    #[allow(clippy::disallowed_methods, reason = "resting is the purpose; each rest is bounded")]
-    pub(super) fn rest(&mut self) {
+    /// Ends a round: how long there is to be none now, because the governor wants it or much is observed, and nothing
+    /// piles up.
+    pub(super) fn rest(&mut self) -> Duration {
         let economy = &mut self.economy;
         let seen = std::mem::take(&mut economy.seen_in_round);
         economy.is_quiet = seen == 0;
-        if seen >= BUSY_ROUND {
+        economy.is_full = seen >= BUSY_ROUND;
+        if economy.is_full {
             economy.busy_at = Some(Instant::now());
         }
         economy.is_behind = economy.busy_at.is_some_and(|at| at.elapsed() < MERGED_AFTER_BUSY);
         let rung = economy.governor.rung();
-        let rest = match rung.rest {
+        match rung.rest {
+            _ if economy.is_full => Duration::ZERO,
             // A rule that acts on starts is worth more than a few wake-ups.
             rest if economy.acts_on_start => rest.min(REST_BEFORE_ACTING),
             Duration::ZERO if rung.saves_work() => SHORT_REST,
             Duration::ZERO if seen >= LIVELY_ROUND && !economy.may_not_wait => LIVELY_REST,
             rest => rest,
-        };
-        if seen < BUSY_ROUND && !rest.is_zero() {
-            std::thread::sleep(rest);
         }
     }
 

@@ -58,7 +58,7 @@ impl Work {
                             if self.recorder.is_overdue() {
                                 self.let_events_go();
                             }
-                            if Instant::now() >= until {
+                            if Instant::now() >= until || self.callers.are_waiting() {
                                 return;
                             }
                             continue;

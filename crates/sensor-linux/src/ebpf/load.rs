@@ -98,6 +98,11 @@ fn most_processes() -> u32 {
     limits.into_iter().flatten().min().unwrap_or(0).clamp(65_536, 4 << 20)
 }
 
+/// How many CPUs there can be; their numbers are below.
+fn possible_cpus() -> Result<u32, libbpf_rs::Error> {
+    u32::try_from(libbpf_rs::num_possible_cpus()?).map_err(|error| io::Error::other(error).into())
+}
+
 /// What goes with pinned programs that this version can't go on with.
 fn given_up(maps: &Maps) -> Vec<Observed> {
     let now = now_ns();
@@ -371,6 +376,8 @@ fn load_once(
             map.set_max_entries(ring_bytes)?;
         } else if name == "clock" {
             map.set_max_entries(most_processes())?;
+        } else if name == "doorbells" {
+            map.set_max_entries(possible_cpus()?)?;
         }
         if let Some(first) = shared.filter(|_| SHARED.contains(&name.as_str())) {
             let found = first.maps().find(|map| map.name() == name.as_str());
@@ -428,6 +435,7 @@ fn maps_of(object: &Object) -> Result<Maps, SensorError> {
         blocked_images: map("blocked_images")?,
         control: map("control")?,
         woken: Some(map("woken")?),
+        doorbells: Some(map("doorbells")?),
     })
 }
 
