@@ -20,7 +20,8 @@ pub struct Doorbells {
 pub struct DoorbellPlace {
     /// The CPU's number.
     pub cpu: u32,
-    /// Has the calling thread run on that CPU alone from now on, and hangs the doorbell that it is to wait at.
+    /// Has the calling thread run on that CPU alone from now on, before all others where the system allows it, and hangs
+    /// the doorbell that it is to wait at.
     pub hang: Box<dyn FnOnce() -> io::Result<Box<dyn CpuDoorbell>> + Send>,
 }
 

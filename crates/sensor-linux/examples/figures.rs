@@ -6,13 +6,16 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use libbpf_rs::query::ProgInfoIter;
-use sensor_api::{Observation, Observed, Sensor};
+use sensor_api::{Observation, Observed, Sensor, stop_signal};
 use sensor_linux::{EbpfSensor, LinuxSensorOptions, open_ebpf};
 
+/// How long the agent waits for observations.
+const POLL: Duration = Duration::from_millis(5);
 const STATS: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -56,14 +59,14 @@ fn measure(sensor: &mut EbpfSensor, processes: usize, others: &[u32]) -> Result<
     sizes.print();
     for at_once in [false, true] {
         sensor.wake_on_process_start(at_once);
-        let mut delays = latencies(sensor)?;
+        let mut delays = if at_once { latencies_at_doorbells(sensor)? } else { latencies(sensor)? };
         delays.sort_unstable();
         let at = |part: usize| {
             delays.get((delays.len() * part / 1000).min(delays.len() - 1)).copied().unwrap_or(0)
         };
         println!(
             "exec to observation, {}: p50 {} us, p99 {} us, of {}",
-            if at_once { "waking at once" } else { "batched" },
+            if at_once { "at a doorbell for each CPU" } else { "batched" },
             at(500) / 1000,
             at(990) / 1000,
             delays.len()
@@ -111,14 +114,18 @@ fn drain(
 ) -> Result<(), Box<dyn Error>> {
     let end = Instant::now() + time;
     while Instant::now() < end {
-        poll_and_commit(sensor, sink)?;
+        poll_and_commit(sensor, POLL, sink)?;
     }
     Ok(())
 }
 
-fn poll_and_commit(sensor: &mut EbpfSensor, sink: &mut dyn FnMut(Observed)) -> Result<(), Box<dyn Error>> {
+fn poll_and_commit(
+    sensor: &mut EbpfSensor,
+    patience: Duration,
+    sink: &mut dyn FnMut(Observed),
+) -> Result<(), Box<dyn Error>> {
     let mut last = None;
-    sensor.poll(Duration::from_millis(5), &mut |observed| {
+    sensor.poll(patience, &mut |observed| {
         last = observed.position.or(last);
         sink(observed);
     })?;
@@ -144,7 +151,7 @@ fn storm(
             done.store(true, Ordering::Release);
         });
         while !done.load(Ordering::Acquire) {
-            poll_and_commit(sensor, sink)?;
+            poll_and_commit(sensor, POLL, sink)?;
         }
         drain(sensor, Duration::from_millis(20), sink)
     })
@@ -152,15 +159,55 @@ fn storm(
 
 fn latencies(sensor: &mut EbpfSensor) -> Result<Vec<u64>, Box<dyn Error>> {
     let mut delays = Vec::new();
-    let mut sink = |observed: Observed| {
-        if let Observation::ProcessExecuted(image) = &observed.what
-            && image.args.get(1).is_some_and(|arg| arg == "storm")
-        {
-            delays.push(boottime().saturating_sub(observed.at_ns));
-        }
-    };
-    storm(sensor, 500, &mut sink)?;
+    storm(sensor, 500, &mut |observed| delays.extend(delay_of_start(&observed)))?;
     Ok(delays)
+}
+
+/// The same read as the agent does where rules may act on starts.
+fn latencies_at_doorbells(sensor: &mut EbpfSensor) -> Result<Vec<u64>, Box<dyn Error>> {
+    let (asks, stop) = stop_signal()?;
+    let doorbells = sensor.take_doorbells(&stop)?.ok_or("this sensor has no doorbells")?;
+    let read = Mutex::new((sensor, Vec::new()));
+    let take = || -> Result<(), String> {
+        let mut read = read.lock().map_err(|_| "a reader panicked")?;
+        let (sensor, delays) = &mut *read;
+        poll_and_commit(sensor, Duration::ZERO, &mut |observed| delays.extend(delay_of_start(&observed)))
+            .map_err(|error| error.to_string())
+    };
+    std::thread::scope(|scope| {
+        let answering = doorbells.of_cpus.into_iter().map(|place| {
+            let (stop, take) = (&stop, &take);
+            scope.spawn(move || -> Result<(), String> {
+                let mut doorbell = (place.hang)().map_err(|error| error.to_string())?;
+                while !stop.asked_within(Duration::ZERO) {
+                    doorbell.wait().map_err(|error| error.to_string())?;
+                    take()?;
+                }
+                Ok(())
+            })
+        });
+        let answering: Vec<_> = answering.collect();
+        for _ in 0..500 {
+            Command::new("/bin/true").arg("storm").status()?;
+        }
+        take()?;
+        drop(asks);
+        for thread in answering {
+            thread.join().map_err(|_| "a reader panicked")??;
+        }
+        Ok::<(), Box<dyn Error>>(())
+    })?;
+    Ok(read.into_inner().map_err(|_| "a reader panicked")?.1)
+}
+
+/// Nanoseconds since the exec, if it is one of the storm's.
+fn delay_of_start(observed: &Observed) -> Option<u64> {
+    match &observed.what {
+        Observation::ProcessExecuted(image) if image.args.get(1).is_some_and(|arg| arg == "storm") => {
+            Some(boottime().saturating_sub(observed.at_ns))
+        }
+        _ => None,
+    }
 }
 
 fn boottime() -> u64 {

@@ -192,7 +192,7 @@ impl Answering {
             let (stop, callers) = (stop.clone(), turn.work.callers.clone());
             let thread = Builder::new().name(format!("answer-{cpu}"));
             let begun = thread.spawn_scoped(threads, move || {
-                process::put_this_thread_first();
+                process::prefer_this_thread();
                 if let Err(error) = answer_all(hang, rounds, &callers, &stop) {
                     tracing::warn!(cpu, %error, "process starts there wake the stream's reader");
                 }

@@ -32,20 +32,6 @@ pub(crate) fn end_of(wait_status: u32) -> (Option<u32>, Option<u8>) {
     ((signal == 0).then_some(code), (signal != 0).then(|| u8::try_from(signal).unwrap_or(u8::MAX)))
 }
 
-/// Has this thread go before all that is not real-time itself, as soon as it has something to do.
-#[allow(unsafe_code, reason = "no safe wrapper gives sched_setscheduler(2)")]
-pub(crate) fn put_this_thread_first() {
-    let lowest = libc::sched_param { sched_priority: 1 };
-    // SAFETY: the kernel reads what the pointer names, which lives until then. 0 is this thread.
-    if unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const lowest) }
-        != 0
-    {
-        let error = std::io::Error::last_os_error();
-        tracing::debug!(%error, "a thread that answers process starts is not in a real-time class");
-        prefer_this_thread();
-    }
-}
-
 /// Between an exec and the signal that answers it stands the scheduler first of all. On a host that is busy with
 /// something else this thread goes first; it sleeps whenever there is nothing to judge.
 ///
