@@ -126,6 +126,8 @@ pub fn run(parts: Parts, stop: &Stop) -> Result<End, SensorError> {
         blocked: HashMap::new(),
         to_block: Vec::new(),
         callers: Callers::default(),
+        answers: false,
+        to_record: Vec::new(),
     };
     work.use_new_rules(sensor.as_mut());
     work.tell_start(parts.config_hash, parts.previous_end, parts.sources, parts.previous_cause);
@@ -174,6 +176,10 @@ struct Work {
     to_block: Vec<Block>,
     /// Who waits for a round because a process started.
     callers: Callers,
+    /// A process waits for its verdict, so whatever comes before it in the stream is judged and no more.
+    answers: bool,
+    /// What is to be recorded once that is over.
+    to_record: Vec<(EventHeader, EventBody)>,
 }
 
 impl Work {
@@ -191,6 +197,7 @@ impl Work {
         self.table.tell_waiting(reached_ns, &mut steps);
         self.table.forget(reached_ns);
         self.tell_steps(steps);
+        self.record_rest();
         self.take_queue(FROM_QUEUE);
         self.tell_receipts();
         result
@@ -287,7 +294,7 @@ impl Work {
                     None => self.unfinished.push_back(one),
                 }
             }
-            (body, _) => self.record(header, &body, verdicts, ancestry, key.pid),
+            (body, _) => self.record(header, body, verdicts, ancestry, key.pid),
         }
     }
 
@@ -330,7 +337,7 @@ impl Work {
             }
             body => (header, body),
         };
-        self.record(header, &body, verdicts, ancestry, actor.map_or(0, |key| key.pid));
+        self.record(header, body, verdicts, ancestry, actor.map_or(0, |key| key.pid));
     }
 
     fn key_of(&self, actor: Actor, at_ns: u64) -> Option<ProcessKey> {
@@ -362,20 +369,31 @@ impl Work {
         let body = EventBody::ProcessExit(Box::new(exit));
         let verdicts = self.judge.judge(&Numbered { header: &header, body: &body }, Phase::All);
         let ancestry = if verdicts.is_empty() { Vec::new() } else { self.ancestry(key) };
-        self.record(header, &body, verdicts, ancestry, key.pid);
+        self.record(header, body, verdicts, ancestry, key.pid);
     }
 
     /// The event, then its detections.
     fn record(
         &mut self,
         header: EventHeader,
-        body: &EventBody,
+        body: EventBody,
         verdicts: Vec<Verdict>,
         ancestry: Vec<ProcessSummary>,
         pid: u32,
     ) {
-        self.recorder.push_event(&header, body);
-        self.record_detections(header, body, verdicts, ancestry, pid);
+        if self.answers && verdicts.is_empty() {
+            return self.to_record.push((header, body));
+        }
+        self.recorder.push_event(&header, &body);
+        self.record_detections(header, &body, verdicts, ancestry, pid);
+    }
+
+    /// Records what could wait until all of the stream was judged, and has nothing wait any more.
+    fn record_rest(&mut self) {
+        self.answers = false;
+        let mut waiting = std::mem::take(&mut self.to_record);
+        waiting.drain(..).for_each(|(header, body)| self.recorder.push_event(&header, &body));
+        self.to_record = waiting;
     }
 
     /// The detections of an event that is recorded.

@@ -45,7 +45,7 @@ impl Work {
             verdicts.push(self.judge.denied(header.event_id(), denial, asker.as_ref()));
         }
         let ancestry = actor.map(|key| self.ancestry(key)).unwrap_or_default();
-        self.record(header, &body, verdicts, ancestry, denial.pid);
+        self.record(header, body, verdicts, ancestry, denial.pid);
     }
 }
 

@@ -37,7 +37,7 @@ impl Work {
         }
         verdicts.extend(finding.found.matches.iter().map(|one| self.judge.yara_verdict(&header, one)));
         let ancestry = actor.map(|key| self.ancestry(key)).unwrap_or_default();
-        self.record(header, &body, verdicts, ancestry, actor.map_or(0, |key| key.pid));
+        self.record(header, body, verdicts, ancestry, actor.map_or(0, |key| key.pid));
     }
 }
 

@@ -89,7 +89,7 @@ impl Work {
 
     /// Whether every number that was given stands in a batch, so that it may be closed.
     pub(super) fn is_complete(&self) -> bool {
-        self.unfinished.iter().all(|one| one.is_told)
+        self.to_record.is_empty() && self.unfinished.iter().all(|one| one.is_told)
     }
 
     /// Records the events that wait for a hash as they are.
@@ -100,7 +100,7 @@ impl Work {
             let (header, key, ancestry) = (one.header.clone(), one.key, one.ancestry.clone());
             let body = EventBody::ProcessStart(one.start.clone());
             let verdicts = std::mem::take(&mut one.verdicts);
-            self.record(header, &body, verdicts, ancestry, key.pid);
+            self.record(header, body, verdicts, ancestry, key.pid);
         }
         self.flush_if_due();
     }
@@ -140,7 +140,7 @@ impl Work {
         if is_told {
             self.record_detections(header, &body, verdicts, ancestry, key.pid);
         } else {
-            self.record(header, &body, verdicts, ancestry, key.pid);
+            self.record(header, body, verdicts, ancestry, key.pid);
         }
     }
 

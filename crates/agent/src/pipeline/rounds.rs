@@ -157,6 +157,7 @@ impl Rounds {
     fn answer(&mut self) -> bool {
         let rests = self.rests_until.is_some_and(|until| Instant::now() < until);
         if self.end.is_none() && !rests && !self.work.economy.is_full() {
+            self.work.answers = true;
             self.make_short(Duration::ZERO);
         }
         self.end.is_none()
