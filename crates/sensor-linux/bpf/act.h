@@ -148,6 +148,35 @@ static __always_inline struct pt_regs *call_regs(void)
 	return (void *)bpf_task_pt_regs((void *)bpf_get_current_task_btf());
 }
 
+/* Of the call that these registers (`call_regs`) were saved at. */
+static __always_inline u64 argument_of(struct pt_regs *regs, u32 index)
+{
+	struct pt_regs___arm64 *arm = (void *)regs;
+
+	if (bpf_core_field_exists(regs->di)) {
+		switch (index) {
+		case 0:
+			return regs->di;
+		case 1:
+			return regs->si;
+		case 2:
+			return regs->dx;
+		case 3:
+			return regs->r10;
+		case 4:
+			return regs->r8;
+		default:
+			return regs->r9;
+		}
+	}
+	return index ? arm->regs[index] : arm->orig_x0;
+}
+
+static __always_inline u64 call_argument(u32 index)
+{
+	return argument_of(call_regs(), index);
+}
+
 /* What a call was given, from its beginning to its end, by thread. One whose thread
  * ends in between stays until another needs its place. */
 struct call {

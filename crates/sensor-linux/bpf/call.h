@@ -22,35 +22,6 @@
 #define TEXT_SPACE 4096u
 #define SHORT_SPACE 256u
 
-/* Of the call that these registers (`call_regs`) were saved at. */
-static __always_inline u64 argument_of(struct pt_regs *regs, u32 index)
-{
-	struct pt_regs___arm64 *arm = (void *)regs;
-
-	if (bpf_core_field_exists(regs->di)) {
-		switch (index) {
-		case 0:
-			return regs->di;
-		case 1:
-			return regs->si;
-		case 2:
-			return regs->dx;
-		case 3:
-			return regs->r10;
-		case 4:
-			return regs->r8;
-		default:
-			return regs->r9;
-		}
-	}
-	return index ? arm->regs[index] : arm->orig_x0;
-}
-
-static __always_inline u64 call_argument(u32 index)
-{
-	return argument_of(call_regs(), index);
-}
-
 /* What a descriptor of the current process stands for, where that is not a file. */
 static __always_inline void *object_of(u32 descriptor)
 {

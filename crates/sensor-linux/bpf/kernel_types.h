@@ -43,7 +43,12 @@ enum { BPF_RB_PROD_POS = 3 };
 #define SIGKILL 9
 
 /* Which helpers the running kernel has. */
-enum bpf_func_id { BPF_FUNC_for_each_map_elem = 164, BPF_FUNC_find_vma = 180, BPF_FUNC_loop = 181 };
+enum bpf_func_id {
+	BPF_FUNC_for_each_map_elem = 164,
+	BPF_FUNC_task_pt_regs = 175,
+	BPF_FUNC_find_vma = 180,
+	BPF_FUNC_loop = 181
+};
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -193,6 +198,10 @@ struct tcp_sock {
 	u64 bytes_sent;
 	u64 bytes_retrans;
 	u64 bytes_received;
+};
+
+struct mptcp_sock {
+	struct sock *first;
 };
 
 struct socket {

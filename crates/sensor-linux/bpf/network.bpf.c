@@ -4,9 +4,10 @@
  *
  * Who connects or accepts is the process in whose call it happens; the end of a TCP
  * connection comes from wherever the kernel notices it, so its process is kept from
- * the beginning (`connections`). That program may run in interrupts, so it builds its
- * records on the stack. A connection that begins in another call than connect(2) (data
- * with the first packet, io_uring) or in the kernel's own threads is told when it asks.
+ * the beginning (`connections`): where it asks, or where it is accepted. That program may
+ * run in interrupts, so it builds its records on the stack. A connection that begins in
+ * another call than connect(2) (data with the first packet, io_uring) or in the kernel's
+ * own threads is told when it asks.
  */
 #include "network.h"
 
@@ -16,12 +17,18 @@
 #define TCP_LISTEN 10
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
+#define EBADF 9
+#define EINVAL 22
+#define ENOTSOCK 88
+#define EAFNOSUPPORT 97
 #define EINPROGRESS 115
+#define IPPROTO_MPTCP 262
 #define SOCK_DONE 1 /* enum sock_flags: the other side has ended */
 
-/* A connection from its beginning to its end, by its socket. */
+/* A connection from its beginning to its end, by its socket. Its end is told by whoever
+ * takes it out of the map. */
 struct connection {
-	u64 start_ns;  /* with pid: whose it is */
+	u64 start_ns;  /* with pid: whose it is; 0: the kernel's, whose end is not told */
 	u64 opened_ns; /* also the connection's id */
 	u32 pid;
 	u16 established;
@@ -36,16 +43,25 @@ struct {
 	__type(value, struct connection);
 } connections SEC(".maps");
 
+/* Connections from outside that nobody has accepted yet, by their socket. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, u64);
+	__type(value, u8);
+} waiting SEC(".maps");
+
 /* What connect(2) was given; its memory may be changed while it runs, so what TCP made
  * of it takes its place. */
 struct destination {
 	s64 fd;
-	u16 family;
-	u16 port; /* network order */
-	u32 asked; /* 1: TCP has */
-	u64 address[2];
+	u64 socket; /* that of TCP, once it has asked */
+	u64 opened_ns;
+	u64 numbers[6]; /* as in the record */
 };
 
+/* By thread. One that had to make room is told from its socket. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
@@ -86,6 +102,18 @@ static __always_inline bool is_internet(u16 family)
 	return family == AF_INET || family == AF_INET6;
 }
 
+/* The socket whose states are those of a connection; 0 where they can't be had. */
+static __always_inline struct sock *tcp_of(struct sock *sk)
+{
+	struct mptcp_sock *mptcp = (void *)sk;
+	u16 protocol = LOOK(sk, sk_protocol);
+
+	/* It has several, and begins with this one. */
+	if (protocol == IPPROTO_MPTCP && bpf_core_field_exists(mptcp->first))
+		return LOOK(mptcp, first);
+	return protocol == IPPROTO_TCP ? sk : 0;
+}
+
 static __always_inline void tell_close(struct sock *sk, struct connection *connection)
 {
 	struct tcp_sock *tcp = (void *)sk;
@@ -103,73 +131,165 @@ static __always_inline void tell_close(struct sock *sk, struct connection *conne
 	send(&act, sizeof(act), COUNT_NETWORK_CLOSE, false);
 }
 
-/* Keeps a connection until its end, which the states of TCP alone tell. Returns its id. */
-static __always_inline u64 remember(struct sock *sk, struct act_record *act, bool accepted)
-{
-	struct connection connection = {
-		.start_ns = act->head.start_ns,
-		.opened_ns = act->head.at_ns,
-		.pid = act->head.pid,
-		.established = accepted || LOOK(sk, __sk_common.skc_state) == TCP_ESTABLISHED,
-		.accepted = accepted,
-	};
-	u64 key = (u64)sk;
-	struct connection *known;
-
-	known = bpf_map_lookup_elem(&connections, &key);
-	if (known && known->pid)
-		connection.opened_ns = known->opened_ns;
-	if (known && known->established)
-		connection.established = 1;
-	/* Its end will find nothing to tell. */
-	if (bpf_map_update_elem(&connections, &key, &connection, BPF_ANY))
-		count_lost(COUNT_NETWORK_CLOSE, 1);
-	return connection.opened_ns;
-}
-
-/* Sends the record of a connection that has begun. One that ended before its call did was
- * nobody's at its end, so that is told here. */
+/* Sends the record of a connection that has begun, found behind its descriptor, and keeps
+ * it until its end.
+ *
+ * One that ended before its call did was nobody's at its end, so that is told here. Its
+ * state alone does not say so: the kernel stores it after `on_tcp_state` has run. But that
+ * program takes the connection from `waiting` first and looks for its owner again then; here
+ * the owner is entered first and `waiting` looked at then. So where it is still there, its
+ * end will be told by `on_tcp_state`. Where it is not, the end was told by nobody, or it never
+ * was there (it is older than these programs): for that, the state is looked at last. */
 static __noinline int tell_begun(struct record_space *s, struct sock *sk, u32 count_as)
 {
-	bool accepted = count_as == COUNT_NETWORK_ACCEPT, is_over = false;
-	struct connection ended = {};
+	struct connection begun = {}, *known;
+	bool will_be_told;
+	struct sock *tcp;
+	u64 key;
 
 	if (!s)
 		return 0;
+	tcp = tcp_of(sk);
+	key = (u64)tcp;
 	s->act.numbers[6] = s->act.head.at_ns;
-	if (LOOK(sk, sk_protocol) == IPPROTO_TCP) {
-		is_over = LOOK(sk, __sk_common.skc_state) == TCP_CLOSE;
-		if (!is_over)
-			s->act.numbers[6] = remember(sk, &s->act, accepted);
+	if (!tcp)
+		goto tell;
+	begun.accepted = count_as == COUNT_NETWORK_ACCEPT;
+	known = bpf_map_lookup_elem(&connections, &key);
+	/* It had asked in an earlier call. */
+	if (known && known->pid && !known->accepted && !begun.accepted) {
+		s->act.numbers[6] = known->opened_ns;
+		goto tell;
 	}
+	begun.start_ns = s->act.head.start_ns;
+	begun.opened_ns = s->act.head.at_ns;
+	begun.pid = s->act.head.pid;
+	begun.established = !s->act.result || LOOK(tcp, __sk_common.skc_state) == TCP_ESTABLISHED;
+	/* Its end will find nothing to tell. */
+	if (bpf_map_update_elem(&connections, &key, &begun, BPF_ANY))
+		count_lost(COUNT_NETWORK_CLOSE, 1);
+	will_be_told = !bpf_map_delete_elem(&waiting, &key);
 	end_act(s, count_as, false);
-	/* One that is still asked for (EINPROGRESS) has not begun. */
-	if (!is_over || s->act.result)
+	if (will_be_told || LOOK(tcp, __sk_common.skc_state) != TCP_CLOSE)
 		return 0;
-	ended.start_ns = s->act.head.start_ns;
-	ended.opened_ns = s->act.head.at_ns;
-	ended.pid = s->act.head.pid;
-	ended.accepted = accepted;
-	tell_close(sk, &ended);
+	/* One that is still asked for (EINPROGRESS) has not begun. */
+	if (!bpf_map_delete_elem(&connections, &key) && begun.established)
+		tell_close(tcp, &begun);
 	return 0;
+tell:
+	end_act(s, count_as, false);
+	return 0;
+}
+
+/* What connect(2) was given, from its caller's memory; false where that is no address of
+ * the internet. */
+static __always_inline bool read_given(struct destination *given, const void *address)
+{
+	u16 family = 0, port = 0;
+
+	if (bpf_probe_read_user(&family, sizeof(family), address) || !is_internet(family))
+		return false;
+	bpf_probe_read_user(&port, sizeof(port), address + 2);
+	given->numbers[0] = family;
+	given->numbers[1] = (u64)bpf_ntohs(port) << 32;
+	if (family == AF_INET6)
+		bpf_probe_read_user(&given->numbers[4], 16, address + 8);
+	else
+		bpf_probe_read_user(&given->numbers[4], 4, address + 4);
+	return true;
+}
+
+/* The same at the end of a call whose note had to make room. */
+static __always_inline bool read_given_late(struct destination *given)
+{
+	if (!bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
+		return false;
+	given->fd = (s32)call_argument(0);
+	return read_given(given, (const void *)call_argument(1));
 }
 
 SEC("tracepoint/syscalls/sys_enter_connect")
 int enter_connect(struct enter_args *ctx)
 {
 	u64 thread = bpf_get_current_pid_tgid();
-	struct destination given = {};
-	const void *address = (const void *)ctx->args[1];
+	struct destination given = { .fd = (s32)ctx->args[0] };
 
-	if (bpf_probe_read_user(&given.family, sizeof(given.family), address) || !is_internet(given.family))
+	if (read_given(&given, (const void *)ctx->args[1]))
+		bpf_map_update_elem(&connecting, &thread, &given, BPF_ANY);
+	return 0;
+}
+
+/* The numbers of a connection that TCP asked for: its socket knows its own end better by
+ * now, unless it failed, or is gone and its memory another's. */
+static __always_inline void put_asked(struct act_record *act, struct destination *asked)
+{
+	put_addresses(act, (struct sock *)asked->socket);
+	if (act->numbers[0] != asked->numbers[0] || (act->numbers[1] ^ asked->numbers[1]) >> 32 ||
+	    act->numbers[4] != asked->numbers[4] || act->numbers[5] != asked->numbers[5])
+		__builtin_memcpy(act->numbers, asked->numbers, sizeof(asked->numbers));
+}
+
+/* Tells a connection that TCP asked for within connect(2), whatever its descriptor stands for
+ * by now: another thread may have closed or exchanged it while this one waited. */
+static __noinline int tell_asked(struct destination *asked, s64 result)
+{
+	struct connection *known;
+	struct record_space *s;
+
+	if (!asked)
 		return 0;
-	given.fd = (s32)ctx->args[0];
-	bpf_probe_read_user(&given.port, sizeof(given.port), address + 2);
-	if (given.family == AF_INET6)
-		bpf_probe_read_user(given.address, 16, address + 8);
-	else
-		bpf_probe_read_user(given.address, 4, address + 4);
-	bpf_map_update_elem(&connecting, &thread, &given, BPF_ANY);
+	s = begin_act(ACT_CONNECT, COUNT_NETWORK_CONNECT);
+	if (!s)
+		return 0;
+	put_asked(&s->act, asked);
+	s->act.result = (s32)result;
+	known = bpf_map_lookup_elem(&connections, &asked->socket);
+	if (known && known->opened_ns != asked->opened_ns)
+		known = 0;
+	/* A signal ends the wait for a connection, and not the connection. */
+	if (known || !result || result == -EINPROGRESS)
+		s->act.numbers[6] = asked->opened_ns;
+	if (known && !result)
+		known->established = 1;
+	end_act(s, COUNT_NETWORK_CONNECT, false);
+	return 0;
+}
+
+/* Tells a connect(2) in which TCP asked for nothing, or whose note is gone. */
+static __noinline int tell_by_descriptor(struct destination *given, s64 result)
+{
+	bool is_open = !result || result == -EINPROGRESS;
+	struct record_space *s;
+	struct sock *sk;
+
+	if (!given)
+		return 0;
+	sk = socket_of(given->fd);
+	if (!sk || !is_internet(LOOK(sk, __sk_common.skc_family))) {
+		/* Another thread exchanged it, unless it was none from the beginning. */
+		if (result != -EBADF && result != -ENOTSOCK && result != -EINVAL && result != -EAFNOSUPPORT)
+			count_lost(COUNT_NETWORK_CONNECT, 1);
+		return 0;
+	}
+	/* Datagrams are told with the first that is sent: connecting sends none. */
+	if (LOOK(sk, sk_protocol) == IPPROTO_UDP)
+		return 0;
+	s = begin_act(ACT_CONNECT, COUNT_NETWORK_CONNECT);
+	if (!s)
+		return 0;
+	put_addresses(&s->act, sk);
+	/* A socket that failed has forgotten whom it asked for. */
+	if (!is_open || !(s->act.numbers[1] >> 32)) {
+		s->act.numbers[1] = (u32)s->act.numbers[1] | given->numbers[1];
+		if ((u16)s->act.numbers[0] == (u16)given->numbers[0]) {
+			s->act.numbers[4] = given->numbers[4];
+			s->act.numbers[5] = given->numbers[5];
+		}
+	}
+	s->act.result = (s32)result;
+	if (is_open)
+		return tell_begun(s, sk, COUNT_NETWORK_CONNECT);
+	end_act(s, COUNT_NETWORK_CONNECT, false);
 	return 0;
 }
 
@@ -177,33 +297,26 @@ SEC("tracepoint/syscalls/sys_exit_connect")
 int exit_connect(struct exit_args *ctx)
 {
 	u64 thread = bpf_get_current_pid_tgid();
-	struct destination *given = bpf_map_lookup_elem(&connecting, &thread);
-	struct record_space *s;
-	struct sock *sk;
-	bool is_open = ctx->result == 0 || ctx->result == -EINPROGRESS;
+	struct destination *noted = bpf_map_lookup_elem(&connecting, &thread), given = {};
 
-	if (!given)
-		return 0;
-	sk = socket_of(given->fd);
-	/* Datagrams are told with the first that is sent: connecting sends none. */
-	s = sk && LOOK(sk, sk_protocol) != IPPROTO_UDP ? begin_act(ACT_CONNECT, COUNT_NETWORK_CONNECT) : 0;
-	if (!s) {
+	if (noted) {
+		given = *noted;
 		bpf_map_delete_elem(&connecting, &thread);
+	} else if (!read_given_late(&given)) {
 		return 0;
 	}
-	put_addresses(&s->act, sk);
-	/* A socket that failed has forgotten whom it asked for. */
-	s->act.numbers[1] = (s->act.numbers[1] & 0xffffffff) | (u64)bpf_ntohs(given->port) << 32;
-	if ((u16)s->act.numbers[0] == given->family) {
-		s->act.numbers[4] = given->address[0];
-		s->act.numbers[5] = given->address[1];
-	}
-	s->act.result = (s32)ctx->result;
-	bpf_map_delete_elem(&connecting, &thread);
-	if (is_open)
-		return tell_begun(s, sk, COUNT_NETWORK_CONNECT);
-	end_act(s, COUNT_NETWORK_CONNECT, false);
-	return 0;
+	return given.socket ? tell_asked(&given, ctx->result) : tell_by_descriptor(&given, ctx->result);
+}
+
+/* Whether a socket that can't be found was accepted from the internet, for all that is known. */
+static __always_inline bool was_internets(void)
+{
+	struct sock *listener;
+
+	if (!bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
+		return true;
+	listener = socket_of((s32)call_argument(0));
+	return !listener || is_internet(LOOK(listener, __sk_common.skc_family));
 }
 
 static __always_inline int accepted(struct exit_args *ctx)
@@ -214,6 +327,9 @@ static __always_inline int accepted(struct exit_args *ctx)
 	if (ctx->result < 0)
 		return 0;
 	sk = socket_of(ctx->result);
+	/* Another thread was quick to close or exchange it. */
+	if (!sk && was_internets())
+		count_lost(COUNT_NETWORK_ACCEPT, 1);
 	if (!sk || !is_internet(LOOK(sk, __sk_common.skc_family)))
 		return 0;
 	s = begin_act(ACT_ACCEPT, COUNT_NETWORK_ACCEPT);
@@ -289,26 +405,19 @@ static __always_inline void tell_listen(struct sock *sk)
 	send(&act, sizeof(act), COUNT_NETWORK_LISTEN, false);
 }
 
-/* A connection asks for its other end, still in the call of whoever wants it. */
+/* A connection asks for its other end, still in the call of whoever wants it. What its own
+ * connect(2) will tell is noted for that; what is in no such call is told now. */
 static __noinline int asks(struct sock *sk)
 {
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
 	struct task_struct *leader = task->group_leader;
 	u64 thread = bpf_get_current_pid_tgid(), key = (u64)sk;
 	struct destination *given = bpf_map_lookup_elem(&connecting, &thread);
+	bool is_calls = given && !given->socket;
 	struct connection connection = {};
 	struct act_record act = {};
 
-	if (given && !given->asked) {
-		put_addresses(&act, sk);
-		given->asked = 1;
-		given->family = act.numbers[0];
-		given->port = bpf_htons(act.numbers[1] >> 32);
-		given->address[0] = act.numbers[4];
-		given->address[1] = act.numbers[5];
-		return 0;
-	}
-	if (is_agent(leader) || !is_wanted(COUNT_NETWORK_CONNECT))
+	if (is_agent(leader) || (!is_calls && !is_wanted(COUNT_NETWORK_CONNECT)))
 		return 0;
 	/* The kernel's own threads are nobody. */
 	if (task->flags & PF_KTHREAD)
@@ -316,14 +425,51 @@ static __noinline int asks(struct sock *sk)
 	else
 		begin_on_stack(&act, ACT_CONNECT, leader->start_boottime, leader->tgid);
 	put_addresses(&act, sk);
-	act.result = -EINPROGRESS;
 	connection.start_ns = act.head.start_ns;
 	connection.opened_ns = act.head.at_ns;
 	connection.pid = act.head.pid;
-	act.numbers[6] = connection.opened_ns;
 	if (bpf_map_update_elem(&connections, &key, &connection, BPF_ANY))
 		count_lost(COUNT_NETWORK_CLOSE, 1);
+	if (given && is_calls) {
+		__builtin_memcpy(given->numbers, act.numbers, sizeof(given->numbers));
+		given->opened_ns = connection.opened_ns;
+		given->socket = key;
+		return 0;
+	}
+	act.result = -EINPROGRESS;
+	act.numbers[6] = connection.opened_ns;
 	send(&act, sizeof(act), COUNT_NETWORK_CONNECT, false);
+	return 0;
+}
+
+static __always_inline void is_established(u64 key, int before)
+{
+	struct connection *connection = bpf_map_lookup_elem(&connections, &key);
+	u8 one = 1;
+
+	if (connection)
+		connection->established = 1;
+	/* It comes from outside; who asked without being kept is not told. */
+	else if (before != TCP_SYN_SENT)
+		bpf_map_update_elem(&waiting, &key, &one, BPF_ANY);
+}
+
+static __noinline int ends(struct sock *sk)
+{
+	u64 key = (u64)sk;
+	struct connection *connection = bpf_map_lookup_elem(&connections, &key), ended;
+
+	if (!connection) {
+		/* Whoever accepts it from here on finds that it is over (tell_begun). */
+		if (bpf_map_delete_elem(&waiting, &key))
+			return 0;
+		connection = bpf_map_lookup_elem(&connections, &key);
+		if (!connection)
+			return 0;
+	}
+	ended = *connection;
+	if (!bpf_map_delete_elem(&connections, &key) && ended.established && ended.pid)
+		tell_close(sk, &ended);
 	return 0;
 }
 
@@ -331,36 +477,21 @@ SEC("tp_btf/inet_sock_set_state")
 int on_tcp_state(u64 *ctx)
 {
 	struct sock *sk = (void *)ctx[0];
-	int now = (int)ctx[2];
-	u64 key = (u64)sk;
-	struct connection *connection;
 
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
-	if (now == TCP_LISTEN) {
+	switch ((int)ctx[2]) {
+	case TCP_LISTEN:
 		tell_listen(sk);
 		return 0;
-	}
-	if (now == TCP_SYN_SENT)
+	case TCP_SYN_SENT:
 		return asks(sk);
-	if (now != TCP_ESTABLISHED && now != TCP_CLOSE)
+	case TCP_ESTABLISHED:
+		is_established((u64)sk, (int)ctx[1]);
 		return 0;
-	connection = bpf_map_lookup_elem(&connections, &key);
-	if (now == TCP_ESTABLISHED) {
-		/* Before the call of whoever connects ends, nothing is known of it but this. */
-		struct connection begun = { .opened_ns = bpf_ktime_get_boot_ns(), .established = 1 };
-
-		if (connection)
-			connection->established = 1;
-		else
-			bpf_map_update_elem(&connections, &key, &begun, BPF_NOEXIST);
-		return 0;
+	case TCP_CLOSE:
+		return ends(sk);
 	}
-	if (!connection)
-		return 0;
-	if (connection->established && connection->pid)
-		tell_close(sk, connection);
-	bpf_map_delete_elem(&connections, &key);
 	return 0;
 }
 
