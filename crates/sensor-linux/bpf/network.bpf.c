@@ -17,11 +17,13 @@
 #define TCP_LISTEN 10
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
+#define EINTR 4
 #define EBADF 9
 #define EINVAL 22
 #define ENOTSOCK 88
 #define EAFNOSUPPORT 97
 #define EINPROGRESS 115
+#define ERESTARTSYS 512
 #define IPPROTO_MPTCP 262
 #define SOCK_DONE 1 /* enum sock_flags: the other side has ended */
 
@@ -135,35 +137,38 @@ static __always_inline void tell_close(struct sock *sk, struct connection *conne
  * it until its end.
  *
  * One that ended before its call did was nobody's at its end, so that is told here. Its
- * state alone does not say so: the kernel stores it after `on_tcp_state` has run. But that
- * program takes the connection from `waiting` first and looks for its owner again then; here
- * the owner is entered first and `waiting` looked at then. So where it is still there, its
- * end will be told by `on_tcp_state`. Where it is not, the end was told by nobody, or it never
- * was there (it is older than these programs): for that, the state is looked at last. */
+ * state alone does not say so: the kernel stores it after `ends` has run. But `ends` looks
+ * for an owner once more after it has taken a connection from `waiting`, and here the owner
+ * is entered before that is done. So who takes it here leaves its end to `ends`. Who finds it
+ * gone tells the end, unless it never was there (asked for by this host, or older than these
+ * programs): that the state says, which is looked at last, when it has long been stored. */
 static __noinline int tell_begun(struct record_space *s, struct sock *sk, u32 count_as)
 {
-	struct connection begun = {}, *known;
-	bool will_be_told;
+	bool is_accepted = count_as == COUNT_NETWORK_ACCEPT, will_be_told;
+	struct connection begun = {}, *known = 0;
 	struct sock *tcp;
 	u64 key;
 
 	if (!s)
 		return 0;
+	s->act.numbers[6] = s->act.head.at_ns;
 	tcp = tcp_of(sk);
 	key = (u64)tcp;
-	s->act.numbers[6] = s->act.head.at_ns;
-	if (!tcp)
-		goto tell;
-	begun.accepted = count_as == COUNT_NETWORK_ACCEPT;
-	known = bpf_map_lookup_elem(&connections, &key);
+	if (tcp && !is_accepted)
+		known = bpf_map_lookup_elem(&connections, &key);
 	/* It had asked in an earlier call. */
-	if (known && known->pid && !known->accepted && !begun.accepted) {
+	if (known && known->pid && !known->accepted) {
 		s->act.numbers[6] = known->opened_ns;
-		goto tell;
+		tcp = 0;
+	}
+	if (!tcp) {
+		end_act(s, count_as, false);
+		return 0;
 	}
 	begun.start_ns = s->act.head.start_ns;
 	begun.opened_ns = s->act.head.at_ns;
 	begun.pid = s->act.head.pid;
+	begun.accepted = is_accepted;
 	begun.established = !s->act.result || LOOK(tcp, __sk_common.skc_state) == TCP_ESTABLISHED;
 	/* Its end will find nothing to tell. */
 	if (bpf_map_update_elem(&connections, &key, &begun, BPF_ANY))
@@ -175,9 +180,6 @@ static __noinline int tell_begun(struct record_space *s, struct sock *sk, u32 co
 	/* One that is still asked for (EINPROGRESS) has not begun. */
 	if (!bpf_map_delete_elem(&connections, &key) && begun.established)
 		tell_close(tcp, &begun);
-	return 0;
-tell:
-	end_act(s, count_as, false);
 	return 0;
 }
 
@@ -246,13 +248,27 @@ static __noinline int tell_asked(struct destination *asked, s64 result)
 	known = bpf_map_lookup_elem(&connections, &asked->socket);
 	if (known && known->opened_ns != asked->opened_ns)
 		known = 0;
-	/* A signal ends the wait for a connection, and not the connection. */
-	if (known || !result || result == -EINPROGRESS)
-		s->act.numbers[6] = asked->opened_ns;
 	if (known && !result)
 		known->established = 1;
+	/* A signal ends the wait for a connection, and not the connection. */
+	else if (known && (result == -EINTR || result == -ERESTARTSYS))
+		s->act.result = -EINPROGRESS;
+	if (!s->act.result || s->act.result == -EINPROGRESS)
+		s->act.numbers[6] = asked->opened_ns;
 	end_act(s, COUNT_NETWORK_CONNECT, false);
 	return 0;
+}
+
+/* Whether a descriptor's socket is the one that connect(2) was called for, as far as that can
+ * be seen: numbers of descriptors are given anew. One that failed has forgotten its other end. */
+static __always_inline bool is_for(struct sock *sk, struct destination *given, bool is_open)
+{
+	u16 port;
+
+	if (!sk || !is_internet(LOOK(sk, __sk_common.skc_family)))
+		return false;
+	port = LOOK(sk, __sk_common.skc_dport);
+	return !is_open || !port || bpf_ntohs(port) == given->numbers[1] >> 32;
 }
 
 /* Tells a connect(2) in which TCP asked for nothing, or whose note is gone. */
@@ -265,7 +281,7 @@ static __noinline int tell_by_descriptor(struct destination *given, s64 result)
 	if (!given)
 		return 0;
 	sk = socket_of(given->fd);
-	if (!sk || !is_internet(LOOK(sk, __sk_common.skc_family))) {
+	if (!is_for(sk, given, is_open)) {
 		/* Another thread exchanged it, unless it was none from the beginning. */
 		if (result != -EBADF && result != -ENOTSOCK && result != -EINVAL && result != -EAFNOSUPPORT)
 			count_lost(COUNT_NETWORK_CONNECT, 1);
