@@ -190,17 +190,36 @@ impl Work {
             latest = Some(observed.at_ns);
             self.observe(observed);
         });
-        // Only as far as the stream has come: the exec of a waiting fork may stand
-        // in the ring unread. An empty ring has come as far as the question was.
-        let mut steps = std::mem::take(&mut self.steps);
-        let reached_ns = latest.unwrap_or(asked_ns);
-        self.table.tell_waiting(reached_ns, &mut steps);
-        self.table.forget(reached_ns);
-        self.tell_steps(steps);
-        self.record_rest();
+        self.reach(latest.unwrap_or(asked_ns));
         self.take_queue(FROM_QUEUE);
         self.tell_receipts();
         result
+    }
+
+    /// Judges what waits in the stream, at most so much, because a process waits for its verdict; the number. All else has
+    /// time until [`poll`](Self::poll).
+    fn judge_at_once(&mut self, sensor: &mut dyn Sensor, most: usize) -> Result<usize, SensorError> {
+        let asked_ns = boot_ns();
+        let (mut latest, mut count) = (None, 0);
+        self.answers = true;
+        let result = sensor.take_some(most, &mut |observed| {
+            latest = Some(observed.at_ns);
+            count += 1;
+            self.observe(observed);
+        });
+        self.reach(latest.unwrap_or(asked_ns));
+        self.record_rest();
+        self.answers = false;
+        result.map(|()| count)
+    }
+
+    /// The stream has come so far. Not farther than it was read: the exec of a waiting fork may stand in the ring unread.
+    /// An empty ring has come as far as the question was.
+    fn reach(&mut self, reached_ns: u64) {
+        let mut steps = std::mem::take(&mut self.steps);
+        self.table.tell_waiting(reached_ns, &mut steps);
+        self.table.forget(reached_ns);
+        self.tell_steps(steps);
     }
 
     /// What the other sources saw. Taken after the stream, so that who did it is known.
@@ -388,9 +407,8 @@ impl Work {
         self.record_detections(header, &body, verdicts, ancestry, pid);
     }
 
-    /// Records what could wait until all of the stream was judged, and has nothing wait any more.
+    /// Records what could wait until the verdict.
     fn record_rest(&mut self) {
-        self.answers = false;
         let mut waiting = std::mem::take(&mut self.to_record);
         waiting.drain(..).for_each(|(header, body)| self.recorder.push_event(&header, &body));
         self.to_record = waiting;
@@ -423,8 +441,11 @@ impl Work {
             // Hundreds of rules that match one large event would make a batch that the server takes for an attack. The
             // sensor's position is not past the event yet: after a crash before the next batch it is told again,
             // rather than that the rest of its detections would be lost.
-            if self.recorder.is_large() && self.is_complete() {
-                self.flush();
+            if self.recorder.is_large() {
+                self.record_rest();
+                if self.is_complete() {
+                    self.flush();
+                }
             }
         }
     }
@@ -493,6 +514,9 @@ impl Work {
     }
 
     fn flush_if_due(&mut self) {
+        if self.answers {
+            return;
+        }
         // A batch holds every number up to its last one.
         let is_due = self.recorder.is_due() || self.owes_a_gap || self.economy.is_due();
         if is_due && self.is_complete() {

@@ -310,6 +310,14 @@ pub trait Sensor: Send {
     /// it hands out at most a few thousand at a time.
     fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(Observed)) -> Result<(), SensorError>;
 
+    /// Hands out what is there without waiting, at most so much where the sensor can be asked for that.
+    ///
+    /// # Errors
+    /// As [`poll`](Self::poll).
+    fn take_some(&mut self, _most: usize, sink: &mut dyn FnMut(Observed)) -> Result<(), SensorError> {
+        self.poll(Duration::ZERO, sink)
+    }
+
     /// Everything up to `position` is stored; the sensor may forget it.
     fn commit(&mut self, position: SensorPosition);
 

@@ -19,9 +19,7 @@
 #define S_IFSOCK 0140000
 #define EINTR 4
 #define EBADF 9
-#define EINVAL 22
 #define ENOTSOCK 88
-#define EAFNOSUPPORT 97
 #define EINPROGRESS 115
 #define ERESTARTSYS 512
 #define IPPROTO_MPTCP 262
@@ -281,15 +279,15 @@ static __noinline int tell_by_descriptor(struct destination *given, s64 result)
 	if (!given)
 		return 0;
 	sk = socket_of(given->fd);
+	/* Datagrams are told with the first that is sent: connecting sends none. */
+	if (sk && LOOK(sk, sk_protocol) == IPPROTO_UDP)
+		return 0;
 	if (!is_for(sk, given, is_open)) {
-		/* Another thread exchanged it, unless it was none from the beginning. */
-		if (result != -EBADF && result != -ENOTSOCK && result != -EINVAL && result != -EAFNOSUPPORT)
+		/* Another thread exchanged it, unless it was none from the beginning: then the call failed. */
+		if (is_open || (!sk && result != -EBADF && result != -ENOTSOCK))
 			count_lost(COUNT_NETWORK_CONNECT, 1);
 		return 0;
 	}
-	/* Datagrams are told with the first that is sent: connecting sends none. */
-	if (LOOK(sk, sk_protocol) == IPPROTO_UDP)
-		return 0;
 	s = begin_act(ACT_CONNECT, COUNT_NETWORK_CONNECT);
 	if (!s)
 		return 0;
@@ -309,6 +307,29 @@ static __noinline int tell_by_descriptor(struct destination *given, s64 result)
 	return 0;
 }
 
+/* A connect(2) whose note had to make room, and whose caller no longer has the address of the
+ * internet that it may have given: told from its socket. */
+static __noinline int tell_unread(s64 result)
+{
+	struct destination given = {};
+	struct sock *sk;
+
+	if (result && result != -EINPROGRESS)
+		return 0;
+	if (!bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
+		return 0;
+	given.fd = (s32)call_argument(0);
+	sk = socket_of(given.fd);
+	if (!sk || !is_internet(LOOK(sk, __sk_common.skc_family)))
+		return 0;
+	given.numbers[0] = LOOK(sk, __sk_common.skc_family);
+	given.numbers[1] = (u64)bpf_ntohs(LOOK(sk, __sk_common.skc_dport)) << 32;
+	/* It was called to forget its other end. */
+	if (!given.numbers[1])
+		return 0;
+	return tell_by_descriptor(&given, result);
+}
+
 SEC("tracepoint/syscalls/sys_exit_connect")
 int exit_connect(struct exit_args *ctx)
 {
@@ -319,20 +340,21 @@ int exit_connect(struct exit_args *ctx)
 		given = *noted;
 		bpf_map_delete_elem(&connecting, &thread);
 	} else if (!read_given_late(&given)) {
-		return 0;
+		return tell_unread(ctx->result);
 	}
 	return given.socket ? tell_asked(&given, ctx->result) : tell_by_descriptor(&given, ctx->result);
 }
 
-/* Whether a socket that can't be found was accepted from the internet, for all that is known. */
-static __always_inline bool was_internets(void)
+/* Whether what can't be found, or is no socket of the internet any more, was accepted from there, for
+ * all that is known: the listener says so, or it is gone as well. */
+static __always_inline bool was_internets(bool is_gone)
 {
 	struct sock *listener;
 
 	if (!bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
-		return true;
+		return is_gone;
 	listener = socket_of((s32)call_argument(0));
-	return !listener || is_internet(LOOK(listener, __sk_common.skc_family));
+	return listener ? is_internet(LOOK(listener, __sk_common.skc_family)) : is_gone;
 }
 
 static __always_inline int accepted(struct exit_args *ctx)
@@ -343,11 +365,12 @@ static __always_inline int accepted(struct exit_args *ctx)
 	if (ctx->result < 0)
 		return 0;
 	sk = socket_of(ctx->result);
-	/* Another thread was quick to close or exchange it. */
-	if (!sk && was_internets())
-		count_lost(COUNT_NETWORK_ACCEPT, 1);
-	if (!sk || !is_internet(LOOK(sk, __sk_common.skc_family)))
+	if (!sk || !is_internet(LOOK(sk, __sk_common.skc_family))) {
+		/* Another thread was quick to close or exchange it. */
+		if (was_internets(!sk))
+			count_lost(COUNT_NETWORK_ACCEPT, 1);
 		return 0;
+	}
 	s = begin_act(ACT_ACCEPT, COUNT_NETWORK_ACCEPT);
 	if (!s)
 		return 0;

@@ -34,9 +34,28 @@ pub(crate) fn places(doorbells: &MapHandle, stop: &StopSignal) -> io::Result<Vec
     .collect()
 }
 
+/// Takes off what an agent left that was ended by force: nobody hears it any more.
+pub(crate) fn take_all_off(doorbells: &MapHandle) {
+    for cpu in 0..doorbells.max_entries() {
+        let key = cpu.to_ne_bytes();
+        if matches!(doorbells.lookup(&key, MapFlags::ANY), Ok(Some(_)))
+            && let Err(error) = doorbells.delete(&key)
+        {
+            tracing::warn!(cpu, %error, "a doorbell that nobody hears could not be taken off");
+        }
+    }
+}
+
 /// At the lowest real-time priority: the process that has started must not run before it is judged.
+/// Not where nothing bounds that class, nor where an administrator chose another.
 #[allow(unsafe_code, reason = "no safe wrapper gives sched_setscheduler(2)")]
 fn put_this_thread_first() {
+    let bound = std::fs::read_to_string("/proc/sys/kernel/sched_rt_runtime_us").unwrap_or_default();
+    // SAFETY: nothing is handed over but a number; 0 is this thread.
+    let class = unsafe { libc::sched_getscheduler(0) };
+    if bound.trim() == "-1" || class != libc::SCHED_OTHER {
+        return;
+    }
     let lowest = libc::sched_param { sched_priority: 1 };
     let class = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
     // SAFETY: the kernel reads what the pointer names, which lives until then. 0 is this thread.

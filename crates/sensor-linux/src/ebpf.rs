@@ -129,15 +129,15 @@ impl EbpfSensor {
         self.losses.counts().map_err(|error| failed("reading the counters", error))
     }
 
-    /// Hands out what is there; the number.
-    fn drain(&mut self, sink: &mut dyn FnMut(Observed)) -> usize {
+    /// Hands out what is there, at most so much; the number.
+    fn drain(&mut self, most: usize, sink: &mut dyn FnMut(Observed)) -> usize {
         let stream = self.control.stream;
         let mut count = 0;
-        for observed in self.first.by_ref().take(BATCH) {
+        for observed in self.first.by_ref().take(most) {
             sink(observed);
             count += 1;
         }
-        while count < BATCH {
+        while count < most {
             let (at_ns, what, offset) = match self.ring.next() {
                 Next::Empty => break,
                 Next::Record(bytes, end) => match record::decode(bytes) {
@@ -248,7 +248,7 @@ impl Sensor for EbpfSensor {
         let deadline = Instant::now() + timeout;
         self.keep_blocking();
         loop {
-            let count = self.drain(sink);
+            let count = self.drain(BATCH, sink);
             let lost = self.check_losses(sink)?;
             let left = deadline.saturating_duration_since(Instant::now());
             if count != 0 || lost || left.is_zero() {
@@ -260,6 +260,11 @@ impl Sensor for EbpfSensor {
                 source,
             })?;
         }
+    }
+
+    fn take_some(&mut self, most: usize, sink: &mut dyn FnMut(Observed)) -> Result<(), SensorError> {
+        self.drain(most, sink);
+        Ok(())
     }
 
     fn commit(&mut self, position: SensorPosition) {

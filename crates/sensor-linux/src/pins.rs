@@ -348,6 +348,11 @@ pub(crate) fn iterator(dir: &Path) -> PathBuf {
     dir.join(ITERATOR)
 }
 
+/// The path of the doorbells.
+pub(crate) fn doorbells(dir: &Path) -> PathBuf {
+    dir.join(DOORBELLS)
+}
+
 /// Removes what the eBPF sensor pinned in `dir`, and `dir` itself. What no sensor
 /// has open ends with it. It is no error if there is nothing.
 ///

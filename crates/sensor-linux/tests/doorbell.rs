@@ -5,19 +5,20 @@
 mod rights;
 
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use sensor_api::{DoorbellPlace, Observation, Observed, Sensor, StopSignal, stop_signal};
-use sensor_linux::{EbpfSensor, LinuxSensorOptions};
+use sensor_api::{DoorbellPlace, Observation, Observed, Sensor, StopSignal, StreamDoorbell, stop_signal};
+use sensor_linux::{EbpfSensor, LinuxSensorOptions, open_ebpf};
 
-use rights::ebpf;
+use rights::{PinDir, ebpf};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Starts a program on this CPU, known by the argument.
+/// Starts a program on this CPU, known by the argument, and waits for its end.
 fn start_on(cpu: u32, name: &str) {
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -27,6 +28,25 @@ fn start_on(cpu: u32, name: &str) {
             assert!(Command::new("/bin/true").arg(name).status().unwrap().success());
         });
     });
+}
+
+/// Starts a program on this CPU until the stream's doorbell rings for one of them.
+fn wait_for_the_stream(sensor: &mut EbpfSensor, stream: &mut dyn StreamDoorbell, cpu: u32) {
+    let begun = Instant::now();
+    for round in 0.. {
+        // What was there before is no reason to ring.
+        is_there(sensor, "");
+        let name = format!("for the stream, round {round}");
+        std::thread::scope(|threads| {
+            threads.spawn(|| start_on(cpu, &name));
+            stream.wait(PATIENCE).unwrap();
+        });
+        assert!(begun.elapsed() < PATIENCE, "nobody was woken");
+        // Another's start may have rung.
+        if is_there(sensor, &name) {
+            return;
+        }
+    }
 }
 
 /// Waits at each doorbell, and says where it rang and on which CPU whoever waits was then.
@@ -76,14 +96,14 @@ fn a_process_start_rings_at_its_cpu_and_is_there_when_it_does() {
     sensor.wake_on_process_start(true);
     let places = sensor.take_doorbells(&stop).unwrap().unwrap().of_cpus;
     let cpus: Vec<u32> = places.iter().map(|place| place.cpu).collect();
-    assert_eq!(cpus.len(), std::thread::available_parallelism().unwrap().get(), "{cpus:?}");
+    assert_eq!(cpus.len(), sched_getaffinity(None).unwrap().count() as usize, "{cpus:?}");
     std::thread::scope(|threads| {
         let rung = wait_at(threads, places, &stop);
         for cpu in cpus {
             let begun = Instant::now();
             let mut round = 0;
             // Until it is hung, a start there rings elsewhere.
-            let is_seen = loop {
+            loop {
                 assert!(begun.elapsed() < PATIENCE, "nothing rang at CPU {cpu}");
                 round += 1;
                 let name = format!("at CPU {cpu}, round {round}");
@@ -94,10 +114,10 @@ fn a_process_start_rings_at_its_cpu_and_is_there_when_it_does() {
                 let Ok((at, runs_on)) = rung.recv_timeout(Duration::from_secs(1)) else { continue };
                 assert!(runs_on.is_set(at as usize) && runs_on.count() == 1, "whoever waits stays there");
                 if at == cpu {
-                    break is_there(&mut sensor, &name);
+                    assert!(is_there(&mut sensor, &name), "CPU {cpu}: what rang is not in the stream");
+                    break;
                 }
-            };
-            assert!(is_seen, "CPU {cpu}: it rang before there was anything to see");
+            }
         }
         drop(asks);
     });
@@ -108,14 +128,9 @@ fn where_no_doorbell_hangs_a_process_start_wakes_whoever_waits_for_the_stream() 
     let Some(mut sensor) = ebpf(LinuxSensorOptions::default()) else { return };
     let (_asks, stop) = stop_signal().unwrap();
     sensor.wake_on_process_start(true);
-    let mut stream = sensor.take_doorbells(&stop).unwrap().unwrap().of_stream;
-    is_there(&mut sensor, "");
-    let begun = Instant::now();
-    std::thread::scope(|threads| {
-        threads.spawn(|| assert!(Command::new("/bin/true").status().unwrap().success()));
-        stream.wait(PATIENCE).unwrap();
-    });
-    assert!(begun.elapsed() < PATIENCE, "nobody was woken");
+    let mut doorbells = sensor.take_doorbells(&stop).unwrap().unwrap();
+    let cpu = doorbells.of_cpus[0].cpu;
+    wait_for_the_stream(&mut sensor, doorbells.of_stream.as_mut(), cpu);
 }
 
 #[test]
@@ -128,10 +143,35 @@ fn a_doorbell_that_is_taken_off_leaves_its_starts_to_the_stream() {
     std::thread::scope(|threads| {
         threads.spawn(move || drop(hang().unwrap()));
     });
-    let begun = Instant::now();
+    wait_for_the_stream(&mut sensor, doorbells.of_stream.as_mut(), cpu);
+}
+
+#[test]
+fn what_an_agent_left_hanging_that_was_ended_by_force_is_taken_off_by_the_next() {
+    let Some(_) = ebpf(LinuxSensorOptions::default()) else { return };
+    let pins = PinDir::new("doorbells");
+    let mut first = open_ebpf(pins.options()).unwrap();
+    assert!(first.is_pinned());
+    first.wake_on_process_start(true);
+    let (_asks, stop) = stop_signal().unwrap();
+    let DoorbellPlace { cpu, hang } = first.take_doorbells(&stop).unwrap().unwrap().of_cpus.remove(0);
+    let has_rung = AtomicBool::new(false);
     std::thread::scope(|threads| {
-        threads.spawn(|| start_on(cpu, "after it was taken off"));
-        doorbells.of_stream.wait(PATIENCE).unwrap();
+        threads.spawn(|| {
+            let mut doorbell = hang().unwrap();
+            doorbell.wait().unwrap();
+            has_rung.store(true, Ordering::Release);
+            // Nobody takes it off, as when the agent is ended by SIGKILL.
+            std::mem::forget(doorbell);
+        });
+        while !has_rung.load(Ordering::Acquire) {
+            start_on(cpu, "until it hangs");
+        }
     });
-    assert!(begun.elapsed() < PATIENCE, "nobody was woken");
+    drop(first);
+    let mut second = open_ebpf(pins.options()).unwrap();
+    assert!(second.resumed);
+    second.wake_on_process_start(true);
+    let mut stream = second.take_doorbells(&stop).unwrap().unwrap().of_stream;
+    wait_for_the_stream(&mut second, stream.as_mut(), cpu);
 }

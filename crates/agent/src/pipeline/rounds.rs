@@ -13,30 +13,63 @@ use std::thread::{Builder, Scope};
 use std::time::{Duration, Instant};
 
 use sensor_api::{
-    CpuDoorbell, DoorbellPlace, Doorbells, Sensor, SensorError, StopHandle, StopSignal, StreamDoorbell,
-    stop_signal,
+    CpuDoorbell, DoorbellPlace, Doorbells, Sensor, SensorError, SensorPosition, StopHandle, StopSignal,
+    StreamDoorbell, stop_signal,
 };
 
 use super::hashing::LOOK_EVERY;
 use super::parts::{End, Stop};
 use super::{HEALTH_EVERY, POLL, QUIET_POLL, Work};
+use crate::clock::boot_ns;
 use crate::system::process;
 
-/// How many threads at doorbells wait for their round. Whoever makes a long one looks here and ends it early.
+/// Observations of the stream that an answer works off at most: it runs at a real-time priority. What is not among them
+/// comes when the pipeline's thread gets to it.
+const MOST_OF_AN_ANSWER: usize = 256;
+/// So long the pipeline's thread stands back after a round for whoever waits at a doorbell: a thread that sleeps on another
+/// CPU takes some tens of microseconds to get the lock.
+const STANDS_BACK: Duration = Duration::from_micros(200);
+/// So long it waits for a round of its own before answers stand back.
+const WAITS_AT_MOST: Duration = Duration::from_millis(5);
+
+/// Who waits for a round.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Callers(Arc<AtomicUsize>);
+pub(super) struct Callers {
+    at_doorbells: Arc<AtomicUsize>,
+    /// Since when the pipeline's thread does, in nanoseconds since boot; 0: it does not.
+    pipeline_since: Arc<AtomicU64>,
+}
 
 impl Callers {
+    /// Whether one at a doorbell does. Whoever makes a long round looks here and ends it early.
     pub(super) fn are_waiting(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != 0
+        self.at_doorbells.load(Ordering::Relaxed) != 0
     }
 
-    /// The lock, once it is this thread's turn; `None` where another thread panicked with it.
-    fn wait_for<'a>(&self, rounds: &'a Mutex<Rounds>) -> Option<MutexGuard<'a, Rounds>> {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    /// The lock for one at a doorbell; `None` where another thread panicked with it.
+    fn answer<'a>(&self, rounds: &'a Mutex<Rounds>) -> Option<MutexGuard<'a, Rounds>> {
+        self.at_doorbells.fetch_add(1, Ordering::Relaxed);
         let turn = rounds.lock();
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.at_doorbells.fetch_sub(1, Ordering::Relaxed);
         turn.ok()
+    }
+
+    /// The lock for the pipeline's thread.
+    fn go_round<'a>(&self, rounds: &'a Mutex<Rounds>) -> Option<MutexGuard<'a, Rounds>> {
+        let begun = Instant::now();
+        while self.are_waiting() && begun.elapsed() < STANDS_BACK {
+            std::thread::yield_now();
+        }
+        self.pipeline_since.store(boot_ns(), Ordering::Relaxed);
+        let turn = rounds.lock();
+        self.pipeline_since.store(0, Ordering::Relaxed);
+        turn.ok()
+    }
+
+    /// Whether the pipeline's thread was kept from its rounds for too long.
+    fn keep_the_pipeline_waiting(&self) -> bool {
+        let since = self.pipeline_since.load(Ordering::Relaxed);
+        since != 0 && u128::from(boot_ns().saturating_sub(since)) > WAITS_AT_MOST.as_nanos()
     }
 }
 
@@ -47,8 +80,12 @@ pub(super) struct Rounds {
     second: Instant,
     health: Instant,
     count: Arc<AtomicU64>,
+    /// What the sensor was told of last.
+    committed: Option<SensorPosition>,
     /// The governor has everything wait so long.
     rests_until: Option<Instant>,
+    /// An answer did not come to the end of the stream.
+    is_behind: bool,
     /// Why there are no more rounds.
     end: Option<Result<End, SensorError>>,
 }
@@ -56,41 +93,37 @@ pub(super) struct Rounds {
 impl Rounds {
     pub(super) fn new(sensor: Box<dyn Sensor>, work: Work, count: Arc<AtomicU64>) -> Self {
         let now = Instant::now();
-        Self { sensor, work, second: now, health: now, count, rests_until: None, end: None }
+        let (rests_until, is_behind) = (None, false);
+        let committed = work.recorder.stored_position();
+        Self { sensor, work, second: now, health: now, count, committed, rests_until, is_behind, end: None }
     }
 
     /// Makes rounds until stop is asked for or there can be no more.
     pub(super) fn make_all(self, stop: &Stop) -> (Box<dyn Sensor>, Work, Result<End, SensorError>) {
+        let callers = self.work.callers.clone();
         let rounds = Mutex::new(self);
         std::thread::scope(|threads| {
             let mut answering = None;
             let mut may_answer = true;
             while !stop.is_asked() {
                 // Poisoned, if a thread at a doorbell panicked: then so does this one, at the scope's end.
-                let Ok(mut turn) = rounds.lock() else { break };
+                let Some(mut turn) = callers.go_round(&rounds) else { break };
                 if turn.end.is_some() {
                     break;
                 }
-                if may_answer && answering.is_none() && turn.work.economy.acts_on_start() {
+                let acts_on_start = turn.work.economy.acts_on_start();
+                if acts_on_start && may_answer && answering.is_none() {
                     answering = Answering::begin(threads, &rounds, &mut turn);
                     may_answer = answering.is_some();
                 }
-                match answering.as_mut().filter(|_| turn.work.economy.acts_on_start()) {
+                match answering.as_mut().filter(|_| acts_on_start) {
                     Some(answering) => {
-                        let rest = turn.make(Duration::ZERO);
-                        let pause = rest
-                            + if turn.work.economy.is_full() {
-                                Duration::ZERO
-                            } else {
-                                turn.work.may_wait(POLL)
-                            };
+                        let pause = turn.make_before_waiting();
                         drop(turn);
                         answering.wait(pause);
                     }
                     None => {
-                        let patience = if turn.work.economy.is_quiet() { QUIET_POLL } else { POLL };
-                        let patience = turn.work.may_wait(patience);
-                        let rest = turn.make(patience);
+                        let rest = turn.make_with_waiting();
                         drop(turn);
                         sleep(rest);
                     }
@@ -101,29 +134,31 @@ impl Rounds {
         (sensor, work, end.unwrap_or(Ok(End::Asked)))
     }
 
-    /// One round, and then something of what takes long; how long there is to be none after it.
-    fn make(&mut self, patience: Duration) -> Duration {
-        let rest = self.make_short(patience);
-        if self.end.is_none() {
-            self.work.hash_for(LOOK_EVERY);
-        }
-        rest
+    /// A round that waits for observations; how long there is to be none after it.
+    fn make_with_waiting(&mut self) -> Duration {
+        let patience = if self.work.economy.is_quiet() { QUIET_POLL } else { POLL };
+        self.make(self.work.may_wait(patience))
     }
 
-    fn make_short(&mut self, patience: Duration) -> Duration {
-        let (sensor, work) = (self.sensor.as_mut(), &mut self.work);
-        let mut committed = work.recorder.stored_position();
-        let polled = work.poll(sensor, patience);
-        if let Some(position) =
-            work.recorder.stored_position().filter(|position| Some(*position) != committed)
-        {
-            sensor.commit(position);
-            committed = Some(position);
-        }
+    /// A round of what is there; how long to wait after it, without the lock.
+    fn make_before_waiting(&mut self) -> Duration {
+        let rest = self.make(Duration::ZERO);
+        let more_waits = self.work.economy.is_full() || self.end.is_some();
+        if rest.is_zero() && !more_waits { self.work.may_wait(POLL) } else { rest }
+    }
+
+    /// One round; how long there is to be none after it.
+    fn make(&mut self, patience: Duration) -> Duration {
+        self.is_behind = false;
+        let polled = self.work.poll(self.sensor.as_mut(), patience);
         if let Err(error) = polled {
+            self.commit_stored();
             self.end = Some(Err(error));
             return Duration::ZERO;
         }
+        self.work.hash_for(LOOK_EVERY);
+        self.commit_stored();
+        let (sensor, work) = (self.sensor.as_mut(), &mut self.work);
         work.hand_over_blocks(sensor);
         work.use_new_rules(sensor);
         if work.govern(sensor) {
@@ -141,26 +176,35 @@ impl Rounds {
             work.tell_health();
         }
         work.flush_if_due();
-        if let Some(position) =
-            work.recorder.stored_position().filter(|position| Some(*position) != committed)
-        {
-            sensor.commit(position);
-        }
-        self.count.fetch_add(1, Ordering::Relaxed);
         let rest = work.rest();
+        self.commit_stored();
+        self.count.fetch_add(1, Ordering::Relaxed);
         self.rests_until = (!rest.is_zero()).then(|| Instant::now() + rest);
         rest
     }
 
-    /// A round because a process started; false if there is nothing more to answer. There is none while the budget has
-    /// everything wait, nor while more waits than a round takes: a flood must not have the CPU at a real-time priority.
+    /// Judges what came before and with a process start that rang; false if there is nothing more to answer. What may take
+    /// long is left to the pipeline's thread, and all of it while that is behind or the budget has everything wait: a flood
+    /// must not have the CPU at a real-time priority.
     fn answer(&mut self) -> bool {
         let rests = self.rests_until.is_some_and(|until| Instant::now() < until);
-        if self.end.is_none() && !rests && !self.work.economy.is_full() {
-            self.work.answers = true;
-            self.make_short(Duration::ZERO);
+        let is_late = self.work.callers.keep_the_pipeline_waiting() || self.work.recorder.is_large();
+        if self.end.is_none() && !rests && !is_late && !self.is_behind && !self.work.economy.is_full() {
+            match self.work.judge_at_once(self.sensor.as_mut(), MOST_OF_AN_ANSWER) {
+                Ok(count) => self.is_behind = count >= MOST_OF_AN_ANSWER,
+                Err(error) => self.end = Some(Err(error)),
+            }
         }
         self.end.is_none()
+    }
+
+    /// Tells the sensor what is stored by now.
+    fn commit_stored(&mut self) {
+        let stored = self.work.recorder.stored_position().filter(|stored| Some(*stored) != self.committed);
+        if let Some(position) = stored {
+            self.sensor.commit(position);
+            self.committed = Some(position);
+        }
     }
 }
 
@@ -221,7 +265,7 @@ fn answer_all(
     let mut doorbell = hang()?;
     while !stop.asked_within(Duration::ZERO) {
         doorbell.wait()?;
-        let Some(mut turn) = callers.wait_for(rounds) else { break };
+        let Some(mut turn) = callers.answer(rounds) else { break };
         if !turn.answer() {
             break;
         }

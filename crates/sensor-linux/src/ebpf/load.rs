@@ -20,6 +20,7 @@ use super::uninterrupted::Uninterrupted;
 use super::{EbpfSensor, Missing, SENSOR, failed, now_ns};
 use crate::block;
 use crate::clock::{KernelClock, ProcClock};
+use crate::doorbell;
 use crate::families::{self, Family};
 use crate::losses::{self, Losses};
 use crate::pins::{self, Control, Maps, Pinned};
@@ -41,6 +42,12 @@ pub(super) fn open(options: LinuxSensorOptions) -> Result<EbpfSensor, SensorErro
                         && maps.ring.max_entries() == ring_bytes =>
                 {
                     vanished = vanished_from(dir);
+                    if maps.doorbells.is_none() {
+                        vanished.push(format!(
+                            "{} was removed while no agent ran",
+                            pins::doorbells(dir).display()
+                        ));
+                    }
                     if vanished.is_empty() {
                         return resume(maps, control, dir, options.resume_after);
                     }
@@ -132,6 +139,9 @@ fn resume(
     if let Some(offset) = stored_to {
         ring.skip_to(offset);
         ring.commit(offset);
+    }
+    if let Some(doorbells) = &maps.doorbells {
+        doorbell::take_all_off(doorbells);
     }
     let iterator = pins::iterator(dir);
     let tasks = std::fs::File::open(&iterator).and_then(snapshot::read_tasks);
