@@ -267,9 +267,8 @@ fn assert_ends(begun: &[ObservedActivity], closes: &[ObservedActivity]) {
     closes.iter().for_each(is_complete);
 }
 
-fn is_told_with_its_end(role: &str) {
-    // Both ends of what took the place and of what waited for it.
-    let Some(told) = Told::until_closed(role, 4) else { return };
+fn is_told(role: &str) {
+    let Some(told) = Told::to_the_end(role) else { return };
     let listen = told.only(EventType::NetworkListen);
     let connects = told.all(EventType::NetworkConnect);
     assert_eq!(connects.len(), 2, "{connects:#?}");
@@ -281,17 +280,22 @@ fn is_told_with_its_end(role: &str) {
         assert_eq!(text(connect, Field::DestinationAddress), HERE.to_string());
         assert_eq!(number(connect, Field::DestinationPort), number(&listen, Field::SourcePort));
     }
-    assert_ends(&[connects, told.all(EventType::NetworkAccept)].concat(), &told.all(EventType::NetworkClose));
+    // Some may still be to come.
+    let begun = ids(&[connects, told.all(EventType::NetworkAccept)].concat());
+    let ended = ids(&told.all(EventType::NetworkClose));
+    for (place, id) in ended.iter().enumerate() {
+        assert!(begun.contains(id) && !ended[..place].contains(id), "{id} in {ended:?} of {begun:?}");
+    }
 }
 
 #[test]
 fn a_connection_whose_descriptor_is_closed_while_it_is_asked_for_is_told() {
-    is_told_with_its_end("closed while it connects");
+    is_told("closed while it connects");
 }
 
 #[test]
 fn a_connection_whose_descriptor_is_exchanged_while_it_is_asked_for_is_told() {
-    is_told_with_its_end("exchanged while it connects");
+    is_told("exchanged while it connects");
 }
 
 /// What is told of a call of which the sensor sees the end alone, as it does where too many
@@ -339,7 +343,7 @@ fn a_connection_that_can_t_be_found_any_more_counts_as_lost() {
 }
 
 #[test]
-fn a_connection_that_outlives_its_call_is_told_with_its_end() {
+fn a_connection_that_outlives_its_call_is_told() {
     let Some(told) = Told::until_closed("interrupted", 4) else { return };
     let connects = told.all(EventType::NetworkConnect);
     let outcomes: Vec<_> = connects.iter().map(|one| text(one, Field::EventOutcome)).collect();
