@@ -198,6 +198,7 @@ struct tcp_sock {
 	u64 bytes_sent;
 	u64 bytes_retrans;
 	u64 bytes_received;
+	u64 bytes_acked;
 };
 
 struct mptcp_sock {

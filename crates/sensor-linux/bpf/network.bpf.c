@@ -5,7 +5,8 @@
  * Who connects or accepts is the process in whose call it happens; the end of a TCP
  * connection comes from wherever the kernel notices it, so its process is kept from
  * the beginning (`connections`): where it asks, or where it is accepted. That program may
- * run in interrupts, so it builds its records on the stack. A connection that begins in
+ * run in interrupts, so it builds its records on the stack. In an interrupt of itself the
+ * kernel does not run it at all; such an end is told when the socket goes (`on_destroy`). A connection that begins in
  * another call than connect(2) (data with the first packet, io_uring) or in the kernel's
  * own threads is told when it asks.
  */
@@ -13,6 +14,7 @@
 
 #define TCP_ESTABLISHED 1
 #define TCP_SYN_SENT 2
+#define TCP_SYN_RECV 3
 #define TCP_CLOSE 7
 #define TCP_LISTEN 10
 #define S_IFMT 0170000
@@ -31,8 +33,7 @@ struct connection {
 	u64 start_ns;  /* with pid: whose it is; 0: the kernel's, whose end is not told */
 	u64 opened_ns; /* also the connection's id */
 	u32 pid;
-	u16 established;
-	u16 accepted;
+	u32 accepted;
 };
 
 struct {
@@ -42,15 +43,6 @@ struct {
 	__type(key, u64);
 	__type(value, struct connection);
 } connections SEC(".maps");
-
-/* Connections from outside that nobody has accepted yet, by their socket. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 65536);
-	__type(key, u64);
-	__type(value, u8);
-} waiting SEC(".maps");
 
 /* What connect(2) was given; its memory may be changed while it runs, so what TCP made
  * of it takes its place. */
@@ -131,18 +123,22 @@ static __always_inline void tell_close(struct sock *sk, struct connection *conne
 	send(&act, sizeof(act), COUNT_NETWORK_CLOSE, false);
 }
 
+/* Tells the end of a connection, unless somebody else has, or it never began. */
+static __always_inline void tell_end(struct sock *sk, struct connection *connection, bool has_begun)
+{
+	struct connection ended = *connection;
+	u64 key = (u64)sk;
+
+	if (!bpf_map_delete_elem(&connections, &key) && has_begun && ended.pid)
+		tell_close(sk, &ended);
+}
+
 /* Sends the record of a connection that has begun, found behind its descriptor, and keeps
- * it until its end.
- *
- * One that ended before its call did was nobody's at its end, so that is told here. Its
- * state alone does not say so: the kernel stores it after `ends` has run. But `ends` looks
- * for an owner once more after it has taken a connection from `waiting`, and here the owner
- * is entered before that is done. So who takes it here leaves its end to `ends`. Who finds it
- * gone tells the end, unless it never was there (asked for by this host, or older than these
- * programs): that the state says, which is looked at last, when it has long been stored. */
+ * it until its end. One that ended before its call did was nobody's at its end, so that is told
+ * here. Where its end comes just now, its state may not be stored yet: then `on_destroy` finds it. */
 static __noinline int tell_begun(struct record_space *s, struct sock *sk, u32 count_as)
 {
-	bool is_accepted = count_as == COUNT_NETWORK_ACCEPT, will_be_told;
+	bool is_accepted = count_as == COUNT_NETWORK_ACCEPT, has_begun;
 	struct connection begun = {}, *known = 0;
 	struct sock *tcp;
 	u64 key;
@@ -167,17 +163,14 @@ static __noinline int tell_begun(struct record_space *s, struct sock *sk, u32 co
 	begun.opened_ns = s->act.head.at_ns;
 	begun.pid = s->act.head.pid;
 	begun.accepted = is_accepted;
-	begun.established = !s->act.result || LOOK(tcp, __sk_common.skc_state) == TCP_ESTABLISHED;
+	/* One that is still asked for (EINPROGRESS) has not. */
+	has_begun = !s->act.result || LOOK(tcp, __sk_common.skc_state) == TCP_ESTABLISHED;
 	/* Its end will find nothing to tell. */
 	if (bpf_map_update_elem(&connections, &key, &begun, BPF_ANY))
 		count_lost(COUNT_NETWORK_CLOSE, 1);
-	will_be_told = !bpf_map_delete_elem(&waiting, &key);
 	end_act(s, count_as, false);
-	if (will_be_told || LOOK(tcp, __sk_common.skc_state) != TCP_CLOSE)
-		return 0;
-	/* One that is still asked for (EINPROGRESS) has not begun. */
-	if (!bpf_map_delete_elem(&connections, &key) && begun.established)
-		tell_close(tcp, &begun);
+	if (LOOK(tcp, __sk_common.skc_state) == TCP_CLOSE)
+		tell_end(tcp, &begun, has_begun);
 	return 0;
 }
 
@@ -243,14 +236,12 @@ static __noinline int tell_asked(struct destination *asked, s64 result)
 		return 0;
 	put_asked(&s->act, asked);
 	s->act.result = (s32)result;
-	known = bpf_map_lookup_elem(&connections, &asked->socket);
-	if (known && known->opened_ns != asked->opened_ns)
-		known = 0;
-	if (known && !result)
-		known->established = 1;
-	/* A signal ends the wait for a connection, and not the connection. */
-	else if (known && (result == -EINTR || result == -ERESTARTSYS))
-		s->act.result = -EINPROGRESS;
+	if (result == -EINTR || result == -ERESTARTSYS) {
+		/* A signal ends the wait for a connection, and not the connection. */
+		known = bpf_map_lookup_elem(&connections, &asked->socket);
+		if (known && known->opened_ns == asked->opened_ns)
+			s->act.result = -EINPROGRESS;
+	}
 	if (!s->act.result || s->act.result == -EINPROGRESS)
 		s->act.numbers[6] = asked->opened_ns;
 	end_act(s, COUNT_NETWORK_CONNECT, false);
@@ -481,34 +472,15 @@ static __noinline int asks(struct sock *sk)
 	return 0;
 }
 
-static __always_inline void is_established(u64 key, int before)
-{
-	struct connection *connection = bpf_map_lookup_elem(&connections, &key);
-	u8 one = 1;
-
-	if (connection)
-		connection->established = 1;
-	/* It comes from outside; who asked without being kept is not told. */
-	else if (before != TCP_SYN_SENT)
-		bpf_map_update_elem(&waiting, &key, &one, BPF_ANY);
-}
-
-static __noinline int ends(struct sock *sk)
+static __noinline int ends(struct sock *sk, int before)
 {
 	u64 key = (u64)sk;
-	struct connection *connection = bpf_map_lookup_elem(&connections, &key), ended;
+	struct connection *connection = bpf_map_lookup_elem(&connections, &key);
+	bool has_begun = before != TCP_SYN_SENT && before != TCP_SYN_RECV;
 
-	if (!connection) {
-		/* Whoever accepts it from here on finds that it is over (tell_begun). */
-		if (bpf_map_delete_elem(&waiting, &key))
-			return 0;
-		connection = bpf_map_lookup_elem(&connections, &key);
-		if (!connection)
-			return 0;
-	}
-	ended = *connection;
-	if (!bpf_map_delete_elem(&connections, &key) && ended.established && ended.pid)
-		tell_close(sk, &ended);
+	/* What came with its first data may be accepted before it has begun. */
+	if (connection)
+		tell_end(sk, connection, has_begun || connection->accepted);
 	return 0;
 }
 
@@ -525,12 +497,26 @@ int on_tcp_state(u64 *ctx)
 		return 0;
 	case TCP_SYN_SENT:
 		return asks(sk);
-	case TCP_ESTABLISHED:
-		is_established((u64)sk, (int)ctx[1]);
-		return 0;
 	case TCP_CLOSE:
-		return ends(sk);
+		return ends(sk, (int)ctx[1]);
 	}
+	return 0;
+}
+
+/* A socket of TCP is about to go: nothing is left of it in `connections` unless its end came in
+ * an interrupt of the program above, or while it was accepted. Interrupts that end
+ * connections are held off here, so this one is always run. */
+SEC("tp_btf/tcp_destroy_sock")
+int on_destroy(u64 *ctx)
+{
+	struct sock *sk = (void *)ctx[0];
+	u64 key = (u64)sk;
+	struct connection *connection = bpf_map_lookup_elem(&connections, &key);
+	struct tcp_sock *tcp = (void *)sk;
+
+	/* How it asked for the connection counts as a byte that was acknowledged. */
+	if (connection)
+		tell_end(sk, connection, connection->accepted || LOOK(tcp, bytes_acked));
 	return 0;
 }
 

@@ -148,7 +148,7 @@ fn all_optional() -> Vec<Family> {
             makes: &[
                 (EventType::NetworkConnect, &["enter_connect", "exit_connect", "on_tcp_state"]),
                 (EventType::NetworkAccept, &["exit_accept4", "exit_accept"]),
-                (EventType::NetworkClose, &["on_tcp_state"]),
+                (EventType::NetworkClose, &["on_tcp_state", "on_destroy"]),
                 (EventType::NetworkListen, &["on_tcp_state", "enter_bind", "exit_bind"]),
             ],
             only_without: None,

@@ -27,8 +27,9 @@ use stage::{act, free_port, of, read_to_end};
 fn role() {
     let Ok(role) = std::env::var("RAMPART_TEST_ROLE") else { return };
     let (name, argument) = role.split_once(": ").unwrap_or((&role, ""));
-    let is_known =
-        connections::perform(name, argument) || hidden::perform(name) || datagrams::perform(name, argument);
+    let is_known = connections::perform(name, argument)
+        || hidden::perform(name, argument)
+        || datagrams::perform(name, argument);
     assert!(is_known, "{role}");
 }
 
