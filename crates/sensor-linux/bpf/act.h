@@ -8,6 +8,10 @@
 
 #include "ring.h"
 
+/* Kinds of files (linux/stat.h). */
+#define S_IFMT 0170000
+#define S_IFSOCK 0140000
+
 /* target: the traced process; numbers: 0 request. result of the call. */
 #define ACT_PTRACE 16
 /* target; numbers: 0 address, 1 bytes, 2 whether it wrote. */
@@ -293,6 +297,18 @@ static __always_inline struct file *file_of(u32 descriptor)
 		return 0;
 	bpf_probe_read_kernel(&file, sizeof(file), table->fd + descriptor);
 	return file;
+}
+
+/* The socket behind a descriptor of the current process; 0 where it is none. */
+static __always_inline struct sock *socket_of(s64 fd)
+{
+	struct file *file = file_of((u32)fd);
+	struct socket *socket;
+
+	if (!file || (LOOK(LOOK(file, f_inode), i_mode) & S_IFMT) != S_IFSOCK)
+		return 0;
+	socket = LOOK(file, private_data);
+	return socket ? LOOK(socket, sk) : 0;
 }
 
 #endif

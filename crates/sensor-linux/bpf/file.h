@@ -8,7 +8,6 @@
 
 #include "act.h"
 
-#define S_IFMT 0170000
 #define S_IFIFO 0010000
 #define S_IFCHR 0020000
 #define S_IFDIR 0040000

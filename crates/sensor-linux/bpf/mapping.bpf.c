@@ -11,7 +11,6 @@
 #define PROT_EXEC 4
 #define MAP_ANONYMOUS 0x20
 #define S_IWOTH 2
-#define S_IFMT 0xf000
 #define S_IFREG 0x8000
 
 /* A program with a compiler in it does this all the time. */

@@ -17,8 +17,6 @@
 #define TCP_SYN_RECV 3
 #define TCP_CLOSE 7
 #define TCP_LISTEN 10
-#define S_IFMT 0170000
-#define S_IFSOCK 0140000
 #define EINTR 4
 #define EBADF 9
 #define ENOTSOCK 88
@@ -75,18 +73,6 @@ static __always_inline void put_addresses(struct act_record *act, struct sock *s
 		act->numbers[2] = LOOK(sk, __sk_common.skc_rcv_saddr);
 		act->numbers[4] = LOOK(sk, __sk_common.skc_daddr);
 	}
-}
-
-/* The socket behind a descriptor of the current process; 0 where it is none. */
-static __always_inline struct sock *socket_of(s64 fd)
-{
-	struct file *file = file_of((u32)fd);
-	struct socket *socket;
-
-	if (!file || (LOOK(LOOK(file, f_inode), i_mode) & S_IFMT) != S_IFSOCK)
-		return 0;
-	socket = LOOK(file, private_data);
-	return socket ? LOOK(socket, sk) : 0;
 }
 
 static __always_inline bool is_internet(u16 family)

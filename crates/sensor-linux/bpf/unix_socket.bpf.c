@@ -14,26 +14,26 @@ int exit_connect_unix(struct exit_args *ctx)
 {
 	struct pt_regs *regs = call_regs();
 	u64 address = argument_of(regs, 1);
+	struct sock *sock = socket_of((s32)argument_of(regs, 0));
 	u16 family = 0;
-	struct socket *socket;
-	struct sock *sock;
 	struct unix_sock *peer = 0;
 	struct unix_address *bound = 0;
 	struct task_struct *listener = 0;
 	struct dentry *dentry = 0;
 	/* The address's bytes as words, for the key. */
 	u64 words[14] = {};
-	struct fold_key key = { .who = own_image() };
+	struct fold_key key = {};
 	struct record_space *s;
+	bool is_socket;
 	u32 length = 0;
 	u64 count;
 
+	/* Another thread may have changed one of them meanwhile. */
 	bpf_probe_read_user(&family, sizeof(family), (void *)address);
-	if (family != AF_UNIX)
+	is_socket = sock && LOOK(sock, __sk_common.skc_family) == AF_UNIX;
+	if (family != AF_UNIX && !is_socket)
 		return 0;
-	socket = object_of(argument_of(regs, 0));
-	sock = BPF_CORE_READ(socket, sk);
-	if (!ctx->result) {
+	if (!ctx->result && is_socket) {
 		peer = (void *)BPF_CORE_READ((struct unix_sock *)sock, peer);
 		bound = BPF_CORE_READ(peer, addr);
 		dentry = BPF_CORE_READ(peer, path.dentry);
@@ -50,6 +50,7 @@ int exit_connect_unix(struct exit_args *ctx)
 			length = PATH_SPACE;
 		bpf_probe_read_user(words, length, (void *)(address + 2));
 	}
+	key.who = own_image();
 	for (int i = 0; i < 14; i++)
 		key.whom = (key.whom ^ words[i]) * 0x100000001b3ull;
 	key.what = (u64)ACT_UNIX_CONNECT << 40 | (u32)ctx->result;
