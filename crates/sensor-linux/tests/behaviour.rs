@@ -489,6 +489,21 @@ fn connections_to_unix_sockets_are_seen() {
 }
 
 #[test]
+fn a_connection_to_a_unix_socket_whose_address_is_changed_meanwhile_is_seen() {
+    let Some(mut seen) = Seen::open() else { return };
+    let here = tempfile::tempdir().unwrap();
+    let path = here.path().canonicalize().unwrap();
+    let acting = Acting::start("changed_addresses", &path.display().to_string());
+    let pid = acting.pid();
+    acting.finish();
+    for index in 0..acts::CHANGED {
+        let socket = path.join(format!("{index}.sock"));
+        let fields = [(Field::UnixSocketPath, text(socket.to_str().unwrap())), outcome(SUCCESS)];
+        assert_eq!(seen.wait(pid, EventType::UnixConnect, &fields).target.map(Actor::pid), Some(pid));
+    }
+}
+
+#[test]
 fn scripts_that_really_run_are_told_with_their_text() {
     let Some(mut seen) = Seen::open() else { return };
     let (feed, source) = sensor_linux::content().unwrap();

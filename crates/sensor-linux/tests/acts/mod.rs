@@ -6,9 +6,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixStream};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 pub(crate) fn perform(name: &str) {
@@ -28,6 +30,7 @@ pub(crate) fn perform(name: &str) {
         "modules" => modules(&argument),
         "libraries" => libraries(Path::new(&argument)),
         "unix_sockets" => unix_sockets(&argument),
+        "changed_addresses" => changed_addresses(Path::new(&argument)),
         _ => panic!("no act {name}"),
     }
 }
@@ -378,4 +381,58 @@ fn unix_sockets(argument: &str) {
     UnixStream::connect("here.sock").unwrap();
     UnixStream::connect_addr(&SocketAddr::from_abstract_name(name).unwrap()).unwrap();
     assert!(UnixStream::connect(Path::new(place).join("missing.sock")).is_err());
+}
+
+/// Sockets of the act "changed_addresses".
+pub(crate) const CHANGED: usize = 64;
+
+/// An address as connect(2) takes it, which another thread can write to meanwhile.
+#[repr(C)]
+struct OpenAddress {
+    family: AtomicU16,
+    path: [u8; 108],
+}
+
+/// Connects to sockets in this folder, while another thread never leaves the addresses' family alone.
+fn changed_addresses(place: &Path) {
+    let is_over = AtomicBool::new(false);
+    let address_of = |path: &Path| {
+        let mut address = OpenAddress { family: AtomicU16::new(0), path: [0; 108] };
+        let bytes = path.as_os_str().as_bytes();
+        address.path[..bytes.len()].copy_from_slice(bytes);
+        address
+    };
+    let paths: Vec<_> = (0..CHANGED).map(|index| place.join(format!("{index}.sock"))).collect();
+    let addresses: Vec<_> = paths.iter().map(|path| address_of(path)).collect();
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                for family in [libc::AF_UNIX, libc::AF_INET] {
+                    for address in &addresses {
+                        address.family.store(family as u16, Ordering::Relaxed);
+                    }
+                }
+            }
+        });
+        for (path, address) in paths.iter().zip(&addresses) {
+            let _listener = UnixListener::bind(path).unwrap();
+            // SAFETY: it makes a socket.
+            let socket = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
+            assert!(socket >= 0);
+            // SAFETY: the address is as long as said and lives through the call; the kernel reads it once.
+            while unsafe {
+                libc::connect(
+                    socket,
+                    (&raw const *address).cast(),
+                    size_of::<OpenAddress>() as libc::socklen_t,
+                )
+            } < 0
+            {
+                std::thread::yield_now();
+            }
+            // SAFETY: it is this act's.
+            drop(unsafe { UnixStream::from_raw_fd(socket) });
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
 }
