@@ -12,7 +12,6 @@
  */
 #include "datagram.h"
 
-#define SOCK_STREAM 1 /* enum sock_type */
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86dd
 #define AF_PACKET 17
@@ -83,12 +82,6 @@ struct __sk_buff {
 };
 
 _Static_assert(__builtin_offsetof(struct __sk_buff, data) == 76, "as in linux/bpf.h");
-
-/* The same of those at the end of a socket. */
-struct bpf_sock {
-	u32 not_read[2];
-	u32 type;
-};
 
 struct ports {
 	u16 source;
@@ -338,19 +331,16 @@ int on_packet_in(struct __sk_buff *skb)
 }
 
 /* Sockets of every kind come here: one that is made for IPPROTO_RAW can send datagrams as
- * well, so what decides is whether it did. Only a stream never can. */
+ * well, and so do streams below which IPsec packs into UDP. What decides is whether it did. */
 SEC("cgroup/sock_release")
-int on_socket_end(struct bpf_sock *ctx)
+int on_socket_end(void *ctx)
 {
-	struct ended_socket ended = {};
+	struct ended_socket ended = { .socket = bpf_get_socket_cookie(ctx) };
 	struct talker *talker;
 	struct traffic *sent;
 	struct flow flow;
 	u64 count;
 
-	if (ctx->type == SOCK_STREAM)
-		return 1;
-	ended.socket = bpf_get_socket_cookie(ctx);
 	talker = bpf_map_lookup_elem(&talkers, &ended.socket);
 	if (!talker)
 		return 1;

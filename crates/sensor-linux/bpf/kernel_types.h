@@ -194,6 +194,10 @@ struct sock {
 	struct pid *sk_peer_pid;
 };
 
+struct inet_sock {
+	u16 inet_sport; /* network order */
+};
+
 struct tcp_sock {
 	u64 bytes_sent;
 	u64 bytes_retrans;

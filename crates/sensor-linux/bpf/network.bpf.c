@@ -4,9 +4,9 @@
  *
  * Who connects or accepts is the process in whose call it happens; the end of a TCP
  * connection comes from wherever the kernel notices it, so its process is kept from
- * the beginning (`connections`): where it asks, or where it is accepted. That program may
- * run in interrupts, so it builds its records on the stack. In an interrupt of itself the
- * kernel does not run it at all; such an end is told when the socket goes (`on_destroy`). A connection that begins in
+ * the beginning (`connections`): where it asks, or where it is accepted. `on_tcp_state` may
+ * run in interrupts, so it builds its records on the stack. In an interrupt of itself it is
+ * skipped, and counted as such; an end that it did not see is told by `on_destroy`. A connection that begins in
  * another call than connect(2) (data with the first packet, io_uring) or in the kernel's
  * own threads is told when it asks.
  */
@@ -17,8 +17,10 @@
 #define TCP_SYN_RECV 3
 #define TCP_CLOSE 7
 #define TCP_LISTEN 10
+#define ENOENT 2
 #define EINTR 4
 #define EBADF 9
+#define EEXIST 17
 #define ENOTSOCK 88
 #define EINPROGRESS 115
 #define ERESTARTSYS 512
@@ -31,7 +33,8 @@ struct connection {
 	u64 start_ns;  /* with pid: whose it is; 0: the kernel's, whose end is not told */
 	u64 opened_ns; /* also the connection's id */
 	u32 pid;
-	u32 accepted;
+	u16 accepted;
+	u16 told_open; /* to whoever asked, before the other end answered */
 };
 
 struct {
@@ -75,6 +78,16 @@ static __always_inline void put_addresses(struct act_record *act, struct sock *s
 	}
 }
 
+/* The same of one that has begun and may be over: then its own port is another's, and `skc_num`
+ * no longer has it. */
+static __always_inline void put_begun_addresses(struct act_record *act, struct sock *sk)
+{
+	struct inet_sock *inet = (void *)sk;
+
+	put_addresses(act, sk);
+	act->numbers[1] |= bpf_ntohs(LOOK(inet, inet_sport));
+}
+
 static __always_inline bool is_internet(u16 family)
 {
 	return family == AF_INET || family == AF_INET6;
@@ -100,7 +113,7 @@ static __always_inline void tell_close(struct sock *sk, struct connection *conne
 	if (!is_wanted(COUNT_NETWORK_CLOSE))
 		return;
 	begin_on_stack(&act, ACT_CLOSE, connection->start_ns, connection->pid);
-	put_addresses(&act, sk);
+	put_begun_addresses(&act, sk);
 	act.result = connection->accepted;
 	act.numbers[6] = connection->opened_ns;
 	act.numbers[7] = LOOK(tcp, bytes_sent) - LOOK(tcp, bytes_retrans);
@@ -109,13 +122,22 @@ static __always_inline void tell_close(struct sock *sk, struct connection *conne
 	send(&act, sizeof(act), COUNT_NETWORK_CLOSE, false);
 }
 
-/* Tells the end of a connection, unless somebody else has, or it never began. */
+/* Tells the end of a connection, unless somebody else has, or it never began. What went with
+ * the first packet was sent, whether or not the other end answered. */
 static __always_inline void tell_end(struct sock *sk, struct connection *connection, bool has_begun)
 {
 	struct connection ended = *connection;
+	struct tcp_sock *tcp = (void *)sk;
 	u64 key = (u64)sk;
+	long error = bpf_map_delete_elem(&connections, &key);
 
-	if (!bpf_map_delete_elem(&connections, &key) && has_begun && ended.pid)
+	if (error) {
+		/* Kernels before 6.7 refuse what an interrupt asks for during another change. */
+		if (error != -ENOENT)
+			count_lost(COUNT_NETWORK_CLOSE, 1);
+		return;
+	}
+	if (ended.pid && (has_begun || ended.accepted || ended.told_open || LOOK(tcp, bytes_sent)))
 		tell_close(sk, &ended);
 }
 
@@ -142,6 +164,9 @@ static __noinline int tell_begun(struct record_space *s, struct sock *sk, u32 co
 		tcp = 0;
 	}
 	if (!tcp) {
+		/* Its paths can't be looked at any more. */
+		if (!known && LOOK(sk, sk_protocol) == IPPROTO_MPTCP)
+			count_lost(COUNT_NETWORK_CLOSE, 1);
 		end_act(s, count_as, false);
 		return 0;
 	}
@@ -151,8 +176,9 @@ static __noinline int tell_begun(struct record_space *s, struct sock *sk, u32 co
 	begun.accepted = is_accepted;
 	/* One that is still asked for (EINPROGRESS) has not. */
 	has_begun = !s->act.result || LOOK(tcp, __sk_common.skc_state) == TCP_ESTABLISHED;
-	/* Its end will find nothing to tell. */
-	if (bpf_map_update_elem(&connections, &key, &begun, BPF_ANY))
+	/* Its end will find nothing to tell. Where there is one already, this socket was closed by
+	 * another thread just now, and its memory is another connection's. */
+	if (bpf_map_update_elem(&connections, &key, &begun, is_accepted ? BPF_NOEXIST : BPF_ANY))
 		count_lost(COUNT_NETWORK_CLOSE, 1);
 	end_act(s, count_as, false);
 	if (LOOK(tcp, __sk_common.skc_state) == TCP_CLOSE)
@@ -212,8 +238,10 @@ static __always_inline void put_asked(struct act_record *act, struct destination
  * by now: another thread may have closed or exchanged it while this one waited. */
 static __noinline int tell_asked(struct destination *asked, s64 result)
 {
+	struct sock *sk;
 	struct connection *known;
 	struct record_space *s;
+	bool is_unanswered;
 
 	if (!asked)
 		return 0;
@@ -222,14 +250,20 @@ static __noinline int tell_asked(struct destination *asked, s64 result)
 		return 0;
 	put_asked(&s->act, asked);
 	s->act.result = (s32)result;
-	if (result == -EINTR || result == -ERESTARTSYS) {
-		/* A signal ends the wait for a connection, and not the connection. */
+	/* One that failed as well: its other end may have ended it before this call was over. */
+	s->act.numbers[6] = asked->opened_ns;
+	sk = (void *)asked->socket;
+	is_unanswered = !result && LOOK(sk, __sk_common.skc_state) == TCP_SYN_SENT;
+	if (is_unanswered || result == -EINTR || result == -ERESTARTSYS) {
 		known = bpf_map_lookup_elem(&connections, &asked->socket);
-		if (known && known->opened_ns == asked->opened_ns)
+		if (known && known->opened_ns != asked->opened_ns)
+			known = 0;
+		if (known && is_unanswered)
+			known->told_open = 1;
+		/* A signal ends the wait for a connection, and not the connection. */
+		else if (known)
 			s->act.result = -EINPROGRESS;
 	}
-	if (!s->act.result || s->act.result == -EINPROGRESS)
-		s->act.numbers[6] = asked->opened_ns;
 	end_act(s, COUNT_NETWORK_CONNECT, false);
 	return 0;
 }
@@ -351,7 +385,7 @@ static __always_inline int accepted(struct exit_args *ctx)
 	s = begin_act(ACT_ACCEPT, COUNT_NETWORK_ACCEPT);
 	if (!s)
 		return 0;
-	put_addresses(&s->act, sk);
+	put_begun_addresses(&s->act, sk);
 	return tell_begun(s, sk, COUNT_NETWORK_ACCEPT);
 }
 
@@ -432,6 +466,7 @@ static __noinline int asks(struct sock *sk)
 	bool is_calls = given && !given->socket;
 	struct connection connection = {};
 	struct act_record act = {};
+	long error;
 
 	if (is_agent(leader) || (!is_calls && !is_wanted(COUNT_NETWORK_CONNECT)))
 		return 0;
@@ -444,7 +479,11 @@ static __noinline int asks(struct sock *sk)
 	connection.start_ns = act.head.start_ns;
 	connection.opened_ns = act.head.at_ns;
 	connection.pid = act.head.pid;
-	if (bpf_map_update_elem(&connections, &key, &connection, BPF_ANY))
+	error = bpf_map_update_elem(&connections, &key, &connection, BPF_NOEXIST);
+	/* There is one whose end was not seen, as it was disconnected and asks again. */
+	if (error == -EEXIST)
+		bpf_map_update_elem(&connections, &key, &connection, BPF_ANY);
+	if (error)
 		count_lost(COUNT_NETWORK_CLOSE, 1);
 	if (given && is_calls) {
 		__builtin_memcpy(given->numbers, act.numbers, sizeof(given->numbers));
@@ -462,11 +501,9 @@ static __noinline int ends(struct sock *sk, int before)
 {
 	u64 key = (u64)sk;
 	struct connection *connection = bpf_map_lookup_elem(&connections, &key);
-	bool has_begun = before != TCP_SYN_SENT && before != TCP_SYN_RECV;
 
-	/* What came with its first data may be accepted before it has begun. */
 	if (connection)
-		tell_end(sk, connection, has_begun || connection->accepted);
+		tell_end(sk, connection, before != TCP_SYN_SENT && before != TCP_SYN_RECV);
 	return 0;
 }
 
@@ -490,8 +527,8 @@ int on_tcp_state(u64 *ctx)
 }
 
 /* A socket of TCP is about to go: nothing is left of it in `connections` unless its end came in
- * an interrupt of the program above, or while it was accepted. Interrupts that end
- * connections are held off here, so this one is always run. */
+ * an interrupt of the program above, or while it was accepted. This one may be skipped as well,
+ * but not for the same end: an interrupt comes to one of them, and no other to that. */
 SEC("tp_btf/tcp_destroy_sock")
 int on_destroy(u64 *ctx)
 {
@@ -502,7 +539,7 @@ int on_destroy(u64 *ctx)
 
 	/* How it asked for the connection counts as a byte that was acknowledged. */
 	if (connection)
-		tell_end(sk, connection, connection->accepted || LOOK(tcp, bytes_acked));
+		tell_end(sk, connection, LOOK(tcp, bytes_acked));
 	return 0;
 }
 

@@ -15,6 +15,7 @@ int exit_connect_unix(struct exit_args *ctx)
 	struct pt_regs *regs = call_regs();
 	u64 address = argument_of(regs, 1);
 	struct sock *sock = socket_of((s32)argument_of(regs, 0));
+	s64 result = ctx->result;
 	u16 family = 0;
 	struct unix_sock *peer = 0;
 	struct unix_address *bound = 0;
@@ -24,21 +25,21 @@ int exit_connect_unix(struct exit_args *ctx)
 	u64 words[14] = {};
 	struct fold_key key = {};
 	struct record_space *s;
-	bool is_socket;
+	bool is_unix;
 	u32 length = 0;
 	u64 count;
 
-	/* Another thread may have changed one of them meanwhile. */
 	bpf_probe_read_user(&family, sizeof(family), (void *)address);
-	is_socket = sock && LOOK(sock, __sk_common.skc_family) == AF_UNIX;
-	if (family != AF_UNIX && !is_socket)
-		return 0;
-	if (!ctx->result && is_socket) {
+	is_unix = sock && LOOK(sock, __sk_common.skc_family) == AF_UNIX;
+	if (!result && is_unix) {
 		peer = (void *)BPF_CORE_READ((struct unix_sock *)sock, peer);
 		bound = BPF_CORE_READ(peer, addr);
 		dentry = BPF_CORE_READ(peer, path.dentry);
 		listener = leader_of(BPF_CORE_READ(sock, sk_peer_pid));
 	}
+	/* Another thread may have changed the address or the descriptor meanwhile. */
+	if (family != AF_UNIX && !peer)
+		return 0;
 	if (bound) {
 		length = BPF_CORE_READ(bound, len) - 2;
 		if (length > PATH_SPACE)
@@ -53,7 +54,7 @@ int exit_connect_unix(struct exit_args *ctx)
 	key.who = own_image();
 	for (int i = 0; i < 14; i++)
 		key.whom = (key.whom ^ words[i]) * 0x100000001b3ull;
-	key.what = (u64)ACT_UNIX_CONNECT << 40 | (u32)ctx->result;
+	key.what = (u64)ACT_UNIX_CONNECT << 40 | (u32)result;
 	count = fold(&key, CONNECT_SPAN, COUNT_UNIX_CONNECT);
 	if (!count)
 		return 0;
@@ -62,7 +63,7 @@ int exit_connect_unix(struct exit_args *ctx)
 		return 0;
 	s->act.numbers[0] = !bound;
 	s->act.numbers[COUNT_AT] = count;
-	s->act.result = result_of(ctx->result);
+	s->act.result = result_of(result);
 	if (listener)
 		set_target_process(&s->act, listener);
 	__builtin_memcpy(s->data, words, PATH_SPACE);
