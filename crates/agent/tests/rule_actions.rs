@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -75,13 +76,13 @@ fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// The agent with the rules of that folder, once it runs; `None` where it can't. `within` comes before it on
-/// the command line.
-fn started(root: &Path, output: &Path, within: &[String]) -> Option<Owned> {
+/// the command line; its limit is in percent of a core, 0 is none.
+fn started(root: &Path, output: &Path, within: &[String], cpu_limit: &str) -> Option<Owned> {
     let agent = env!("CARGO_BIN_EXE_edr-agent").to_owned();
     let line: Vec<String> = within.iter().cloned().chain([agent]).collect();
     let mut agent = Command::new(&line[0])
         .args(&line[1..])
-        .args(["-standalone", "-cpulimit", "0", "-rules"])
+        .args(["-standalone", "-cpulimit", cpu_limit, "-rules"])
         .arg(root.join("rules"))
         .arg("-output")
         .arg(output)
@@ -177,7 +178,7 @@ fn rules_block_an_address_and_isolate_the_host_in_its_own_network() {
     let _server = Owned(server);
     assert_eq!(ready.trim(), "ready");
     let output = root.join("out.ndjson");
-    let Some(_agent) = started(&root, &output, &network.inside()) else { return };
+    let Some(_agent) = started(&root, &output, &network.inside(), "0") else { return };
 
     let program_of = program(&root, "rampart-connects");
     let line = network.inside();
@@ -220,7 +221,7 @@ fn rules_in_auto_act_and_those_in_shadow_say_what_they_would_do() {
         fs::write(rules.join(format!("{id}.json")), rule(id, mode, marker, actions)).unwrap();
     }
     let output = root.join("out.ndjson");
-    let Some(_agent) = started(&root, &output, &[]) else { return };
+    let Some(_agent) = started(&root, &output, &[], "0") else { return };
 
     // It starts others before it is judged and while it is ended; all of them end.
     let tree = program(&root, "rampart-tree");
@@ -266,4 +267,33 @@ fn rules_in_auto_act_and_those_in_shadow_say_what_they_would_do() {
     }
     assert!(shadow.exists());
     assert_eq!(child.wait().unwrap().code(), Some(7));
+}
+
+/// A short budget makes the agent rest and leave out what is not protected, but no answer.
+#[test]
+fn a_rule_acts_while_the_budget_is_used_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    let rules = root.join("rules");
+    fs::create_dir(&rules).unwrap();
+    fs::write(rules.join("ends.json"), rule("ends", "auto", "rampart-ends", &["terminate_process"])).unwrap();
+    let output = root.join("out.ndjson");
+    let Some(_agent) = started(&root, &output, &[], "0.5") else { return };
+    // target/release/deps/<test> and target/release/examples/storm
+    let storm = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples/storm");
+    let short_storm = || Command::new(&storm).args(["3", "800"]).spawn().unwrap();
+    wait_for("the budget to be used up", || {
+        assert!(short_storm().wait().unwrap().success());
+        fs::read_to_string(&output).unwrap().contains(r#""budget_step":"sleeping""#).then_some(())
+    });
+    let victim = root.join("rampart-ends");
+    test_support::copy_program("/bin/sleep", &victim, "");
+    let mut others = short_storm();
+    for _ in 0..5 {
+        let status = Command::new(&victim).arg("600").status().unwrap();
+        assert_eq!(status.signal(), Some(15));
+    }
+    assert!(others.wait().unwrap().success());
+    let receipt = wait_for("the receipt", || receipt_of(&output, "terminate_process", "ends"));
+    assert_eq!(receipt["rampart"]["response"]["state"], "verified", "{receipt:#}");
 }
