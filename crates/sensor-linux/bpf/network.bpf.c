@@ -122,14 +122,12 @@ static __always_inline void tell_close(struct sock *sk, struct connection *conne
 	send(&act, sizeof(act), COUNT_NETWORK_CLOSE, false);
 }
 
-/* Tells the end of a connection, unless somebody else has, or it never began. What went with
- * the first packet was sent, whether or not the other end answered. */
-static __always_inline void tell_end(struct sock *sk, struct connection *connection, bool has_begun)
+/* Tells the end of a connection that was kept under this key, unless somebody else has, or it
+ * never began. What went with the first packet was sent, whether or not the other end answered. */
+static __always_inline void tell_end(u64 key, struct connection *ended, bool has_begun)
 {
-	struct connection ended = *connection;
-	struct tcp_sock *tcp = (void *)sk;
-	u64 key = (u64)sk;
 	long error = bpf_map_delete_elem(&connections, &key);
+	struct tcp_sock *tcp = (void *)key;
 
 	if (error) {
 		/* Kernels before 6.7 refuse what an interrupt asks for during another change. */
@@ -137,8 +135,8 @@ static __always_inline void tell_end(struct sock *sk, struct connection *connect
 			count_lost(COUNT_NETWORK_CLOSE, 1);
 		return;
 	}
-	if (ended.pid && (has_begun || ended.accepted || ended.told_open || LOOK(tcp, bytes_sent)))
-		tell_close(sk, &ended);
+	if (ended->pid && (has_begun || ended->accepted || ended->told_open || LOOK(tcp, bytes_sent)))
+		tell_close((void *)key, ended);
 }
 
 /* Sends the record of a connection that has begun, found behind its descriptor, and keeps
@@ -182,7 +180,7 @@ static __noinline int tell_begun(struct record_space *s, struct sock *sk, u32 co
 		count_lost(COUNT_NETWORK_CLOSE, 1);
 	end_act(s, count_as, false);
 	if (LOOK(tcp, __sk_common.skc_state) == TCP_CLOSE)
-		tell_end(tcp, &begun, has_begun);
+		tell_end(key, &begun, has_begun);
 	return 0;
 }
 
@@ -320,25 +318,24 @@ static __noinline int tell_by_descriptor(struct destination *given, s64 result)
 
 /* A connect(2) whose note had to make room, and whose caller no longer has the address of the
  * internet that it may have given: told from its socket. */
-static __noinline int tell_unread(s64 result)
+static __noinline int tell_unread(struct destination *given, s64 result)
 {
-	struct destination given = {};
 	struct sock *sk;
 
-	if (result && result != -EINPROGRESS)
+	if (!given || (result && result != -EINPROGRESS))
 		return 0;
 	if (!bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
 		return 0;
-	given.fd = (s32)call_argument(0);
-	sk = socket_of(given.fd);
+	given->fd = (s32)call_argument(0);
+	sk = socket_of(given->fd);
 	if (!sk || !is_internet(LOOK(sk, __sk_common.skc_family)))
 		return 0;
-	given.numbers[0] = LOOK(sk, __sk_common.skc_family);
-	given.numbers[1] = (u64)bpf_ntohs(LOOK(sk, __sk_common.skc_dport)) << 32;
+	given->numbers[0] = LOOK(sk, __sk_common.skc_family);
+	given->numbers[1] = (u64)bpf_ntohs(LOOK(sk, __sk_common.skc_dport)) << 32;
 	/* It was called to forget its other end. */
-	if (!given.numbers[1])
+	if (!given->numbers[1])
 		return 0;
-	return tell_by_descriptor(&given, result);
+	return tell_by_descriptor(given, result);
 }
 
 SEC("tracepoint/syscalls/sys_exit_connect")
@@ -351,7 +348,7 @@ int exit_connect(struct exit_args *ctx)
 		given = *noted;
 		bpf_map_delete_elem(&connecting, &thread);
 	} else if (!read_given_late(&given)) {
-		return tell_unread(ctx->result);
+		return tell_unread(&given, ctx->result);
 	}
 	return given.socket ? tell_asked(&given, ctx->result) : tell_by_descriptor(&given, ctx->result);
 }
@@ -500,10 +497,12 @@ static __noinline int asks(struct sock *sk)
 static __noinline int ends(struct sock *sk, int before)
 {
 	u64 key = (u64)sk;
-	struct connection *connection = bpf_map_lookup_elem(&connections, &key);
+	struct connection *connection = bpf_map_lookup_elem(&connections, &key), ended;
 
-	if (connection)
-		tell_end(sk, connection, before != TCP_SYN_SENT && before != TCP_SYN_RECV);
+	if (!connection)
+		return 0;
+	ended = *connection;
+	tell_end(key, &ended, before != TCP_SYN_SENT && before != TCP_SYN_RECV);
 	return 0;
 }
 
@@ -534,12 +533,14 @@ int on_destroy(u64 *ctx)
 {
 	struct sock *sk = (void *)ctx[0];
 	u64 key = (u64)sk;
-	struct connection *connection = bpf_map_lookup_elem(&connections, &key);
+	struct connection *connection = bpf_map_lookup_elem(&connections, &key), ended;
 	struct tcp_sock *tcp = (void *)sk;
 
+	if (!connection)
+		return 0;
+	ended = *connection;
 	/* How it asked for the connection counts as a byte that was acknowledged. */
-	if (connection)
-		tell_end(sk, connection, LOOK(tcp, bytes_acked));
+	tell_end(key, &ended, LOOK(tcp, bytes_acked));
 	return 0;
 }
 
