@@ -6,9 +6,9 @@
  * connection comes from wherever the kernel notices it, so its process is kept from
  * the beginning (`connections`): where it asks, or where it is accepted. `on_tcp_state` may
  * run in interrupts, so it builds its records on the stack. In an interrupt of itself it is
- * skipped, and counted as such; an end that it did not see is told by `on_destroy`. A connection that begins in
- * another call than connect(2) (data with the first packet, io_uring) or in the kernel's
- * own threads is told when it asks.
+ * skipped, and counted as such; an end that it did not see is told by `on_destroy`.
+ * A connection that begins in another call than connect(2) (data with the first packet,
+ * io_uring) or in the kernel's own threads is told when it asks.
  */
 #include "network.h"
 
@@ -144,7 +144,7 @@ static __always_inline void tell_end(u64 key, struct connection *ended, bool has
  * here. Where its end comes just now, its state may not be stored yet: then `on_destroy` finds it. */
 static __noinline int tell_begun(struct record_space *s, struct sock *sk, u32 count_as)
 {
-	bool is_accepted = count_as == COUNT_NETWORK_ACCEPT, has_begun;
+	bool is_accepted = count_as == COUNT_NETWORK_ACCEPT, has_begun, is_kept;
 	struct connection begun = {}, *known = 0;
 	struct sock *tcp;
 	u64 key;
@@ -176,10 +176,11 @@ static __noinline int tell_begun(struct record_space *s, struct sock *sk, u32 co
 	has_begun = !s->act.result || LOOK(tcp, __sk_common.skc_state) == TCP_ESTABLISHED;
 	/* Its end will find nothing to tell. Where there is one already, this socket was closed by
 	 * another thread just now, and its memory is another connection's. */
-	if (bpf_map_update_elem(&connections, &key, &begun, is_accepted ? BPF_NOEXIST : BPF_ANY))
+	is_kept = !bpf_map_update_elem(&connections, &key, &begun, is_accepted ? BPF_NOEXIST : BPF_ANY);
+	if (!is_kept)
 		count_lost(COUNT_NETWORK_CLOSE, 1);
 	end_act(s, count_as, false);
-	if (LOOK(tcp, __sk_common.skc_state) == TCP_CLOSE)
+	if (is_kept && LOOK(tcp, __sk_common.skc_state) == TCP_CLOSE)
 		tell_end(key, &begun, has_begun);
 	return 0;
 }

@@ -77,6 +77,16 @@ fn fast_open(to: SocketAddr, data: &[u8]) -> Option<TcpStream> {
     }
 }
 
+/// False, said aloud, where this host lets nobody send data with the first packet.
+pub(crate) fn opens_with_data() -> bool {
+    let setting = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_fastopen").unwrap_or_default();
+    let is_off = setting.trim().parse::<u32>().is_ok_and(|bits| bits & 1 == 0);
+    if is_off {
+        println!("skipped: this host opens no connection with data");
+    }
+    !is_off
+}
+
 /// Ends a connection without a word to whom it was with, but that it is over.
 pub(crate) fn reset(connection: TcpStream) {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
@@ -148,9 +158,8 @@ fn a_connection_that_ends_before_it_is_accepted_is_told_with_its_end() {
 
 #[test]
 fn a_connection_that_begins_with_its_first_data_is_told() {
-    let setting = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_fastopen").unwrap_or_default();
-    if setting.trim().parse::<u32>().is_ok_and(|bits| bits & 1 == 0) {
-        return println!("skipped: this host opens no connection with data");
+    if !opens_with_data() {
+        return;
     }
     let Some(told) = Told::until_closed("fast open", 2) else { return };
     let connect = told.only(EventType::NetworkConnect);

@@ -18,7 +18,7 @@ use sensor_api::contract::read_until;
 use sensor_api::{Observation, Observed, ObservedActivity};
 use sensor_linux::LinuxSensorOptions;
 
-use crate::connections::reset;
+use crate::connections::{opens_with_data, reset};
 use crate::io_uring::Ring;
 use crate::rights::{PinDir, ebpf};
 use crate::stage::{HERE, PATIENCE, Told, act, ids, is_complete, number, of, sockaddr, start, text, value};
@@ -314,7 +314,7 @@ fn assert_ends(begun: &[ObservedActivity], closes: &[ObservedActivity]) {
     }
 }
 
-fn is_told(role: &str) {
+fn is_told_with_its_end(role: &str) {
     // Both ends of what took the place and of what waited for it.
     let Some(told) = Told::until_closed(role, 4) else { return };
     let listen = told.only(EventType::NetworkListen);
@@ -333,12 +333,12 @@ fn is_told(role: &str) {
 
 #[test]
 fn a_connection_whose_descriptor_is_closed_while_it_is_asked_for_is_told() {
-    is_told("closed while it connects");
+    is_told_with_its_end("closed while it connects");
 }
 
 #[test]
 fn a_connection_whose_descriptor_is_exchanged_while_it_is_asked_for_is_told() {
-    is_told("exchanged while it connects");
+    is_told_with_its_end("exchanged while it connects");
 }
 
 /// What is told of a call of which the sensor sees the end alone, as it does where too many
@@ -420,7 +420,7 @@ fn a_connection_that_can_t_be_found_any_more_counts_as_lost() {
 }
 
 #[test]
-fn a_connection_that_outlives_its_call_is_told() {
+fn a_connection_that_outlives_its_call_is_told_with_its_end() {
     let Some(told) = Told::until_closed("interrupted", 4) else { return };
     let connects = told.all(EventType::NetworkConnect);
     let outcomes: Vec<_> = connects.iter().map(|one| text(one, Field::EventOutcome)).collect();
@@ -509,9 +509,8 @@ fn every_connection_that_begins_ends_once() {
 
 #[test]
 fn what_went_with_the_first_packet_is_told_with_its_end() {
-    let setting = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_fastopen").unwrap_or_default();
-    if setting.trim().parse::<u32>().is_ok_and(|bits| bits & 1 == 0) {
-        return println!("skipped: this host opens no connection with data");
+    if !opens_with_data() {
+        return;
     }
     // What took the place as well, which nobody accepted.
     let Some(told) = Told::until_closed("sent unanswered", 2) else { return };
