@@ -128,7 +128,7 @@ impl Recorder {
             next_sequence: resume.next_sequence.max(1),
             counters: resume.counters,
             account: resume.account,
-            batch: Batch::new(output.is_some()),
+            batch: Batch::default(),
             begun: Instant::now(),
             max_age: MAX_AGE,
             urgent: false,
@@ -223,10 +223,7 @@ impl Recorder {
         self.batch.sort();
         let Some(spooling) = &self.spooling else {
             self.stored_position = self.position;
-            let records = self.batch.take();
-            if let Some(output) = &self.output {
-                output.write(records);
-            }
+            self.end_batch();
             return;
         };
         let spool = Arc::clone(&spooling.spool);
@@ -289,11 +286,15 @@ impl Recorder {
         }
         // Dropped or stored: either way it is accounted for, and need not come again.
         self.stored_position = self.position;
-        let records = self.batch.take();
-        if let Some(output) = &self.output {
-            output.write(records);
-        }
+        self.end_batch();
         self.go_on_above_the_server();
+    }
+
+    fn end_batch(&mut self) {
+        if let Some(output) = &self.output {
+            output.write(self.batch.records());
+        }
+        self.batch.clear();
     }
 
     /// Where the server took other records by numbers that are given here: gives none of them

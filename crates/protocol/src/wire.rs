@@ -83,7 +83,7 @@ pub struct Ledger {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
     /// Not the message that it should be.
-    #[error("the batch can't be decoded")]
+    #[error("the batch or record can't be decoded")]
     Undecodable,
     /// A part is missing or has a value that it can't have.
     #[error("record {sequence}: {what} is missing, malformed or too long")]
@@ -145,6 +145,18 @@ pub fn decode_batch(host_id: HostId, bytes: &[u8]) -> Result<Batch, WireError> {
         }
     }
     Ok(batch)
+}
+
+/// Decodes a record of that boot of that host as a [`RecordEncoder`] writes it. `None` for a kind of record that
+/// this version does not know.
+///
+/// # Errors
+/// It is no record, or one past a limit.
+pub fn decode_record(host_id: HostId, boot_id: BootId, bytes: &[u8]) -> Result<Option<Record>, WireError> {
+    let link::Record { sequence, observed_at_ns, monotonic_ns, body } =
+        link::Record::decode(bytes).map_err(|_| WireError::Undecodable)?;
+    let decoder = RecordDecoder { host_id, boot_id, sequence };
+    decoder.record(decoder.header(sequence, observed_at_ns, monotonic_ns), body, &mut 0)
 }
 
 /// What the account counts of a record, also where the record can't be taken.

@@ -1,13 +1,13 @@
-//! The records of the batch that is being filled: as bytes for the spool, and whole
-//! where `-output` wants them.
+//! The records of the batch that is being filled, as the bytes that spool and `-output` get.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use event_model::{
-    BootId, EventBody, EventHeader, EventRecord, Gap, GapReason, Record, RecordBody, RecordKind, Timestamp,
-};
+use event_model::{BootId, EventBody, EventHeader, Gap, GapReason, Record, RecordKind, Timestamp};
 use protocol::wire::{Ledger, RecordEncoder, encode_batch_of};
 use spool::{Amount, Tally};
+
+use crate::output::EncodedRecord;
 
 /// What a gap among the records told.
 #[derive(Debug, Clone, Copy)]
@@ -19,8 +19,7 @@ pub(super) struct ToldLoss {
 
 #[derive(Debug)]
 struct Pending {
-    sequence: u64,
-    observed_at: Timestamp,
+    header: EventHeader,
     kind: RecordKind,
     acts: u64,
     told: Option<ToldLoss>,
@@ -30,19 +29,12 @@ struct Pending {
 /// A batch.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    shows: bool,
     pending: Vec<Pending>,
     bytes: Vec<u8>,
     encoder: RecordEncoder,
-    shown: Vec<Record>,
 }
 
 impl Batch {
-    /// An empty one.
-    pub(super) fn new(shows: bool) -> Self {
-        Self { shows, ..Self::default() }
-    }
-
     pub(super) fn len(&self) -> usize {
         self.pending.len()
     }
@@ -66,17 +58,12 @@ impl Batch {
             _ => None,
         };
         self.pending.push(Pending {
-            sequence: header.sequence,
-            observed_at: header.observed_at,
+            header: header.clone(),
             kind: RecordKind::Event(body.event_type()),
             acts: body.acts(),
             told,
             bytes: begin..self.bytes.len(),
         });
-        if self.shows {
-            let event = EventRecord::from_body(header.clone(), body);
-            self.shown.push(Record { header: header.clone(), body: RecordBody::Event(event) });
-        }
     }
 
     /// Takes what is no event.
@@ -84,33 +71,29 @@ impl Batch {
         let begin = self.bytes.len();
         self.encoder.record(&record, &mut self.bytes);
         self.pending.push(Pending {
-            sequence: record.header.sequence,
-            observed_at: record.header.observed_at,
             kind: RecordKind::of(&record.body),
             acts: record.body.acts(),
             told: None,
             bytes: begin..self.bytes.len(),
+            header: record.header,
         });
-        if self.shows {
-            self.shown.push(record);
-        }
     }
 
     /// Puts the records in the order of their numbers: a start whose image took long to
     /// hash was pushed after what followed it.
     pub(super) fn sort(&mut self) {
-        self.pending.sort_by_key(|one| one.sequence);
-        self.shown.sort_by_key(|record| record.header.sequence);
+        self.pending.sort_by_key(|one| one.header.sequence);
     }
 
     /// The first and the last number.
     pub(super) fn numbers(&self) -> Option<(u64, u64)> {
-        self.pending.first().zip(self.pending.last()).map(|(first, last)| (first.sequence, last.sequence))
+        let sequence = |one: Option<&Pending>| one.map(|one| one.header.sequence);
+        sequence(self.pending.first()).zip(sequence(self.pending.last()))
     }
 
     /// The earliest and the latest time.
     pub(super) fn span(&self) -> (Timestamp, Timestamp) {
-        let times = || self.pending.iter().map(|one| one.observed_at);
+        let times = || self.pending.iter().map(|one| one.header.observed_at);
         (times().min().unwrap_or_default(), times().max().unwrap_or_default())
     }
 
@@ -134,13 +117,21 @@ impl Batch {
         encode_batch_of(boot_id, first, last, records, ledger)
     }
 
-    /// Begins anew; gives what is to be shown.
-    pub(super) fn take(&mut self) -> Vec<Record> {
+    /// The records by themselves. All share one copy of their bytes: made one by one here and freed by
+    /// whoever writes them, they cost a third of the agent's time in the allocator.
+    pub(super) fn records(&self) -> impl Iterator<Item = EncodedRecord> {
+        let bytes: Arc<[u8]> = self.bytes.as_slice().into();
+        self.pending
+            .iter()
+            .map(move |one| EncodedRecord::new(one.header.clone(), Arc::clone(&bytes), one.bytes.clone()))
+    }
+
+    /// Begins anew.
+    pub(super) fn clear(&mut self) {
         self.pending.clear();
         self.bytes.clear();
         // One batch of long command lines must not hold its memory for ever.
         self.bytes.shrink_to(MAX_KEPT);
-        std::mem::take(&mut self.shown)
     }
 }
 

@@ -94,6 +94,19 @@ fn what_is_written_by_hand_is_what_the_schema_says() {
 }
 
 #[test]
+fn a_record_by_itself_is_read_as_it_was_written() {
+    for record in records() {
+        let mut bytes = Vec::new();
+        RecordEncoder::default().record(&record, &mut bytes);
+        assert_eq!(decode_record(host(), boot(), &bytes), Ok(Some(record)));
+        bytes.truncate(bytes.len() - 1);
+        assert_eq!(decode_record(host(), boot(), &bytes), Err(WireError::Undecodable));
+    }
+    let of_a_newer_agent = link::Record { sequence: 1, observed_at_ns: 2, monotonic_ns: 3, body: None };
+    assert_eq!(decode_record(host(), boot(), &of_a_newer_agent.encode_to_vec()), Ok(None));
+}
+
+#[test]
 fn a_typed_event_is_written_as_its_record_is() {
     let mut header = header(5);
     for (sequence, number) in [0, 1, -1, 63, -64, 64, i64::MAX, i64::MIN].into_iter().enumerate() {
