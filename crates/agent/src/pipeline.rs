@@ -519,6 +519,9 @@ impl Work {
         }
         // A batch holds every number up to its last one.
         let is_due = self.recorder.is_due() || self.owes_a_gap || self.economy.is_due();
+        if is_due && !self.is_complete() && (self.recorder.is_overdue() || self.economy.is_overdue()) {
+            self.let_events_go();
+        }
         if is_due && self.is_complete() {
             self.flush();
         }
@@ -547,6 +550,10 @@ impl Work {
                 self.observe(observed);
             });
             reached = polled.is_err() || last.is_none_or(|at_ns| at_ns > asked_ns);
+            // Or the kernel's ring is full before the second is over.
+            if let Some(position) = self.recorder.stored_position() {
+                sensor.commit(position);
+            }
         }
         self.take_queue(usize::MAX);
         self.content.end().iter().for_each(|loss| self.tell_loss(loss));

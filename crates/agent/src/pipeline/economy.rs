@@ -203,6 +203,13 @@ impl Economy {
             || self.merger.len() >= MAX_RECORDS
             || self.untold_since.is_some_and(|since| since.elapsed() >= SAVING_AGE)
     }
+
+    /// Whether it should have been told long ago: what is held takes memory, and all of it room in the kernel's ring.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.untold >= MOST_UNTOLD
+            || self.merger.len() >= 4 * MAX_RECORDS
+            || self.untold_since.is_some_and(|since| since.elapsed() >= 4 * SAVING_AGE)
+    }
 }
 
 impl Work {

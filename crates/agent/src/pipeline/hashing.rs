@@ -55,9 +55,7 @@ impl Work {
                     match reading.map_or_else(|reason| ControlFlow::Break(Err(reason)), ImageReading::step) {
                         ControlFlow::Continue(reading) => {
                             self.reading = Some(reading);
-                            if self.recorder.is_overdue() {
-                                self.let_events_go();
-                            }
+                            self.flush_if_due();
                             if Instant::now() >= until || self.callers.are_waiting() {
                                 return;
                             }
@@ -93,7 +91,7 @@ impl Work {
     }
 
     /// Records the events that wait for a hash as they are.
-    fn let_events_go(&mut self) {
+    pub(super) fn let_events_go(&mut self) {
         while let Some(one) = self.unfinished.iter_mut().find(|one| !one.is_told) {
             one.is_told = true;
             one.start.hash_skipped = Some(LATE);
@@ -102,7 +100,6 @@ impl Work {
             let verdicts = std::mem::take(&mut one.verdicts);
             self.record(header, body, verdicts, ancestry, key.pid);
         }
-        self.flush_if_due();
     }
 
     pub(super) fn finish_start(&mut self, one: Unfinished, facts: ImageFacts) {

@@ -148,7 +148,13 @@ impl Watching for RampartWatching {
         });
         let told = told.sum();
         let gaps = api.all("/events?type=gap&limit=500");
-        let lost = gaps.iter().filter_map(|gap| gap["rampart"]["gap"]["count"].as_u64()).sum();
+        let lost = gaps.iter().filter_map(|gap| {
+            let gap = &gap["rampart"]["gap"];
+            let count = gap["count"].as_u64().filter(|count| *count > 0)?;
+            println!("  lost: {count} of {} by {}: {}", gap["what"], gap["sensor"], gap["reason"]);
+            Some(count)
+        });
+        let lost = lost.sum();
         let _ = std::fs::remove_file(program);
         Some((told, lost))
     }

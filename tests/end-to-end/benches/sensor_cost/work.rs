@@ -91,6 +91,8 @@ impl Work {
         if !program.exists() {
             let of = if self == Self::Execs { Path::new("/bin/true") } else { &own };
             std::fs::copy(of, &program).unwrap();
+            // What changed this moment is read each time it is run, as it may change again.
+            test_support::pause(Duration::from_millis(200));
         }
         program
     }
