@@ -70,11 +70,7 @@ impl Output {
 
     /// Has the records written soon. Never waits.
     pub fn write(&self, records: impl IntoIterator<Item = EncodedRecord>) {
-        let mut queue = self.shared.lock();
-        for record in records {
-            queue.offer(record);
-        }
-        drop(queue);
+        self.shared.lock().offer_all(records);
         self.shared.changed.notify_all();
     }
 
@@ -119,19 +115,23 @@ impl Shared {
             queue.writing = true;
             let step = queue.take_step();
             drop(queue);
-            bytes.clear();
-            // One step of a record that is large must not hold its memory for ever.
-            bytes.shrink_to(4 * STEP_BYTES);
             let mut ends = Vec::with_capacity(step.len());
             for record in &step {
                 let start = bytes.len();
                 if let Err(error) = put_line(record, context, &mut bytes) {
-                    tracing::error!(%error, "a record can't be written as JSON, it is left out");
+                    tracing::error!(%error, "a record can't be written as JSON, a gap stands in its place");
                     bytes.truncate(start);
+                    if put_line(&record.as_gap(), context, &mut bytes).is_err() {
+                        bytes.truncate(start);
+                    }
                 }
                 ends.push(bytes.len());
             }
-            let Err((written, error)) = lines.put(&bytes) else {
+            let put = lines.put(&bytes);
+            bytes.clear();
+            // One step of a record that is large must not hold its memory for ever.
+            bytes.shrink_to(4 * STEP_BYTES);
+            let Err((written, error)) = put else {
                 if std::mem::take(&mut failing) {
                     tracing::info!("the output is written again");
                 }

@@ -42,7 +42,7 @@ use crate::image_facts::{ImageReading, KnownImages, REMOTE};
 use crate::indicator_book::{ActiveIndicators, IndicatorBook};
 use crate::judge::{Judge, Numbered, Verdict};
 use crate::process_table::{Life, ProcessTable};
-use crate::recorder::Recorder;
+use crate::recorder::{MAX_UNSTORED, Recorder};
 use crate::rules::RuleBook;
 use crate::scanner::ScanFeed;
 use crate::signals::Sender;
@@ -306,7 +306,8 @@ impl Work {
         let ancestry = if verdicts.is_empty() { Vec::new() } else { self.ancestry(key) };
         match (body, image) {
             (EventBody::ProcessStart(start), Some(image)) => {
-                let one = Unfinished { header, start, key, verdicts, ancestry, image, is_told: false };
+                let (is_told, told) = (false, Vec::new());
+                let one = Unfinished { header, start, key, verdicts, ancestry, image, is_told, told };
                 match self.known_images.get(&image) {
                     Some(facts) => self.finish_start(one, facts),
                     None if self.may_skip_hash() => self.finish_start(one, Err("budget")),
@@ -518,11 +519,20 @@ impl Work {
             return;
         }
         // A batch holds every number up to its last one.
-        let is_due = self.recorder.is_due() || self.owes_a_gap || self.economy.is_due();
-        if is_due && !self.is_complete() && (self.recorder.is_overdue() || self.economy.is_overdue()) {
-            self.let_events_go();
+        let unstored = self.recorder.unstored();
+        let has_records = || self.economy.owes_records() || !self.recorder.is_empty() || !self.is_complete();
+        let fills_the_ring = unstored >= MAX_UNSTORED && has_records();
+        if !(self.recorder.is_due() || self.owes_a_gap || self.economy.is_due() || fills_the_ring) {
+            return;
         }
-        if is_due && self.is_complete() {
+        let is_overdue =
+            || unstored >= 2 * MAX_UNSTORED || self.recorder.is_overdue() || self.economy.is_overdue();
+        let mut is_complete = self.is_complete();
+        if !is_complete && is_overdue() {
+            self.let_events_go();
+            is_complete = self.is_complete();
+        }
+        if is_complete {
             self.flush();
         }
     }

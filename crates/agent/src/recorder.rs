@@ -35,7 +35,11 @@ pub const MAX_RECORDS: usize = 1_000;
 /// Somebody waits for a detection or a receipt: it closes its batch at once, whatever is being saved,
 /// but not more often than this, or a rule that matches all the time would make a batch of each event.
 pub const URGENT_EVERY: Duration = Duration::from_millis(50);
-const MAX_BYTES: usize = protocol::MAX_SEALED_BATCH_BYTES / 16;
+/// See [`MAX_AGE`].
+pub const MAX_BYTES: usize = protocol::MAX_SEALED_BATCH_BYTES / 16;
+/// So much of the sensor's stream, in its own measure, closes a batch as well: the kernel's ring, of 8 MiB, has room
+/// again only for what is stored. Sensors that count observations never get there.
+pub const MAX_UNSTORED: u64 = 2 << 20;
 
 /// The way to the server.
 pub struct Spooling {
@@ -81,6 +85,8 @@ pub struct Recorder {
     closed: Option<Instant>,
     position: Option<SensorPosition>,
     stored_position: Option<SensorPosition>,
+    /// Where the stream was before anything of it was stored.
+    first_position: Option<SensorPosition>,
     /// What was numbered and could not be spooled, and what gaps among it told.
     untold: Option<Untold>,
     /// The same of a boot before this one, or of another host, as which this one was enrolled.
@@ -135,6 +141,7 @@ impl Recorder {
             closed: None,
             position: resume.position,
             stored_position: None,
+            first_position: None,
             untold,
             inherited,
             spooling,
@@ -186,7 +193,20 @@ impl Recorder {
 
     /// Everything up to this position has been told.
     pub fn reached(&mut self, position: SensorPosition) {
+        self.first_position.get_or_insert(position);
         self.position = Some(position);
+    }
+
+    /// How much of the sensor's stream was told and not yet stored.
+    pub fn unstored(&self) -> u64 {
+        let Some(reached) = self.position else { return 0 };
+        let from = self.stored_position.or(self.first_position).filter(|from| from.stream == reached.stream);
+        from.map_or(0, |from| reached.offset.saturating_sub(from.offset))
+    }
+
+    /// Nothing was pushed since the last batch.
+    pub fn is_empty(&self) -> bool {
+        self.batch.is_empty()
     }
 
     /// Batches are closed when they are this old.
@@ -208,7 +228,9 @@ impl Recorder {
 
     /// Whether the batch should have been closed long ago.
     pub fn is_overdue(&self) -> bool {
-        let old = !self.batch.is_empty() && self.begun.elapsed() >= 4 * self.max_age;
+        // A detection closes its batch whatever is being saved.
+        let age = if self.urgent { MAX_AGE } else { self.max_age };
+        let old = !self.batch.is_empty() && self.begun.elapsed() >= 4 * age;
         old || self.batch.len() >= 4 * MAX_RECORDS || self.batch.size() >= 4 * MAX_BYTES
     }
 

@@ -42,6 +42,18 @@ impl EncodedRecord {
         record.context("the kind of record is not known")
     }
 
+    /// What is told where it can't be shown: that one is missing.
+    pub(super) fn as_gap(&self) -> Self {
+        let from = self.header.observed_at;
+        gap_record(Dropped { count: 1, from, last: self.header.clone() })
+    }
+
+    /// Gets memory of its own.
+    fn stand_alone(&mut self) {
+        self.among = self.among.get(self.place.clone()).unwrap_or_default().into();
+        self.place = 0..self.among.len();
+    }
+
     /// Bytes of memory that it takes.
     fn weight(&self) -> usize {
         size_of::<Self>() + self.place.len()
@@ -67,8 +79,21 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Takes a record in, or counts it as dropped.
-    pub(super) fn offer(&mut self, record: EncodedRecord) {
+    /// Takes in what there is room for, and counts the rest as dropped.
+    pub(super) fn offer_all(&mut self, records: impl IntoIterator<Item = EncodedRecord>) {
+        let before = self.records.len();
+        let mut are_all_taken = true;
+        for record in records {
+            are_all_taken &= self.offer(record);
+        }
+        if !are_all_taken {
+            // The memory of those that were dropped would stay as long as these wait.
+            self.records.range_mut(before..).for_each(EncodedRecord::stand_alone);
+        }
+    }
+
+    /// Takes a record in, or counts it as dropped; whether it was taken.
+    fn offer(&mut self, record: EncodedRecord) -> bool {
         // Once full, a quarter must be free again: else there would be a gap line for every record.
         let (most, most_bytes) = match self.dropped {
             None => (MAX_WAITING, MAX_WAITING_BYTES),
@@ -78,12 +103,13 @@ impl Queue {
             self.end_gap();
             self.bytes += record.weight();
             self.records.push_back(record);
-            return;
+            return true;
         }
         let from = record.header.observed_at;
         let (count, from) =
             self.dropped.take().map_or((1, from), |dropped| (dropped.count + 1, dropped.from));
         self.dropped = Some(Dropped { count, from, last: record.header });
+        false
     }
 
     /// Puts the gap line where the dropped records would stand.
@@ -137,4 +163,39 @@ fn gap_record(dropped: Dropped) -> EncodedRecord {
     RecordEncoder::default().event(&dropped.last, &gap, &mut bytes);
     let place = 0..bytes.len();
     EncodedRecord::new(dropped.last, bytes.into(), place)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use event_model::{BootId, HostId};
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn what_is_dropped_of_a_batch_takes_no_memory() {
+        let mut queue = Queue::default();
+        let bytes = vec![0; 24 << 20];
+        for batch in 0..8 {
+            let among: Arc<[u8]> = bytes.as_slice().into();
+            queue.offer_all((0..24).map(|number| {
+                let header = EventHeader {
+                    host_id: HostId::from_uuid(Uuid::from_u128(1)),
+                    boot_id: BootId::from_uuid(Uuid::from_u128(2)),
+                    sequence: batch * 24 + number as u64 + 1,
+                    observed_at: Timestamp::from_nanos(1),
+                    monotonic_ns: 0,
+                };
+                EncodedRecord::new(header, Arc::clone(&among), number << 20..(number + 1) << 20)
+            }));
+        }
+        assert!(queue.dropped.is_some());
+        let memory: HashMap<*const u8, usize> =
+            queue.records.iter().map(|record| (record.among.as_ptr(), record.among.len())).collect();
+        let memory: usize = memory.values().sum();
+        assert!(memory <= MAX_WAITING_BYTES, "{memory} bytes");
+        assert!(queue.records.len() > 24, "some of the second batch");
+    }
 }

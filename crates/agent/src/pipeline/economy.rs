@@ -12,7 +12,7 @@ use sensor_api::{ObservedActivity, Sensor};
 use super::Work;
 use super::merger::Merger;
 use crate::governor::{Ask, Governor, KEEP_ONE_OF, Keep, MEASURE_EVERY};
-use crate::recorder::{MAX_AGE, MAX_RECORDS};
+use crate::recorder::{MAX_AGE, MAX_BYTES, MAX_RECORDS};
 use crate::system::usage::{cpu_time, resident_bytes};
 
 /// A batch may be as old while work is saved; like acts are merged within it.
@@ -201,13 +201,20 @@ impl Economy {
     pub(super) fn is_due(&self) -> bool {
         self.untold >= MOST_UNTOLD
             || self.merger.len() >= MAX_RECORDS
+            || self.merger.bytes() >= MAX_BYTES
             || self.untold_since.is_some_and(|since| since.elapsed() >= SAVING_AGE)
+    }
+
+    /// Whether something was left out or is held, so that the next batch is not empty.
+    pub(super) fn owes_records(&self) -> bool {
+        self.untold > 0
     }
 
     /// Whether it should have been told long ago: what is held takes memory, and all of it room in the kernel's ring.
     pub(super) fn is_overdue(&self) -> bool {
         self.untold >= MOST_UNTOLD
             || self.merger.len() >= 4 * MAX_RECORDS
+            || self.merger.bytes() >= 4 * MAX_BYTES
             || self.untold_since.is_some_and(|since| since.elapsed() >= 4 * SAVING_AGE)
     }
 }
@@ -311,5 +318,53 @@ impl Work {
             *last = Instant::now();
             self.tell_health();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use event_model::{BootId, HostId, Image, Process, ProcessEntityId, Timestamp, Who};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::governor::Budget;
+
+    /// Holds acts of a process with such a command line; whether they are due, and overdue.
+    fn held(acts: usize, command_line: usize) -> (bool, bool) {
+        let mut economy = Economy::new(Governor::new(Budget::default()));
+        let boot_id = BootId::from_uuid(Uuid::from_u128(1));
+        let image = Arc::new(Image { command_line: "x".repeat(command_line), ..Image::default() });
+        let process = Process {
+            entity_id: ProcessEntityId::new(boot_id, 7, 7),
+            start: Timestamp::default(),
+            image: Arc::clone(&image),
+        };
+        for number in 0..acts {
+            let who = Who { process: process.clone(), parent: Some(process.clone()) };
+            let fields = vec![(Field::FilePath, Value::Text(format!("/tmp/{number}")))];
+            let event_type = EventType::FileCreate;
+            let observed = ObservedActivity { event_type, actor: None, target: None, fields: fields.clone() };
+            let header = EventHeader {
+                host_id: HostId::from_uuid(Uuid::from_u128(2)),
+                boot_id,
+                sequence: number as u64 + 1,
+                observed_at: Timestamp::default(),
+                monotonic_ns: 0,
+            };
+            let body = Box::new(Activity { event_type, who: Some(who), target: None, fields });
+            assert!(economy.hold(header, body, Some(observed)).is_none());
+        }
+        (economy.is_due(), economy.is_overdue())
+    }
+
+    #[test]
+    fn what_is_held_is_bounded_in_bytes_too() {
+        assert_eq!(held(4, 64 << 10), (false, false));
+        // Told, each would make 128 KiB: a batch of a thousand would be more than a server takes.
+        assert_eq!(held(8, 64 << 10), (true, false));
+        assert_eq!(held(32, 64 << 10), (true, true));
+        assert_eq!(held(900, 100), (false, false));
     }
 }

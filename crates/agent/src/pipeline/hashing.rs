@@ -35,6 +35,8 @@ pub(super) struct Unfinished {
     pub(super) image: ImageFile,
     /// Its event is in a batch already, with the detections that it had by then.
     pub(super) is_told: bool,
+    /// These.
+    pub(super) told: Vec<DetectionId>,
 }
 
 impl Work {
@@ -98,12 +100,13 @@ impl Work {
             let (header, key, ancestry) = (one.header.clone(), one.key, one.ancestry.clone());
             let body = EventBody::ProcessStart(one.start.clone());
             let verdicts = std::mem::take(&mut one.verdicts);
+            one.told = verdicts.iter().map(Verdict::id).collect();
             self.record(header, body, verdicts, ancestry, key.pid);
         }
     }
 
     pub(super) fn finish_start(&mut self, one: Unfinished, facts: ImageFacts) {
-        let Unfinished { header, mut start, key, mut verdicts, mut ancestry, image, is_told } = one;
+        let Unfinished { header, mut start, key, mut verdicts, mut ancestry, image, is_told, told } = one;
         match facts {
             Ok(facts) => {
                 if start.process.image.blocked.is_none()
@@ -127,7 +130,7 @@ impl Work {
                 self.table.condemn(key, verdict.id());
             }
             // A correlation may have been completed in both phases; it is one detection of the event.
-            let known: Vec<DetectionId> = verdicts.iter().map(Verdict::id).collect();
+            let known: Vec<DetectionId> = verdicts.iter().map(Verdict::id).chain(told).collect();
             verdicts.extend(by_hash.into_iter().filter(|verdict| !known.contains(&verdict.id())));
         }
         verdicts.extend(self.judge.notice(&event));

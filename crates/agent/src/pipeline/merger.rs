@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash, Hasher, RandomState};
 
-use event_model::{Activity, EventHeader, Field, Value};
+use event_model::{Activity, EventHeader, Field, Image, Value, Who};
 use sensor_api::{Actor, ObservedActivity};
 
 /// An act that is held.
@@ -26,6 +26,8 @@ pub(super) struct Held {
 #[derive(Debug, Default)]
 pub(super) struct Merger {
     held: Vec<Held>,
+    /// What they weigh.
+    bytes: usize,
     by_hash: HashMap<u64, usize>,
     /// Keyed, so that nobody outside can make everything look alike.
     keys: RandomState,
@@ -47,6 +49,7 @@ impl Merger {
     /// Holds an act.
     pub(super) fn hold(&mut self, header: EventHeader, body: Box<Activity>, observed: ObservedActivity) {
         self.by_hash.insert(self.hash(&observed), self.held.len());
+        self.bytes += weight(&body);
         let (acts, until_ns) = (observed.acts(), header.monotonic_ns);
         self.held.push(Held { header, body, observed, acts, merged: false, until_ns });
     }
@@ -55,9 +58,15 @@ impl Merger {
         self.held.len()
     }
 
+    /// About how many bytes they make as records.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Lets go of all.
     pub(super) fn take(&mut self) -> Vec<Held> {
         self.by_hash.clear();
+        self.bytes = 0;
         std::mem::take(&mut self.held)
     }
 
@@ -83,6 +92,22 @@ impl Merger {
         }
         hasher.finish()
     }
+}
+
+/// About how many bytes of a record an act makes: it is told with the command lines of up to four processes, of up to
+/// 64 KiB each.
+fn weight(act: &Activity) -> usize {
+    let of_image = |image: &Image| image.executable.len() + image.command_line.len();
+    let of_who = |who: &Who| {
+        of_image(&who.process.image) + who.parent.as_ref().map_or(0, |parent| of_image(&parent.image))
+    };
+    let of_value = |value: &Value| match value {
+        Value::Text(text) => text.len(),
+        Value::TextList(list) => list.iter().map(String::len).sum(),
+        Value::Integer(_) | Value::Boolean(_) | Value::Time(_) => 8,
+    };
+    let fields: usize = act.fields.iter().map(|(_, value)| 4 + of_value(value)).sum();
+    256 + fields + [&act.who, &act.target].into_iter().flatten().map(of_who).sum::<usize>()
 }
 
 /// What an act tells, besides how many it stands for.
