@@ -193,6 +193,7 @@ impl Work {
         self.reach(latest.unwrap_or(asked_ns));
         self.take_queue(FROM_QUEUE);
         self.tell_receipts();
+        self.make_room();
         result
     }
 
@@ -519,16 +520,24 @@ impl Work {
             return;
         }
         // A batch holds every number up to its last one.
+        if self.recorder.is_due() || self.owes_a_gap || self.economy.is_due() {
+            self.close(self.recorder.is_overdue() || self.economy.is_overdue());
+        }
+    }
+
+    /// Closes the batch where it stands for much of the kernel's ring, which has room again only for what is stored.
+    fn make_room(&mut self) {
         let unstored = self.recorder.unstored();
         let has_records = || self.economy.owes_records() || !self.recorder.is_empty() || !self.is_complete();
-        let fills_the_ring = unstored >= MAX_UNSTORED && has_records();
-        if !(self.recorder.is_due() || self.owes_a_gap || self.economy.is_due() || fills_the_ring) {
-            return;
+        if unstored >= MAX_UNSTORED && has_records() {
+            self.close(unstored >= 2 * MAX_UNSTORED);
         }
-        let is_overdue =
-            || unstored >= 2 * MAX_UNSTORED || self.recorder.is_overdue() || self.economy.is_overdue();
+    }
+
+    /// Closes the batch, unless a start waits for its hash; one that is overdue does not wait for that.
+    fn close(&mut self, is_overdue: bool) {
         let mut is_complete = self.is_complete();
-        if !is_complete && is_overdue() {
+        if !is_complete && is_overdue {
             self.let_events_go();
             is_complete = self.is_complete();
         }
@@ -561,6 +570,7 @@ impl Work {
             });
             reached = polled.is_err() || last.is_none_or(|at_ns| at_ns > asked_ns);
             // Or the kernel's ring is full before the second is over.
+            self.make_room();
             if let Some(position) = self.recorder.stored_position() {
                 sensor.commit(position);
             }

@@ -79,13 +79,13 @@ pub struct Recorder {
     batch: Batch,
     begun: Instant,
     max_age: Duration,
-    /// Whether a detection or a receipt is in the batch.
-    urgent: bool,
+    /// Since when a detection or a receipt is in the batch.
+    urgent: Option<Instant>,
     /// When the last batch was closed.
     closed: Option<Instant>,
     position: Option<SensorPosition>,
     stored_position: Option<SensorPosition>,
-    /// Where the stream was before anything of it was stored.
+    /// Where the stream was met.
     first_position: Option<SensorPosition>,
     /// What was numbered and could not be spooled, and what gaps among it told.
     untold: Option<Untold>,
@@ -137,7 +137,7 @@ impl Recorder {
             batch: Batch::default(),
             begun: Instant::now(),
             max_age: MAX_AGE,
-            urgent: false,
+            urgent: None,
             closed: None,
             position: resume.position,
             stored_position: None,
@@ -174,7 +174,7 @@ impl Recorder {
     /// The same for what is no event.
     pub fn push(&mut self, header: EventHeader, body: RecordBody) {
         self.begin();
-        self.urgent = true;
+        self.urgent.get_or_insert_with(Instant::now);
         self.account.produce(RecordKind::of(&body), body.acts());
         self.batch.push(Record { header, body });
     }
@@ -193,14 +193,17 @@ impl Recorder {
 
     /// Everything up to this position has been told.
     pub fn reached(&mut self, position: SensorPosition) {
-        self.first_position.get_or_insert(position);
+        if self.position.is_none_or(|before| before.stream != position.stream) {
+            self.first_position = Some(position);
+        }
         self.position = Some(position);
     }
 
     /// How much of the sensor's stream was told and not yet stored.
     pub fn unstored(&self) -> u64 {
         let Some(reached) = self.position else { return 0 };
-        let from = self.stored_position.or(self.first_position).filter(|from| from.stream == reached.stream);
+        let mut known = [self.stored_position, self.first_position].into_iter().flatten();
+        let from = known.find(|from| from.stream == reached.stream);
         from.map_or(0, |from| reached.offset.saturating_sub(from.offset))
     }
 
@@ -217,7 +220,7 @@ impl Recorder {
     /// Whether the batch is to be closed now.
     pub fn is_due(&self) -> bool {
         let old = !self.batch.is_empty() && self.begun.elapsed() >= self.max_age;
-        let urgent = self.urgent && self.closed.is_none_or(|at| at.elapsed() >= URGENT_EVERY);
+        let urgent = self.urgent.is_some() && self.closed.is_none_or(|at| at.elapsed() >= URGENT_EVERY);
         urgent || old || self.batch.len() >= MAX_RECORDS || self.batch.size() >= MAX_BYTES
     }
 
@@ -229,15 +232,15 @@ impl Recorder {
     /// Whether the batch should have been closed long ago.
     pub fn is_overdue(&self) -> bool {
         // A detection closes its batch whatever is being saved.
-        let age = if self.urgent { MAX_AGE } else { self.max_age };
-        let old = !self.batch.is_empty() && self.begun.elapsed() >= 4 * age;
-        old || self.batch.len() >= 4 * MAX_RECORDS || self.batch.size() >= 4 * MAX_BYTES
+        let urgent = self.urgent.is_some_and(|since| since.elapsed() >= 4 * MAX_AGE);
+        let old = !self.batch.is_empty() && self.begun.elapsed() >= 4 * self.max_age;
+        urgent || old || self.batch.len() >= 4 * MAX_RECORDS || self.batch.size() >= 4 * MAX_BYTES
     }
 
     /// Closes the batch. Every number that was given must have been pushed by now.
     /// `table` has what goes into the note for whoever goes on after a crash.
     pub fn flush(&mut self, table: &ProcessTable) {
-        self.urgent = false;
+        self.urgent = None;
         self.closed = Some(Instant::now());
         if self.batch.is_empty() {
             self.go_on_above_the_server();

@@ -181,6 +181,28 @@ fn a_batch_closes_by_count_and_numbers_go_on_after_a_crash() {
 }
 
 #[test]
+fn what_is_not_yet_stored_of_the_stream_is_measured_in_its_own_positions() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::new();
+    let spool = open(dir.path(), 1 << 30);
+    let earlier = Resume { position: Some(SensorPosition { stream: 1, offset: 9_000 }), ..Resume::default() };
+    let mut recorder = recorder(&server, &spool, earlier);
+    tell(&mut recorder, 1);
+    recorder.flush(&ProcessTable::default());
+    assert_eq!(recorder.unstored(), 0);
+    // Another ring than the one of the agent before.
+    for (offset, unstored) in [(100, 0), (300, 200), (5_000_000, 4_999_900)] {
+        recorder.reached(SensorPosition { stream: 2, offset });
+        assert_eq!(recorder.unstored(), unstored);
+    }
+    tell(&mut recorder, 1);
+    recorder.flush(&ProcessTable::default());
+    assert_eq!(recorder.unstored(), 0);
+    recorder.reached(SensorPosition { stream: 2, offset: 5_000_064 });
+    assert_eq!(recorder.unstored(), 64);
+}
+
+#[test]
 fn what_a_full_spool_gives_up_stands_in_gaps_exactly() {
     let (server, dir) = (Server::new(), tempfile::tempdir().unwrap());
     let spool = open(dir.path(), 8_000);

@@ -212,7 +212,7 @@ impl Economy {
 
     /// Whether it should have been told long ago: what is held takes memory, and all of it room in the kernel's ring.
     pub(super) fn is_overdue(&self) -> bool {
-        self.untold >= MOST_UNTOLD
+        self.untold >= 2 * MOST_UNTOLD
             || self.merger.len() >= 4 * MAX_RECORDS
             || self.merger.bytes() >= 4 * MAX_BYTES
             || self.untold_since.is_some_and(|since| since.elapsed() >= 4 * SAVING_AGE)

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash, Hasher, RandomState};
 
-use event_model::{Activity, EventHeader, Field, Image, Value, Who};
+use event_model::{Activity, EventHeader, Field, Process, Value, Who};
 use sensor_api::{Actor, ObservedActivity};
 
 /// An act that is held.
@@ -94,20 +94,19 @@ impl Merger {
     }
 }
 
-/// About how many bytes of a record an act makes: it is told with the command lines of up to four processes, of up to
-/// 64 KiB each.
+/// About how many bytes of a record an act makes: it is told with the command lines of three processes, of up to 64 KiB
+/// each.
 fn weight(act: &Activity) -> usize {
-    let of_image = |image: &Image| image.executable.len() + image.command_line.len();
-    let of_who = |who: &Who| {
-        of_image(&who.process.image) + who.parent.as_ref().map_or(0, |parent| of_image(&parent.image))
-    };
+    let of_process = |process: &Process| process.image.executable.len() + process.image.command_line.len();
+    let of_who = |who: &Who| of_process(&who.process) + who.parent.as_ref().map_or(0, of_process);
     let of_value = |value: &Value| match value {
         Value::Text(text) => text.len(),
         Value::TextList(list) => list.iter().map(String::len).sum(),
         Value::Integer(_) | Value::Boolean(_) | Value::Time(_) => 8,
     };
     let fields: usize = act.fields.iter().map(|(_, value)| 4 + of_value(value)).sum();
-    256 + fields + [&act.who, &act.target].into_iter().flatten().map(of_who).sum::<usize>()
+    let of_target = act.target.as_ref().map_or(0, |target| of_process(&target.process));
+    256 + fields + act.who.as_ref().map_or(0, of_who) + of_target
 }
 
 /// What an act tells, besides how many it stands for.

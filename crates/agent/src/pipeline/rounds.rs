@@ -188,7 +188,9 @@ impl Rounds {
     /// must not have the CPU at a real-time priority.
     fn answer(&mut self) -> bool {
         let rests = self.rests_until.is_some_and(|until| Instant::now() < until);
-        let is_late = self.work.callers.keep_the_pipeline_waiting() || self.work.recorder.is_large();
+        let is_late = self.work.callers.keep_the_pipeline_waiting()
+            || self.work.recorder.is_large()
+            || self.work.economy.is_overdue();
         if self.end.is_none() && !rests && !is_late && !self.is_behind && !self.work.economy.is_full() {
             match self.work.judge_at_once(self.sensor.as_mut(), MOST_OF_AN_ANSWER) {
                 Ok(count) => self.is_behind = count >= MOST_OF_AN_ANSWER,

@@ -78,7 +78,7 @@ impl Sensor for Busy {
 
 #[test]
 fn a_large_image_that_is_read_holds_up_nothing_that_is_merged_beside_it() {
-    const ACTS: u32 = 20_000;
+    const ACTS: u32 = 12_000;
     let dir = tempfile::tempdir().unwrap();
     let program = dir.path().join("large");
     fs::File::create(&program).unwrap().set_len(32 << 20).unwrap();
