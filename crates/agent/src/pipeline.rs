@@ -9,6 +9,7 @@
 //! kill are other threads'; what this one does per event is bounded.
 
 mod blocking;
+mod closing;
 mod containers;
 mod denied;
 mod economy;
@@ -42,7 +43,7 @@ use crate::image_facts::{ImageReading, KnownImages, REMOTE};
 use crate::indicator_book::{ActiveIndicators, IndicatorBook};
 use crate::judge::{Judge, Numbered, Verdict};
 use crate::process_table::{Life, ProcessTable};
-use crate::recorder::{MAX_UNSTORED, Recorder};
+use crate::recorder::Recorder;
 use crate::rules::RuleBook;
 use crate::scanner::ScanFeed;
 use crate::signals::Sender;
@@ -513,37 +514,6 @@ impl Work {
         self.economy.hurry(active.may_act_on_start(), may_not_wait);
         self.rules.take_up(&active);
         self.judge.use_rules(active);
-    }
-
-    fn flush_if_due(&mut self) {
-        if self.answers {
-            return;
-        }
-        // A batch holds every number up to its last one.
-        if self.recorder.is_due() || self.owes_a_gap || self.economy.is_due() {
-            self.close(self.recorder.is_overdue() || self.economy.is_overdue());
-        }
-    }
-
-    /// Closes the batch where it stands for much of the kernel's ring, which has room again only for what is stored.
-    fn make_room(&mut self) {
-        let unstored = self.recorder.unstored();
-        let has_records = || self.economy.owes_records() || !self.recorder.is_empty() || !self.is_complete();
-        if unstored >= MAX_UNSTORED && has_records() {
-            self.close(unstored >= 2 * MAX_UNSTORED);
-        }
-    }
-
-    /// Closes the batch, unless a start waits for its hash; one that is overdue does not wait for that.
-    fn close(&mut self, is_overdue: bool) {
-        let mut is_complete = self.is_complete();
-        if !is_complete && is_overdue {
-            self.let_events_go();
-            is_complete = self.is_complete();
-        }
-        if is_complete {
-            self.flush();
-        }
     }
 
     fn each_second(&mut self) {
