@@ -11,7 +11,6 @@ impl Work {
         if self.answers {
             return;
         }
-        // A batch holds every number up to its last one.
         if self.recorder.is_due() || self.owes_a_gap || self.economy.is_due() {
             self.close(self.recorder.is_overdue() || self.economy.is_overdue());
         }
